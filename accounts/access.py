@@ -1,0 +1,77 @@
+"""Permission is getting the object: each function here returns what the user may have, or raises Http404.
+
+A stranger cannot learn that a row exists. Who may see an account is decided by its team, who may log it in by
+the permission that the group Operators has.
+"""
+
+from django.contrib.auth.models import Group, Permission
+from django.http import Http404, HttpRequest
+from django.shortcuts import get_object_or_404
+
+from accounts.models import Account, LoginAttempt
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "Operators": ("view_account", "add_account", "change_account", "log_in_account", "view_loginattempt"),
+    "Viewers": ("view_account", "view_loginattempt"),
+    "Admins": (
+        "view_account", "add_account", "change_account", "delete_account", "log_in_account", "view_every_account",
+        "view_loginattempt", "view_accountevent", "view_tag", "add_tag", "change_tag", "delete_tag",
+    ),
+}  # fmt: skip
+
+
+def install_roles() -> None:
+    """The groups that carry a role, with their permissions. Safe to repeat."""
+    for name, codenames in ROLES.items():
+        group, _created = Group.objects.get_or_create(name=name)
+        group.permissions.add(
+            *Permission.objects.filter(content_type__app_label="accounts", codename__in=codenames)
+        )
+
+
+def may_log_in(user) -> bool:
+    return user.has_perm("accounts.log_in_account")
+
+
+def may_edit(user) -> bool:
+    return user.has_perm("accounts.change_account")
+
+
+def may_add(user) -> bool:
+    return user.has_perm("accounts.add_account")
+
+
+def teams_of(user):
+    """The groups that an account may be given to by this user."""
+    if user.has_perm("accounts.view_every_account"):
+        return Group.objects.exclude(name__in=("Viewers", "Admins")).order_by("name")
+    return user.groups.exclude(name__in=("Viewers", "Admins")).order_by("name")
+
+
+def account_to_see(request: HttpRequest, account_id: int) -> Account:
+    accounts = Account.objects.visible_to(request.user).select_related("team", "joined_to")
+    return get_object_or_404(accounts, pk=account_id)
+
+
+def account_to_edit(request: HttpRequest, account_id: int) -> Account:
+    return only(may_edit(request.user), account_to_see(request, account_id))
+
+
+def account_to_log_in(request: HttpRequest, account_id: int) -> Account:
+    return only(may_log_in(request.user), account_to_see(request, account_id))
+
+
+def attempt_to_see(request: HttpRequest, attempt_id: int) -> LoginAttempt:
+    attempts = LoginAttempt.objects.visible_to(request.user).defer("qr_png", "qr_text")
+    return get_object_or_404(attempts.select_related("account", "asked_by", "other_account"), pk=attempt_id)
+
+
+def attempt_to_log_in(request: HttpRequest, attempt_id: int) -> LoginAttempt:
+    """An attempt whose code the user may see, and that the user may cancel."""
+    return only(may_log_in(request.user), attempt_to_see(request, attempt_id))
+
+
+def only(allowed: bool, thing):
+    if not allowed:
+        raise Http404
+    return thing

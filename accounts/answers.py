@@ -1,0 +1,355 @@
+"""What the upstream says, read into frozen values; what it refuses, into errors named by their meaning.
+
+Nothing in an answer is trusted: neither its type nor its length nor that it is JSON at all. Facts about the
+answers come from the vendor's pages for `/member/login`, `/iPadLogin`, `/getIPadLoginInfo`, `/queryLoginWx`,
+`/isOnline` and from what public clients of several generations of that API handle.
+"""
+
+import json
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from enum import Enum
+from urllib.parse import urlsplit
+
+TEXT_LIMIT = 300
+ID_LIMIT = 100
+DEPTH_LIMIT = 32
+# Directional overrides let a nickname or a message pretend to be another text.
+BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+CODE_ASKED = re.compile("输入验证码")
+NEW_DEVICE = re.compile("新设备.{0,6}验证")
+RUN_OUT = re.compile("过期|超时|失效|timed? ?out|expired", re.IGNORECASE)
+DECLINED = re.compile("取消|拒绝|cancel", re.IGNORECASE)
+LINE_DOWN = re.compile("网络.{0,2}异常|代理.{0,6}(异常|失败|不可用|超时)")
+# No vendor text for a bad Authorization is known: these are the forms such a text would take.
+SIGN_IN = re.compile(
+    r"\btoken\b|authoriz|未授权|无效的?授权|授权(码|信息)?(失败|失效|过期|无效|错误|不存在)|认证(失败|失效|过期)|登录(已)?失效|请先?登录",
+    re.IGNORECASE,
+)
+
+
+class UpstreamError(Exception):
+    """A call that brought no usable answer. `code` and `text` are the upstream's own, where it gave any."""
+
+    def __init__(self, text: str = "", code: str = ""):
+        super().__init__(text)
+        self.text = text
+        self.code = code
+
+
+class Unreachable(UpstreamError):
+    """The request did not leave: name not found, connection refused, no connection in time."""
+
+
+class OutcomeUnknown(UpstreamError):
+    """The request left and no whole answer came back, so it may or may not have had its effect."""
+
+
+class BadAnswer(UpstreamError):
+    """An answer came that says nothing: no JSON, no envelope, or a success without what it should hold."""
+
+
+class Refused(UpstreamError):
+    """The upstream understood and said no."""
+
+
+class SignInRefused(Refused):
+    """The Authorization, or the developer's name and password, is not accepted."""
+
+
+class DeveloperFrozen(Refused):
+    """`/member/login` answers status 1: the developer account is frozen."""
+
+
+class DeveloperExpired(Refused):
+    """`/member/login` answers status 2: the developer account has run out."""
+
+
+class LineDown(Refused):
+    """`/iPadLogin` says that the chosen proxy line does not work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The envelope `{"code", "message" or "msg", "data"}`; the code as text, whatever type it came in."""
+
+    code: str
+    text: str
+    data: object = field(repr=False)
+
+    @property
+    def fields(self) -> dict:
+        return self.data if isinstance(self.data, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    authorization: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoginCode:
+    """A QR code to scan: the login instance it belongs to and the address of its picture, a secret."""
+
+    w_id: str
+    picture_url: str = field(repr=False)
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Who logged in. `wc_id` is permanent; `w_id` may be empty (older servers leave it out)."""
+
+    wc_id: str
+    w_id: str = ""
+    nickname: str = ""
+    wechat_number: str = ""
+    avatar_url: str = ""
+    sex: int | None = None
+    region: str = ""
+    signature: str = ""
+    mobile: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    profile: Profile
+    code: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeAsked:
+    """The phone shows a number that has to be sent with the next `/getIPadLoginInfo`."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageAsked:
+    """A check has to be passed at `url`, then `/getIPadLoginInfo` is called again."""
+
+    url: str = field(repr=False)
+    code: str
+    text: str
+
+
+class Ending(Enum):
+    RUN_OUT = "run out"
+    DECLINED = "declined"
+    NEW_DEVICE_CHECK = "new device check"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class NotLoggedIn:
+    ending: Ending
+    code: str
+    text: str
+
+
+LoginAnswer = LoggedIn | CodeAsked | PageAsked | NotLoggedIn
+
+
+@dataclass(frozen=True, slots=True)
+class Online:
+    """One entry of `/queryLoginWx`: an account that is online, and its current instance."""
+
+    wc_id: str
+    w_id: str
+
+
+def clean(value: object, limit: int = TEXT_LIMIT) -> str:
+    """Text from outside, fit to be stored and shown: one line, no control or direction characters, capped."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    text = str(value)[: limit * 4].translate(BIDI)
+    text = "".join(
+        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c
+        for c in text
+        if unicodedata.category(c) not in ("Cs", "Cn")
+    )
+    return " ".join(text.split())[:limit]
+
+
+def identifier(value: object) -> str:
+    """A wcId or wId, or "" when it is not one: visible ASCII without spaces, at most 100 characters."""
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    text = text.strip()
+    return text if re.fullmatch(rf"[!-~]{{1,{ID_LIMIT}}}", text) and not set(text) & set("<>\"'`\\") else ""
+
+
+def web_address(value: object, limit: int = 2000) -> str:
+    """An http or https address, or "" when it is not one."""
+    if not isinstance(value, str) or len(value) > limit or clean(value, limit) != value:
+        return ""
+    try:
+        parts = urlsplit(value)
+        usable = (
+            parts.scheme in ("http", "https") and parts.hostname and not parts.username and parts.port != 0
+        )
+    except ValueError:
+        return ""
+    return value if usable and " " not in value else ""
+
+
+def _decoded(body: bytes, charset: str) -> str:
+    for encoding in ("utf-8-sig", charset, "gb18030"):
+        try:
+            return body.decode(encoding)
+        except (UnicodeDecodeError, LookupError, ValueError):
+            continue
+    raise BadAnswer("not text")
+
+
+def _deeper_than(text: str, limit: int) -> bool:
+    """Brackets only, strings included: cheap, and never wrong in the direction that matters."""
+    depth = 0
+    for char in re.findall(r"[\[\]{}]", text[:200_000]):
+        depth += 1 if char in "[{" else -1
+        if depth > limit:
+            return True
+    return False
+
+
+def read(status: int, charset: str, body: bytes) -> Answer:
+    """The envelope in a body. Raises SignInRefused for 401 and 403, BadAnswer for all that is no envelope."""
+    if status in (401, 403):
+        raise SignInRefused(f"HTTP {status}", str(status))
+    what = f"HTTP {status}, {len(body)} bytes"
+    try:
+        text = _decoded(body, charset)
+        if _deeper_than(text, DEPTH_LIMIT):
+            raise BadAnswer(f"nested too deep ({what})")
+        document = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadAnswer(f"no JSON ({what})") from error
+    if not isinstance(document, dict) or "code" not in document:
+        raise BadAnswer(f"no envelope ({what})")
+    code = document["code"]
+    if isinstance(code, float) and code.is_integer():
+        code = int(code)
+    text = clean(document.get("message")) or clean(document.get("msg"))
+    answer = Answer(clean(code, 20), text, document.get("data"))
+    if not 200 <= status < 300 and answer.code in ("1000", "200"):
+        raise BadAnswer(f"a success that is none ({what})", answer.code)
+    return answer
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def succeeded(answer: Answer) -> Answer:
+    """The answer, if it is a success all through. A failure may be nested inside a success: that is a failure."""
+    if answer.code != "1000":
+        raise refusal(answer)
+    if "code" in answer.fields and clean(answer.fields["code"], 20) != "1000":
+        inner = answer.fields
+        text = clean(inner.get("message")) or clean(inner.get("msg")) or answer.text
+        raise refusal(Answer(clean(inner["code"], 20), text, None))
+    return answer
+
+
+def refusal(answer: Answer) -> Refused:
+    kind = SignInRefused if SIGN_IN.search(answer.text) else Refused
+    return kind(answer.text, answer.code)
+
+
+def sign_in(answer: Answer) -> SignIn:
+    try:
+        succeeded(answer)
+    except Refused as refused:
+        raise SignInRefused(refused.text, refused.code) from None
+    authorization = answer.fields.get("Authorization")
+    blocked = {"1": DeveloperFrozen, "2": DeveloperExpired}.get(clean(answer.fields.get("status"), 5))
+    if blocked:
+        raise blocked(answer.text, answer.code)
+    if not isinstance(authorization, str) or not re.fullmatch(r"[ -~]{1,4000}", authorization.strip()):
+        raise BadAnswer("a sign-in without Authorization", answer.code)
+    return SignIn(authorization.strip())
+
+
+def login_code(answer: Answer) -> LoginCode:
+    try:
+        succeeded(answer)
+    except Refused as refused:
+        if LINE_DOWN.search(refused.text):
+            raise LineDown(refused.text, refused.code) from None
+        raise
+    w_id, url = identifier(answer.fields.get("wId")), web_address(answer.fields.get("qrCodeUrl"))
+    if not w_id or not url:
+        raise BadAnswer("a code without wId or picture address", answer.code)
+    return LoginCode(w_id, url, answer.text)
+
+
+def login_answer(answer: Answer) -> LoginAnswer:
+    """What `/getIPadLoginInfo` says. Raises SignInRefused, and BadAnswer where the outcome stays unknown."""
+    url = web_address(answer.fields.get("url"))
+    if answer.code == "200" and url:
+        return PageAsked(url, answer.code, answer.text)
+    try:
+        succeeded(answer)
+    except SignInRefused:
+        raise
+    except Refused as refused:
+        return _not_logged_in(refused.code, refused.text)
+    profile = _profile(answer.fields)
+    if profile is None:
+        if clean(answer.fields.get("status"), 5) == "0":
+            return NotLoggedIn(Ending.RUN_OUT, answer.code, answer.text)
+        raise BadAnswer("a login without wcId", answer.code)
+    return LoggedIn(profile, answer.code, answer.text)
+
+
+def _not_logged_in(code: str, text: str) -> CodeAsked | NotLoggedIn:
+    if CODE_ASKED.search(text):
+        return CodeAsked(code, text)
+    for pattern, ending in (
+        (NEW_DEVICE, Ending.NEW_DEVICE_CHECK),
+        (DECLINED, Ending.DECLINED),
+        (RUN_OUT, Ending.RUN_OUT),
+    ):
+        if pattern.search(text):
+            return NotLoggedIn(ending, code, text)
+    if not text and not code:
+        raise BadAnswer("neither code nor text")
+    return NotLoggedIn(Ending.REFUSED, code, text)
+
+
+def _profile(data: dict) -> Profile | None:
+    wc_id = identifier(data.get("wcId"))
+    if not wc_id:
+        return None
+    sex = clean(data.get("sex"), 2)
+    return Profile(
+        wc_id=wc_id,
+        w_id=identifier(data.get("wId")),
+        nickname=clean(data.get("nickName"), 100),
+        wechat_number=clean(data.get("wAccount"), 100),
+        avatar_url=web_address(data.get("smallHeadImgUrl"), 500) or web_address(data.get("headUrl"), 500),
+        sex=int(sex) if sex in ("0", "1", "2") else None,
+        region=" ".join(filter(None, (clean(data.get("country"), 50), clean(data.get("city"), 50)))),
+        signature=clean(data.get("signature"), 200),
+        mobile=clean(data.get("mobilePhone"), 30),
+    )
+
+
+def online_list(answer: Answer) -> list[Online]:
+    """Who is online, by `/queryLoginWx`; `data` is a list, or null when nobody is. Other shapes: BadAnswer."""
+    entries = succeeded(answer).data
+    if entries is None:
+        return []
+    if not isinstance(entries, list):
+        raise BadAnswer("no list of accounts", answer.code)
+    pairs = [(identifier(e.get("wcId")), identifier(e.get("wId"))) for e in entries if isinstance(e, dict)]
+    return [Online(wc_id, w_id) for wc_id, w_id in pairs if wc_id]
+
+
+def is_online(answer: Answer) -> bool | None:
+    """True or False as `data.isOnline` says; None (not known) for every other shape."""
+    value = succeeded(answer).fields.get("isOnline")
+    return value if isinstance(value, bool) else None

@@ -1,0 +1,93 @@
+"""The doorbell: after a commit, everybody who looks is nudged to look again. The only module that imports redis.
+
+A ring carries ids and a state, never data: who may see what is decided by the view that is asked next.
+A ring may be lost (Redis is away, a browser sleeps): pages read anew what they show whenever they connect.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+import redis
+import redis.asyncio
+from django.conf import settings
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "wkportal:doorbell"
+READ_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """`id` is the event row's; `team` is the id of the group that may see the account, None for admins only."""
+
+    id: int
+    account: int
+    team: int | None
+    attempt: int | None
+    state: str
+
+
+@lru_cache(maxsize=1)
+def _client() -> redis.Redis:
+    return redis.Redis.from_url(
+        settings.REDIS_URL, socket_connect_timeout=1, socket_timeout=2, health_check_interval=30, retry=None
+    )
+
+
+def publish(ring: Ring) -> None:
+    """Ring. Call it after the commit. A doorbell that does not work is logged and stops nothing."""
+    try:
+        _client().publish(CHANNEL, json.dumps(asdict(ring)))
+    except redis.RedisError as error:
+        log.warning("the doorbell did not ring for event %s: %s", ring.id, type(error).__name__)
+
+
+def ping() -> bool:
+    """Whether Redis answers."""
+    try:
+        return bool(_client().ping())
+    except redis.RedisError:
+        return False
+
+
+async def listen() -> AsyncIterator[Ring | None]:
+    """Every ring from now on; None when listening has just begun (again), so that what was missed is re-read."""
+    pause = 0.2
+    while True:
+        client = redis.asyncio.Redis.from_url(
+            settings.REDIS_URL,
+            socket_connect_timeout=2,
+            socket_timeout=2 * READ_SECONDS,
+            health_check_interval=10,
+        )
+        try:
+            async with client.pubsub() as pubsub:
+                await pubsub.subscribe(CHANNEL)
+                pause = 0.2
+                yield None
+                while True:
+                    message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=READ_SECONDS)
+                    ring = _ring(message)
+                    if ring is not None:
+                        yield ring
+        except redis.RedisError as error:
+            log.warning("the doorbell is not heard: %s; trying again", type(error).__name__)
+        finally:
+            await client.aclose()
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 5)
+
+
+def _ring(message: dict | None) -> Ring | None:
+    if not message or message.get("type") != "message":
+        return None
+    try:
+        return Ring(**json.loads(message["data"]))
+    except (ValueError, TypeError):
+        log.warning("a ring that is none was ignored")
+        return None

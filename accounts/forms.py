@@ -1,0 +1,129 @@
+"""What people type: accounts, the start of a login, the number a phone shows."""
+
+import re
+
+from django import forms
+from django.conf import settings
+from django.db import transaction
+from django.utils.translation import gettext_lazy as _
+
+from accounts import access
+from accounts.answers import clean
+from accounts.history import record
+from accounts.models import Account, Tag
+from accounts.states import Happened
+
+WC_ID = re.compile(r"[A-Za-z0-9_@.\-]{3,100}")
+TAG_LIMIT = 20
+
+
+def line_choices() -> list[tuple[str | int, str]]:
+    """The proxy lines by name, and "none"."""
+    return [
+        ("", _("None: the upstream chooses")),
+        *((code, f"{code} · {name}") for code, name in settings.WK_PROXIES.items()),
+    ]
+
+
+class LineField(forms.TypedChoiceField):
+    """A proxy line, shown by its name; None where none is chosen."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            choices=line_choices, coerce=int, empty_value=None, required=False, label=_("Line"), **kwargs
+        )
+
+
+class AccountForm(forms.ModelForm):
+    proxy = LineField(
+        help_text=_("Choose the line of the phone's own region, and keep it for the account's life.")
+    )
+    tag_names = forms.CharField(
+        label=_("Tags"), required=False, max_length=400, help_text=_("Separated by commas.")
+    )
+
+    class Meta:
+        model = Account
+        fields = ["label", "wc_id", "proxy", "tag_names", "team", "keep_online", "note"]
+        widgets = {"note": forms.Textarea(attrs={"rows": 3})}
+        help_texts = {
+            "wc_id": _(
+                "Only if the account has been logged in before and you know its wcId; otherwise leave it empty."
+            ),
+            "team": _("Who sees this account and may log it in."),
+        }
+        error_messages = {
+            "label": {"required": _("Give the account a name, so that people can tell it from others.")}
+        }
+
+    def __init__(self, *args, user, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.user = user
+        teams = access.teams_of(user)
+        self.fields["team"].queryset = teams
+        self.fields["team"].required = not user.has_perm("accounts.view_every_account")
+        self.fields["team"].empty_label = _("Nobody but admins")
+        if self.instance.pk is None:
+            self.initial.setdefault("team", teams.first())
+            self.initial.setdefault("proxy", next(iter(settings.WK_PROXIES), None))
+        else:
+            self.initial["tag_names"] = ", ".join(tag.name for tag in self.instance.tags.all())
+        if self.instance.wc_id:
+            self.fields["wc_id"].disabled = True
+            self.fields["wc_id"].help_text = _("Written by the first login; it never changes.")
+
+    def clean_label(self) -> str:
+        label = clean(self.cleaned_data["label"], 100)
+        if not label:
+            raise forms.ValidationError(_("Give the account a name, so that people can tell it from others."))
+        return label
+
+    def clean_wc_id(self) -> str | None:
+        wc_id = (self.cleaned_data["wc_id"] or "").strip() or None
+        if wc_id is None or self.fields["wc_id"].disabled:
+            return wc_id
+        if not WC_ID.fullmatch(wc_id):
+            raise forms.ValidationError(
+                _("A wcId has 3 to 100 letters, digits, “_”, “-”, “.” or “@”, such as wxid_wl9qchkanp9u22.")
+            )
+        return wc_id
+
+    def clean_tag_names(self) -> list[str]:
+        names = {clean(name, 60) for name in re.split(r"[,，;；]", self.cleaned_data["tag_names"])} - {""}
+        if any(len(name) > 40 for name in names) or len(names) > TAG_LIMIT:
+            raise forms.ValidationError(_("At most 20 tags, each of at most 40 characters."))
+        return sorted(names)
+
+    def save(self, commit: bool = True) -> Account:
+        """Save the account with its tags, and write down who changed what (names of fields, no values)."""
+        with transaction.atomic():
+            account = super().save()
+            account.tags.set(
+                [Tag.objects.get_or_create(name=name)[0] for name in self.cleaned_data["tag_names"]]
+            )
+            record(account, Happened.CHANGED, detail=", ".join(self.changed_data), by=self.user)
+        return account
+
+
+class StartLoginForm(forms.Form):
+    """Without a line, the account's own is used. `sure` confirms the login of an account that is online."""
+
+    proxy = LineField()
+    sure = forms.BooleanField(required=False)
+
+
+class CodeForm(forms.Form):
+    code = forms.RegexField(
+        r"^\s*[0-9A-Za-z]{3,12}\s*$",
+        label=_("The number on the phone"),
+        error_messages={
+            "required": _("Type the number that the phone shows."),
+            "invalid": _("The number has 3 to 12 digits or letters, without spaces."),
+        },
+        widget=forms.TextInput(
+            attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "autofocus": True}
+        ),
+    )
+
+    def clean_code(self) -> str:
+        return self.cleaned_data["code"].strip()

@@ -1,0 +1,348 @@
+"""One step of a login each: begin, fetch the code, wait, submit a number, cancel, finish, reconcile, sweep.
+
+Every step begins and ends with a committed row, and no outside call is made inside a transaction. Nothing
+here puts work into a queue: who calls a step does.
+"""
+
+import logging
+import time
+from datetime import timedelta
+from functools import lru_cache
+
+from django.conf import settings
+from django.db import IntegrityError, OperationalError, transaction
+from django.utils import timezone
+
+from accounts import answers, leases, pictures
+from accounts.answers import CodeAsked, Ending, LoggedIn, LoginAnswer, NotLoggedIn, PageAsked, UpstreamError
+from accounts.history import record
+from accounts.models import CLOSED_AFTER, GRACE, SWEPT_AFTER, Account, Avatar, LoginAttempt
+from accounts.outcome import next_seq, record_login
+from accounts.reasons import Reason
+from accounts.states import AttemptState, Happened, Method, Trigger
+from accounts.tokens import KeptTokens
+from accounts.upstream import Client
+
+log = logging.getLogger(__name__)
+
+CODES_ALLOWED = 3
+RECONCILE_SECONDS = 4
+# A refusal this shortly before the wait's own limit is the limit, whatever words it has.
+LIMIT_SECONDS = 3
+WHY: tuple[tuple[type[UpstreamError], str], ...] = (
+    (answers.DeveloperFrozen, Reason.DEVELOPER_FROZEN),
+    (answers.DeveloperExpired, Reason.DEVELOPER_EXPIRED),
+    (answers.SignInRefused, Reason.SIGN_IN_REFUSED),
+    (answers.LineDown, Reason.LINE_DOWN),
+    (answers.Refused, Reason.REFUSED),
+    (answers.Unreachable, Reason.UNREACHABLE),
+    (answers.OutcomeUnknown, Reason.OUTCOME_UNKNOWN),
+    (answers.BadAnswer, Reason.BAD_ANSWER),
+)
+ENDINGS: dict[Ending, tuple[str, str]] = {
+    Ending.RUN_OUT: (AttemptState.EXPIRED, Reason.NOT_SCANNED),
+    Ending.DECLINED: (AttemptState.FAILED, Reason.DECLINED),
+    Ending.NEW_DEVICE_CHECK: (AttemptState.FAILED, Reason.NEW_DEVICE_CHECK),
+    Ending.REFUSED: (AttemptState.FAILED, Reason.REFUSED),
+}
+
+
+def client() -> Client:
+    """The upstream as the settings name it; one for the process, because it knows the Authorization."""
+    return _client(settings.WK_BASE_URL, settings.WK_ACCOUNT, settings.WK_PASSWORD, settings.WK_AUTHORIZATION)
+
+
+@lru_cache(maxsize=8)
+def _client(base_url: str, account: str, password: str, authorization: str) -> Client:
+    return Client(
+        base_url=base_url,
+        account=account,
+        password=password,
+        tokens=KeptTokens(base_url, account, authorization),
+        seconds=settings.WK_TIMEOUT_SECONDS,
+        login_type=settings.WK_LOGIN_TYPE,
+        device_type=settings.WK_DEVICE_TYPE,
+    )
+
+
+def why(error: UpstreamError) -> str:
+    return next(reason for kind, reason in WHY if isinstance(error, kind))
+
+
+def begin(
+    account: Account, *, by=None, trigger: str = Trigger.OPERATOR, proxy: int | None = None
+) -> tuple[LoginAttempt, bool]:
+    """The account's open attempt, and whether it was begun just now.
+
+    A double click, a second operator or a schedule gets the attempt that is open already.
+    """
+    close_read(account)
+    now = timezone.now()
+    try:
+        with transaction.atomic():
+            attempt = LoginAttempt.objects.create(
+                account=account,
+                method=Method.QR,
+                trigger=trigger,
+                asked_by=by,
+                asked_by_name=by.get_username() if by else "",
+                proxy=proxy if proxy is not None else account.proxy,
+                seq=next_seq(account),
+                created_at=now,
+                deadline_at=now + timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 5),
+            )
+            record(account, Happened.ATTEMPT_STARTED, attempt=attempt, new=attempt.state, by=by, at=now)
+    except IntegrityError:
+        return LoginAttempt.objects.open().get(account=account), False
+    return attempt, True
+
+
+def fetch_code(attempt: LoginAttempt) -> bool:
+    """Ask the upstream for the QR code and show it; once for an attempt, whoever calls. True: now wait for it."""
+    sent = LoginAttempt.objects.filter(pk=attempt.pk, state=AttemptState.PREPARING, sent_at=None)
+    if not sent.update(sent_at=timezone.now()):
+        return False
+    wc_id, proxy = attempt.account.wc_id or "", attempt.proxy
+    leases.give_back_connection()
+    failure: dict[str, str] = {}
+    try:
+        code = client().fetch_code(wc_id, proxy)
+        text, png = pictures.read_code(client().fetch_picture(code.picture_url, settings.WK_QR_HOSTS))
+    except UpstreamError as error:
+        failure = {"reason": why(error), "upstream_code": error.code, "upstream_text": error.text}
+    except PermissionError as error:
+        failure = {"reason": Reason.QR_HOST, "upstream_text": answers.clean(str(error))}
+    except pictures.NoPicture:
+        failure = {"reason": Reason.QR_PICTURE}
+    if failure:
+        attempt.move(AttemptState.FAILED, **failure)
+        return False
+    now = timezone.now()
+    return attempt.move(
+        AttemptState.WAITING,
+        now=now,
+        w_id=code.w_id,
+        qr_text=text,
+        qr_png=png,
+        qr_shown_at=now,
+        queued_at=now,
+        deadline_at=now + timedelta(seconds=settings.WK_LOGIN_WAIT_SECONDS),
+    )
+
+
+def wait(attempt_id: int) -> Account | None:
+    """Wait for the phone, write down what it decided, and return the account that came online.
+
+    A no-op when somebody else waits, or nobody needs to any more: messages may be doubled or late.
+    """
+    with leases.held(attempt_id) as attempt:
+        if attempt is None:
+            return None
+        code, epoch = attempt.verify_code, attempt.lease_epoch
+        if code:
+            LoginAttempt.objects.filter(pk=attempt.pk).update(verify_code="")
+        answer = _ask_until_decided(attempt, code)
+        return _persistently(finish, attempt, answer, code_sent=bool(code), epoch=epoch)
+
+
+def _ask_until_decided(attempt: LoginAttempt, code: str) -> LoginAnswer | UpstreamError | None:
+    """The phone's decision; an error that no repeating mends; None when the time ran out."""
+    pause, last = 0.5, None
+    while (left := (attempt.deadline_at + GRACE - timezone.now()).total_seconds()) > 0:
+        leases.give_back_connection()
+        began = time.monotonic()
+        try:
+            answer = client().wait_for_login(attempt.w_id, code, left)
+        except answers.Refused as error:
+            return error
+        except UpstreamError as error:
+            # A cut connection or a gateway's page says nothing about the phone: ask again, same wId.
+            last = (
+                None if isinstance(error, answers.OutcomeUnknown) and error.text == "out of time" else error
+            )
+            log.info("attempt %s: %s while waiting (%s)", attempt.pk, type(error).__name__, error.text)
+        else:
+            return _at_the_limit(answer, time.monotonic() - began)
+        time.sleep(min(pause, max(0.0, (attempt.deadline_at + GRACE - timezone.now()).total_seconds())))
+        pause = min(pause * 2, 5)
+        if not LoginAttempt.objects.filter(
+            pk=attempt.pk, lease_epoch=attempt.lease_epoch, state=AttemptState.WAITING
+        ).exists():
+            return None
+    return last
+
+
+def _at_the_limit(answer: LoginAnswer, seconds: float) -> LoginAnswer:
+    """The upstream's words at the end of its own wait are not documented: a refusal just then means "not scanned"."""
+    limit = settings.WK_LOGIN_WAIT_SECONDS - min(LIMIT_SECONDS, settings.WK_LOGIN_WAIT_SECONDS / 10)
+    if isinstance(answer, NotLoggedIn) and answer.ending is Ending.REFUSED and seconds >= limit:
+        return NotLoggedIn(Ending.RUN_OUT, answer.code, answer.text)
+    return answer
+
+
+def _persistently(step, attempt: LoginAttempt, *args, **kwargs):
+    """Run a step whose result must not be lost although the database may be away for a while."""
+    until = attempt.deadline_at + timedelta(seconds=60)
+    pause = 0.2
+    while True:
+        try:
+            return step(attempt, *args, **kwargs)
+        except OperationalError as error:
+            if timezone.now() > until:
+                raise
+            log.warning(
+                "attempt %s: the database is away (%s); trying again", attempt.pk, type(error).__name__
+            )
+            leases.give_back_connection()
+            time.sleep(pause)
+            pause = min(pause * 2, 3)
+
+
+def finish(
+    attempt: LoginAttempt,
+    answer: LoginAnswer | UpstreamError | None,
+    *,
+    code_sent: bool = False,
+    epoch: int | None = None,
+) -> Account | None:
+    """Write down what the phone decided. Anything but a success counts only for whoever holds the lease."""
+    if isinstance(answer, LoggedIn):
+        return record_login(attempt, answer)
+    if isinstance(answer, CodeAsked):
+        _ask_for_number(attempt, answer, code_sent, epoch)
+    elif isinstance(answer, PageAsked):
+        attempt.move(
+            AttemptState.PAGE_REQUIRED, epoch=epoch, page_url=answer.url,
+            upstream_code=answer.code, upstream_text=answer.text,
+        )  # fmt: skip
+    elif isinstance(answer, NotLoggedIn):
+        state, reason = ENDINGS[answer.ending]
+        attempt.move(state, epoch=epoch, reason=reason, upstream_code=answer.code, upstream_text=answer.text)
+    elif isinstance(answer, answers.Refused):
+        attempt.move(
+            AttemptState.FAILED,
+            epoch=epoch,
+            reason=why(answer),
+            upstream_code=answer.code,
+            upstream_text=answer.text,
+        )
+    else:
+        return reconcile(attempt, answer, epoch)
+    return None
+
+
+def _ask_for_number(attempt: LoginAttempt, answer: CodeAsked, code_sent: bool, epoch: int | None) -> None:
+    words = {"upstream_code": answer.code, "upstream_text": answer.text}
+    tried = attempt.codes_tried + 1 if code_sent else attempt.codes_tried
+    if tried >= CODES_ALLOWED:
+        attempt.move(AttemptState.FAILED, epoch=epoch, reason=Reason.CODE_WRONG, codes_tried=tried, **words)
+    else:
+        attempt.move(AttemptState.CODE_REQUIRED, epoch=epoch, codes_tried=tried, **words)
+
+
+def reconcile(
+    attempt: LoginAttempt, error: UpstreamError | None = None, epoch: int | None = None
+) -> Account | None:
+    """Our time is up without an answer: ask who is online before the attempt is called expired."""
+    current = LoginAttempt.objects.select_related("account").get(pk=attempt.pk)
+    if not current.is_open or (epoch is not None and current.lease_epoch != epoch):
+        return None
+    found = _online_instances()
+    return _end_overdue(current, found, error)
+
+
+def _online_instances() -> dict[str, str]:
+    """{wId: wcId} of everybody online, {} when the upstream does not say."""
+    leases.give_back_connection()
+    try:
+        return {entry.w_id: entry.wc_id for entry in client().online(RECONCILE_SECONDS)}
+    except UpstreamError as error:
+        log.warning("who is online is not known: %s", type(error).__name__)
+        return {}
+
+
+def _end_overdue(
+    attempt: LoginAttempt, online: dict[str, str], error: UpstreamError | None = None
+) -> Account | None:
+    wc_id = online.get(attempt.w_id) if attempt.w_id else None
+    if wc_id:
+        return record_login(attempt, LoggedIn(answers.Profile(wc_id=wc_id, w_id=attempt.w_id)))
+    words = {"upstream_code": error.code, "upstream_text": error.text} if error else {}
+    state, reason = _end(attempt, error)
+    attempt.move(state, reason=reason, **words)
+    return None
+
+
+def _end(attempt: LoginAttempt, error: UpstreamError | None) -> tuple[str, str]:
+    """How an attempt ends whose time is up."""
+    if attempt.state == AttemptState.PREPARING:
+        return AttemptState.FAILED, Reason.INTERRUPTED
+    if attempt.wait_started_at is None:
+        return AttemptState.EXPIRED, Reason.NO_WORKER
+    if error is not None or attempt.state != AttemptState.WAITING:
+        return AttemptState.EXPIRED, Reason.NO_ANSWER
+    return AttemptState.EXPIRED, Reason.NOT_SCANNED
+
+
+def submit_code(attempt: LoginAttempt, code: str, *, by=None) -> bool:
+    """Send the number that the phone shows with the next wait. True: that wait has to be taken up."""
+    if attempt.state != AttemptState.CODE_REQUIRED:
+        return False
+    return _wait_again(attempt, by, verify_code=code)
+
+
+def page_visited(attempt: LoginAttempt, *, by=None) -> bool:
+    """The check was passed: wait again. True: that wait has to be taken up."""
+    if attempt.state != AttemptState.PAGE_REQUIRED:
+        return False
+    return _wait_again(attempt, by, page_url="")
+
+
+def _wait_again(attempt: LoginAttempt, by, **changes) -> bool:
+    return attempt.move(
+        AttemptState.WAITING, by=by, lease_owner="", lease_until=None, queued_at=timezone.now(), **changes
+    )
+
+
+def cancel(attempt: LoginAttempt, *, by=None) -> bool:
+    """End the attempt at once. The upstream has no such call: who confirms after all is online, and is shown so."""
+    while attempt.is_open:
+        if attempt.move(AttemptState.CANCELLED, by=by, reason=Reason.CANCELLED):
+            return True
+        attempt.refresh_from_db()
+    return False
+
+
+def close_read(account: Account) -> None:
+    """End the account's overdue attempt, if it has one: whoever reads is the last resort when all else is dead."""
+    now = timezone.now()
+    for attempt in account.attempts.past(CLOSED_AFTER, now):
+        _end_overdue(attempt, {})
+
+
+def sweep() -> list[int]:
+    """End what is overdue, and return the ids of the waits that nobody holds, marked as put into the queue."""
+    now = timezone.now()
+    overdue = list(LoginAttempt.objects.past(SWEPT_AFTER, now).select_related("account")[:500])
+    if overdue:
+        online = _online_instances()
+        for attempt in overdue:
+            _end_overdue(attempt, online)
+    unattended = list(LoginAttempt.objects.unattended(now).values_list("pk", flat=True)[:5000])
+    LoginAttempt.objects.filter(pk__in=unattended).update(queued_at=now)
+    return unattended
+
+
+def fetch_avatar(account_id: int) -> bool:
+    """Fetch the account's avatar, if it has another address than the one we have a picture of."""
+    account = Account.objects.filter(pk=account_id).exclude(avatar_url="").first()
+    if account is None or Avatar.objects.filter(pk=account.pk, source_url=account.avatar_url).exists():
+        return False
+    leases.give_back_connection()
+    try:
+        png = pictures.avatar(client().fetch_picture(account.avatar_url, settings.WK_AVATAR_HOSTS))
+    except (UpstreamError, PermissionError, pictures.NoPicture) as error:
+        log.info("no avatar for account %s: %s", account_id, type(error).__name__)
+        return False
+    Avatar.objects.update_or_create(account=account, defaults={"png": png, "source_url": account.avatar_url})
+    return True

@@ -1,0 +1,46 @@
+import os
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.core.management.base import BaseCommand, CommandError
+from django.utils.crypto import get_random_string
+
+EASY_TO_TYPE = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+class Command(BaseCommand):
+    help = (
+        "Makes the first operator, who may do everything, unless there is one. Name and password come from "
+        "DJANGO_SUPERUSER_USERNAME and DJANGO_SUPERUSER_PASSWORD; a password that is not given is generated and "
+        "printed once."
+    )
+
+    def handle(self, **options) -> None:
+        name, password = first_operator()
+        if name is None:
+            self.stdout.write("There is an operator already; nothing was changed.")
+        elif password is None:
+            self.stdout.write(
+                f"Made the operator {name} with the password given in DJANGO_SUPERUSER_PASSWORD."
+            )
+        else:
+            self.stdout.write(f"Made the operator {name} with the password {password} (shown only now).")
+
+
+def first_operator() -> tuple[str | None, str | None]:
+    """The name of the operator made now, and the password where it was generated; nothing where one exists."""
+    users = get_user_model()._default_manager
+    if users.filter(is_superuser=True).exists():
+        return None, None
+    # The names that Django's own createsuperuser reads.
+    name = os.environ.get("DJANGO_SUPERUSER_USERNAME") or "admin"
+    given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
+    if users.filter(username=name).exists():
+        raise CommandError(
+            f"There is no operator with all rights, and {name!r} is the name of a user without them. "
+            "Set DJANGO_SUPERUSER_USERNAME to another name."
+        )
+    generated = None if given else get_random_string(16, EASY_TO_TYPE)
+    user = users.create_superuser(name, email="", password=given or generated)
+    user.groups.add(*Group.objects.filter(name="Operators"))
+    return name, generated

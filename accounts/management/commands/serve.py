@@ -1,0 +1,77 @@
+import errno
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts import feed
+from wkportal.supervisor import Process, Supervisor
+
+
+class Server(uvicorn.Server):
+    """Ends the live streams first: uvicorn alone would wait for browsers that never hang up."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        feed.stop()
+        super().handle_exit(sig, frame)
+
+
+class Command(BaseCommand):
+    help = "Serves the web pages and the live streams (ASGI)."
+    requires_system_checks = []
+
+    def add_arguments(self, parser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+        parser.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
+        parser.add_argument("--fd", type=int, help="an open listening socket to use instead")
+        parser.add_argument(
+            "--workers", type=int, default=1, help="processes that share the port (%(default)s)"
+        )
+        parser.add_argument(
+            "--trusted-proxies",
+            default="127.0.0.1,::1",
+            help="who may say in X-Forwarded-For whom it speaks for; * when only a proxy can reach us (%(default)s)",
+        )
+
+    def handle(
+        self, *, host: str, port: int, fd: int | None, workers: int, trusted_proxies: str, **options
+    ) -> None:
+        listener = socket.socket(fileno=fd) if fd is not None else listen(host, port)
+        if workers > 1:
+            sys.exit(self.serve_shared(listener, workers, trusted_proxies))
+        config = uvicorn.Config(
+            "wkportal.asgi:application",
+            lifespan="off",
+            ws="none",
+            log_config=None,  # the settings say where logs go, and what is hidden in them
+            access_log=False,
+            server_header=False,
+            proxy_headers=True,
+            forwarded_allow_ips=trusted_proxies,
+            timeout_keep_alive=130,  # longer than a proxy keeps an idle connection, or it would send into a closed one
+            timeout_graceful_shutdown=3,
+        )
+        Server(config).run(sockets=[listener])
+
+    def serve_shared(self, listener: socket.socket, workers: int, trusted_proxies: str) -> int:
+        command = [sys.executable, sys.argv[0], "serve", "--fd", str(listener.fileno())]
+        command += ["--trusted-proxies", trusted_proxies]
+        processes = [
+            Process(f"web-{number}", command, pass_fds=(listener.fileno(),))
+            for number in range(1, workers + 1)
+        ]
+        return Supervisor([processes]).run()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CommandError(
+                f"Port {port} is taken by another program; choose another with --port."
+            ) from None
+        raise CommandError(f"Cannot listen on {host}, port {port}: {error.strerror}.") from None

@@ -1,0 +1,150 @@
+import asyncio
+import hashlib
+import socket
+import sys
+from functools import partial
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.staticfiles.finders import get_finders
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.management.commands.first_operator import first_operator
+from wkportal import celery_app, embedded
+from wkportal.supervisor import Process, Step, Supervisor, http_answers, port_answers
+
+# Celery's talk between workers tells nobody anything here, and costs a message per worker every few seconds.
+ALONE = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+
+
+class Command(BaseCommand):
+    help = "Runs everything on this machine: database, broker, upstream stand-in, web, workers and beat."
+
+    def handle(self, **options) -> None:
+        self.plan = embedded.plan
+        if self.plan is None:
+            raise CommandError("Start it from a shell: manage.py up.")
+        self.password, self.sign_in = None, ""
+        # Stopped backwards: beat asks for no more work, then the workers and the web go, and the broker last.
+        stages = [
+            valkey(self.plan),
+            Step("database", self.make_database_ready),
+            Step("second terminal", self.plan.write_run_file),
+            Step("static files", collect_static),
+            simulator(self.plan),
+            [web(self.plan), waits(), jobs(), beat()],
+        ]
+        supervisor = Supervisor(stages, self.announcement, remove=[self.plan.run_file])
+        try:
+            code = supervisor.run()
+        finally:
+            if self.password:  # it was made, but nothing came up to say so
+                self.stdout.write(self.sign_in)
+        sys.exit(code)
+
+    def make_database_ready(self) -> None:
+        call_command("migrate", interactive=False, verbosity=0)
+        name, self.password = first_operator()
+        if self.password:
+            word = f"{self.password}   (shown only this once)"
+        elif name:
+            word = "the one in DJANGO_SUPERUSER_PASSWORD"
+        else:
+            name = (
+                get_user_model()._default_manager.filter(is_superuser=True).order_by("pk")[0].get_username()
+            )
+            word = (
+                f"was set at the first run; for a new one: .venv/bin/python manage.py changepassword {name}"
+            )
+        self.sign_in = f"    user name  {name}\n    password   {word}"
+
+    def announcement(self) -> str:
+        self.password = None  # shown with this
+        lines = ["", f"  wkportal runs: {self.plan.web_address}", "", self.sign_in]
+        if self.plan.simulator_address:
+            lines.append(
+                f"    upstream   simulated at {self.plan.simulator_address}/ (WK_BASE_URL is not set)"
+            )
+        if not embedded.is_loopback(self.plan.host):
+            others = [name for name in settings.ALLOWED_HOSTS if not embedded.is_loopback(name.strip("[]"))]
+            lines.append(
+                f"    from other machines: {', '.join(f'http://{name}:{self.plan.port}/' for name in others)}"
+            )
+        return "\n".join([*lines, "", "  Ctrl-C stops everything.", "", ""])
+
+
+# --- the processes -------------------------------------------------------------------------------------
+
+
+def valkey(plan: embedded.Plan) -> list[Process]:
+    if not plan.valkey_command:
+        return []
+    hint = f"Its last words are in {plan.valkey_log}."
+    return [Process("valkey", plan.valkey_command, ready=partial(embedded.valkey_answers, plan), hint=hint)]
+
+
+def simulator(plan: embedded.Plan) -> list[Process]:
+    if not plan.simulator_command:
+        return []
+    host, port = embedded.reachable(plan.host), int(plan.simulator_address.rpartition(":")[2])
+    return [Process("simulator", plan.simulator_command, ready=partial(port_answers, host, port))]
+
+
+def web(plan: embedded.Plan) -> Process:
+    command = [sys.executable, sys.argv[0], "serve", "--host", plan.host, "--port", str(plan.port)]
+    named = [host.lstrip(".") for host in settings.ALLOWED_HOSTS if host != "*"]
+    header = named[0] if named else "localhost"
+    ready = partial(http_answers, embedded.reachable(plan.host), plan.port, "/healthz", header)
+    return Process("web", command, ready=ready)
+
+
+def waits() -> Process:
+    # A short grace, just enough for an idle worker: a wait that is cut is taken up again from its row.
+    slots = str(settings.WAIT_SLOTS)
+    return worker("waits", ["-P", "gevent", "-c", slots, *ALONE], grace=5)
+
+
+def jobs() -> Process:
+    return worker("jobs", ["-P", "threads", "-c", "4", *ALONE], grace=10)
+
+
+def worker(queue: str, arguments: list[str], grace: float) -> Process:
+    command = [*celery("worker"), "-Q", queue, "-n", f"{queue}@%h", *arguments]
+    node = f"{queue}@{socket.gethostname()}"
+    return Process(queue, command, ready=partial(asyncio.to_thread, worker_answers, node), grace=grace)
+
+
+def beat() -> Process:
+    return Process("beat", celery("beat"))
+
+
+def celery(kind: str) -> list[str]:
+    # Run by root on a test machine it may be; Celery's warning of that would fill the first screen.
+    command = [sys.executable, "-W", "ignore::Warning:celery.platforms", "-m", "celery", "-A", "wkportal"]
+    return [*command, "--quiet", "--skip-checks", kind, "-l", settings.LOG_LEVEL]
+
+
+def worker_answers(node: str) -> bool:
+    return bool(celery_app.control.inspect([node], timeout=0.5).ping())
+
+
+# --- static files --------------------------------------------------------------------------------------
+
+
+def collect_static() -> None:
+    """Collected only when a file came, went or changed: the second start must not pay for it again."""
+    files = [
+        (path, storage.path(path))
+        for finder in get_finders()
+        for path, storage in finder.list(["CVS", ".*", "*~"])
+    ]
+    state = [
+        f"{path} {Path(full).stat().st_size} {Path(full).stat().st_mtime_ns}" for path, full in sorted(files)
+    ]
+    stamp = hashlib.sha256("\n".join(state).encode()).hexdigest()
+    stamp_file = Path(settings.STATIC_ROOT) / ".collected"
+    if not stamp_file.exists() or stamp_file.read_text() != stamp:
+        call_command("collectstatic", interactive=False, verbosity=0)
+        stamp_file.write_text(stamp)

@@ -1,0 +1,154 @@
+"""How a login that succeeded upstream is written down, whoever scanned and however late it is known.
+
+The phone decides who logged in. One transaction writes the attempt, the account, and the events.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from accounts.answers import LoggedIn, Profile
+from accounts.history import record
+from accounts.models import Account, LoginAttempt
+from accounts.reasons import Reason
+from accounts.states import AttemptState, Happened
+
+
+@dataclass(slots=True)
+class _Login:
+    attempt: LoginAttempt
+    account: Account
+    answer: LoggedIn
+    now: datetime
+
+    @property
+    def w_id(self) -> str:
+        return self.answer.profile.w_id or self.attempt.w_id
+
+    @property
+    def words(self) -> dict[str, str]:
+        return {"upstream_code": self.answer.code, "upstream_text": self.answer.text}
+
+
+def record_login(attempt: LoginAttempt, answer: LoggedIn) -> Account | None:
+    """Write the login down and return the account that is online now; None when it was written before.
+
+    Safe to repeat. A success that comes after the attempt ended here (cancelled, out of time) still counts.
+    """
+    for last_try in (False, False, True):
+        try:
+            with transaction.atomic():
+                return _record(attempt.pk, answer, timezone.now())
+        except IntegrityError:
+            # Another first login wrote the same wcId in between; looked at again, this one joins it.
+            if last_try:
+                raise
+    return None
+
+
+def _record(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
+    attempt = LoginAttempt.objects.get(pk=attempt_id)
+    account = Account.objects.select_for_update(no_key=True).get(pk=attempt.account_id)
+    attempt.refresh_from_db()
+    login = _Login(attempt, account, answer, now)
+    if attempt.state == AttemptState.SUCCEEDED or _known(login):
+        return None
+    owner = Account.objects.filter(wc_id=answer.profile.wc_id).first()
+    owner = owner.joined_to if owner and owner.joined_to else owner
+    if account.wc_id is None:
+        return _joined(login, owner) if owner and owner.pk != account.pk else _expected(login)
+    if account.wc_id == answer.profile.wc_id:
+        return _expected(login)
+    return _other(login, owner)
+
+
+def _known(login: _Login) -> bool:
+    """A late success that was written before: the same instance is what an account already has."""
+    late = not login.attempt.is_open
+    return late and Account.objects.filter(wc_id=login.answer.profile.wc_id, w_id=login.w_id).exists()
+
+
+def _expected(login: _Login) -> Account:
+    attempt, account = login.attempt, login.account
+    if attempt.is_open:
+        attempt.move(AttemptState.SUCCEEDED, now=login.now, w_id=login.w_id, reason="", **login.words)
+    else:
+        record(account, Happened.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
+    fields = {"wc_id": login.answer.profile.wc_id, **_profile(login.answer.profile)}
+    if attempt.proxy is not None:
+        fields["proxy"] = attempt.proxy
+    if not account.go_online(attempt.seq, login.w_id, login.now, attempt, **fields):
+        record(account, Happened.STALE_SUCCESS, attempt=attempt, at=login.now)
+    return account
+
+
+def _joined(login: _Login, owner: Account) -> Account:
+    """A first login of an account that is known under another record: that record gets it, and this one ends."""
+    attempt, placeholder = login.attempt, login.account
+    seq = next_seq(owner)
+    if attempt.is_open:
+        attempt.move(
+            AttemptState.SUCCEEDED,
+            now=login.now,
+            w_id=login.w_id,
+            account=owner,
+            seq=seq,
+            reason="",
+            **login.words,
+        )
+    else:
+        record(placeholder, Happened.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
+    Account.objects.filter(pk=placeholder.pk).update(joined_to=owner)
+    for side, other in ((placeholder, owner), (owner, placeholder)):
+        record(side, Happened.JOINED, attempt=attempt, detail=other.display_name, at=login.now)
+    owner.go_online(seq, login.w_id, login.now, attempt, **_profile(login.answer.profile))
+    return owner
+
+
+def _other(login: _Login, owner: Account | None) -> Account:
+    """Another account scanned than the one expected: that one is online now, this one stays as it was."""
+    attempt, profile = login.attempt, login.answer.profile
+    if owner is None:
+        label = profile.nickname or profile.wc_id
+        owner = Account.objects.create(
+            label=label,
+            wc_id=profile.wc_id,
+            team_id=login.account.team_id,
+            proxy=attempt.proxy,
+            state_since=login.now,
+        )
+    name = f"{profile.nickname or owner.display_name} ({profile.wc_id})"
+    if attempt.is_open:
+        attempt.move(
+            AttemptState.FAILED, now=login.now, reason=Reason.WRONG_ACCOUNT,
+            other_account=owner, other_name=name, **login.words,
+        )  # fmt: skip
+    else:
+        record(login.account, Happened.LATE_SUCCESS, attempt=attempt, detail=name, at=login.now)
+    record(owner, Happened.OTHER_ACCOUNT, attempt=attempt, detail=login.account.display_name, at=login.now)
+    owner.go_online(next_seq(owner), login.w_id, login.now, attempt, **_profile(profile))
+    return owner
+
+
+def next_seq(account: Account) -> int:
+    """The next number of this account's logins, taken inside the caller's transaction."""
+    Account.objects.filter(pk=account.pk).update(login_seq=F("login_seq") + 1)
+    account.login_seq = Account.objects.values_list("login_seq", flat=True).get(pk=account.pk)
+    return account.login_seq
+
+
+def _profile(profile: Profile) -> dict[str, object]:
+    """What the upstream told about the account; what it left out stays as it was known."""
+    told = {
+        "nickname": profile.nickname,
+        "wechat_number": profile.wechat_number,
+        "avatar_url": profile.avatar_url,
+        "sex": profile.sex,
+        "region": profile.region,
+        "signature": profile.signature,
+        "mobile": profile.mobile,
+    }
+    return {name: value for name, value in told.items() if value not in ("", None)}

@@ -1,0 +1,112 @@
+"""The Authorization: kept encrypted in the database, shared by all processes, renewed once for all who wait."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.answers import DeveloperExpired, DeveloperFrozen, Refused, SignInRefused, UpstreamError
+from accounts.leases import give_back_connection
+from accounts.models import UpstreamAccess
+from accounts.reasons import Reason
+
+log = logging.getLogger(__name__)
+
+# A sign-in that was refused is not tried again at once by everybody else who waited for it.
+REFUSED_FOR = timedelta(seconds=20)
+LOOK_SECONDS = 20
+WHY: dict[type[UpstreamError], str] = {
+    DeveloperFrozen: Reason.DEVELOPER_FROZEN,
+    DeveloperExpired: Reason.DEVELOPER_EXPIRED,
+    SignInRefused: Reason.SIGN_IN_REFUSED,
+}
+
+
+class KeptTokens:
+    """The Authorization of one developer account at one address. What an address gave is sent to no other."""
+
+    def __init__(self, base_url: str, account: str, given: str):
+        self.base_url, self.account, self.given = base_url, account, given
+        self.lock = threading.Lock()
+        self.known = ""
+        self.look_again = 0.0
+
+    def current(self) -> str:
+        if not self.known:
+            self.known = self.given or self.row().authorization
+        return self.known
+
+    def accepted(self) -> None:
+        """The upstream let us in: an alarm is over. Looked at now and then, not at every call."""
+        if time.monotonic() > self.look_again:
+            self.look_again = time.monotonic() + LOOK_SECONDS
+            self.rows().exclude(refused_at=None).update(refused_at=None, refused_why="", refused_text="")
+
+    def row(self) -> UpstreamAccess:
+        return UpstreamAccess.objects.get_or_create(base_url=self.base_url, account=self.account)[0]
+
+    def rows(self):
+        return UpstreamAccess.objects.filter(base_url=self.base_url, account=self.account)
+
+    def renew(self, refused: str, sign_in: Callable[[], str]) -> str:
+        """A value other than `refused`. One process signs in; the threads and processes beside it take its value.
+
+        Raises what the sign-in raised, to everybody who waited.
+        """
+        patience = time.monotonic() + settings.WK_TIMEOUT_SECONDS + 5
+        with self.lock:
+            while True:
+                row = self.row()
+                if row.authorization and row.authorization != refused:
+                    self.known = row.authorization
+                    return self.known
+                now = timezone.now()
+                if row.refused_at and row.refused_at > now - REFUSED_FOR:
+                    raise self.kept_refusal(row)
+                if self.claim(now):
+                    return self.sign_in_for_all(sign_in)
+                if time.monotonic() > patience:
+                    raise SignInRefused("another process is still signing in")
+                give_back_connection()
+                time.sleep(0.1)
+
+    def claim(self, now) -> bool:
+        free = Q(renewing_until=None) | Q(renewing_until__lt=now)
+        until = now + timedelta(seconds=settings.WK_TIMEOUT_SECONDS + 5)
+        return bool(self.rows().filter(free).update(renewing_until=until))
+
+    def sign_in_for_all(self, sign_in: Callable[[], str]) -> str:
+        give_back_connection()
+        try:
+            value = sign_in()
+        except Refused as error:
+            self.alarm(error)
+            raise
+        except UpstreamError:
+            self.rows().update(renewing_until=None)
+            raise
+        self.rows().update(
+            authorization=value, renewed_at=timezone.now(), renewing_until=None,
+            refused_at=None, refused_why="", refused_text="",
+        )  # fmt: skip
+        self.known = value
+        return value
+
+    def alarm(self, error: UpstreamError) -> None:
+        """Remember, for the pages and for who tries next, that the upstream does not let us in."""
+        why = WHY.get(type(error), Reason.SIGN_IN_REFUSED)
+        log.error("the upstream does not let us in: %s (code %s)", why, error.code)
+        self.look_again = 0.0
+        self.rows().update(
+            refused_at=timezone.now(), refused_why=why, refused_text=error.text, renewing_until=None
+        )
+
+    @staticmethod
+    def kept_refusal(row: UpstreamAccess) -> UpstreamError:
+        kind = {why: kind for kind, why in WHY.items()}.get(row.refused_why, SignInRefused)
+        return kind(row.refused_text)

@@ -1,0 +1,324 @@
+"""Calls to the upstream. The only module that imports requests.
+
+One session serves every call. It keeps no cookies (they would be shared between all accounts' logins), follows
+no redirects, reads no proxy settings from the environment, and opens a new connection for each call: a
+connection that the other side closed while idle would turn "/iPadLogin was not sent" into "nobody knows".
+Every call ends at its deadline, however slowly bytes arrive, and reads at most 1 MiB, decoded.
+"""
+
+import heapq
+import http.cookiejar
+import itertools
+import logging
+import socket
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from accounts import answers
+from accounts.answers import (
+    BadAnswer,
+    LoginAnswer,
+    LoginCode,
+    Online,
+    OutcomeUnknown,
+    SignInRefused,
+    Unreachable,
+)
+
+log = logging.getLogger(__name__)
+
+BODY_LIMIT = 1024 * 1024
+PICTURE_LIMIT = 512 * 1024
+CONNECT_SECONDS = 4
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class _Call(threading.local):
+    """The deadline of the call that this thread (or greenlet) makes."""
+
+    deadline: "_Deadline | None" = None
+
+
+_call = _Call()
+
+
+class _Deadline:
+    """A moment at which a call's connection is shut, so that a read that trickles cannot outlive it."""
+
+    def __init__(self, seconds: float):
+        self.at = time.monotonic() + seconds
+        self.passed = self.over = False
+        self.connection: HTTPConnection | None = None
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.at - time.monotonic())
+
+    def __enter__(self) -> "_Deadline":
+        _call.deadline = self
+        _watch.add(self)
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        _call.deadline = self.connection = None
+        self.over = True
+
+    def shut(self) -> None:
+        self.passed = True
+        sock = getattr(self.connection, "sock", None)
+        if sock is not None and not self.over:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                log.debug("the connection was gone at its deadline")
+
+
+class _Watch:
+    """Shuts what is overdue: one thread for all calls, started with the first one."""
+
+    def __init__(self):
+        self.heap: list[tuple[float, int, _Deadline]] = []
+        self.order = itertools.count()
+        self.changed = threading.Condition()
+        self.thread: threading.Thread | None = None
+
+    def add(self, deadline: _Deadline) -> None:
+        with self.changed:
+            heapq.heappush(self.heap, (deadline.at, next(self.order), deadline))
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=self.run, name="call deadlines", daemon=True)
+                self.thread.start()
+            elif self.heap[0][2] is deadline:
+                self.changed.notify()
+
+    def run(self) -> None:
+        while True:
+            with self.changed:
+                while self.heap and self.heap[0][2].over:
+                    heapq.heappop(self.heap)
+                wait = self.heap[0][0] - time.monotonic() if self.heap else 60.0
+                if wait > 0:
+                    self.changed.wait(min(wait, 60.0))
+                    continue
+                deadline = heapq.heappop(self.heap)[2]
+            deadline.shut()
+
+
+_watch = _Watch()
+
+
+def _deadline_of_call(connection_class: type) -> type:
+    class Bounded(connection_class):
+        def connect(self) -> None:
+            if _call.deadline is not None:
+                _call.deadline.connection = self
+            super().connect()
+
+    return Bounded
+
+
+class _Adapter(HTTPAdapter):
+    def get_connection_with_tls_context(self, *args, **kwargs):
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        if pool.ConnectionCls in (HTTPConnection, HTTPSConnection):
+            pool.ConnectionCls = _deadline_of_call(pool.ConnectionCls)
+        return pool
+
+
+def _new_session() -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.update({"User-Agent": "wkportal", "Accept": "application/json", "Connection": "close"})
+    adapter = _Adapter(pool_connections=8, pool_maxsize=64, max_retries=0)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+_session = _new_session()
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    status: int
+    charset: str
+    content: bytes
+
+
+def _exchange(method: str, url: str, seconds: float, limit: int, **request) -> _Body:
+    """One request and its whole answer within `seconds` and `limit` bytes. Raises the errors of `answers`."""
+    with _Deadline(seconds) as deadline:
+        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
+        try:
+            with _session.request(
+                method, url, timeout=timeout, allow_redirects=False, stream=True, **request
+            ) as response:
+                return _Body(response.status_code, response.encoding or "utf-8", _read(response, limit))
+        except (requests.ConnectTimeout, requests.exceptions.InvalidURL) as error:
+            raise Unreachable(type(error).__name__) from None
+        except requests.ConnectionError as error:
+            if _never_connected(error):
+                raise Unreachable("the connection was refused, or the name is not known") from None
+            raise OutcomeUnknown("out of time" if deadline.passed else "the connection broke") from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise OutcomeUnknown("out of time" if deadline.passed else type(error).__name__) from None
+
+
+def _never_connected(error: requests.ConnectionError) -> bool:
+    cause = error.args[0] if error.args else None
+    cause = getattr(cause, "reason", cause)
+    return isinstance(cause, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
+
+
+def _read(response: requests.Response, limit: int) -> bytes:
+    chunks, size = [], 0
+    while chunk := response.raw.read(65536, decode_content=True):
+        size += len(chunk)
+        if size > limit:
+            raise BadAnswer(f"more than {limit} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+class Tokens(Protocol):
+    """Where the Authorization is kept, across processes and restarts."""
+
+    def current(self) -> str: ...
+
+    def renew(self, refused: str, sign_in) -> str:
+        """A value that is not `refused`: somebody else's newer one, or what `sign_in()` returns, once for all."""
+
+    def alarm(self, error: answers.UpstreamError) -> None:
+        """Remember that the upstream refuses our sign-in."""
+
+    def accepted(self) -> None:
+        """The upstream took the Authorization."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The upstream as one developer account sees it.
+
+    `seconds` bounds every call but the wait. `login_type` and `device_type` are sent with `/iPadLogin` where
+    they are not empty: servers of different generations want one, the other, or neither.
+    """
+
+    base_url: str
+    account: str
+    password: str = field(repr=False)
+    tokens: Tokens
+    seconds: float = 15
+    login_type: str = "2"
+    device_type: str = ""
+
+    def sign_in(self) -> str:
+        """A new Authorization, by POST `/member/login {account, password}` (step 1). It does not expire by itself."""
+        if not self.password:
+            raise SignInRefused("WK_PASSWORD is not set, so no new sign-in is possible")
+        answer = self._answer(
+            "/member/login", {"account": self.account, "password": self.password}, self.seconds
+        )
+        return answers.sign_in(answer).authorization
+
+    def fetch_code(self, wc_id: str, proxy: int | None) -> LoginCode:
+        """A QR code, by POST `/iPadLogin` (step 2). Every call makes a login instance: it is never repeated.
+
+        `wc_id` is "" for an account that never logged in and has to be sent ever after: without it the
+        upstream makes a new device each time. `proxy` is the line's code; None sends none.
+        """
+        body: dict[str, object] = {"wcId": wc_id}
+        if self.login_type:
+            body["type"] = int(self.login_type)
+        if self.device_type:
+            body["deviceType"] = self.device_type
+        if proxy is not None:
+            body["proxy"] = proxy
+        return self._signed("/iPadLogin", body, answers.login_code)
+
+    def wait_for_login(self, w_id: str, code: str, seconds: float) -> LoginAnswer:
+        """What the phone decided, by POST `/getIPadLoginInfo` (step 3), which blocks for up to 150 or 250 s.
+
+        May be called again with the same `w_id` after a cut connection. `code` is the number that the phone
+        shows, "" where none was asked for.
+        """
+        body: dict[str, object] = {"wId": w_id}
+        if code:
+            body["verifyCode"] = code
+        if self.device_type:
+            body["autoCheck"] = False
+        return self._signed("/getIPadLoginInfo", body, answers.login_answer, seconds)
+
+    def online(self, seconds: float | None = None) -> list[Online]:
+        """Every account that is online under the developer account, by POST `/queryLoginWx`: one cheap call."""
+        return self._signed("/queryLoginWx", {}, answers.online_list, seconds)
+
+    def is_online(self, w_id: str) -> bool | None:
+        """Whether that instance is online, by POST `/isOnline {wId}`; None when the answer does not say."""
+        return self._signed("/isOnline", {"wId": w_id}, answers.is_online)
+
+    def log_out(self, wc_ids: list[str]) -> None:
+        """Log accounts out, by POST `/member/offline {account, wcIds}`; it takes effect a little later."""
+        self._signed("/member/offline", {"account": self.account, "wcIds": wc_ids}, answers.succeeded)
+
+    def fetch_picture(self, url: str, hosts: list[str], seconds: float | None = None) -> bytes:
+        """The picture at `url`, if it lies on the upstream's own host or on one of `hosts` (no redirects).
+
+        Raises PermissionError for another host. The bytes are not checked to be a picture.
+        """
+        host = urlsplit(url).hostname or ""
+        own = urlsplit(self.base_url).hostname or ""
+        if host != own and not {host, own} <= LOOPBACK and host not in hosts:
+            raise PermissionError(host)
+        body = _exchange("GET", url, seconds or self.seconds, PICTURE_LIMIT, headers={"Accept": "image/*"})
+        if body.status != 200:
+            raise BadAnswer(f"no picture (HTTP {body.status})")
+        return body.content
+
+    def reachable(self) -> bool:
+        """Whether the upstream's host accepts a connection. No call is made."""
+        parts = urlsplit(self.base_url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            with socket.create_connection((parts.hostname, port), timeout=2):
+                return True
+        except OSError:
+            return False
+
+    def _answer(self, path: str, body: dict, seconds: float, authorization: str = "") -> answers.Answer:
+        headers = {"Authorization": authorization} if authorization else {}
+        got = _exchange("POST", self.base_url + path, seconds, BODY_LIMIT, json=body, headers=headers)
+        answer = answers.read(got.status, got.charset, got.content)
+        for secret in filter(None, (authorization, self.password)):
+            if secret in answer.text:  # an upstream that repeats what it was sent must not publish it
+                answer = replace(answer, text=answer.text.replace(secret, "…"))
+        return answer
+
+    def _signed(self, path: str, body: dict, meaning, seconds: float | None = None):
+        """One call with the Authorization. A refused one is renewed once, for all who wait, and the call repeated.
+
+        Repeating is safe even for `/iPadLogin`: a call that was refused for its Authorization had no effect.
+        """
+        limit = time.monotonic() + (seconds or self.seconds)
+        authorization = self.tokens.current() or self.tokens.renew("", self.sign_in)
+        for last_try in (False, True):
+            try:
+                found = meaning(self._answer(path, body, max(1.0, limit - time.monotonic()), authorization))
+            except SignInRefused as refused:
+                if last_try:
+                    self.tokens.alarm(refused)
+                    raise
+                log.warning("%s: the Authorization is refused (code %s); signing in anew", path, refused.code)
+                authorization = self.tokens.renew(authorization, self.sign_in)
+            else:
+                break
+        self.tokens.accepted()
+        return found
