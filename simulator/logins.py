@@ -1,0 +1,98 @@
+"""One login: the code on the screen (or the prompt on the phone), and the calls that wait for it."""
+
+import asyncio
+import itertools
+import secrets
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+# What the person can still change.
+OPEN = ("waiting", "scanned", "code", "page", "confirmed")
+# How it can end; "dropped" and "replaced" come after "online".
+ENDED = ("online", "cancelled", "expired", "failed", "dropped", "replaced")
+
+_serial = itertools.count(500000)
+
+
+@dataclass(slots=True, eq=False)
+class Login:
+    """An instance id with its history. ``method`` is "qr" or "popup"."""
+
+    method: str
+    wcId_sent: str
+    proxy: Any = None
+    type: Any = None
+    device_type: Any = None
+    wId: str = field(default_factory=lambda: str(uuid.uuid4()))
+    qr_name: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000}-{next(_serial)}")
+    qr_url: str = ""
+    phone_url: str = ""
+    page_url: str = ""
+    state: str = "waiting"
+    wcId: str = ""  # who scanned
+    text: str = ""  # what step 3 says about the end
+    verify_code: str = field(default_factory=lambda: f"{secrets.randbelow(10**6):06d}")
+    made_at: float = field(default_factory=time.time)
+    changed_at: float = field(default_factory=time.time)
+    step3_calls: int = 0
+    step3_now: int = 0
+    max_parallel: int = 0
+    waiters: list[asyncio.Future] = field(default_factory=list)
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+
+    @property
+    def open(self) -> bool:
+        return self.state in OPEN
+
+    def move(self, state: str, text: str = "") -> None:
+        """Change the state and wake every call that waits for a change."""
+        self.state, self.text, self.changed_at = state, text, time.time()
+        if not self.open:
+            self.stop_timers()
+        self.wake("changed")
+
+    def wake(self, why: str) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(why)
+
+    async def changed(self, seconds: float) -> str:
+        """Wait for news: "changed", "kicked" by a later call, or "limit" when the seconds have passed."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        timer = loop.call_later(max(seconds, 0), lambda: waiter.done() or waiter.set_result("limit"))
+        self.waiters.append(waiter)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            self.waiters.remove(waiter)
+
+    def stop_timers(self) -> None:
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "wId": self.wId,
+            "method": self.method,
+            "wcId_sent": self.wcId_sent,
+            "wcId": self.wcId,
+            "proxy": self.proxy,
+            "type": self.type,
+            "deviceType": self.device_type,
+            "state": self.state,
+            "text": self.text,
+            "qr_url": self.qr_url,
+            "phone_url": self.phone_url,
+            "page_url": self.page_url,
+            "verify_code": self.verify_code,
+            "step3_calls": self.step3_calls,
+            "step3_now": self.step3_now,
+            "max_parallel": self.max_parallel,
+            "made_at": self.made_at,
+            "changed_at": self.changed_at,
+        }

@@ -1,0 +1,98 @@
+"""What a person's taps do to a login."""
+
+import asyncio
+
+from simulator.logins import Login
+from simulator.world import World
+
+TAPS = ("scan", "confirm", "cancel", "code", "page", "done", "other", "expire", "new_device", "fail")
+FRESH = {"scan", "confirm", "cancel", "code", "page", "other", "expire", "new_device", "fail"}
+POSSIBLE = {
+    "waiting": FRESH,
+    "scanned": FRESH,
+    "confirmed": {"cancel", "expire", "fail", "new_device"},
+    "code": {"cancel", "expire", "fail", "new_device"},
+    "page": {"done", "cancel", "expire", "fail", "new_device"},
+}
+ENDINGS = {
+    "cancel": ("cancelled", "用户取消登录"),
+    "expire": ("expired", "二维码已过期"),
+    "fail": ("failed", "失败"),
+    "new_device": ("failed", "在新设备完成验证"),
+}
+
+
+class NotNow(Exception):
+    """A sentence saying why this tap is not possible."""
+
+
+def tap(world: World, login: Login, do: str, who: str | None = None, text: str = "", code: str = "") -> None:
+    """One tap. ``who`` is the wcId that scans ("new": somebody fresh; None: the owner); NotNow if refused."""
+    if do not in TAPS:
+        raise NotNow(f"do must be one of {', '.join(TAPS)}, not {do!r}")
+    if do not in POSSIBLE.get(login.state, ()):
+        raise NotNow(f"{do} is not possible: the login is {login.state}")
+    if do in ENDINGS:
+        state, words = ENDINGS[do]
+        if do in ("cancel", "new_device"):
+            _scan(world, login, who)
+        login.move(state, text or words)
+    else:
+        _scan(world, login, who)
+        _go_on(world, login, do, code)
+    world.touch()
+
+
+def _go_on(world: World, login: Login, do: str, code: str) -> None:
+    if do == "code":
+        login.verify_code = code or world.settings.verify_code or login.verify_code
+    state = {"code": "code", "page": "page", "confirm": "confirmed", "done": "confirmed"}.get(do, "scanned")
+    world.keep_alive(login, life(world, login))
+    login.move(state)
+    if state == "confirmed":
+        settle(world, login)
+
+
+def settle(world: World, login: Login) -> None:
+    """A confirmed login is complete as soon as step 3 asks for it; a prompt needs no step 3."""
+    if login.method == "popup" or login.waiters:
+        complete(world, login)
+
+
+def complete(world: World, login: Login) -> None:
+    """The phone and the computer have met."""
+    wrong = login.wcId_sent and login.wcId != login.wcId_sent
+    if wrong and world.settings.wrong_account == "refuse":
+        login.move("failed", "扫码账号与登录账号不一致")
+        world.touch()
+    else:
+        world.sign_in(login)
+
+
+def life(world: World, login: Login) -> float:
+    seconds = world.settings.popup_seconds if login.method == "popup" else world.settings.qr_seconds
+    return world.settings.scaled(seconds)
+
+
+def answer_popup(world: World, login: Login, accept: bool) -> None:
+    tap(world, login, "confirm" if accept else "cancel")
+
+
+def confirm_by_itself(world: World, login: Login) -> None:
+    """Auto mode: the person confirms, unless somebody was faster."""
+    if world.logins.get(login.wId) is login and login.state in ("waiting", "scanned"):
+        tap(world, login, "confirm")
+
+
+def pass_page_by_itself(world: World, login: Login) -> None:
+    """A mac with autoCheck moves on without anybody visiting the page."""
+    loop = asyncio.get_running_loop()
+    seconds = world.settings.scaled(world.settings.auto_check_seconds)
+    loop.call_later(seconds, lambda: login.state == "page" and tap(world, login, "done"))
+
+
+def _scan(world: World, login: Login, who: str | None) -> None:
+    if login.wcId and who is None:
+        return
+    wcId = {None: login.wcId_sent, "new": ""}.get(who, who)
+    login.wcId = world.person(wcId or "").wcId
