@@ -1,0 +1,392 @@
+"""History for admins: who logged in what, when, and why it failed. Nothing here changes a state by itself.
+
+Actions call the same functions as the pages. Staff who may not see every account see those of their teams.
+"""
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Lower
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.text import Truncator
+from django.utils.translation import gettext_lazy as _
+
+from accounts import login
+from accounts.admin_actions import CancelAction, LoginActions
+from accounts.admin_lists import (
+    AccountList,
+    ActorFilter,
+    AskedByFilter,
+    AttemptList,
+    DayFilter,
+    HistoryAdmin,
+    LineFilter,
+    LongTableAdmin,
+    TagFilter,
+    TeamFilter,
+    of_visible_accounts,
+)
+from accounts.forms import AccountForm
+from accounts.models import Account, AccountEvent, LoginAttempt, Tag, UpstreamAccess
+from accounts.reasons import advice
+from accounts.states import AccountState, AttemptState
+
+LATEST = 50
+STATE_TITLES = {**dict(AccountState.choices), **dict(AttemptState.choices)}
+EDITABLE = ("label", "wc_id", "proxy", "team", "tag_names", "keep_online", "relogin_at", "note")
+
+
+def without_secrets(attempts) -> QuerySet:
+    """What could still be used to log in is not even read."""
+    return attempts.defer("qr_text", "qr_png", "page_url", "verify_code")
+
+
+def moved(event: AccountEvent) -> str:
+    return " → ".join(
+        str(STATE_TITLES.get(code, code)) for code in (event.from_state, event.to_state) if code
+    )
+
+
+def timeline(events: QuerySet) -> list[dict]:
+    return [{"event": event, "moved": moved(event)} for event in events[:LATEST]]
+
+
+def link_to(model: str, key: int | None, text: str) -> str:
+    if key is None:
+        return ""
+    return format_html('<a href="{}">{}</a>', reverse(f"admin:accounts_{model}_change", args=[key]), text)
+
+
+class AdminAccountForm(AccountForm):
+    user = None  # set for each request, on a subclass
+
+    class Meta(AccountForm.Meta):
+        fields = [*AccountForm.Meta.fields, "relogin_at"]
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, user=self.user, **kwargs)
+
+
+@admin.register(Account)
+class AccountAdmin(LoginActions, LongTableAdmin):
+    form = AdminAccountForm
+    list_display = (
+        "name", "wc_id", "standing", "state_since", "line", "team", "tag_names", "keep_online",
+        "last_login_at", "outcome",
+    )  # fmt: skip
+    list_display_links = ("name",)
+    list_select_related = ("team",)
+    list_filter = (
+        "state", LineFilter, TeamFilter, TagFilter, "keep_online",
+        ("last_login_at", DayFilter), ("first_login_at", DayFilter),
+    )  # fmt: skip
+    lookups = ("state__exact", "keep_online__exact", "team")
+    sortable_by = ("name", "standing", "state_since")
+    ordering = (Lower("label"), "id")
+    search_fields = ("label", "nickname", "wc_id", "wechat_number")
+    search_help_text = _("Label, nickname, wcId or WeChat number.")
+    fieldsets = (
+        (None, {"fields": EDITABLE}),
+        (_("Now"), {"fields": ("standing", "state_since", "w_id", "verified_at", "outcome")}),
+        (
+            _("Logins"),
+            {
+                "fields": (
+                    "first_login_at", "last_login_at", "last_offline_at", "last_offline_reason", "created_at",
+                )
+            },
+        ),
+        (
+            _("As WeChat knows it"),
+            {"fields": ("nickname", "wechat_number", "region", "signature", "masked_mobile", "avatar_url")},
+        ),
+    )  # fmt: skip
+
+    # --- columns ---
+
+    @admin.display(description=_("label"), ordering=Lower("label"))
+    def name(self, account: Account) -> str:
+        return account.display_name
+
+    @admin.display(description=_("state"), ordering="state")
+    def standing(self, account: Account) -> str:
+        if account.joined_to_id:
+            # Without its name: it may be another team's.
+            link = link_to("account", account.joined_to_id, f"#{account.joined_to_id}")
+            return format_html("{} {}", _("Joined with"), link)
+        return format_html(
+            '<span data-account="{}" data-state="{}">{}</span>',
+            account.pk,
+            account.state,
+            account.get_state_display(),
+        )
+
+    @admin.display(description=_("line"), empty_value="-")
+    def line(self, account: Account) -> str:
+        return account.proxy_name
+
+    @admin.display(description=_("tags"))
+    def tag_names(self, account: Account) -> str:
+        return ", ".join(tag.name for tag in account.tags.all())
+
+    @admin.display(description=_("last attempt"))
+    def outcome(self, account: Account) -> str:
+        if not hasattr(account, "newest_attempt"):
+            account.newest_attempt = without_secrets(account.attempts).order_by("-id").first()
+        attempt = account.newest_attempt
+        if attempt is None:
+            return ""
+        text = attempt.get_reason_display() or attempt.get_state_display()
+        return format_html(
+            '<a href="{}" data-attempt="{}" data-state="{}">{}</a>',
+            reverse("admin:accounts_loginattempt_change", args=[attempt.pk]), attempt.pk, attempt.state, text,
+        )  # fmt: skip
+
+    @admin.display(description=_("mobile"))
+    def masked_mobile(self, account: Account) -> str:
+        return account.masked_mobile
+
+    # --- what is shown, and to whom ---
+
+    def get_changelist(self, request: HttpRequest, **kwargs) -> type[AccountList]:
+        return AccountList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return Account.objects.visible_to(request.user)
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
+        return queryset.matching(search_term.replace("\x00", "")), False
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None):
+        """Locked while it is written, so that a login that succeeds meanwhile is not overwritten."""
+        if request.method == "POST":
+            pk = Account._meta.pk
+            try:
+                locked = self.get_queryset(request).select_for_update(of=("self",), no_key=True)
+                return locked.filter(pk=pk.to_python(object_id)).first()
+            except (forms.ValidationError, ValueError):
+                return None
+        return super().get_object(request, object_id, from_field)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Account | None = None):
+        if obj is None:
+            return self.fieldsets[:1]
+        if self.has_change_permission(request, obj):
+            return self.fieldsets
+        return (
+            (None, {"fields": ["line" if name == "proxy" else name for name in EDITABLE]}),
+            *self.fieldsets[1:],
+        )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
+        shown = [name for _title, options in self.get_fieldsets(request, obj) for name in options["fields"]]
+        return [name for name in shown if name not in EDITABLE]
+
+    def get_form(self, request: HttpRequest, obj: Account | None = None, change: bool = False, **kwargs):
+        if change and not self.has_change_permission(request, obj):
+            return super().get_form(request, obj, change=change, form=forms.ModelForm, **kwargs)
+        form = super().get_form(request, obj, change=change, **kwargs)
+        return type(form.__name__, (form,), {"user": request.user})
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict, *args, obj: Account | None = None, **kwargs
+    ):
+        if obj is not None:
+            events = of_visible_accounts(AccountEvent.objects.filter(account=obj), request.user)
+            context |= {
+                "latest_attempts": without_secrets(obj.attempts).order_by("-id")[:LATEST],
+                "timeline": timeline(events.order_by("-id")),
+                "joined_records": list(
+                    Account.objects.visible_to(request.user).filter(joined_to=obj)[:LATEST]
+                ),
+                "may_see_events": request.user.has_perm("accounts.view_accountevent"),
+                "may_see_attempts": request.user.has_perm("accounts.view_loginattempt"),
+            }
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context=None):
+        account = self.get_object(request, unquote(object_id)) if request.method == "GET" else None
+        if account is not None:
+            login.close_read(account)
+        return super().change_view(request, object_id, form_url, extra_context)
+
+    # --- writing: the form of the pages saves, and writes down who changed what ---
+
+    def save_form(self, request: HttpRequest, form: forms.ModelForm, change: bool) -> Account:
+        return form.instance
+
+    def save_model(self, request: HttpRequest, obj: Account, form: forms.ModelForm, change: bool) -> None:
+        form.save()
+
+    def save_related(self, request: HttpRequest, form: forms.ModelForm, formsets, change: bool) -> None:
+        """Nothing is left to save."""
+
+    def get_actions(self, request: HttpRequest) -> dict:
+        """Without deleting many at once: a history goes with each."""
+        return {
+            name: action for name, action in super().get_actions(request).items() if name != "delete_selected"
+        }
+
+    def get_deleted_objects(self, objs, request: HttpRequest):
+        """The history that goes too is told in numbers, it may be long. A login that is open has to end first."""
+        attempts = LoginAttempt.objects.filter(account__in=objs)
+        events = AccountEvent.objects.filter(account__in=objs)
+        numbers = {Account: len(objs), LoginAttempt: attempts.count(), AccountEvent: events.count()}
+        counts = {model._meta.verbose_name_plural: number for model, number in numbers.items()}
+        lacking = set() if self.has_delete_permission(request) else {Account._meta.verbose_name}
+        return (
+            [str(account) for account in objs],
+            counts,
+            lacking,
+            [str(attempt) for attempt in attempts.open()],
+        )
+
+
+@admin.register(LoginAttempt)
+class LoginAttemptAdmin(CancelAction, HistoryAdmin):
+    moment = "created_at"
+    list_display = (
+        "id", "account_link", "standing", "reason", "trigger", "method", "who", "line", "created_at", "took", "words",
+    )  # fmt: skip
+    list_display_links = ("id",)
+    list_select_related = ("account",)
+    list_filter = (
+        "state", "reason", "trigger", "method", ("created_at", DayFilter), LineFilter, AskedByFilter,
+    )  # fmt: skip
+    lookups = ("state__exact", "reason__exact", "trigger__exact", "method__exact", "account__id__exact")
+    search_fields = ("account__label", "account__wc_id", "w_id")
+    search_help_text = _("Label, nickname, wcId or WeChat number of the account, or a whole wId.")
+    fieldsets = (
+        (None, {"fields": ("account_link", "standing", "reason", "what_to_do", "upstream_code", "upstream_text", "other")}),
+        (_("How it was started"), {"fields": ("trigger", "who", "method", "line", "w_id")}),
+        (
+            _("When"),
+            {"fields": ("created_at", "sent_at", "qr_shown_at", "wait_started_at", "ended_at", "took", "deadline_at")},
+        ),
+    )  # fmt: skip
+
+    def get_changelist(self, request: HttpRequest, **kwargs) -> type[AttemptList]:
+        return AttemptList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return without_secrets(super().get_queryset(request))
+
+    def found_by(self, request: HttpRequest, text: str) -> Q:
+        instances = LoginAttempt.objects.filter(w_id=text).values_list("pk", flat=True)[:LATEST]
+        return super().found_by(request, text) | Q(pk__in=list(instances))
+
+    def get_readonly_fields(self, request: HttpRequest, obj=None) -> list[str]:
+        return [name for _title, options in self.fieldsets for name in options["fields"]]
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context=None):
+        attempt = self.get_object(request, unquote(object_id))
+        if attempt is not None:
+            login.close_read(attempt.account)
+        return super().change_view(request, object_id, form_url, extra_context)
+
+    def render_change_form(self, request: HttpRequest, context: dict, *args, obj=None, **kwargs):
+        events = of_visible_accounts(AccountEvent.objects.filter(attempt=obj), request.user)
+        context |= {
+            "timeline": timeline(events.order_by("id")),
+            "may_see_events": request.user.has_perm("accounts.view_accountevent"),
+        }
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    # --- columns ---
+
+    @admin.display(description=_("account"))
+    def account_link(self, attempt: LoginAttempt) -> str:
+        return link_to("account", attempt.account_id, attempt.account.display_name)
+
+    @admin.display(description=_("state"))
+    def standing(self, attempt: LoginAttempt) -> str:
+        return format_html(
+            '<span data-attempt="{}" data-state="{}" data-reason="{}">{}</span>',
+            attempt.pk, attempt.state, attempt.reason, attempt.get_state_display(),
+        )  # fmt: skip
+
+    @admin.display(description=_("what to do"))
+    def what_to_do(self, attempt: LoginAttempt) -> str:
+        return advice(attempt.reason)
+
+    @admin.display(description=_("operator"))
+    def who(self, attempt: LoginAttempt) -> str:
+        return attempt.asked_by_name
+
+    @admin.display(description=_("line"))
+    def line(self, attempt: LoginAttempt) -> str:
+        return attempt.proxy_name
+
+    @admin.display(description=_("took (s)"))
+    def took(self, attempt: LoginAttempt) -> float | None:
+        return round((attempt.ended_at - attempt.created_at).total_seconds(), 1) if attempt.ended_at else None
+
+    @admin.display(description=_("the upstream's words"))
+    def words(self, attempt: LoginAttempt) -> str:
+        return Truncator(f"{attempt.upstream_code} {attempt.upstream_text}".strip()).chars(80)
+
+    @admin.display(description=_("account that scanned"))
+    def other(self, attempt: LoginAttempt) -> str:
+        return attempt.other_name
+
+
+@admin.register(AccountEvent)
+class AccountEventAdmin(HistoryAdmin):
+    moment = "at"
+    list_display = ("at", "account_link", "happened", "move", "reason", "detail", "attempt_link", "who")
+    list_display_links = ("at",)
+    list_select_related = ("account",)
+    list_filter = ("happened", "reason", ("at", DayFilter), ActorFilter)
+    lookups = ("happened__exact", "reason__exact", "account__id__exact", "attempt__id__exact")
+    search_fields = ("account__label", "account__wc_id")
+    search_help_text = _("Label, nickname, wcId or WeChat number of the account.")
+    fields = ("at", "account_link", "attempt_link", "happened", "move", "reason", "detail", "who")
+    readonly_fields = fields
+
+    @admin.display(description=_("account"))
+    def account_link(self, event: AccountEvent) -> str:
+        return link_to("account", event.account_id, event.account.display_name)
+
+    @admin.display(description=_("login attempt"))
+    def attempt_link(self, event: AccountEvent) -> str:
+        return link_to("loginattempt", event.attempt_id, f"#{event.attempt_id}")
+
+    @admin.display(description=_("from and to"))
+    def move(self, event: AccountEvent) -> str:
+        return moved(event)
+
+    @admin.display(description=_("by"))
+    def who(self, event: AccountEvent) -> str:
+        return event.actor_name
+
+
+@admin.register(UpstreamAccess)
+class UpstreamAccessAdmin(admin.ModelAdmin):
+    """Whether the upstream lets us in. The Authorization itself is shown to nobody."""
+
+    list_display = ("account", "base_url", "renewed_at", "refused_at", "refused_why")
+    fields = ("account", "base_url", "renewed_at", "refused_at", "refused_why", "refused_text")
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).defer("authorization")
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        return False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj=None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
+        return False
+
+
+@admin.register(Tag)
+class TagAdmin(LongTableAdmin):
+    search_fields = ("name",)

@@ -8,6 +8,7 @@ answers come from the vendor's pages for `/member/login`, `/iPadLogin`, `/getIPa
 import json
 import re
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlsplit
@@ -18,16 +19,22 @@ DEPTH_LIMIT = 32
 # Directional overrides let a nickname or a message pretend to be another text.
 BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
-CODE_ASKED = re.compile("输入验证码")
+CODE_ASKED = re.compile("输入 ?验证码")
 NEW_DEVICE = re.compile("新设备.{0,6}验证")
 RUN_OUT = re.compile("过期|超时|失效|timed? ?out|expired", re.IGNORECASE)
 DECLINED = re.compile("取消|拒绝|cancel", re.IGNORECASE)
 LINE_DOWN = re.compile("网络.{0,2}异常|代理.{0,6}(异常|失败|不可用|超时)")
-# No vendor text for a bad Authorization is known: these are the forms such a text would take.
+# No vendor text for a bad Authorization is known: these are the forms such a text would take. (No \b beside
+# "token": a Chinese character counts as a part of the word.)
 SIGN_IN = re.compile(
-    r"\btoken\b|authoriz|未授权|无效的?授权|授权(码|信息)?(失败|失效|过期|无效|错误|不存在)|认证(失败|失效|过期)|登录(已)?失效|请先?登录",
+    r"(?<![a-z])token(?![a-z])|authoriz|未授权|无效的?授权|(授权|认证)(码|信息)?已?(失败|失效|过期|无效|错误|不存在)"
+    r"|登录已?失效|请先?登录",
     re.IGNORECASE,
 )
+# Strings as a whole, closed or not, so that brackets inside them do not count.
+STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+# What a gateway says; the upstream's own refusals come with 200.
+GATEWAY = frozenset({408, 429})
 
 
 class UpstreamError(Exception):
@@ -168,11 +175,15 @@ def clean(value: object, limit: int = TEXT_LIMIT) -> str:
         return ""
     text = str(value)[: limit * 4].translate(BIDI)
     text = "".join(
-        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c
-        for c in text
-        if unicodedata.category(c) not in ("Cs", "Cn")
+        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if _is_character(c)
     )
-    return " ".join(text.split())[:limit]
+    return " ".join(text.split())[:limit].rstrip()
+
+
+def _is_character(char: str) -> bool:
+    """Not a lone surrogate, and not a code point that never will be one. New emoji, unknown to our Python, are."""
+    code = ord(char)
+    return not (0xD800 <= code <= 0xDFFF or 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE)
 
 
 def identifier(value: object) -> str:
@@ -188,35 +199,35 @@ def web_address(value: object, limit: int = 2000) -> str:
         return ""
     try:
         parts = urlsplit(value)
-        usable = (
-            parts.scheme in ("http", "https") and parts.hostname and not parts.username and parts.port != 0
-        )
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         return ""
-    return value if usable and " " not in value else ""
+    return value if usable and "@" not in parts.netloc and not set(value) & set(" \\") else ""
 
 
 def _decoded(body: bytes, charset: str) -> str:
     for encoding in ("utf-8-sig", charset, "gb18030"):
-        try:
+        with suppress(LookupError, ValueError):
             return body.decode(encoding)
-        except (UnicodeDecodeError, LookupError, ValueError):
-            continue
-    raise BadAnswer("not text")
+    return body.decode("utf-8", "replace")
 
 
 def _deeper_than(text: str, limit: int) -> bool:
-    """Brackets only, strings included: cheap, and never wrong in the direction that matters."""
     depth = 0
-    for char in re.findall(r"[\[\]{}]", text[:200_000]):
-        depth += 1 if char in "[{" else -1
+    for token in STRING_OR_BRACKET.finditer(text):
+        char = text[token.start()]
+        if char != '"':
+            depth += 1 if char in "[{" else -1
         if depth > limit:
             return True
     return False
 
 
-def read(status: int, charset: str, body: bytes) -> Answer:
-    """The envelope in a body. Raises SignInRefused for 401 and 403, BadAnswer for all that is no envelope."""
+def read(status: int, charset: str, body: bytes, secrets: tuple[str, ...] = ()) -> Answer:
+    """The envelope in a body. Raises SignInRefused for 401 and 403, BadAnswer for all that is no envelope.
+
+    `secrets` is what was sent: an upstream that repeats it in its words must not publish it.
+    """
     if status in (401, 403):
         raise SignInRefused(f"HTTP {status}", str(status))
     what = f"HTTP {status}, {len(body)} bytes"
@@ -224,18 +235,18 @@ def read(status: int, charset: str, body: bytes) -> Answer:
         text = _decoded(body, charset)
         if _deeper_than(text, DEPTH_LIMIT):
             raise BadAnswer(f"nested too deep ({what})")
-        document = json.loads(text, parse_constant=_no_constant)
+        document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_twins)
     except (ValueError, RecursionError) as error:
         raise BadAnswer(f"no JSON ({what})") from error
     if not isinstance(document, dict) or "code" not in document:
         raise BadAnswer(f"no envelope ({what})")
-    code = document["code"]
-    if isinstance(code, float) and code.is_integer():
-        code = int(code)
-    text = clean(document.get("message")) or clean(document.get("msg"))
-    answer = Answer(clean(code, 20), text, document.get("data"))
-    if not 200 <= status < 300 and answer.code in ("1000", "200"):
-        raise BadAnswer(f"a success that is none ({what})", answer.code)
+    data = document.get("data")
+    if isinstance(data, dict):
+        data |= {key: _without(secrets, data[key]) for key in ("message", "msg") if key in data}
+    answer = Answer(_code(document["code"]), _words(document, secrets), data)
+    refused = 400 <= status < 500 and status not in GATEWAY and answer.code not in ("1000", "200")
+    if not (200 <= status < 300 or refused):
+        raise BadAnswer(f"an answer that is none ({what})", answer.code)
     return answer
 
 
@@ -243,14 +254,40 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object that says a thing twice says nothing: readers differ in which one they take."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name twice in an object")
+    return found
+
+
+def _code(value: object) -> str:
+    """A code or a status as text, in whatever type it came."""
+    return clean(int(value) if isinstance(value, float) and value.is_integer() else value, 20)
+
+
+def _words(document: dict, secrets: tuple[str, ...] = ()) -> str:
+    said = [clean(_without(secrets, document.get(key))) for key in ("message", "msg")]
+    return said[0] or said[1]
+
+
+def _without(secrets: tuple[str, ...], value: object) -> object:
+    """Text without the secrets; cleaned first, because what is left out in between may hide one."""
+    if isinstance(value, str) and any(secrets):
+        value = clean(value, 10_000)
+        for secret in filter(None, secrets):
+            value = value.replace(secret, "…")
+    return value
+
+
 def succeeded(answer: Answer) -> Answer:
     """The answer, if it is a success all through. A failure may be nested inside a success: that is a failure."""
     if answer.code != "1000":
         raise refusal(answer)
-    if "code" in answer.fields and clean(answer.fields["code"], 20) != "1000":
-        inner = answer.fields
-        text = clean(inner.get("message")) or clean(inner.get("msg")) or answer.text
-        raise refusal(Answer(clean(inner["code"], 20), text, None))
+    inner = answer.fields
+    if inner.get("code") is not None and _code(inner["code"]) != "1000":
+        raise refusal(Answer(_code(inner["code"]), _words(inner) or answer.text, None))
     return answer
 
 
@@ -265,7 +302,7 @@ def sign_in(answer: Answer) -> SignIn:
     except Refused as refused:
         raise SignInRefused(refused.text, refused.code) from None
     authorization = answer.fields.get("Authorization")
-    blocked = {"1": DeveloperFrozen, "2": DeveloperExpired}.get(clean(answer.fields.get("status"), 5))
+    blocked = {"1": DeveloperFrozen, "2": DeveloperExpired}.get(_code(answer.fields.get("status")))
     if blocked:
         raise blocked(answer.text, answer.code)
     if not isinstance(authorization, str) or not re.fullmatch(r"[ -~]{1,4000}", authorization.strip()):
@@ -288,8 +325,10 @@ def login_code(answer: Answer) -> LoginCode:
 
 def login_answer(answer: Answer) -> LoginAnswer:
     """What `/getIPadLoginInfo` says. Raises SignInRefused, and BadAnswer where the outcome stays unknown."""
-    url = web_address(answer.fields.get("url"))
-    if answer.code == "200" and url:
+    if answer.code == "200":
+        url = web_address(answer.fields.get("url"))
+        if not url:
+            raise BadAnswer("a page without its address", answer.code)
         return PageAsked(url, answer.code, answer.text)
     try:
         succeeded(answer)
@@ -299,7 +338,7 @@ def login_answer(answer: Answer) -> LoginAnswer:
         return _not_logged_in(refused.code, refused.text)
     profile = _profile(answer.fields)
     if profile is None:
-        if clean(answer.fields.get("status"), 5) == "0":
+        if _code(answer.fields.get("status")) == "0":
             return NotLoggedIn(Ending.RUN_OUT, answer.code, answer.text)
         raise BadAnswer("a login without wcId", answer.code)
     return LoggedIn(profile, answer.code, answer.text)
@@ -346,7 +385,10 @@ def online_list(answer: Answer) -> list[Online]:
     if not isinstance(entries, list):
         raise BadAnswer("no list of accounts", answer.code)
     pairs = [(identifier(e.get("wcId")), identifier(e.get("wId"))) for e in entries if isinstance(e, dict)]
-    return [Online(wc_id, w_id) for wc_id, w_id in pairs if wc_id]
+    online = [Online(wc_id, w_id) for wc_id, w_id in pairs if wc_id]
+    if entries and not online:
+        raise BadAnswer("a list without a single account", answer.code)
+    return online
 
 
 def is_online(answer: Answer) -> bool | None:

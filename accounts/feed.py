@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 QUEUE_SIZE = 200
 PING_SECONDS = 15
 RIGHTS_SECONDS = 4
-STREAMS_PER_USER = 12
+STREAMS_PER_USER = 40
 RELOOK = "event: relook\ndata: {}\n\n"
 EVERY_TEAM = frozenset({-1})
 

@@ -49,20 +49,20 @@ ENDINGS: dict[Ending, tuple[str, str]] = {
 
 def client() -> Client:
     """The upstream as the settings name it; one for the process, because it knows the Authorization."""
-    return _client(settings.WK_BASE_URL, settings.WK_ACCOUNT, settings.WK_PASSWORD, settings.WK_AUTHORIZATION)
-
-
-@lru_cache(maxsize=8)
-def _client(base_url: str, account: str, password: str, authorization: str) -> Client:
-    return Client(
-        base_url=base_url,
-        account=account,
-        password=password,
-        tokens=KeptTokens(base_url, account, authorization),
+    return _client(
+        settings.WK_BASE_URL,
+        settings.WK_ACCOUNT,
+        settings.WK_PASSWORD,
+        settings.WK_AUTHORIZATION,
         seconds=settings.WK_TIMEOUT_SECONDS,
         login_type=settings.WK_LOGIN_TYPE,
         device_type=settings.WK_DEVICE_TYPE,
     )
+
+
+@lru_cache(maxsize=8)
+def _client(base_url: str, account: str, password: str, authorization: str, **options) -> Client:
+    return Client(base_url, account, password, KeptTokens(base_url, account, authorization), **options)
 
 
 def why(error: UpstreamError) -> str:

@@ -18,7 +18,6 @@ from django.utils.translation import gettext_lazy as _
 from accounts.history import AccountEvent, ForbiddenMove, record
 from accounts.reasons import Reason
 from accounts.states import (
-    ACCOUNT_MOVES,
     ATTEMPT_MOVES,
     FINAL_STATES,
     OPEN_STATES,
@@ -214,25 +213,6 @@ class Account(models.Model):
         if rows:
             self.refresh_from_db()
             record(self, Happened.ACCOUNT_ONLINE, attempt=attempt, old=old, new=self.state, at=now)
-        return bool(rows)
-
-    def go_offline(self, w_id: str, reason: str, now: datetime) -> bool:
-        """Note that the instance `w_id` is no longer online. Another, newer instance is left alone."""
-        old = self.state
-        if not may_move(ACCOUNT_MOVES, AccountState.ONLINE, AccountState.OFFLINE):
-            raise ForbiddenMove
-        with transaction.atomic():
-            rows = Account.objects.filter(pk=self.pk, state=AccountState.ONLINE, w_id=w_id).update(
-                state=AccountState.OFFLINE,
-                w_id="",
-                state_since=now,
-                verified_at=now,
-                last_offline_at=now,
-                last_offline_reason=reason,
-            )
-            if rows:
-                self.refresh_from_db()
-                record(self, Happened.ACCOUNT_OFFLINE, old=old, new=self.state, detail=reason, at=now)
         return bool(rows)
 
 

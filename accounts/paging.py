@@ -39,16 +39,8 @@ def page_of(rows: QuerySet, order: Order, cursor: str = "", size: int = PER_PAGE
     A cursor names a row, not a value: rows that are gone, or junk, lead to the first page.
     """
     rows = rows.annotate(sort_key=order.expression)
-    backwards = cursor == "last" or cursor.startswith("<")
-    anchor = None
-    if cursor[1:].isdigit() and len(cursor) < 20:
-        anchor = (
-            rows.model.objects.annotate(sort_key=order.expression)
-            .filter(pk=int(cursor[1:]))
-            .values_list("sort_key", "pk")
-            .first()
-        )
-        backwards = backwards and anchor is not None
+    anchor = _anchor(rows.model.objects.annotate(sort_key=order.expression), cursor)
+    backwards = cursor == "last" or (cursor.startswith("<") and anchor is not None)
     up = order.descending == backwards
     if anchor:
         rows = rows.filter(_beyond(anchor, up))
@@ -65,6 +57,14 @@ def page_of(rows: QuerySet, order: Order, cursor: str = "", size: int = PER_PAGE
         previous=f"<{found[0].pk}" if found and before else "",
         next=f">{found[-1].pk}" if found and after else "",
     )
+
+
+def _anchor(rows: QuerySet, cursor: str) -> tuple | None:
+    """The sort value and the id of the row that a cursor names."""
+    number = cursor[1:]
+    if cursor[:1] not in ("<", ">") or not (number.isascii() and number.isdigit() and len(number) < 19):
+        return None
+    return rows.filter(pk=int(number)).values_list("sort_key", "pk").first()
 
 
 def _beyond(anchor: tuple, up: bool) -> Q:

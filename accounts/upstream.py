@@ -3,7 +3,8 @@
 One session serves every call. It keeps no cookies (they would be shared between all accounts' logins), follows
 no redirects, reads no proxy settings from the environment, and opens a new connection for each call: a
 connection that the other side closed while idle would turn "/iPadLogin was not sent" into "nobody knows".
-Every call ends at its deadline, however slowly bytes arrive, and reads at most 1 MiB, decoded.
+Every call ends at its deadline, however slowly bytes arrive, and reads at most 1 MiB, decoded. Whatever goes
+wrong comes out as an error of `answers`, named by its meaning.
 """
 
 import heapq
@@ -13,7 +14,8 @@ import logging
 import socket
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -21,6 +23,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from accounts import answers
 from accounts.answers import (
@@ -31,6 +34,7 @@ from accounts.answers import (
     OutcomeUnknown,
     SignInRefused,
     Unreachable,
+    UpstreamError,
 )
 
 log = logging.getLogger(__name__)
@@ -51,12 +55,12 @@ _call = _Call()
 
 
 class _Deadline:
-    """A moment at which a call's connection is shut, so that a read that trickles cannot outlive it."""
+    """A moment at which a call's connection is shut, so that bytes that trickle cannot outlive it."""
 
     def __init__(self, seconds: float):
         self.at = time.monotonic() + seconds
-        self.passed = self.over = False
-        self.connection: HTTPConnection | None = None
+        self.connected = self.passed = self.over = False
+        self.sock: socket.socket | None = None
 
     @property
     def left(self) -> float:
@@ -68,17 +72,22 @@ class _Deadline:
         return self
 
     def __exit__(self, *_exc) -> None:
-        _call.deadline = self.connection = None
+        _call.deadline = self.sock = None
         self.over = True
+
+    def hold(self, sock: socket.socket) -> None:
+        """The socket to shut: itself, not its connection, which gives it away as soon as the headers are read."""
+        self.sock = sock
+        if self.passed:
+            self.shut()
 
     def shut(self) -> None:
         self.passed = True
-        sock = getattr(self.connection, "sock", None)
+        sock = self.sock
         if sock is not None and not self.over:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                log.debug("the connection was gone at its deadline")
+            with suppress(OSError):
+                # Not an SSL socket's own shutdown: it would make the reader go on in clear.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _Watch:
@@ -115,30 +124,71 @@ class _Watch:
 _watch = _Watch()
 
 
-def _deadline_of_call(connection_class: type) -> type:
-    class Bounded(connection_class):
-        def connect(self) -> None:
-            if _call.deadline is not None:
-                _call.deadline.connection = self
-            super().connect()
+class _Bounded:
+    """A connection that is shut at the deadline of the call that opened it."""
 
-    return Bounded
+    twin: socket.socket | None = None
+
+    def connect(self) -> None:
+        deadline = _call.deadline
+        try:
+            super().connect()
+        finally:
+            if self.twin is not None:
+                self.twin.close()
+        if not deadline.left:
+            self.close()
+            raise urllib3.exceptions.ConnectTimeoutError(self, "out of time")
+        deadline.hold(self.sock)
+        deadline.connected = True
+
+
+class _Connection(_Bounded, HTTPConnection):
+    pass
+
+
+class _SecureConnection(_Bounded, HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        # The handshake takes the socket over before it begins; through a twin it can be shut all the same.
+        self.twin = sock.dup()
+        _call.deadline.hold(self.twin)
+        return sock
+
+
+class _OneCall:
+    """A pool that keeps no connection, also where the server would keep it open."""
+
+    def _put_conn(self, conn: HTTPConnection | None) -> None:
+        if conn is not None:
+            conn.close()
+
+
+class _Pool(_OneCall, HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(_OneCall, HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 class _Adapter(HTTPAdapter):
-    def get_connection_with_tls_context(self, *args, **kwargs):
-        pool = super().get_connection_with_tls_context(*args, **kwargs)
-        if pool.ConnectionCls in (HTTPConnection, HTTPSConnection):
-            pool.ConnectionCls = _deadline_of_call(pool.ConnectionCls)
-        return pool
+    def init_poolmanager(self, *args, **kwargs) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: even where no redirect is followed, requests would parse its address and read all of its body."""
 
 
 def _new_session() -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     session.headers.update({"User-Agent": "wkportal", "Accept": "application/json", "Connection": "close"})
-    adapter = _Adapter(pool_connections=8, pool_maxsize=64, max_retries=0)
+    adapter = _Adapter(pool_maxsize=1, max_retries=0)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
@@ -162,21 +212,32 @@ def _exchange(method: str, url: str, seconds: float, limit: int, **request) -> _
             with _session.request(
                 method, url, timeout=timeout, allow_redirects=False, stream=True, **request
             ) as response:
-                return _Body(response.status_code, response.encoding or "utf-8", _read(response, limit))
-        except (requests.ConnectTimeout, requests.exceptions.InvalidURL) as error:
-            raise Unreachable(type(error).__name__) from None
-        except requests.ConnectionError as error:
-            if _never_connected(error):
-                raise Unreachable("the connection was refused, or the name is not known") from None
-            raise OutcomeUnknown("out of time" if deadline.passed else "the connection broke") from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise OutcomeUnknown("out of time" if deadline.passed else type(error).__name__) from None
+                content = _read(response, limit)
+        except UpstreamError:
+            raise
+        except Exception as error:  # an answer can make the libraries stumble in more ways than they document
+            raise _failure(error, deadline) from None
+        whole = response.raw.chunked or response.raw.length_remaining == 0
+        if deadline.passed and not whole:
+            raise OutcomeUnknown("out of time")
+    # Without a charset requests guesses latin-1 for text, which nobody here writes.
+    said = "charset" in response.headers.get("Content-Type", "").lower()
+    return _Body(response.status_code, (said and response.encoding) or "utf-8", content)
 
 
-def _never_connected(error: requests.ConnectionError) -> bool:
-    cause = error.args[0] if error.args else None
-    cause = getattr(cause, "reason", cause)
-    return isinstance(cause, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
+def _failure(error: Exception, deadline: _Deadline) -> UpstreamError:
+    if not deadline.connected:
+        cause = error.args[0] if error.args else None
+        refused = isinstance(getattr(cause, "reason", cause), urllib3.exceptions.NewConnectionError)
+        return Unreachable(
+            "the connection was refused, or the name is not known" if refused else type(error).__name__
+        )
+    if not deadline.left:
+        return OutcomeUnknown("out of time")
+    if isinstance(error, urllib3.exceptions.DecodeError):
+        return BadAnswer("a body that cannot be unpacked")
+    broken = isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError | OSError)
+    return OutcomeUnknown("the connection broke" if broken else type(error).__name__)
 
 
 def _read(response: requests.Response, limit: int) -> bytes:
@@ -274,6 +335,8 @@ class Client:
 
         Raises PermissionError for another host. The bytes are not checked to be a picture.
         """
+        if not answers.web_address(url):
+            raise BadAnswer("a picture without a web address")
         host = urlsplit(url).hostname or ""
         own = urlsplit(self.base_url).hostname or ""
         if host != own and not {host, own} <= LOOPBACK and host not in hosts:
@@ -285,22 +348,18 @@ class Client:
 
     def reachable(self) -> bool:
         """Whether the upstream's host accepts a connection. No call is made."""
-        parts = urlsplit(self.base_url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
+            parts = urlsplit(self.base_url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
             with socket.create_connection((parts.hostname, port), timeout=2):
                 return True
-        except OSError:
+        except (OSError, ValueError):
             return False
 
     def _answer(self, path: str, body: dict, seconds: float, authorization: str = "") -> answers.Answer:
         headers = {"Authorization": authorization} if authorization else {}
         got = _exchange("POST", self.base_url + path, seconds, BODY_LIMIT, json=body, headers=headers)
-        answer = answers.read(got.status, got.charset, got.content)
-        for secret in filter(None, (authorization, self.password)):
-            if secret in answer.text:  # an upstream that repeats what it was sent must not publish it
-                answer = replace(answer, text=answer.text.replace(secret, "…"))
-        return answer
+        return answers.read(got.status, got.charset, got.content, (authorization, self.password))
 
     def _signed(self, path: str, body: dict, meaning, seconds: float | None = None):
         """One call with the Authorization. A refused one is renewed once, for all who wait, and the call repeated.

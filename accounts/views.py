@@ -208,13 +208,19 @@ def answer(request: HttpRequest, page: str, fragment: str, ctx: dict, status: in
     return render(request, fragment if request.htmx else page, {**ctx, **rights(request)}, status=status)
 
 
-def show(request: HttpRequest, attempt: LoginAttempt) -> HttpResponse:
-    """After something was done to an attempt: its page, or for htmx the fragment of the page that asked."""
-    if not request.htmx:
+def show(request: HttpRequest, attempt: LoginAttempt, wrong: CodeForm | None = None) -> HttpResponse:
+    """After something was done to an attempt: its page, or for htmx the fragment of the page that asked.
+
+    With a form that holds what is wrong, that page is the answer, with status 422.
+    """
+    if not request.htmx and wrong is None:
         return redirect("attempt", attempt.pk)
-    if request.htmx.target == "attempt-live":
-        return render(request, "accounts/_attempt_live.html", live_attempt(request, attempt))
-    return render(request, "accounts/_account_live.html", live_account(request, attempt.account))
+    status = 422 if wrong else 200
+    if request.htmx and request.htmx.target != "attempt-live":
+        ctx = {**live_account(request, attempt.account), **({"code_form": wrong} if wrong else {})}
+        return render(request, "accounts/_account_live.html", ctx, status=status)
+    ctx = {**live_attempt(request, attempt), **({"code_form": wrong} if wrong else {})}
+    return answer(request, "accounts/attempt.html", "accounts/_attempt_live.html", ctx, status)
 
 
 @require_GET
@@ -280,8 +286,7 @@ def submit_code(request: HttpRequest, attempt_id: int) -> HttpResponse:
     else:
         form = CodeForm(request.POST)
         if not form.is_valid():
-            ctx = {**live_attempt(request, attempt), **panel(request, attempt, form)}
-            return answer(request, "accounts/attempt.html", "accounts/_attempt_live.html", ctx, 422)
+            return show(request, attempt, form)
         again = login.submit_code(attempt, form.cleaned_data["code"], by=request.user)
     if again:
         put_into_queue(wait_for_phone, attempt.pk)

@@ -168,15 +168,18 @@ def web_port(host: str) -> int:
 
 def cannot_listen(host: str, port: int) -> str | None:
     """A sentence when this address cannot be had, else None."""
+    wrong_host = f"HOST is {host!r}; it has to be an address of this machine, such as 127.0.0.1 or 0.0.0.0."
     try:
         listen(host, port).close()
     except socket.gaierror:
-        return f"HOST is {host!r}; it has to be an address of this machine, such as 127.0.0.1 or 0.0.0.0."
+        return wrong_host
     except PermissionError:
         return f"Port {port} may not be used by this user. Choose one above 1023, for example PORT=8080."
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return f"Port {port} is taken by another program. Choose another one: PORT={port + 1} make run."
+        if error.errno == errno.EADDRNOTAVAIL:
+            return wrong_host
         return f"Cannot listen on {host}, port {port}: {error.strerror}."
     return None
 

@@ -282,7 +282,6 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "accounts.tasks.sweep", "schedule": 2.0, "options": {"expires": 4}},
     "forget-old-sessions": {"task": "accounts.tasks.forget_old_sessions", "schedule": 24 * 3600.0},
 }
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_REDIRECT_STDOUTS = False
 
 # --- logs ----------------------------------------------------------------------------------------------
@@ -306,10 +305,12 @@ LOGGING = {
         "urllib3": {"level": "WARNING"},
         "django.db.backends": {"level": "WARNING"},
         "PIL": {"level": "WARNING"},
+        "axes": {"level": "WARNING"},
         "django.request": {"level": "WARNING"},
         # One line per run of a task that runs every two seconds tells nobody anything.
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
+        "celery.utils.functional": {"level": "WARNING"},
     },
 }

@@ -20,6 +20,7 @@ from pathlib import Path
 LEASH = [sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))]
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92)
 LINE_LIMIT = 64 * 1024
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DOUBLE_SIGNAL = 0.5  # seconds: make and a terminal may both pass on the same Ctrl-C
 
 Probe = Callable[[], Awaitable[bool]]
@@ -86,7 +87,7 @@ class Supervisor:
     async def _run(self) -> int:
         self.stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._asked_to_stop, number)
         allow_many_open_files()
         await self._start_guard()
@@ -100,6 +101,9 @@ class Supervisor:
             self._fail(str(failure))
         finally:
             await self._stop_all()
+            for number in STOP_SIGNALS:  # nothing runs any more: one more Ctrl-C must not spoil the exit code
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
         return self.exit_code
 
     # --- starting --------------------------------------------------------------------------------------
@@ -116,7 +120,10 @@ class Supervisor:
 
     async def _run_stage(self, stage: Step | Sequence[Process]) -> None:
         if isinstance(stage, Step):
-            await asyncio.to_thread(stage.action)
+            try:
+                await asyncio.to_thread(stage.action)
+            except SystemExit as refusal:  # asyncio would take it for the end of the whole program
+                raise StartFailed(f"{stage.name}: {refusal}") from None
             return
         # All of a stage start together, in order: each spends its first second importing.
         self.started.append([])

@@ -5,11 +5,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import kombu
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.staticfiles.finders import get_finders
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, connection
 
 from accounts.management.commands.first_operator import first_operator
 from wkportal import celery_app, embedded
@@ -17,6 +19,7 @@ from wkportal.supervisor import Process, Step, Supervisor, http_answers, port_an
 
 # Celery's talk between workers tells nobody anything here, and costs a message per worker every few seconds.
 ALONE = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+PYTHON = ".venv/bin/python"
 
 
 class Command(BaseCommand):
@@ -30,6 +33,7 @@ class Command(BaseCommand):
         # Stopped backwards: beat asks for no more work, then the workers and the web go, and the broker last.
         stages = [
             valkey(self.plan),
+            Step("broker", find_broker),
             Step("database", self.make_database_ready),
             Step("second terminal", self.plan.write_run_file),
             Step("static files", collect_static),
@@ -45,6 +49,7 @@ class Command(BaseCommand):
         sys.exit(code)
 
     def make_database_ready(self) -> None:
+        find_database()
         call_command("migrate", interactive=False, verbosity=0)
         name, self.password = first_operator()
         if self.password:
@@ -52,27 +57,44 @@ class Command(BaseCommand):
         elif name:
             word = "the one in DJANGO_SUPERUSER_PASSWORD"
         else:
-            name = (
-                get_user_model()._default_manager.filter(is_superuser=True).order_by("pk")[0].get_username()
-            )
-            word = (
-                f"was set at the first run; for a new one: .venv/bin/python manage.py changepassword {name}"
-            )
+            operators = get_user_model()._default_manager.filter(is_superuser=True)
+            name = operators.order_by("pk")[0].get_username()
+            word = f"was set at the first run; for a new one: {PYTHON} manage.py changepassword {name}"
         self.sign_in = f"    user name  {name}\n    password   {word}"
 
     def announcement(self) -> str:
         self.password = None  # shown with this
-        lines = ["", f"  wkportal runs: {self.plan.web_address}", "", self.sign_in]
-        if self.plan.simulator_address:
-            lines.append(
-                f"    upstream   simulated at {self.plan.simulator_address}/ (WK_BASE_URL is not set)"
-            )
-        if not embedded.is_loopback(self.plan.host):
-            others = [name for name in settings.ALLOWED_HOSTS if not embedded.is_loopback(name.strip("[]"))]
-            lines.append(
-                f"    from other machines: {', '.join(f'http://{name}:{self.plan.port}/' for name in others)}"
-            )
+        plan = self.plan
+        lines = ["", f"  wkportal runs: {plan.web_address}", "", self.sign_in]
+        if plan.simulator_address:
+            lines.append(f"    upstream   simulated at {plan.simulator_address}/ (WK_BASE_URL is not set)")
+        if not embedded.is_loopback(plan.host):
+            names = [name for name in settings.ALLOWED_HOSTS if not embedded.is_loopback(name.strip("[]"))]
+            lines.append(f"    network    {', '.join(f'http://{name}:{plan.port}/' for name in names)}")
         return "\n".join([*lines, "", "  Ctrl-C stops everything.", "", ""])
+
+
+def find_database() -> None:
+    """One that does not answer is said at once: the pool would try for two minutes."""
+    probe = connection.copy()
+    probe.settings_dict["OPTIONS"].pop("pool", None)
+    if probe.vendor == "postgresql":
+        probe.settings_dict["OPTIONS"]["connect_timeout"] = 5
+    try:
+        probe.ensure_connection()
+    except OperationalError as error:
+        raise CommandError(f"The database that DATABASE_URL names does not answer: {error}") from None
+    finally:
+        probe.close()
+
+
+def find_broker() -> None:
+    """A given Redis that does not answer is said at once, not after a minute of retries by every process."""
+    try:
+        with celery_app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=2, interval_start=0.2)
+    except kombu.exceptions.OperationalError as error:
+        raise CommandError(f"The Redis that REDIS_URL names does not answer: {error}") from None
 
 
 # --- the processes -------------------------------------------------------------------------------------

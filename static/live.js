@@ -1,0 +1,146 @@
+// Fetches anew what the page shows when something happened to it. An event says only what to look at; the
+// fragment comes from an ordinary view. Never two fetches at once for one element: a second wish waits.
+
+const ROWS_AT_ONCE = 5;
+const TABS_EVERY = 1000;
+const SAFETY = 30000;
+const NUMBERS = "[data-ago], [data-lasting], [data-seconds-left]";
+const under = new WeakMap(); // element -> "fetching" or "again"
+const shown = new WeakMap(); // element -> what it shows, without its numbers
+const wanted = new Set();
+let collecting = 0;
+let lookedAt = performance.now();
+
+function withoutNumbers(element) {
+  const copy = element.cloneNode(true);
+  for (const part of copy.querySelectorAll(NUMBERS)) part.replaceWith("");
+  for (const part of copy.querySelectorAll("progress")) part.removeAttribute("value");
+  for (const part of copy.querySelectorAll("[name=csrfmiddlewaretoken]")) part.removeAttribute("value");
+  return copy.outerHTML;
+}
+
+function remember(root) {
+  const all = [...root.querySelectorAll("[data-live]")];
+  if (root.matches?.("[data-live]")) all.push(root);
+  for (const element of all) shown.set(element, withoutNumbers(element));
+}
+
+function parse(html, id) {
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  return template.content.getElementById(id);
+}
+
+// The numbers alone are put in place one by one: what people selected, typed or opened stays as it is.
+function takeNumbers(element, fresh) {
+  const [old, now] = [element, fresh].map((root) => [...root.querySelectorAll(NUMBERS)]);
+  if (old.length === now.length) old.forEach((part, n) => part.replaceWith(now[n]));
+}
+
+function swap(element, fresh) {
+  const focused = document.activeElement;
+  const inside = element.contains(focused) && focused.closest("#panel");
+  const before = element.dataset.say;
+  const text = withoutNumbers(fresh);
+  if (shown.get(element) === text) return takeNumbers(element, fresh);
+  const { id } = element;
+  window.htmx.swap(element, fresh.outerHTML, { swapStyle: "outerHTML", swapDelay: 0, settleDelay: 0, ignoreTitle: true });
+  const placed = document.getElementById(id);
+  if (!placed) return;
+  remember(placed);
+  if (focused.isConnected && focused !== document.activeElement && placed.contains(focused)) focused.focus({ preventScroll: true });
+  else if (inside && document.activeElement === document.body) placed.querySelector("#panel")?.focus({ preventScroll: true });
+  announce(placed, before);
+}
+
+function announce(placed, before) {
+  const { title, say } = placed.dataset;
+  if (title) document.title = title;
+  if (say && say !== before) document.getElementById("announce").textContent = say;
+}
+
+async function refresh(element) {
+  if (!element.isConnected) return;
+  if (under.has(element)) {
+    under.set(element, "again");
+    return;
+  }
+  under.set(element, "fetching");
+  const { id } = element;
+  try {
+    const answer = await fetch(element.dataset.live, { headers: { "HX-Request": "true" }, signal: AbortSignal.timeout?.(20000) });
+    const elsewhere = answer.headers.get("HX-Redirect");
+    if (elsewhere) location.assign(elsewhere);
+    else if (answer.redirected) location.reload(); // signed out
+    else if (answer.ok) place(id, element, await answer.text());
+    else if (answer.status === 404) gone(element);
+  } catch {
+    // The network: the stream notices too, and looks again every few seconds until it is back.
+  }
+  const again = under.get(element) === "again";
+  under.delete(element);
+  if (again) refresh(document.getElementById(id) ?? element);
+}
+
+function place(id, element, html) {
+  const fresh = parse(html, id);
+  if (fresh && element.isConnected) swap(element, fresh);
+}
+
+function gone(element) {
+  const list = element.parentElement.closest("[data-live]");
+  if (list) refresh(list);
+  else document.dispatchEvent(new CustomEvent("wk:trouble", { detail: "Gone" }));
+}
+
+function refreshEverything() {
+  if (document.hidden) return;
+  lookedAt = performance.now();
+  for (const element of document.querySelectorAll("[data-live]")) {
+    if (!element.parentElement.closest("[data-live]")) refresh(element);
+  }
+}
+
+function refreshWanted() {
+  collecting = 0;
+  const found = [...wanted].flatMap((id) => [...document.querySelectorAll(`[data-live][data-account="${id}"]`)]);
+  wanted.clear();
+  const list = document.getElementById("accounts-live");
+  if (list && found.length > ROWS_AT_ONCE) refresh(list);
+  else found.forEach(refresh);
+}
+
+let tabsAt = 0;
+let tabsLater = 0;
+function refreshTabs() {
+  const tabs = document.getElementById("tabs");
+  if (!tabs || tabsLater) return;
+  tabsLater = setTimeout(() => {
+    tabsLater = 0;
+    tabsAt = performance.now();
+    const now = document.getElementById("tabs");
+    if (now) refresh(now);
+  }, Math.max(100, tabsAt + TABS_EVERY - performance.now()));
+}
+
+document.addEventListener("wk:change", ({ detail }) => {
+  if (document.hidden) return; // everything is looked at when the tab is shown again
+  wanted.add(detail.account);
+  collecting ||= setTimeout(refreshWanted, 30);
+  refreshTabs();
+});
+document.addEventListener("wk:relook", refreshEverything);
+document.addEventListener("wk:due", ({ target }) => {
+  const element = target.closest("[data-live]");
+  if (element && !document.hidden) refresh(element);
+});
+document.addEventListener("htmx:load", ({ detail }) => remember(detail.elt));
+document.addEventListener("htmx:afterSwap", ({ detail }) => {
+  const placed = document.querySelector("[data-live][data-title]");
+  if (placed && detail?.target) announce(placed, document.getElementById("announce").textContent);
+});
+setInterval(() => {
+  const open = document.querySelector("[data-seconds-left]");
+  if (open && performance.now() - lookedAt > SAFETY) refreshEverything();
+}, 5000);
+remember(document);

@@ -1,0 +1,128 @@
+// What every page does by itself: one click is one request, copying, keys, and words for what went wrong.
+
+const { dataset } = document.body;
+const trouble = document.getElementById("trouble");
+let troubleTimer = 0;
+
+function show(text) {
+  trouble.textContent = text;
+  trouble.hidden = !text;
+  clearTimeout(troubleTimer);
+  if (text) troubleTimer = setTimeout(() => show(""), 12000);
+}
+
+function say(text) {
+  const place = document.getElementById("announce");
+  place.textContent = "";
+  setTimeout(() => (place.textContent = text), 50);
+}
+
+// --- one click, one request --------------------------------------------------------------------------------
+
+function setBusy(form, button) {
+  form.dataset.sent = "1";
+  if (!button?.dataset.busy) return;
+  button.dataset.was = button.innerHTML;
+  button.textContent = button.dataset.busy;
+  button.setAttribute("aria-busy", "true");
+  say(button.dataset.busy);
+}
+
+function setIdle(form) {
+  delete form.dataset.sent;
+  for (const button of form.querySelectorAll("[aria-busy]")) {
+    button.innerHTML = button.dataset.was;
+    button.removeAttribute("aria-busy");
+  }
+}
+
+document.addEventListener(
+  "submit",
+  (event) => {
+    const form = event.target;
+    if (form.method !== "post") return;
+    if (form.dataset.sent) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    } else {
+      setBusy(form, event.submitter ?? form.querySelector("button"));
+    }
+  },
+  true,
+);
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) document.querySelectorAll("form[data-sent]").forEach(setIdle);
+});
+
+// --- htmx: where an answer goes, and what is said when there is none ----------------------------------------------
+
+document.addEventListener("htmx:beforeRequest", ({ detail }) => {
+  const { xhr, elt } = detail;
+  // On the request itself: the element may be swapped away by a live update before the answer is here.
+  xhr.addEventListener("loadend", () => {
+    if (xhr.status === 404) show(dataset.troubleGone);
+    else if (xhr.status >= 400 && xhr.status !== 422) show(dataset.troubleAnswer);
+    else if (xhr.status === 0 && !detail.aborted) show(dataset.troubleNetwork);
+    else show("");
+    if (elt.matches("form")) {
+      setIdle(elt);
+      document.dispatchEvent(new CustomEvent("wk:relook"));
+    }
+  });
+  xhr.addEventListener("abort", () => (detail.aborted = true));
+});
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  // A fragment takes the place of what has its id, whoever asked for it.
+  if (!detail.elt?.matches("form")) return;
+  const template = document.createElement("template");
+  template.innerHTML = detail.serverResponse;
+  const here = document.getElementById(template.content.firstElementChild?.id);
+  if (here) detail.target = here;
+});
+document.addEventListener("wk:trouble", ({ detail }) => show(dataset[`trouble${detail}`]));
+
+// --- copying --------------------------------------------------------------------------------------------------
+
+function copyByHand(text) {
+  const area = document.createElement("textarea");
+  area.value = text;
+  area.className = "sr";
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  return done;
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return copyByHand(text);
+  }
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const done = await copy(button.dataset.copy);
+  button.focus({ preventScroll: true });
+  button.classList.toggle("copied", done);
+  setTimeout(() => button.classList.remove("copied"), 1500);
+  say(done ? dataset.copied : dataset.notCopied);
+  if (!done) show(dataset.notCopied);
+});
+
+// --- keys -----------------------------------------------------------------------------------------------------
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
+  if (event.target.closest("input, select, textarea, [contenteditable]")) return;
+  const wished = event.key.length === 1 && document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+  if (!wished) return;
+  event.preventDefault();
+  wished.focus();
+  if (wished.matches("button")) wished.click();
+  else wished.select?.();
+});

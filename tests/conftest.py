@@ -1,0 +1,70 @@
+import os
+from urllib.parse import urlsplit
+
+import pytest
+from django.core.cache import cache
+from django.core.management import call_command
+from django.db import connection
+
+from accounts import login
+from tests import base, environment
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings():
+    """The test database is a real one that other processes can open, on SQLite too."""
+    test = connection.settings_dict["TEST"]
+    if connection.vendor == "sqlite":
+        test["NAME"] = str(environment.FOLDER / "test.sqlite3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def collected_static():
+    call_command("collectstatic", interactive=False, verbosity=0)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Workers and web of the live tests go to the same database, by its address."""
+    with django_db_blocker.unblock():
+        name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite":
+        environment.live_database_url = f"sqlite:///{name}"
+    else:
+        address = urlsplit(os.environ["DATABASE_URL"])
+        environment.live_database_url = address._replace(path=f"/{name}").geturl()
+
+
+@pytest.fixture
+def upstream():
+    """The simulator over real HTTP, as new."""
+    environment.simulator.reset()
+    login._client.cache_clear()
+    yield environment.simulator
+    environment.simulator.clear()
+
+
+@pytest.fixture
+def people(db):
+    return base.People()
+
+
+@pytest.fixture
+def committed(transactional_db):
+    """A database in which commits are real, with the three people of every story."""
+    return base.People()
+
+
+@pytest.fixture
+def live(django_db_setup, django_db_blocker):
+    """As `committed`, while workers and web run on the same database: rows are deleted, tables not locked."""
+    with django_db_blocker.unblock():
+        base.forget_everything()
+        yield base.People()
+        base.forget_everything()
+        connection.close()
+
+
+@pytest.fixture(autouse=True)
+def empty_cache():
+    cache.clear()

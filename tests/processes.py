@@ -1,0 +1,92 @@
+"""Real processes in tests: waiting for what they do, and finding those that stayed."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DEADLINE = 60
+
+
+def until(condition: Callable[[], object], explain: Callable[[], str], seconds: float = DEADLINE) -> None:
+    """Polls; at the deadline the test fails with the explanation."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, explain()
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """A zombie is not: in a container nobody may come to collect it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return True
+
+
+def processes_of(var_dir: Path) -> dict[int, str]:
+    """Command lines, by process id, of all that run for this data directory."""
+    named, found = f"VAR_DIR={var_dir}\0".encode(), {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            # Valkey writes its title over its environment, but works in its folder.
+            inside = (folder / "cwd").readlink().is_relative_to(var_dir)
+            if (inside or named in (folder / "environ").read_bytes()) and alive(int(folder.name)):
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+def bare_environment(**variables: str) -> dict[str, str]:
+    """What a process needs from the machine, and nothing of the tests' own settings."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return kept | variables
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Program:
+    """A running command with its output; left at the end of the `with`, it is gone."""
+
+    def __init__(self, command: list, folder: Path, env: dict[str, str], name: str = "program"):
+        self.output = folder / f"{name}.log"
+        with open(self.output, "w") as out:
+            self.process = subprocess.Popen(
+                list(map(str, command)), cwd=ROOT, env=env, stdout=out, stderr=out
+            )
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def until(self, condition: Callable[[], object]) -> None:
+        def settled() -> bool:
+            assert self.process.poll() is None or condition(), f"it ended\n{self.said()}"
+            return bool(condition())
+
+        until(settled, self.said)
+
+    def until_said(self, words: str) -> None:
+        self.until(lambda: words in self.said())
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(DEADLINE)

