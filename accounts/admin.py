@@ -27,6 +27,7 @@ from accounts.admin_lists import (
     LongTableAdmin,
     TagFilter,
     TeamFilter,
+    found_once,
     of_visible_accounts,
 )
 from accounts.forms import AccountForm
@@ -158,7 +159,8 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         return Account.objects.visible_to(request.user)
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
-        return queryset.matching(search_term.replace("\x00", "")), False
+        text = search_term.replace("\x00", "").strip()
+        return (found_once(queryset, text) if text else queryset), False
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None):
         """Locked while it is written, so that a login that succeeds meanwhile is not overwritten."""
@@ -247,7 +249,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
 
 @admin.register(LoginAttempt)
 class LoginAttemptAdmin(CancelAction, HistoryAdmin):
-    moment = "created_at"
+    ordering = ("-created_at", "-id")
     list_display = (
         "id", "account_link", "standing", "reason", "trigger", "method", "who", "line", "created_at", "took", "words",
     )  # fmt: skip
@@ -335,7 +337,7 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
 
 @admin.register(AccountEvent)
 class AccountEventAdmin(HistoryAdmin):
-    moment = "at"
+    ordering = ("-at", "-id")
     list_display = ("at", "account_link", "happened", "move", "reason", "detail", "attempt_link", "who")
     list_display_links = ("at",)
     list_select_related = ("account",)

@@ -14,7 +14,6 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.db.models.functions import Lower
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -115,8 +114,6 @@ class LongTableAdmin(admin.ModelAdmin):
 class HistoryAdmin(LongTableAdmin):
     """Rows that are written by what happens, and by nobody else: they are read here, by superusers too."""
 
-    moment = ""  # the column that says when
-
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -129,11 +126,6 @@ class HistoryAdmin(LongTableAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return of_visible_accounts(super().get_queryset(request), request.user)
 
-    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """Newest first. Ids grow with time, and the index on the time serves a stretch of time alone."""
-        asked = request.GET.get(f"{self.moment}_from") or request.GET.get(f"{self.moment}_to")
-        return (f"-{self.moment}", "-id") if asked else ("-id",)
-
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
         if not (text := search_term.replace("\x00", "").strip()):
             return queryset, False
@@ -144,12 +136,18 @@ class HistoryAdmin(LongTableAdmin):
 
     def accounts_found(self, request: HttpRequest, text: str) -> list[int]:
         """The accounts first: their label, nickname, wcId or WeChat number has the words."""
-        accounts = Account.objects.visible_to(request.user).matching(text).order_by(Lower("label"), "id")
+        accounts = Account.objects.visible_to(request.user).matching(text)
         found = list(accounts.values_list("pk", flat=True)[: FOUND_LIMIT + 1])
         if len(found) > FOUND_LIMIT:
-            told = gettext("More than %(limit)s accounts match; this is the history of the first %(limit)s.")
+            told = gettext("More than %(limit)s accounts match; this is the history of %(limit)s of them.")
             self.message_user(request, told % {"limit": FOUND_LIMIT}, messages.WARNING)
         return found[:FOUND_LIMIT]
+
+
+def found_once(accounts: QuerySet, text: str) -> QuerySet:
+    """The accounts that match, looked for once where they are few: the count and the page then go by id."""
+    few = list(accounts.matching(text).order_by().values_list("pk", flat=True)[: FEW_ACCOUNTS + 1])
+    return accounts.filter(pk__in=few) if len(few) <= FEW_ACCOUNTS else accounts.matching(text)
 
 
 def of_visible_accounts(rows: QuerySet, user) -> QuerySet:

@@ -4,13 +4,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.db.models import Q
 from django.utils import timezone
 
-from accounts.answers import DeveloperExpired, DeveloperFrozen, Refused, SignInRefused, UpstreamError
+from accounts.answers import (
+    DeveloperExpired,
+    DeveloperFrozen,
+    Refused,
+    SignInRefused,
+    Unreachable,
+    UpstreamError,
+)
 from accounts.leases import give_back_connection
 from accounts.models import UpstreamAccess
 from accounts.reasons import Reason
@@ -28,24 +36,29 @@ WHY: dict[type[UpstreamError], str] = {
 
 
 class KeptTokens:
-    """The Authorization of one developer account at one address. What an address gave is sent to no other."""
+    """The Authorization of one developer account at one address. What an address gave is sent to no other.
+
+    It is asked for just before calls that may take minutes: no database connection stays open behind it.
+    """
 
     def __init__(self, base_url: str, account: str, given: str):
         self.base_url, self.account, self.given = base_url, account, given
         self.lock = threading.Lock()
         self.known = ""
-        self.look_again = 0.0
+        self.look_again = self.failed_at = 0.0
+        self.failure = UpstreamError()
 
     def current(self) -> str:
         if not self.known:
             self.known = self.given or self.row().authorization
+            give_back_connection()
         return self.known
 
     def accepted(self) -> None:
         """The upstream let us in: an alarm is over. Looked at now and then, not at every call."""
         if time.monotonic() > self.look_again:
             self.look_again = time.monotonic() + LOOK_SECONDS
-            self.rows().exclude(refused_at=None).update(refused_at=None, refused_why="", refused_text="")
+            self.write(self.rows().exclude(refused_at=None), refused_at=None, refused_why="", refused_text="")
 
     def row(self) -> UpstreamAccess:
         return UpstreamAccess.objects.get_or_create(base_url=self.base_url, account=self.account)[0]
@@ -53,32 +66,55 @@ class KeptTokens:
     def rows(self):
         return UpstreamAccess.objects.filter(base_url=self.base_url, account=self.account)
 
-    def renew(self, refused: str, sign_in: Callable[[], str]) -> str:
-        """A value other than `refused`. One process signs in; the threads and processes beside it take its value.
+    @staticmethod
+    def write(rows, **changes) -> None:
+        """Note something about an answer, which must not get lost because the database is away."""
+        try:
+            rows.update(**changes)
+        except DatabaseError as error:
+            log.warning("the state of the sign-in was not written: %s", type(error).__name__)
 
-        Raises what the sign-in raised, to everybody who waited.
+    def renew(self, refused: str, sign_in: Callable[[], str], since: float) -> str:
+        """A value other than `refused`, or the same one, if the upstream handed it out again after `since`.
+
+        One process signs in; the threads and processes beside it take its value. Raises what the sign-in raised,
+        to everybody who waited.
         """
-        patience = time.monotonic() + settings.WK_TIMEOUT_SECONDS + 5
+        asked = time.monotonic()
         with self.lock:
-            while True:
-                row = self.row()
-                if row.authorization and row.authorization != refused:
-                    self.known = row.authorization
-                    return self.known
-                now = timezone.now()
-                if row.refused_at and row.refused_at > now - REFUSED_FOR:
-                    raise self.kept_refusal(row)
-                if self.claim(now):
-                    return self.sign_in_for_all(sign_in)
-                if time.monotonic() > patience:
-                    raise SignInRefused("another process is still signing in")
+            if self.failed_at > asked:
+                raise type(self.failure)(self.failure.text, self.failure.code)
+            try:
+                self.known = self.taken_or_signed_in(refused, sign_in, since)
+            except UpstreamError as error:
+                self.failed_at, self.failure = time.monotonic(), error
+                raise
+            finally:
                 give_back_connection()
-                time.sleep(0.1)
+            return self.known
 
-    def claim(self, now) -> bool:
+    def taken_or_signed_in(self, refused: str, sign_in: Callable[[], str], since: float) -> str:
+        patience = time.monotonic() + settings.WK_TIMEOUT_SECONDS + 5
+        while True:
+            row, now = self.row(), timezone.now()
+            handed_out = row.renewed_at.timestamp() if row.renewed_at else 0.0
+            if row.authorization and (row.authorization != refused or handed_out > since):
+                return row.authorization
+            if row.refused_at and row.refused_at > now - REFUSED_FOR:
+                raise self.kept_refusal(row)
+            if self.claim(row, now):
+                return self.sign_in_for_all(sign_in)
+            if time.monotonic() > patience:
+                raise Unreachable("another process is still signing in")
+            give_back_connection()
+            time.sleep(0.1)
+
+    def claim(self, seen: UpstreamAccess, now: datetime) -> bool:
+        """Whether it is ours to sign in: nobody does, and nobody has since we looked."""
         free = Q(renewing_until=None) | Q(renewing_until__lt=now)
         until = now + timedelta(seconds=settings.WK_TIMEOUT_SECONDS + 5)
-        return bool(self.rows().filter(free).update(renewing_until=until))
+        unchanged = self.rows().filter(free, renewed_at=seen.renewed_at, refused_at=seen.refused_at)
+        return bool(unchanged.update(renewing_until=until))
 
     def sign_in_for_all(self, sign_in: Callable[[], str]) -> str:
         give_back_connection()
@@ -88,13 +124,12 @@ class KeptTokens:
             self.alarm(error)
             raise
         except UpstreamError:
-            self.rows().update(renewing_until=None)
+            self.write(self.rows(), renewing_until=None)
             raise
-        self.rows().update(
-            authorization=value, renewed_at=timezone.now(), renewing_until=None,
+        self.write(
+            self.rows(), authorization=value, renewed_at=timezone.now(), renewing_until=None,
             refused_at=None, refused_why="", refused_text="",
         )  # fmt: skip
-        self.known = value
         return value
 
     def alarm(self, error: UpstreamError) -> None:
@@ -102,8 +137,12 @@ class KeptTokens:
         why = WHY.get(type(error), Reason.SIGN_IN_REFUSED)
         log.error("the upstream does not let us in: %s (code %s)", why, error.code)
         self.look_again = 0.0
-        self.rows().update(
-            refused_at=timezone.now(), refused_why=why, refused_text=error.text, renewing_until=None
+        self.write(
+            self.rows(),
+            refused_at=timezone.now(),
+            refused_why=why,
+            refused_text=error.text,
+            renewing_until=None,
         )
 
     @staticmethod

@@ -255,8 +255,11 @@ class Tokens(Protocol):
 
     def current(self) -> str: ...
 
-    def renew(self, refused: str, sign_in) -> str:
-        """A value that is not `refused`: somebody else's newer one, or what `sign_in()` returns, once for all."""
+    def renew(self, refused: str, sign_in, since: float) -> str:
+        """A value that is not `refused`: somebody else's newer one, or what `sign_in()` returns, once for all.
+
+        `since` is when the refused call began; what was handed out after that is new, even if it is the same.
+        """
 
     def alarm(self, error: answers.UpstreamError) -> None:
         """Remember that the upstream refuses our sign-in."""
@@ -285,10 +288,12 @@ class Client:
         """A new Authorization, by POST `/member/login {account, password}` (step 1). It does not expire by itself."""
         if not self.password:
             raise SignInRefused("WK_PASSWORD is not set, so no new sign-in is possible")
-        answer = self._answer(
-            "/member/login", {"account": self.account, "password": self.password}, self.seconds
-        )
-        return answers.sign_in(answer).authorization
+        body = {"account": self.account, "password": self.password}
+        try:
+            return answers.sign_in(self._answer("/member/login", body, self.seconds)).authorization
+        except OutcomeUnknown as error:
+            # Of the sign-in, not of the call that it is for: that one has not left.
+            raise Unreachable(f"no answer to the sign-in: {error.text}") from None
 
     def fetch_code(self, wc_id: str, proxy: int | None) -> LoginCode:
         """A QR code, by POST `/iPadLogin` (step 2). Every call makes a login instance: it is never repeated.
@@ -366,18 +371,27 @@ class Client:
 
         Repeating is safe even for `/iPadLogin`: a call that was refused for its Authorization had no effect.
         """
-        limit = time.monotonic() + (seconds or self.seconds)
-        authorization = self.tokens.current() or self.tokens.renew("", self.sign_in)
-        for last_try in (False, True):
+        since, limit = time.time(), time.monotonic() + (seconds or self.seconds)
+        signed_in: list[str] = []
+
+        def sign_in() -> str:
+            signed_in.append(self.sign_in())
+            return signed_in[-1]
+
+        authorization = self.tokens.current() or self.tokens.renew("", sign_in, since)
+        for tries in (1, 2, 3):
             try:
                 found = meaning(self._answer(path, body, max(1.0, limit - time.monotonic()), authorization))
+                break
             except SignInRefused as refused:
-                if last_try:
+                log.warning("%s: the Authorization is refused (code %s)", path, refused.code)
+                # What another process got, maybe long ago, can be out of date too. What we just got cannot.
+                renewed = authorization
+                if tries < 3 and not signed_in:
+                    renewed = self.tokens.renew(authorization, sign_in, since)
+                if tries > 1 and renewed == authorization:
                     self.tokens.alarm(refused)
                     raise
-                log.warning("%s: the Authorization is refused (code %s); signing in anew", path, refused.code)
-                authorization = self.tokens.renew(authorization, self.sign_in)
-            else:
-                break
+                authorization = renewed
         self.tokens.accepted()
         return found

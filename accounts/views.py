@@ -215,11 +215,11 @@ def show(request: HttpRequest, attempt: LoginAttempt, wrong: CodeForm | None = N
     """
     if not request.htmx and wrong is None:
         return redirect("attempt", attempt.pk)
-    status = 422 if wrong else 200
+    status, typed = (422, {"code_form": wrong}) if wrong else (200, {})
     if request.htmx and request.htmx.target != "attempt-live":
-        ctx = {**live_account(request, attempt.account), **({"code_form": wrong} if wrong else {})}
+        ctx = {**live_account(request, attempt.account), **typed}
         return render(request, "accounts/_account_live.html", ctx, status=status)
-    ctx = {**live_attempt(request, attempt), **({"code_form": wrong} if wrong else {})}
+    ctx = {**live_attempt(request, attempt), **typed}
     return answer(request, "accounts/attempt.html", "accounts/_attempt_live.html", ctx, status)
 
 

@@ -56,28 +56,34 @@ window.addEventListener("pageshow", (event) => {
 
 // --- htmx: where an answer goes, and what is said when there is none ----------------------------------------------
 
-document.addEventListener("htmx:beforeRequest", ({ detail }) => {
-  const { xhr, elt } = detail;
-  // On the request itself: the element may be swapped away by a live update before the answer is here.
-  xhr.addEventListener("loadend", () => {
-    if (xhr.status === 404) show(dataset.troubleGone);
-    else if (xhr.status >= 400 && xhr.status !== 422) show(dataset.troubleAnswer);
-    else if (xhr.status === 0 && !detail.aborted) show(dataset.troubleNetwork);
-    else show("");
-    if (elt.matches("form")) {
-      setIdle(elt);
-      document.dispatchEvent(new CustomEvent("wk:relook"));
-    }
-  });
-  xhr.addEventListener("abort", () => (detail.aborted = true));
-});
-document.addEventListener("htmx:beforeSwap", ({ detail }) => {
-  // A fragment takes the place of what has its id, whoever asked for it.
-  if (!detail.elt?.matches("form")) return;
+// A fragment takes the place of what has its id now, whoever asked for it: a live update may have swapped the
+// target away while the answer was on its way.
+function aim(event) {
+  const { detail } = event;
   const template = document.createElement("template");
   template.innerHTML = detail.serverResponse;
-  const here = document.getElementById(template.content.firstElementChild?.id);
-  if (here) detail.target = here;
+  const root = document.getElementById(template.content.firstElementChild?.id);
+  detail.target = root ?? document.getElementById(detail.target.id) ?? detail.target;
+  if (!detail.target.isConnected) detail.shouldSwap = false;
+}
+
+document.addEventListener("htmx:beforeRequest", ({ detail }) => {
+  const { xhr, elt, target } = detail;
+  const inPanel = elt.matches("#panel form");
+  let aborted = false;
+  target.addEventListener("htmx:beforeSwap", aim); // here, because what is swapped away sends its events nowhere
+  xhr.addEventListener("abort", () => (aborted = true));
+  xhr.addEventListener("loadend", () => {
+    target.removeEventListener("htmx:beforeSwap", aim);
+    if (aborted) return;
+    if (xhr.status === 404) show(dataset.troubleGone);
+    else if (xhr.status === 0) show(dataset.troubleNetwork);
+    else show(xhr.status >= 400 && xhr.status !== 422 ? dataset.troubleAnswer : "");
+    if (!elt.matches("form")) return;
+    setIdle(elt);
+    if (xhr.status !== 422) document.dispatchEvent(new CustomEvent("wk:relook"));
+    if (inPanel && document.activeElement === document.body) document.getElementById("panel")?.focus({ preventScroll: true });
+  });
 });
 document.addEventListener("wk:trouble", ({ detail }) => show(dataset[`trouble${detail}`]));
 

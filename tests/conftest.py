@@ -5,6 +5,7 @@ import pytest
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
+from django.test.utils import setup_databases, teardown_databases
 
 from accounts import login
 from tests import base, environment
@@ -24,15 +25,19 @@ def collected_static():
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup, django_db_blocker):
-    """Workers and web of the live tests go to the same database, by its address."""
+def django_db_setup(django_test_environment, django_db_blocker, django_db_modify_db_settings):
+    """The test database, also for tests that reach it through other processes only."""
     with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, aliases={"default"})
         name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite":
         environment.live_database_url = f"sqlite:///{name}"
     else:
         address = urlsplit(os.environ["DATABASE_URL"])
         environment.live_database_url = address._replace(path=f"/{name}").geturl()
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture

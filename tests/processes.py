@@ -56,6 +56,11 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+def port_answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Program:
     """A running command with its output; left at the end of the `with`, it is gone."""
 

@@ -66,9 +66,14 @@ def test_the_first_run_and_the_second(up, tmp_path):
     assert Fernet(re.search("FIELD_KEYS=(.*)", secrets)[1])
     assert first.said().count(password) == 1
     refused(up(), f"wkportal already runs on {first.var_dir} (process {first.process.pid}).")
-    shell(first, f"assert get_user_model().objects.get().check_password({password!r})")
+    shell(first, "assert get_user_model().objects.get().get_username() == 'admin'")
+    stream = live_page(first, name, password)
 
     assert first.stop() == 0
+    assert (
+        "timeout graceful shutdown exceeded" not in first.said()
+    )  # the open stream was ended, not waited for
+    assert stream.raw.read() is not None
     first.until_nothing_is_left()
     assert not (first.var_dir / "run.env").exists()
 
@@ -79,6 +84,18 @@ def test_the_first_run_and_the_second(up, tmp_path):
     assert (second.var_dir / "secrets.env").read_text() == secrets
     assert second.stop(signal.SIGTERM) == 0
     second.until_nothing_is_left()
+
+
+def live_page(running: Up, name: str, password: str) -> requests.Response:
+    """Signs in with what was printed, and leaves a stream of live updates open."""
+    browser = requests.Session()
+    address = f"http://127.0.0.1:{running.port}"
+    token = re.search('name="csrfmiddlewaretoken" value="(.+?)"', browser.get(f"{address}/login/").text)[1]
+    form = {"username": name, "password": password, "csrfmiddlewaretoken": token}
+    assert browser.post(f"{address}/login/", data=form, allow_redirects=False).status_code == 302
+    stream = browser.get(f"{address}/events/", stream=True)
+    assert stream.headers["Content-Type"].startswith("text/event-stream")
+    return stream
 
 
 def refused(program: Program, sentence: str) -> None:
@@ -157,6 +174,7 @@ def test_a_taken_port_is_named(up):
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
+        ({"VAR_DIR": "/dev/null/var"}, "VAR_DIR is /dev/null/var, which cannot be used: Not a directory."),
         ({"PORT": "eight"}, "PORT is 'eight'; it has to be a number from 1 to 65535."),
         ({"HOST": "203.0.113.9"}, "HOST is '203.0.113.9'; it has to be an address of this machine"),
         (

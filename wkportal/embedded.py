@@ -77,12 +77,15 @@ def prepare() -> Plan:
     """Everything before the settings are read. Ends the process with one sentence where it cannot go on."""
     global plan
     var_dir = Path(os.environ.get("VAR_DIR") or BASE_DIR / "var").resolve()
-    var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ["VAR_DIR"] = str(var_dir)
-    lock = take(var_dir)
-    generated = generated_secrets(var_dir / "secrets.env")
+    try:
+        var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = take(var_dir)
+        generated = generated_secrets(var_dir / "secrets.env")
+    except OSError as error:
+        sys.exit(f"VAR_DIR is {var_dir}, which cannot be used: {error.strerror}.")
     for name, value in generated.items():  # somebody may have added a line to the file: it counts as given
-        os.environ.setdefault(name, value)
+        os.environ[name] = os.environ.get(name) or value
     host = os.environ.get("HOST") or "127.0.0.1"
     port = web_port(host)
     if not is_loopback(host) and not os.environ.get("ALLOWED_HOSTS"):
@@ -109,7 +112,7 @@ def take(var_dir: Path) -> IO[str]:
     handle = open(var_dir / "up.lock", "a+")  # noqa: SIM115 - the process holds it until its end
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         handle.seek(0)
         sys.exit(
             f"wkportal already runs on {var_dir} (process {handle.read().strip() or 'unknown'}). "

@@ -202,7 +202,7 @@ def time_words() -> str:
 def with_gaps(timeline) -> list[tuple]:
     """Each event with the seconds since the one before it."""
     events = list(timeline)
-    earlier = [None, *events[:-1]]
+    earlier = [None, *events][: len(events)]
     return [
         (event, (event.at - previous.at).total_seconds() if previous else None)
         for event, previous in zip(events, earlier, strict=True)

@@ -7,6 +7,7 @@ import uvicorn
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts import feed
+from wkportal import embedded
 from wkportal.supervisor import Process, Supervisor
 
 
@@ -66,9 +67,8 @@ class Command(BaseCommand):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return embedded.listen(host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CommandError(

@@ -1,0 +1,53 @@
+"""`manage.py serve`: one process, several on one port, and a port that is taken."""
+
+import os
+import signal
+import socket
+import sys
+
+import pytest
+import requests
+
+from tests.processes import Program, alive, free_port, port_answers, until
+
+pytestmark = pytest.mark.live
+
+
+def serve(folder, *options: object) -> Program:
+    return Program([sys.executable, "manage.py", "serve", *options], folder, dict(os.environ))
+
+
+def test_it_serves_and_stops(tmp_path):
+    port = free_port()
+    with serve(tmp_path, "--port", port) as server:
+        server.until(lambda: port_answers(port))
+        answer = requests.get(f"http://127.0.0.1:{port}/healthz")
+        assert answer.status_code == 200
+        assert "Server" not in answer.headers
+        assert server.stop(signal.SIGTERM) == -signal.SIGTERM
+
+
+def test_several_processes_share_a_port_and_end_together(tmp_path):
+    port = free_port()
+    with serve(tmp_path, "--port", port, "--workers", 2) as server:
+        server.until(lambda: server.said().count("Started server process") == 2)
+        pids = [
+            int(line.partition("[")[2].rstrip("]\n"))
+            for line in server.said().splitlines()
+            if "Started" in line
+        ]
+        assert requests.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+        os.kill(pids[0], signal.SIGKILL)
+        assert server.process.wait(30) == 137
+        until(lambda: not any(map(alive, pids)), server.said)
+
+
+def test_it_names_a_taken_port(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with serve(tmp_path, "--port", port) as server:
+            assert server.process.wait(30) == 1
+            assert (
+                server.said()
+                == f"CommandError: Port {port} is taken by another program; choose another with --port.\n"
+            )

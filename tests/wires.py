@@ -1,0 +1,139 @@
+"""Small TCP servers for what no decent HTTP server does, and a client of ours to call them with."""
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from accounts.tokens import KeptTokens
+from accounts.upstream import Client
+from tests.environment import CANARIES
+
+GIVEN = "canary-authorization"
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@dataclass
+class Request:
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    head: bytes
+
+
+@dataclass
+class Wire:
+    """Plays one connection after the other, each in a thread, and keeps what it was asked."""
+
+    play: Callable[[socket.socket, "Wire"], None]
+    connections: int = 0
+    requests: list[Request] = field(default_factory=list)
+    url: str = ""
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def serve(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _peer = listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self.one, args=(connection,), daemon=True).start()
+
+    def one(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            self.play(connection, self)
+
+    def ask(self, connection: socket.socket) -> Request | None:
+        """The next request on a connection; None when the other side hung up."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            piece = connection.recv(65536)
+            if not piece:
+                return None
+            data += piece
+        head, _empty, body = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _colon, value in (line.partition(": ") for line in lines)}
+        while len(body) < int(headers.get("content-length", 0)):
+            body += connection.recv(65536)
+        self.requests.append(Request(first.split()[1], headers, body, head))
+        return self.requests[-1]
+
+
+@contextmanager
+def wire(play: Callable[[socket.socket, Wire], None], host: str = "127.0.0.1") -> Iterator[Wire]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family, dualstack_ipv6=host == "::") as listener:
+        served = Wire(play, url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        threading.Thread(target=served.serve, args=(listener,), daemon=True).start()
+        try:
+            yield served
+        finally:
+            served.closed.set()
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+
+
+def saying(*pieces: bytes) -> Callable[[socket.socket, Wire], None]:
+    """Answers every request with these bytes and hangs up."""
+
+    def play(connection: socket.socket, served: Wire) -> None:
+        served.ask(connection)
+        for piece in pieces:
+            connection.sendall(piece)
+
+    return play
+
+
+def json_answer(body: bytes, more: bytes = b"") -> bytes:
+    return JSON + more + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def dripping(head: bytes, gap: float = 0.02) -> Callable[[socket.socket, Wire], None]:
+    """These bytes at once, then one after the other for as long as somebody listens."""
+
+    def play(connection: socket.socket, served: Wire) -> None:
+        served.ask(connection)
+        connection.sendall(head)
+        while not served.closed.wait(gap):
+            connection.sendall(b"x")
+
+    return play
+
+
+def silent(connection: socket.socket, served: Wire) -> None:
+    served.ask(connection)
+    served.closed.wait(60)
+
+
+def client_of(url: str, given: str = GIVEN, tokens: KeptTokens | None = None, **how) -> Client:
+    account = how.pop("account", "canary-developer")
+    return Client(
+        base_url=url,
+        account=account,
+        password=how.pop("password", CANARIES["WK_PASSWORD"]),
+        tokens=tokens or KeptTokens(url, account, given),
+        **{"seconds": 4} | how,
+    )
+
+
+def timed(call: Callable[[], object]) -> tuple[object, float]:
+    """What a call returned or raised, and how long it took."""
+    began = time.monotonic()
+    try:
+        found = call()
+    except Exception as error:
+        found = error
+    return found, time.monotonic() - began
+
+
+def secrets_in(text: str) -> list[str]:
+    return re.findall(r"canary-[\w-]+", text)
