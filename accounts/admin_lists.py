@@ -51,7 +51,7 @@ class EvaluatedList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.result_list = list(self.result_list) if self.result_count else []
+        self.result_list = list(self.result_list[: self.list_per_page]) if self.result_count else []
 
     def get_ordering_field(self, field_name: str):
         """None for a column that has no index to sort by, also where the address asks for it."""

@@ -36,7 +36,8 @@ class Page:
 def page_of(rows: QuerySet, order: Order, cursor: str = "", size: int = PER_PAGE) -> Page:
     """One page. `cursor` is "" (first page), "last", ">ID" (what follows that row) or "<ID" (what precedes it).
 
-    A cursor names a row, not a value: rows that are gone, or junk, lead to the first page.
+    A cursor names a row, not a value: rows that are gone, junk, and cursors
+    beyond the ends lead to the first page.
     """
     rows = rows.annotate(sort_key=order.expression)
     anchor = _anchor(rows.model.objects.annotate(sort_key=order.expression), cursor)
@@ -46,6 +47,8 @@ def page_of(rows: QuerySet, order: Order, cursor: str = "", size: int = PER_PAGE
         rows = rows.filter(_beyond(anchor, up))
     prefix = "" if up else "-"
     found = list(rows.order_by(f"{prefix}sort_key", f"{prefix}pk")[: size + 1])
+    if not found and cursor:
+        return page_of(rows, order, "", size)
     more = len(found) > size
     found = found[:size]
     if backwards:

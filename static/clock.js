@@ -5,6 +5,7 @@ const words = JSON.parse(document.body.dataset.timeWords);
 const checking = document.body.dataset.checking;
 const LOOK_AGAIN = 3000;
 const anchors = new WeakMap(); // element -> when its number was true
+const asked = new Map(); // what is shown -> when it was looked at because its time was up
 
 function sinceDrawn(element) {
   if (!anchors.has(element)) anchors.set(element, performance.now());
@@ -27,11 +28,11 @@ function countDown(element) {
   element.classList.toggle("over", left <= 0);
   const bar = element.closest(".say")?.querySelector("progress");
   if (bar) bar.value = Math.max(0, left);
-  const asked = Number(element.dataset.asked ?? -Infinity);
-  if (left <= 0 && performance.now() - asked > LOOK_AGAIN) {
-    element.dataset.asked = performance.now();
-    element.dispatchEvent(new CustomEvent("wk:due", { bubbles: true }));
-  }
+  if (left > 0) return;
+  const subject = element.closest("[data-live]")?.dataset.live;
+  if (performance.now() - (asked.get(subject) ?? -Infinity) < LOOK_AGAIN) return;
+  asked.set(subject, performance.now());
+  element.dispatchEvent(new CustomEvent("wk:due", { bubbles: true }));
 }
 
 function tick() {
@@ -46,4 +47,5 @@ function tick() {
 }
 
 tick();
+document.addEventListener("wk:drawn", tick);
 setInterval(tick, 250);

@@ -35,6 +35,7 @@ function parse(html, id) {
 function takeNumbers(element, fresh) {
   const [old, now] = [element, fresh].map((root) => [...root.querySelectorAll(NUMBERS)]);
   if (old.length === now.length) old.forEach((part, n) => part.replaceWith(now[n]));
+  document.dispatchEvent(new CustomEvent("wk:drawn"));
 }
 
 function swap(element, fresh) {
@@ -48,6 +49,7 @@ function swap(element, fresh) {
   const placed = document.getElementById(id);
   if (!placed) return;
   remember(placed);
+  document.dispatchEvent(new CustomEvent("wk:drawn"));
   if (focused.isConnected && focused !== document.activeElement && placed.contains(focused)) focused.focus({ preventScroll: true });
   else if (inside && document.activeElement === document.body) placed.querySelector("#panel")?.focus({ preventScroll: true });
   announce(placed, before);

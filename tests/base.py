@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import Group
 from django.contrib.sessions.models import Session
 from django.db import IntegrityError, OperationalError, transaction
@@ -17,11 +18,16 @@ from accounts.states import FINAL_STATES, AccountState, AttemptState
 PASSWORD = "correct horse battery"
 
 
+class QuickHasher(PBKDF2PasswordHasher):
+    """Ordinary passwords, of one round: hashing them properly takes longer than most tests."""
+
+    iterations = 1
+
+
 class People:
     """An operator and a viewer of team East, a stranger of team West, and an admin. Each has a `client`."""
 
-    def __init__(self, passwords: bool = False):
-        self.passwords = passwords  # hashing one takes longer than most tests
+    def __init__(self):
         access.install_roles()
         self.east, self.west = Group.objects.create(name="East"), Group.objects.create(name="West")
         self.operator = self.person("operator", "Operators", self.east)
@@ -33,7 +39,7 @@ class People:
     def person(self, name: str, role: str = "", team: Group | None = None, superuser: bool = False):
         users = get_user_model().objects
         make = users.create_superuser if superuser else users.create_user
-        user = make(name, password=PASSWORD if self.passwords else None)
+        user = make(name, password=PASSWORD)
         if role:
             user.groups.add(Group.objects.get(name=role))
         if team:

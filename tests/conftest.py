@@ -2,6 +2,7 @@ import os
 from urllib.parse import urlsplit
 
 import pytest
+from django.conf import settings
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
@@ -9,6 +10,8 @@ from django.test.utils import setup_databases, teardown_databases
 
 from accounts import login
 from tests import base, environment
+
+settings.PASSWORD_HASHERS = ["tests.base.QuickHasher"]
 
 
 @pytest.fixture(scope="session")

@@ -96,8 +96,6 @@ class Operator:
         self.url = stack.url
         self.http = requests.Session()
         self.http.trust_env = False
-        user.set_password(PASSWORD)
-        user.save()
         self.get("/login/")
         answer = self.post("/login/", username=user.get_username(), password=PASSWORD)
         assert answer.status_code == 302, answer.text[:500]

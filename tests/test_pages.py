@@ -1,0 +1,364 @@
+"""The pages: what they show, what they say about bad input, and how many queries they need."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.models import Account, LoginAttempt, Tag, UpstreamAccess
+from accounts.reasons import Reason, advice
+from accounts.states import FINAL_STATES, OPEN_STATES, AttemptState
+from tests.base import make_attempt
+
+
+def html(answer, status: int = 200) -> str:
+    assert answer.status_code == status
+    return answer.content.decode()
+
+
+def rows(page: str) -> list[int]:
+    return [int(number) for number in re.findall(r'<tr[^>]*data-account="(\d+)"', page)]
+
+
+def queries(client, path: str) -> int:
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        html(client.get(path))
+    return len(captured)
+
+
+# --- the list -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?sort=-state", "?state=waiting", "?state=online", "?q=account", "?tag=vip", "?page=last"]
+)
+def test_the_list_needs_as_many_queries_for_2n_rows_as_for_n(people, query):
+    def grow(number):
+        for count in range(number):
+            account = people.account(**({"w_id": f"w{Account.objects.count()}"} if count % 2 else {}))
+            account.tags.add(
+                Tag.objects.get_or_create(name="vip")[0], Tag.objects.get_or_create(name=f"t{count}")[0]
+            )
+            make_attempt(account, asked_by=people.operator)
+
+    client = people.operator.client
+    grow(6)
+    client.get("/")
+    few = queries(client, f"/{query}")
+    grow(6)
+    assert queries(client, f"/{query}") == few
+    assert few <= 16
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("旗舰", ["旗舰店 01"]), ("贝塔", ["旗舰店 01"]), ("WL9", ["旗舰店 01"]), ("hi12", ["Backup phone"]),
+     ("旗舰 贝塔", ["旗舰店 01"]), ("旗舰 hi12", []), ("%", []), ("_nothing_", []), ("'; DROP TABLE", []), ("", ["Backup phone", "旗舰店 01"])],
+)  # fmt: skip
+def test_the_search_looks_in_label_nickname_wc_id_and_wechat_number(people, text, found):
+    people.account(label="旗舰店 01", nickname="贝塔同学", wc_id="wxid_wl9q")
+    people.account(label="Backup phone", wechat_number="hi1212")
+
+    page = html(people.operator.client.get("/", {"q": text}))
+
+    names = dict(Account.objects.values_list("pk", "label"))
+    assert sorted(names[pk] for pk in rows(page)) == sorted(found)
+
+
+def test_the_tabs_filter_and_count(people):
+    new, online, offline = (
+        people.account(),
+        people.account(w_id="w1"),
+        people.account(state="offline", wc_id="x1"),
+    )
+    waiting = make_attempt(people.account()).account
+    expected = {
+        "": {new, online, offline, waiting},
+        "online": {online},
+        "waiting": {waiting},
+        "offline": {offline},
+        "new": {new, waiting},
+    }
+    for state, accounts in expected.items():
+        page = html(people.operator.client.get("/", {"state": state}))
+        assert set(rows(page)) == {account.pk for account in accounts}
+        assert re.search(rf'aria-current="[^"]*"[^>]*>.*?<b>{len(accounts)}</b>', page, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        "?state=junk",
+        "?sort=password",
+        "?page=zzz",
+        "?page=>99",
+        "?tag=%00",
+        "?q=%00",
+        "?sort=__class__&page=<1",
+    ],
+)
+def test_a_junk_question_is_a_list_all_the_same(people, junk):
+    account = people.account()
+    found = rows(html(people.operator.client.get(f"/{junk}")))
+    assert found == [account.pk]
+
+
+def test_a_joined_record_is_not_listed_and_leads_to_the_other(people):
+    kept = people.account(label="Kept")
+    joined = people.account(label="Joined", joined_to=kept)
+    client = people.operator.client
+    assert rows(html(client.get("/"))) == [kept.pk]
+    assert client.get(f"/accounts/{joined.pk}/").headers["Location"] == f"/accounts/{kept.pk}/"
+
+
+def test_a_record_joined_with_one_that_is_hidden_says_so_without_its_name(people):
+    kept = people.account(label="Their secret label", team=people.west)
+    joined = people.account(label="Joined", joined_to=kept)
+    page = html(people.operator.client.get(f"/accounts/{joined.pk}/"))
+    assert "Their secret label" not in page
+
+
+# --- one account ----------------------------------------------------------------------------------------
+
+
+def test_an_online_account_carries_its_ids_and_others_do_not(people):
+    client = people.operator.client
+    online = people.account(w_id="w-9", wc_id="wxid_9")
+    offline = people.account(state="offline", wc_id="wxid_8")
+
+    page = html(client.get(f"/accounts/{online.pk}/"))
+    assert 'data-wc-id="wxid_9"' in page and 'data-w-id="w-9"' in page
+    assert "data-w-id" not in html(client.get(f"/accounts/{offline.pk}/"))
+
+
+@pytest.mark.parametrize("reason", Reason.values)
+def test_every_reason_says_what_happened_and_what_to_do(people, reason):
+    assert advice(reason)
+    state = {"cancelled": "cancelled", "not_scanned": "expired"}.get(reason, "failed")
+    attempt = make_attempt(
+        people.account(), state, reason=reason, upstream_text="上游的话", upstream_code="1001"
+    )
+    page = html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
+
+    assert f'data-reason="{reason}"' in page
+    assert str(Reason(reason).label).replace("'", "&#x27;") in page
+    assert "上游的话" in page
+
+
+@pytest.mark.parametrize("state", AttemptState.values)
+def test_the_panel_has_the_code_only_while_it_is_good(people, state):
+    attempt = make_attempt(
+        people.account(), state, **({} if state in FINAL_STATES else {"qr_png": b"\x89PNG"})
+    )
+    page = html(people.operator.client.get(f"/accounts/{attempt.account_id}/live/"))
+
+    assert f'data-attempt="{attempt.pk}"' in page and f'data-state="{state}"' in page
+    assert (f"/attempts/{attempt.pk}/qr.png" in page) is (state == "waiting")
+    assert (f"/attempts/{attempt.pk}/cancel/" in page) is (state in OPEN_STATES)
+
+
+def test_who_started_it_is_named(people):
+    attempt = make_attempt(people.account(), asked_by=people.mate, asked_by_name="mate")
+    assert "mate" in html(people.operator.client.get(f"/accounts/{attempt.account_id}/"))
+
+
+def test_a_wait_that_nobody_takes_is_called_that(people):
+    now = timezone.now()
+    attempt = make_attempt(people.account(), qr_shown_at=now - timedelta(seconds=5))
+    assert 'data-notice="no_worker"' in html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
+    LoginAttempt.objects.update(wait_started_at=now)
+    assert 'data-notice="no_worker"' not in html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
+
+
+def test_a_page_that_reads_an_overdue_attempt_ends_it(committed):
+    attempt = make_attempt(committed.account(), deadline_at=timezone.now() - timedelta(seconds=17))
+    assert 'data-state="expired"' in html(committed.operator.client.get(f"/attempts/{attempt.pk}/"))
+
+
+def test_the_mobile_number_is_masked(people):
+    account = people.account(mobile="13812345678")
+    page = html(people.operator.client.get(f"/accounts/{account.pk}/"))
+    assert "138****5678" in page and "13812345678" not in page
+
+
+@pytest.mark.parametrize("path", ["/accounts/{}/", "/accounts/{}/live/"])
+def test_an_account_with_a_long_history_needs_no_more_queries(people, path):
+    account = people.account()
+    for _count in range(3):
+        make_attempt(account, "failed", reason="refused", asked_by=people.mate)
+    people.operator.client.get(path.format(account.pk))
+    few = queries(people.operator.client, path.format(account.pk))
+    for _count in range(12):
+        make_attempt(account, "failed", reason="refused", asked_by=people.operator)
+    assert queries(people.operator.client, path.format(account.pk)) == few
+
+
+def test_the_alarm_is_on_every_page_until_it_is_over(people, settings):
+    access = UpstreamAccess.objects.create(
+        base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT, refused_at=timezone.now(),
+        refused_why="developer_expired", refused_text="账号已到期",
+    )  # fmt: skip
+    account = people.account()
+    for path in ("/", f"/accounts/{account.pk}/", "/accounts/new/"):
+        assert "账号已到期" in html(
+            people.viewer.client.get(path) if path != "/accounts/new/" else people.operator.client.get(path)
+        )
+    access.refused_at = None
+    access.save()
+    assert "账号已到期" not in html(people.viewer.client.get("/"))
+
+
+# --- forms ----------------------------------------------------------------------------------------------
+
+
+def test_adding_an_account(people):
+    answer = people.operator.client.post(
+        "/accounts/new/",
+        {
+            "label": "  旗舰店\n01 ",
+            "wc_id": " wxid_1 ",
+            "proxy": "3",
+            "tag_names": "vip, 上海，vip",
+            "team": people.east.pk,
+            "note": "n",
+        },
+    )
+    account = Account.objects.get()
+    assert answer.headers["Location"] == f"/accounts/{account.pk}/"
+    assert (account.label, account.wc_id, account.proxy, account.team) == (
+        "旗舰店 01",
+        "wxid_1",
+        3,
+        people.east,
+    )
+    assert [tag.name for tag in account.tags.all()] == ["vip", "上海"]
+    assert account.state == "new"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("label", "", "Give the account a name"),
+        ("label", "\u202e\u200e", "Give the account a name"),
+        ("label", "x" * 101, "100"),
+        ("wc_id", "no spaces allowed", "A wcId has 3 to 100"),
+        ("wc_id", "<b>", "A wcId has 3 to 100"),
+        ("wc_id", "wxid_taken", "already exists"),
+        ("proxy", "77", "Select a valid choice"),
+        ("proxy", "x", "Select a valid choice"),
+        ("tag_names", "x" * 41, "At most 20 tags"),
+        ("tag_names", ",".join(map(str, range(21))), "At most 20 tags"),
+        ("team", "999", "Select a valid choice"),
+        ("team", "", "required"),
+    ],
+)
+def test_bad_input_gets_a_sentence_and_nothing_is_lost(people, field, value, sentence):
+    people.account(wc_id="wxid_taken")
+    form = {
+        "label": "My label",
+        "wc_id": "",
+        "proxy": "2",
+        "tag_names": "vip",
+        "team": people.east.pk,
+        "note": "A long note",
+    }
+    page = html(people.operator.client.post("/accounts/new/", {**form, field: value}), 422)
+
+    assert sentence in page
+    assert "A long note" in page
+    if field != "label":
+        assert 'value="My label"' in page
+    assert Account.objects.count() == 1
+
+
+def test_a_wc_id_that_a_login_wrote_is_not_edited(people):
+    account = people.account(wc_id="wxid_1", label="Before")
+    people.operator.client.post(
+        f"/accounts/{account.pk}/edit/",
+        {"label": "After", "wc_id": "wxid_other", "tag_names": "", "team": people.east.pk},
+    )
+    account.refresh_from_db()
+    assert (account.label, account.wc_id) == ("After", "wxid_1")
+
+
+def test_two_accounts_without_a_wc_id_are_possible(people):
+    for label in ("one", "two"):
+        people.operator.client.post("/accounts/new/", {"label": label, "wc_id": "", "team": people.east.pk})
+    assert Account.objects.filter(wc_id=None).count() == 2
+
+
+def test_logging_in_over_a_line_that_does_not_exist(committed, upstream):
+    account = committed.account()
+    page = html(committed.operator.client.post(f"/accounts/{account.pk}/login/", {"proxy": "99"}), 422)
+    assert "99" in page
+    assert upstream.calls("/iPadLogin") == 0
+
+
+def test_an_online_account_asks_first(committed, upstream):
+    account = committed.account(w_id="w-1")
+    page = html(committed.operator.client.post(f"/accounts/{account.pk}/login/", {"proxy": "2"}))
+    assert 'name="sure"' in page
+    assert LoginAttempt.objects.count() == 0
+
+    committed.operator.client.post(f"/accounts/{account.pk}/login/", {"proxy": "2", "sure": "1"})
+    assert LoginAttempt.objects.get().proxy == 2
+
+
+@pytest.mark.parametrize("code", ["", "12", "12 34", "1" * 13, "一二三四", "<b>1</b>", "12345\x00"])
+def test_a_number_that_is_none_is_not_sent(people, code):
+    attempt = make_attempt(people.account(), "code_required")
+    page = html(people.operator.client.post(f"/attempts/{attempt.pk}/code/", {"code": code}), 422)
+    attempt.refresh_from_db()
+    assert attempt.state == "code_required"
+    assert "phone" in page
+
+
+def test_a_number_for_an_attempt_that_ended_changes_nothing(people):
+    attempt = make_attempt(people.account(), "cancelled")
+    people.operator.client.post(f"/attempts/{attempt.pk}/code/", {"code": "123456"})
+    people.operator.client.post(f"/attempts/{attempt.pk}/cancel/")
+    attempt.refresh_from_db()
+    assert (attempt.state, attempt.verify_code) == ("cancelled", "")
+
+
+def test_cancelling_twice_is_cancelling_once(committed):
+    attempt = make_attempt(committed.account())
+    for _click in range(2):
+        committed.operator.client.post(f"/attempts/{attempt.pk}/cancel/")
+    assert attempt.events.count() == 1
+
+
+# --- headers --------------------------------------------------------------------------------------------
+
+
+def test_pages_are_not_kept_by_caches_and_run_only_our_scripts(people):
+    attempt = make_attempt(people.account(), qr_png=b"\x89PNG")
+    paths = [
+        "/",
+        "/accounts/new/",
+        f"/accounts/{attempt.account_id}/",
+        f"/attempts/{attempt.pk}/",
+        f"/attempts/{attempt.pk}/qr.png",
+    ]
+    for path in paths:
+        answer = people.operator.client.get(path)
+        assert "no-store" in answer["Cache-Control"], path
+        policy = answer["Content-Security-Policy"]
+        assert (
+            "default-src 'self'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+        )
+        assert answer["X-Frame-Options"] == "DENY"
+        assert answer["X-Content-Type-Options"] == "nosniff"
+
+
+def test_health_says_little_and_readiness_says_what_is_away(client, db, upstream, settings):
+    assert client.get("/healthz").content == b"ok"
+    assert client.get("/readyz").json() == {"database": "ok", "broker": "ok", "upstream": "ok"}
+    settings.WK_BASE_URL = "http://127.0.0.1:1"
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["upstream"]) == (503, "away")
