@@ -43,10 +43,9 @@ def page_of(rows: QuerySet, order: Order, cursor: str = "", size: int = PER_PAGE
     anchor = _anchor(rows.model.objects.annotate(sort_key=order.expression), cursor)
     backwards = cursor == "last" or (cursor.startswith("<") and anchor is not None)
     up = order.descending == backwards
-    if anchor:
-        rows = rows.filter(_beyond(anchor, up))
+    asked = rows.filter(_beyond(anchor, up)) if anchor else rows
     prefix = "" if up else "-"
-    found = list(rows.order_by(f"{prefix}sort_key", f"{prefix}pk")[: size + 1])
+    found = list(asked.order_by(f"{prefix}sort_key", f"{prefix}pk")[: size + 1])
     if not found and cursor:
         return page_of(rows, order, "", size)
     more = len(found) > size
