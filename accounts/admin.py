@@ -55,9 +55,9 @@ def timeline(events: QuerySet) -> list[dict]:
     return [{"event": event, "moved": moved(event)} for event in events[:LATEST]]
 
 
-def link_to(model: str, key: int | None, text: str) -> str:
+def link_to(model: str, key: int | None, text: str) -> str | None:
     if key is None:
-        return ""
+        return None
     return format_html('<a href="{}">{}</a>', reverse(f"admin:accounts_{model}_change", args=[key]), text)
 
 
@@ -75,8 +75,8 @@ class AdminAccountForm(AccountForm):
 class AccountAdmin(LoginActions, LongTableAdmin):
     form = AdminAccountForm
     list_display = (
-        "name", "wc_id", "standing", "state_since", "line", "team", "tag_names", "keep_online",
-        "last_login_at", "outcome",
+        "name", "wc_id", "standing", "state_since", "outcome", "line", "team", "tag_names", "keep_online",
+        "last_login_at",
     )  # fmt: skip
     list_display_links = ("name",)
     list_select_related = ("team",)
@@ -125,21 +125,21 @@ class AccountAdmin(LoginActions, LongTableAdmin):
             account.get_state_display(),
         )
 
-    @admin.display(description=_("line"), empty_value="-")
-    def line(self, account: Account) -> str:
-        return account.proxy_name
+    @admin.display(description=_("line"))
+    def line(self, account: Account) -> str | None:
+        return account.proxy_name or None
 
     @admin.display(description=_("tags"))
-    def tag_names(self, account: Account) -> str:
-        return ", ".join(tag.name for tag in account.tags.all())
+    def tag_names(self, account: Account) -> str | None:
+        return ", ".join(tag.name for tag in account.tags.all()) or None
 
     @admin.display(description=_("last attempt"))
-    def outcome(self, account: Account) -> str:
+    def outcome(self, account: Account) -> str | None:
         if not hasattr(account, "newest_attempt"):
             account.newest_attempt = without_secrets(account.attempts).order_by("-id").first()
         attempt = account.newest_attempt
         if attempt is None:
-            return ""
+            return None
         text = attempt.get_reason_display() or attempt.get_state_display()
         return format_html(
             '<a href="{}" data-attempt="{}" data-state="{}">{}</a>',
@@ -147,8 +147,8 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         )  # fmt: skip
 
     @admin.display(description=_("mobile"))
-    def masked_mobile(self, account: Account) -> str:
-        return account.masked_mobile
+    def masked_mobile(self, account: Account) -> str | None:
+        return account.masked_mobile or None
 
     # --- what is shown, and to whom ---
 
@@ -311,28 +311,28 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
         )  # fmt: skip
 
     @admin.display(description=_("what to do"))
-    def what_to_do(self, attempt: LoginAttempt) -> str:
-        return advice(attempt.reason)
+    def what_to_do(self, attempt: LoginAttempt) -> str | None:
+        return advice(attempt.reason) or None
 
     @admin.display(description=_("operator"))
-    def who(self, attempt: LoginAttempt) -> str:
-        return attempt.asked_by_name
+    def who(self, attempt: LoginAttempt) -> str | None:
+        return attempt.asked_by_name or None
 
     @admin.display(description=_("line"))
-    def line(self, attempt: LoginAttempt) -> str:
-        return attempt.proxy_name
+    def line(self, attempt: LoginAttempt) -> str | None:
+        return attempt.proxy_name or None
 
     @admin.display(description=_("took (s)"))
     def took(self, attempt: LoginAttempt) -> float | None:
         return round((attempt.ended_at - attempt.created_at).total_seconds(), 1) if attempt.ended_at else None
 
     @admin.display(description=_("the upstream's words"))
-    def words(self, attempt: LoginAttempt) -> str:
-        return Truncator(f"{attempt.upstream_code} {attempt.upstream_text}".strip()).chars(80)
+    def words(self, attempt: LoginAttempt) -> str | None:
+        return Truncator(f"{attempt.upstream_code} {attempt.upstream_text}".strip()).chars(80) or None
 
     @admin.display(description=_("account that scanned"))
-    def other(self, attempt: LoginAttempt) -> str:
-        return attempt.other_name
+    def other(self, attempt: LoginAttempt) -> str | None:
+        return attempt.other_name or None
 
 
 @admin.register(AccountEvent)
@@ -353,16 +353,16 @@ class AccountEventAdmin(HistoryAdmin):
         return link_to("account", event.account_id, event.account.display_name)
 
     @admin.display(description=_("login attempt"))
-    def attempt_link(self, event: AccountEvent) -> str:
+    def attempt_link(self, event: AccountEvent) -> str | None:
         return link_to("loginattempt", event.attempt_id, f"#{event.attempt_id}")
 
     @admin.display(description=_("from and to"))
-    def move(self, event: AccountEvent) -> str:
-        return moved(event)
+    def move(self, event: AccountEvent) -> str | None:
+        return moved(event) or None
 
     @admin.display(description=_("by"))
-    def who(self, event: AccountEvent) -> str:
-        return event.actor_name
+    def who(self, event: AccountEvent) -> str | None:
+        return event.actor_name or None
 
 
 @admin.register(UpstreamAccess)

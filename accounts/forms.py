@@ -10,19 +10,19 @@ from django.utils.translation import gettext_lazy as _
 from accounts import access
 from accounts.answers import clean
 from accounts.history import record
-from accounts.models import Account, Tag
+from accounts.models import Account, Tag, line_name
 from accounts.states import Happened
 
 WC_ID = re.compile(r"[A-Za-z0-9_@.\-]{3,100}")
 TAG_LIMIT = 20
 
 
-def line_choices() -> list[tuple[str | int, str]]:
-    """The proxy lines by name, and "none"."""
-    return [
-        ("", _("None: the upstream chooses")),
-        *((code, f"{code} · {name}") for code, name in settings.WK_PROXIES.items()),
-    ]
+def line_choices(also: int | None = None) -> list[tuple[str | int, str]]:
+    """The proxy lines by name, and "none"; `also` is one that is kept although the settings name it no more."""
+    codes = list(settings.WK_PROXIES)
+    if also is not None and also not in codes:
+        codes.append(also)
+    return [("", _("None: the upstream chooses")), *((code, f"{code} · {line_name(code)}") for code in codes)]
 
 
 class LineField(forms.TypedChoiceField):
@@ -68,6 +68,7 @@ class AccountForm(forms.ModelForm):
             self.initial.setdefault("proxy", next(iter(settings.WK_PROXIES), None))
         else:
             self.initial["tag_names"] = ", ".join(tag.name for tag in self.instance.tags.all())
+        self.fields["proxy"].choices = line_choices(self.instance.proxy)
         if self.instance.wc_id:
             self.fields["wc_id"].disabled = True
             self.fields["wc_id"].help_text = _("Written by the first login; it never changes.")

@@ -77,24 +77,35 @@ def begin(
     A double click, a second operator or a schedule gets the attempt that is open already.
     """
     close_read(account)
+    tries = 3
+    while True:
+        try:
+            return _new_attempt(account, by, trigger, proxy), True
+        except IntegrityError:
+            found = LoginAttempt.objects.open().filter(account=account).first()
+            if found:
+                return found, False
+            tries -= 1  # the open one ended just now, so that there is room for a new one
+            if not tries:
+                raise
+
+
+def _new_attempt(account: Account, by, trigger: str, proxy: int | None) -> LoginAttempt:
     now = timezone.now()
-    try:
-        with transaction.atomic():
-            attempt = LoginAttempt.objects.create(
-                account=account,
-                method=Method.QR,
-                trigger=trigger,
-                asked_by=by,
-                asked_by_name=by.get_username() if by else "",
-                proxy=proxy if proxy is not None else account.proxy,
-                seq=next_seq(account),
-                created_at=now,
-                deadline_at=now + timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 5),
-            )
-            record(account, Happened.ATTEMPT_STARTED, attempt=attempt, new=attempt.state, by=by, at=now)
-    except IntegrityError:
-        return LoginAttempt.objects.open().get(account=account), False
-    return attempt, True
+    with transaction.atomic():
+        attempt = LoginAttempt.objects.create(
+            account=account,
+            method=Method.QR,
+            trigger=trigger,
+            asked_by=by,
+            asked_by_name=by.get_username() if by else "",
+            proxy=proxy if proxy is not None else account.proxy,
+            seq=next_seq(account),
+            created_at=now,
+            deadline_at=now + timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 5),
+        )
+        record(account, Happened.ATTEMPT_STARTED, attempt=attempt, new=attempt.state, by=by, at=now)
+    return attempt
 
 
 def fetch_code(attempt: LoginAttempt) -> bool:
@@ -162,7 +173,7 @@ def _ask_until_decided(attempt: LoginAttempt, code: str) -> LoginAnswer | Upstre
             )
             log.info("attempt %s: %s while waiting (%s)", attempt.pk, type(error).__name__, error.text)
         else:
-            return _at_the_limit(answer, time.monotonic() - began)
+            return _at_the_limit(attempt, answer, time.monotonic() - began)
         time.sleep(min(pause, max(0.0, (attempt.deadline_at + GRACE - timezone.now()).total_seconds())))
         pause = min(pause * 2, 5)
         if not LoginAttempt.objects.filter(
@@ -172,10 +183,12 @@ def _ask_until_decided(attempt: LoginAttempt, code: str) -> LoginAnswer | Upstre
     return last
 
 
-def _at_the_limit(answer: LoginAnswer, seconds: float) -> LoginAnswer:
+def _at_the_limit(attempt: LoginAttempt, answer: LoginAnswer, seconds: float) -> LoginAnswer:
     """The upstream's words at the end of its own wait are not documented: a refusal just then means "not scanned"."""
-    limit = settings.WK_LOGIN_WAIT_SECONDS - min(LIMIT_SECONDS, settings.WK_LOGIN_WAIT_SECONDS / 10)
-    if isinstance(answer, NotLoggedIn) and answer.ending is Ending.REFUSED and seconds >= limit:
+    margin = min(LIMIT_SECONDS, settings.WK_LOGIN_WAIT_SECONDS / 10)
+    at_its_end = seconds >= settings.WK_LOGIN_WAIT_SECONDS - margin
+    at_our_end = attempt.seconds_left(timezone.now()) <= margin
+    if isinstance(answer, NotLoggedIn) and answer.ending is Ending.REFUSED and (at_its_end or at_our_end):
         return NotLoggedIn(Ending.RUN_OUT, answer.code, answer.text)
     return answer
 

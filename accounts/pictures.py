@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 PIXEL_LIMIT = 4_000_000
+SIDE_LIMIT = 8_000
 SHOWN_PIXELS = 800
 AVATAR_PIXELS = 128
 
@@ -27,7 +28,7 @@ def _open(content: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(content), formats=FORMATS)
-            if picture.width * picture.height > PIXEL_LIMIT:
+            if picture.width * picture.height > PIXEL_LIMIT or max(picture.size) > SIDE_LIMIT:
                 raise NoPicture("too large")
             picture.load()
             return _on_white(picture)
