@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from tests.processes import ROOT
 from wkportal import embedded
 
-READERS = {"required", "boolean", "number", "words", "named_codes", "str"}
+READERS = {"required", "boolean", "number", "words", "named_codes", "text"}
 GOOD = {
     "SECRET_KEY": "a-secret-key-that-is-long-enough-for-the-check-0123456789",
     "WK_BASE_URL": "http://203.0.113.7:9899",
@@ -127,3 +127,8 @@ def test_a_port_that_somebody_uses_is_passed_over():
     with embedded.listen("127.0.0.1", first):
         second = embedded.free_port("127.0.0.1", first, but=first + 1)
     assert second > first + 1
+
+
+@pytest.mark.parametrize("value", ["$ecret", "\\$ecret", "a#b", "with space", "'quoted'", "=", "密码"])
+def test_a_password_is_what_was_written(settings_with, value):
+    assert settings_with(WK_PASSWORD=value)["WK_PASSWORD"] == value

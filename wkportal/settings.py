@@ -5,6 +5,7 @@ process environment first, then from `var/run.env` (what `manage.py up` started:
 `var/secrets.env` (generated at the first run, mode 0600).
 """
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,37 +16,41 @@ from django.utils.translation import gettext_lazy as _
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
-env.escape_proxy = True  # a password may begin with "$"
-VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
+
+def text(name: str, default: str = "") -> str:
+    """The variable as it was written: a password may begin with "$", which Env.str() takes for a reference."""
+    return os.environ.get(name, default)
+
+
+VAR_DIR = Path(text("VAR_DIR") or BASE_DIR / "var").resolve()
 for name in ("run.env", "secrets.env"):
     if (VAR_DIR / name).is_file():
-        env.read_env(VAR_DIR / name, overwrite=False)
+        environ.Env.read_env(VAR_DIR / name, overwrite=False)
 
 
 def required(name: str, hint: str) -> str:
-    value = env.str(name, default="").strip()
+    value = text(name).strip()
     if not value:
         raise ImproperlyConfigured(f"{name} is not set. {hint}")
     return value
 
 
 def boolean(name: str, default: bool) -> bool:
-    raw = env.str(name, default="").strip().lower()
+    raw = text(name).strip().lower()
     if raw in ("", "1", "true", "yes", "on", "0", "false", "no", "off"):
         return default if raw == "" else raw in ("1", "true", "yes", "on")
     raise ImproperlyConfigured(f"{name} is {raw!r}; it has to be 1 or 0.")
 
 
 def number(name: str, default: int, low: int, high: int) -> int:
-    raw = env.str(name, default="").strip() or str(default)
+    raw = text(name).strip() or str(default)
     if not re.fullmatch(r"\d{1,9}", raw) or not low <= int(raw) <= high:
         raise ImproperlyConfigured(f"{name} is {raw!r}; it has to be a whole number from {low} to {high}.")
     return int(raw)
 
 
 def words(name: str, default: str = "") -> list[str]:
-    return [word.strip() for word in env.str(name, default=default).split(",") if word.strip()]
+    return [word.strip() for word in (text(name).strip() or default).split(",") if word.strip()]
 
 
 def http_address(name: str, value: str) -> str:
@@ -90,7 +95,7 @@ CSRF_TRUSTED_ORIGINS = words("CSRF_TRUSTED_ORIGINS")
 FIELD_KEYS = words(
     "FIELD_KEYS"
 )  # Fernet keys for secrets at rest; the first one encrypts. Empty: from SECRET_KEY
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+LOG_LEVEL = text("LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in ("DEBUG", "INFO", "WARNING", "ERROR"):
     raise ImproperlyConfigured(f"LOG_LEVEL is {LOG_LEVEL!r}; it has to be DEBUG, INFO, WARNING or ERROR.")
 
@@ -100,9 +105,9 @@ WK_BASE_URL = http_address(
     "WK_BASE_URL",
     required("WK_BASE_URL", "It is the address of the upstream's API, such as http://203.0.113.7:9899."),
 )
-WK_ACCOUNT = env.str("WK_ACCOUNT", default="")
-WK_PASSWORD = env.str("WK_PASSWORD", default="")
-WK_AUTHORIZATION = env.str("WK_AUTHORIZATION", default="")
+WK_ACCOUNT = text("WK_ACCOUNT")
+WK_PASSWORD = text("WK_PASSWORD")
+WK_AUTHORIZATION = text("WK_AUTHORIZATION")
 if not WK_AUTHORIZATION and not (WK_ACCOUNT and WK_PASSWORD):
     missing = "WK_PASSWORD" if WK_ACCOUNT else "WK_ACCOUNT"
     raise ImproperlyConfigured(
@@ -110,12 +115,12 @@ if not WK_AUTHORIZATION and not (WK_ACCOUNT and WK_PASSWORD):
     )
 WK_LOGIN_WAIT_SECONDS = number("WK_LOGIN_WAIT_SECONDS", 150, 1, 900)
 WK_TIMEOUT_SECONDS = number("WK_TIMEOUT_SECONDS", 15, 1, 120)
-WK_LOGIN_TYPE = env.str("WK_LOGIN_TYPE", default="2").strip()
+WK_LOGIN_TYPE = text("WK_LOGIN_TYPE", "2").strip()
 if WK_LOGIN_TYPE and not re.fullmatch(r"\d{1,3}", WK_LOGIN_TYPE):
     raise ImproperlyConfigured(
         f"WK_LOGIN_TYPE is {WK_LOGIN_TYPE!r}; it has to be a whole number, or empty to send none."
     )
-WK_DEVICE_TYPE = env.str("WK_DEVICE_TYPE", default="").strip()
+WK_DEVICE_TYPE = text("WK_DEVICE_TYPE").strip()
 WK_PROXIES = named_codes("WK_PROXIES", "1=广州,2=南京,3=杭州,4=上海,5=深圳")
 WK_QR_HOSTS = words("WK_QR_HOSTS")
 WK_AVATAR_HOSTS = words("WK_AVATAR_HOSTS", "wx.qlogo.cn,mmhead.c2c.wechat.com")
@@ -187,7 +192,7 @@ AXES_VERBOSE = False
 LANGUAGE_CODE = "en"
 LANGUAGES = [("zh-hans", _("简体中文")), ("en", _("English"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
-TIME_ZONE = env.str("TIME_ZONE", default="Asia/Shanghai")
+TIME_ZONE = text("TIME_ZONE", "Asia/Shanghai")
 USE_TZ = True
 
 STATIC_URL = "static/"
@@ -222,7 +227,7 @@ CONTENT_SECURITY_POLICY = {
 
 # --- database ------------------------------------------------------------------------------------------
 
-DATABASE_URL = env.str("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'wkportal.sqlite3'}")
+DATABASE_URL = text("DATABASE_URL") or f"sqlite:///{VAR_DIR / 'wkportal.sqlite3'}"
 DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
 if DATABASES["default"].get("ENGINE") == "django.db.backends.sqlite3":
     # A deferred transaction that reads and then writes fails at once when another process wrote meanwhile;
@@ -244,7 +249,7 @@ else:
 
 # --- Redis and Celery ----------------------------------------------------------------------------------
 
-REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+REDIS_URL = text("REDIS_URL", "redis://127.0.0.1:6379/0")
 if urlsplit(REDIS_URL).scheme not in ("redis", "rediss"):
     raise ImproperlyConfigured("REDIS_URL has to begin with redis:// or rediss://.")
 
