@@ -64,7 +64,7 @@ class AccountForm(forms.ModelForm):
         self.fields["team"].required = not user.has_perm("accounts.view_every_account")
         self.fields["team"].empty_label = _("Nobody but admins")
         if self.instance.pk is None:
-            self.initial.setdefault("team", teams.first())
+            self.initial.setdefault("team", teams.exclude(name="Operators").first() or teams.first())
             self.initial.setdefault("proxy", next(iter(settings.WK_PROXIES), None))
         else:
             self.initial["tag_names"] = ", ".join(tag.name for tag in self.instance.tags.all())

@@ -14,7 +14,7 @@ NAMED = re.compile(
     r"""(?ix)
     ( (?: authorization | password | passwd | verify_?code | (?:qr_?code|page|picture)_?url | secret_?key
         | sessionid | [_-]session | [_-]csrf | csrf_?token | token | (?<=[?&])(?:x-amz-)?signature )
-      (?: \\*["']\s*[:=,] | \s*[:=] ) \s* b? )
+      (?: \\*["']\s*[:=,] | \s*[:=] ) \s* (?:b(?=["']))? )
     (?: "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | (\\+["']).*?(?<!\\)\2
       | (?:(?:bearer|basic|digest|token)\s+)? [^\s,;&}\]]+ )"""
 )

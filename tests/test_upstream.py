@@ -1,0 +1,667 @@
+"""The client over real HTTP: what it sends, what it makes of faults, and when it stops."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from django.db import connections
+
+from accounts import answers
+from accounts import upstream as client_module
+from accounts.answers import (
+    BadAnswer,
+    CodeAsked,
+    Ending,
+    LineDown,
+    LoggedIn,
+    OutcomeUnknown,
+    PageAsked,
+    Refused,
+    Unreachable,
+    UpstreamError,
+)
+from tests import bodies, wires
+from tests.bodies import envelope
+from tests.environment import CANARIES
+from tests.simulating import ROOT
+from tests.wires import GIVEN, client_of, dripping, json_answer, saying, silent, timed, wire
+
+QR, WAIT, WHO = "/iPadLogin", "/getIPadLoginInfo", "/queryLoginWx"
+MIB = 1 << 20
+
+
+@pytest.fixture
+def client(upstream, db):
+    return client_of(upstream.url, given=upstream.authorization)
+
+
+def last(upstream, path: str) -> dict:
+    return upstream.state()["bodies"][path][-1]
+
+
+def peak() -> int:
+    """The most memory this process has used since `forget_peak`, in bytes."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+
+def forget_peak() -> int:
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
+@contextmanager
+def full_backlog():
+    """An address where a connection is neither accepted nor refused."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for sock in waiting:
+            sock.close()
+
+
+# --- what is sent
+
+
+@pytest.mark.parametrize(
+    ("how", "wc_id", "proxy", "body"),
+    [
+        ({}, "", None, {"wcId": "", "type": 2}),
+        ({}, "", 1, {"wcId": "", "type": 2, "proxy": 1}),
+        ({}, bodies.WC_ID, 1, {"wcId": "wxid_wl9qchkanp9u22", "type": 2, "proxy": 1}),
+        ({"login_type": ""}, "", 4, {"wcId": "", "proxy": 4}),
+        ({"login_type": "3"}, "", None, {"wcId": "", "type": 3}),
+        ({"login_type": "", "device_type": "ipad"}, "", 16, {"wcId": "", "deviceType": "ipad", "proxy": 16}),
+        ({"device_type": "mac"}, "wxid_a", 0, {"wcId": "wxid_a", "type": 2, "deviceType": "mac", "proxy": 0}),
+    ],
+)
+def test_step_2_sends_what_its_generation_wants(how, wc_id, proxy, body, upstream, db):
+    timed(lambda: client_of(upstream.url, given=upstream.authorization, **how).fetch_code(wc_id, proxy))
+    assert upstream.bodies(QR) == [body]
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "body"),
+    [
+        ({}, "", {"wId": "w-1"}),
+        ({}, "0123", {"wId": "w-1", "verifyCode": "0123"}),
+        ({"device_type": "ipad"}, "", {"wId": "w-1", "autoCheck": False}),
+        ({"device_type": "mac"}, "99", {"wId": "w-1", "verifyCode": "99", "autoCheck": False}),
+    ],
+)
+def test_step_3_sends_the_instance_and_the_number_of_the_phone(how, code, body, upstream, db):
+    client_of(upstream.url, given=upstream.authorization, **how).wait_for_login("w-1", code, 3)
+    assert upstream.bodies(WAIT) == [body]
+
+
+def test_the_other_calls_send_what_their_pages_say(client, upstream):
+    client.online()
+    client.is_online("w-1")
+    client.log_out(["wxid_a", "wxid_b"])
+    client.sign_in()
+    sent = {path: found[0]["body"] for path, found in upstream.state()["bodies"].items()}
+    assert sent == {
+        "/queryLoginWx": {},
+        "/isOnline": {"wId": "w-1"},
+        "/member/offline": {"account": "canary-developer", "wcIds": ["wxid_a", "wxid_b"]},
+        "/member/login": {"account": "canary-developer", "password": CANARIES["WK_PASSWORD"]},
+    }
+
+
+def test_the_authorization_is_sent_raw_and_nothing_else_is_told(db, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    answer = json_answer(envelope([]), b"Set-Cookie: a=b; Path=/\r\nSet-Cookie: c=d; Domain=127.0.0.1\r\n")
+    with wire(saying(answer)) as served:
+        client = client_of(served.url + "/deep/er", given=GIVEN)
+        client.online()
+        client.online()
+        timed(client.sign_in)
+    first, second, sign_in = served.requests
+    assert first.head.startswith(b"POST /deep/er/queryLoginWx HTTP/1.1")
+    assert first.headers == second.headers
+    assert first.headers == {
+        "host": f"127.0.0.1:{served.port}",
+        "user-agent": "wkportal",
+        "accept-encoding": first.headers["accept-encoding"],
+        "accept": "application/json",
+        "connection": "close",
+        "authorization": GIVEN,
+        "content-length": "2",
+        "content-type": "application/json",
+    }
+    assert "authorization" not in sign_in.headers
+
+
+def test_netrc_is_not_read(db, monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password canary-netrc\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with wire(saying(json_answer(envelope([])))) as served:
+        client_of(served.url).online()
+    assert served.requests[0].headers["authorization"] == GIVEN
+
+
+# --- generations of the API
+
+
+@pytest.mark.parametrize(
+    ("dialect", "how", "code"),
+    [
+        ("default", {}, "1001"),
+        ("seed", {}, "10001"),
+        ("g1", {}, "1001"),
+        ("g2", {"login_type": ""}, "1001"),
+        ("g4", {"login_type": "", "device_type": "ipad"}, "1001"),
+    ],
+)
+def test_a_whole_login_in_each_generation(dialect, how, code, upstream, db):
+    upstream.settings(dialect=dialect)
+    client = client_of(upstream.url, given="", **how)
+    assert client.online() == []
+    qr = client.fetch_code("", 1)
+    upstream.phone("confirm", wId=qr.w_id)
+    found = client.wait_for_login(qr.w_id, "", 3)
+
+    assert isinstance(found, LoggedIn)
+    assert found.profile.w_id in (qr.w_id, "")
+    assert upstream.online == {found.profile.wc_id: qr.w_id}
+    assert client.online() == [answers.Online(found.profile.wc_id, qr.w_id)]
+    assert client.is_online(qr.w_id) is True
+    again = client.fetch_code(found.profile.wc_id, 1)
+    assert again.w_id != qr.w_id
+    upstream.phone("cancel", wId=again.w_id)
+    ended = client.wait_for_login(again.w_id, "", 3)
+    assert (ended.ending, ended.code) == (Ending.DECLINED, code)
+
+
+@pytest.mark.parametrize("tap", ["expire", "new_device", "fail", "code", "page"])
+def test_each_thing_a_phone_can_do_has_its_meaning(tap, client, upstream):
+    qr = client.fetch_code("", 1)
+    upstream.phone(tap, wId=qr.w_id)
+    found = client.wait_for_login(qr.w_id, "", 3)
+    if tap == "code":
+        assert isinstance(found, CodeAsked)
+    elif tap == "page":
+        assert isinstance(found, PageAsked)
+        assert found.url == f"{upstream.url}/verify/{qr.w_id}"
+    else:
+        endings = {"expire": Ending.RUN_OUT, "new_device": Ending.NEW_DEVICE_CHECK, "fail": Ending.REFUSED}
+        assert found.ending is endings[tap]
+
+
+def test_a_line_that_is_down_is_named(client, upstream):
+    upstream.settings(bad_proxies=[3])
+    with pytest.raises(LineDown) as caught:
+        client.fetch_code("", 3)
+    assert (caught.value.text, caught.value.code) == ("网络链接异常", "1001")
+    assert upstream.calls(QR) == 1
+
+
+def test_logging_out_takes_effect(client, upstream):
+    wc_id = upstream.log_in()["wcId"]
+    upstream.settings(offline_delay=0)
+    client.log_out([wc_id])
+    upstream.wait(wcId=wc_id, online=False)
+    assert client.online() == []
+
+
+# --- faults
+
+
+FAULTS = [
+    ("refuse", {}, OutcomeUnknown),
+    ("reset", {}, OutcomeUnknown),
+    ("reset", {"effect": True}, OutcomeUnknown),
+    ("cut", {}, OutcomeUnknown),
+    ("empty", {}, BadAnswer),
+    ("empty", {"status": 502}, BadAnswer),
+    ("garbage", {}, BadAnswer),
+    ("garbage", {"size": 0}, BadAnswer),
+    ("html", {"status": 200}, BadAnswer),
+    ("html", {"status": 502}, BadAnswer),
+    ("html", {"status": 504}, BadAnswer),
+    ("redirect", {"status": 301}, BadAnswer),
+    ("redirect", {"status": 307}, BadAnswer),
+    ("raw", {"body": "null"}, BadAnswer),
+    ("raw", {"status": 500, "json": {"code": "1001", "message": "x"}}, BadAnswer),
+    ("raw", {"status": 429, "json": {"code": "1001", "message": "x"}}, BadAnswer),
+    ("code_null", {}, Refused),
+    ("data_null", {}, BadAnswer),
+    ("data_string", {}, BadAnswer),
+    ("data_list", {}, BadAnswer),
+    ("raw", {"json": {"code": "1001", "message": "用户名或密码错误", "data": None}}, Refused),
+    ("raw", {"json": {"code": "1000", "data": {"code": "1001", "message": "x"}}}, Refused),
+    ("huge", {"size": 3 * MIB}, BadAnswer),
+    ("endless", {}, BadAnswer),
+]
+
+
+@pytest.mark.parametrize(("kind", "how", "error"), FAULTS)
+def test_step_2_is_never_repeated_whatever_happens_to_its_answer(kind, how, error, client, upstream):
+    upstream.fault(QR, kind, **how)
+    with pytest.raises(error) as caught:
+        client.fetch_code("", 1)
+    assert type(caught.value) is error
+    assert upstream.calls(QR) == 1
+    assert upstream.calls("/member/login") == 0
+
+
+@pytest.mark.parametrize(
+    "kind", ["code_int", "code_float", "msg_only", "no_message", "bom", "charset", "late"]
+)
+def test_an_unusual_answer_is_an_answer(kind, client, upstream):
+    upstream.fault(QR, kind, **({"seconds": 0.1} if kind == "late" else {}))
+    assert client.fetch_code("", 1).w_id == upstream.logins()[0]["wId"]
+
+
+def test_text_in_gbk_without_a_word_of_it_is_read(db):
+    body = '{"code":"1001","message":"二维码已过期","data":null}'.encode("gb18030")
+    for kind in (
+        b"text/html",
+        b"text/plain",
+        b"application/json",
+        b"application/json; charset=nonsense",
+        b"",
+    ):
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (kind, len(body))
+        with wire(saying(head + body)) as served:
+            found = client_of(served.url).wait_for_login("w", "", 3)
+        assert (found.ending, found.text) == (Ending.RUN_OUT, "二维码已过期")
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+BROKEN = {
+    "nothing": (b"", OutcomeUnknown),
+    "no HTTP": (b"SSH-2.0-OpenSSH_9.6\r\n", OutcomeUnknown),
+    "TLS": (b"\x15\x03\x01\x00\x02\x02\x16", OutcomeUnknown),
+    "half a status": (b"HTTP/1.1 2", OutcomeUnknown),
+    "a status of four digits": (b"HTTP/1.1 1000 OK\r\n\r\n", OutcomeUnknown),
+    "status 999": (b"HTTP/1.1 999 X\r\nContent-Length: 2\r\n\r\n{}", BadAnswer),
+    "200 headers": (HEAD + b"A: b\r\n" * 200 + b"\r\n{}", OutcomeUnknown),
+    "a header of 100 KB": (HEAD + b"A: " + b"b" * 100_000 + b"\r\n\r\n{}", OutcomeUnknown),
+    "two lengths": (HEAD + b"Content-Length: 5, 6\r\n\r\n{}", OutcomeUnknown),
+    "a negative length": (HEAD + b"Content-Length: -5\r\n\r\n{}", BadAnswer),
+    "a length in words": (HEAD + b"Content-Length: many\r\n\r\n{}", BadAnswer),
+    "a longer length than body": (HEAD + b"Content-Length: 50\r\n\r\n{}", OutcomeUnknown),
+    "a length that ends too early": (json_answer(bodies.WHOLE[:40]), BadAnswer),
+    "bad chunks": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}", OutcomeUnknown),
+    "a cut chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n50\r\n{}", OutcomeUnknown),
+    "no gzip": (HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", BadAnswer),
+    "50 encodings": (HEAD + b"Content-Encoding: " + b"gzip, " * 50 + b"gzip\r\n\r\n{}", BadAnswer),
+    "an unknown encoding": (HEAD + b"Content-Encoding: nope\r\nContent-Length: 2\r\n\r\n{}", BadAnswer),
+    "a charset that is none": (HEAD[:-2] + b"; charset\r\nContent-Length: 2\r\n\r\n{}", BadAnswer),
+    "a charset of bytes": (HEAD[:-2] + b"; charset=\xff\xfe\r\nContent-Length: 2\r\n\r\n{}", BadAnswer),
+    "cookies from hell": (
+        HEAD + b"Set-Cookie: \xff\x00=;expires=\x00;;;\r\nContent-Length: 2\r\n\r\n{}",
+        BadAnswer,
+    ),
+    "a redirect to no address": (
+        b"HTTP/1.1 302 X\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
+        BadAnswer,
+    ),
+    "a redirect to bytes": (b"HTTP/1.1 302 X\r\nLocation: \xff\xfe\r\nContent-Length: 0\r\n\r\n", BadAnswer),
+    "a redirect to a word": (
+        b"HTTP/1.1 302 X\r\nLocation: javascript:x\r\nContent-Length: 0\r\n\r\n",
+        BadAnswer,
+    ),
+    "an upgrade": (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n{}", BadAnswer),
+    "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", BadAnswer),
+    "not modified": (b"HTTP/1.1 304 Not Modified\r\n\r\n", BadAnswer),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_below_json_has_a_meaning_too(name, db):
+    answer, error = BROKEN[name]
+    with wire(saying(answer)) as served, pytest.raises(error) as caught:
+        client_of(served.url).fetch_code("", 1)
+    assert type(caught.value) is error
+    assert served.connections == 1
+
+
+def test_a_call_that_did_not_leave_is_told_from_one_whose_outcome_is_unknown(db):
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        refused = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        for url in (
+            refused,
+            "http://no-such-host.invalid",
+            "http://a..b",
+            "http://" + "a" * 70,
+            "http://h:99999",
+        ):
+            found, seconds = timed(lambda url=url: client_of(url).fetch_code("", 1))
+            assert type(found) is Unreachable, url
+            assert seconds < 5
+
+
+@pytest.mark.parametrize("value", ["令牌", "a\nb", "a\r\nX-Other: b", "\ud800"])
+def test_an_authorization_that_is_no_header_value_does_not_leave(value, db):
+    with wire(saying(b"")) as served, pytest.raises(Unreachable):
+        client_of(served.url, given=value).fetch_code("", 1)
+    assert served.requests == []
+
+
+def test_a_server_with_a_certificate_of_its_own_is_not_spoken_to(db, certificate):
+    with tls_wire(certificate, saying(json_answer(envelope([])))) as served, pytest.raises(Unreachable):
+        client_of(served.url.replace("http:", "https:")).online()
+    assert served.requests == []
+
+
+def test_a_redirect_is_not_followed_and_its_address_sees_nothing(client, upstream):
+    with wire(saying(json_answer(envelope([])))) as elsewhere:
+        for status in (301, 302, 303, 307, 308):
+            upstream.fault(WHO, "redirect", status=status, location=elsewhere.url + "/queryLoginWx")
+            upstream.fault("/qr/*", "redirect", status=status, location=elsewhere.url + "/qr.png")
+            with pytest.raises(BadAnswer):
+                client.online()
+            with pytest.raises(BadAnswer):
+                client.fetch_picture(f"{upstream.url}/qr/x.png", [])
+    assert elsewhere.connections == 0
+
+
+@pytest.mark.parametrize("message", [f"bad {GIVEN}", f"bad {CANARIES['WK_PASSWORD']}"])
+def test_a_secret_that_the_upstream_repeats_is_not_passed_on(message, db):
+    for document in (
+        {"code": "1001", "message": message},
+        {"code": "1000", "data": {"code": "1", "msg": message}},
+    ):
+        with (
+            wire(saying(json_answer(json.dumps(document).encode()))) as served,
+            pytest.raises(Refused) as caught,
+        ):
+            client_of(served.url).fetch_code("", 1)
+        assert caught.value.text == "bad …"
+
+
+def test_no_connection_is_used_twice_also_where_the_server_would(db):
+    def play(sock, served):
+        while served.ask(sock):
+            sock.sendall(json_answer(envelope([])))
+
+    with wire(play) as served:
+        client = client_of(served.url)
+        assert [client.online() for _ in range(3)] == [[], [], []]
+    assert served.connections == 3
+
+
+# --- when it stops
+
+
+DRIPS = {
+    "never answers": silent,
+    "headers": dripping(HEAD + b"X-A: "),
+    "a status line": dripping(b"HTTP/1.1 200 "),
+    "a body": dripping(HEAD + b"Content-Length: 1000000\r\n\r\n"),
+    "a body, and the connection is to be closed": dripping(
+        HEAD + b"Connection: close\r\nContent-Length: 1000000\r\n\r\n"
+    ),
+    "a body without length": dripping(HEAD + b"\r\n"),
+    "a redirect's body": dripping(b"HTTP/1.1 302 X\r\nLocation: /\r\nContent-Length: 1000000\r\n\r\n"),
+    "a refusal's body": dripping(b"HTTP/1.1 502 X\r\nConnection: close\r\n\r\n"),
+}
+
+
+def hundred_continues(sock, served):
+    served.ask(sock)
+    while not served.closed.wait(0.01):
+        sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def dripping_chunks(sock, served):
+    served.ask(sock)
+    sock.sendall(HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while not served.closed.wait(0.02):
+        sock.sendall(b"1\r\nx\r\n")
+
+
+def empty_gzip(sock, served):
+    served.ask(sock)
+    sock.sendall(HEAD + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\xff")
+    while not served.closed.wait(0.01):
+        sock.sendall(b"\0\0\0\xff\xff" * 1000)  # blocks of nothing: many bytes, no text
+
+
+def test_every_call_ends_at_its_deadline_however_slowly_bytes_arrive(db):
+    plays = [*DRIPS.values(), hundred_continues, dripping_chunks, empty_gzip]
+    names = [*DRIPS, "100 Continue", "chunks", "gzip of nothing"]
+    seconds = 1.0
+
+    def call(play):
+        with wire(play) as served:
+            client = client_of(served.url)
+            try:
+                return timed(lambda: client.wait_for_login("w", "", seconds))
+            finally:
+                connections.close_all()
+
+    with ThreadPoolExecutor(len(plays)) as pool:
+        results = dict(zip(names, pool.map(call, plays), strict=True))
+    assert {name: type(found) for name, (found, _took) in results.items()} == dict.fromkeys(
+        names, OutcomeUnknown
+    )
+    assert {found.text for found, _took in results.values()} == {"out of time"}
+    late = {
+        name: took for name, (_found, took) in results.items() if not seconds - 0.1 <= took <= seconds + 1
+    }
+    assert late == {}
+
+
+def test_what_arrives_in_time_is_taken_whole_although_it_comes_slowly(client, upstream):
+    upstream.fault(WHO, "drip", seconds=0.005)
+    assert client.online() == []
+
+
+def test_a_connection_that_is_not_made_is_given_up(db):
+    with full_backlog() as url:
+        found, seconds = timed(lambda: client_of(url, seconds=1).fetch_code("", 1))
+    assert (type(found), 0.9 <= seconds <= 2) == (Unreachable, True)
+
+
+def test_a_handshake_that_trickles_ends_at_the_deadline(db):
+    def play(sock, served):
+        sock.recv(5)
+        sock.sendall(b"\x16\x03\x03\x40\x00")
+        while not served.closed.wait(0.05):
+            sock.sendall(b"\0")
+
+    with wire(play) as served:
+        client = client_of(served.url.replace("http:", "https:"), seconds=1)
+        found, seconds = timed(client.online)
+    assert (type(found), 0.9 <= seconds <= 2) == (Unreachable, True)
+
+
+def test_a_tls_answer_that_trickles_ends_at_the_deadline(db, certificate, monkeypatch):
+    monkeypatch.setattr(client_module._session, "verify", str(certificate))
+    with tls_wire(certificate, dripping(HEAD + b"Connection: close\r\n\r\n")) as served:
+        client = client_of(served.url.replace("http:", "https:"), seconds=1)
+        found, seconds = timed(client.online)
+    assert (type(found), found.text, 0.9 <= seconds <= 2) == (OutcomeUnknown, "out of time", True)
+    with tls_wire(certificate, saying(json_answer(envelope([])))) as served:
+        assert client_of(served.url.replace("http:", "https:")).online() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "how"),
+    [
+        (WHO, "huge", {"size": 1 << 30}),
+        (WHO, "gzip_bomb", {"size": 1 << 30}),
+        (WHO, "endless", {}),
+        ("/qr/*", "huge", {"size": 1 << 30}),
+        ("/qr/*", "gzip_bomb", {"size": 1 << 30}),
+        ("/qr/*", "endless", {}),
+    ],
+)
+def test_a_body_without_end_costs_little_memory(path, kind, how, client, upstream):
+    upstream.fault(path, kind, **how)
+    client.is_online("w")
+    before = forget_peak()
+    call = client.online if path == WHO else lambda: client.fetch_picture(f"{upstream.url}/qr/x.png", [])
+    found, seconds = timed(call)
+    assert type(found) is BadAnswer
+    assert seconds < 4
+    assert peak() - before < 20 * MIB
+
+
+def test_a_huge_body_of_a_redirect_costs_little_memory(db):
+    def play(sock, served):
+        served.ask(sock)
+        sock.sendall(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 1000000000\r\n\r\n")
+        while not served.closed.is_set():
+            sock.sendall(bytes(MIB))
+
+    before = forget_peak()
+    with wire(play) as served, pytest.raises(BadAnswer):
+        client_of(served.url).online()
+    assert peak() - before < 20 * MIB
+
+
+GREENLETS = """
+import gevent.monkey
+gevent.monkey.patch_all()
+import json, sys, time
+import gevent
+from accounts.answers import UpstreamError
+from accounts.upstream import Client
+
+class Given:
+    def current(self): return sys.argv[2]
+    def renew(self, *_): raise AssertionError
+    def alarm(self, _error): pass
+    def accepted(self): pass
+
+def call(place):
+    began = time.monotonic()
+    try:
+        client.wait_for_login("w", "", 2)
+    except UpstreamError as error:
+        return f"{type(error).__name__}: {error}", time.monotonic() - began
+
+client = Client(sys.argv[1], "a", "p", Given(), seconds=2)
+jobs = [gevent.spawn(call, place) for place in range(200)]
+gevent.joinall(jobs, timeout=20)
+print(json.dumps([job.value for job in jobs]))
+"""
+
+
+@pytest.mark.parametrize("head", [b"Connection: close\r\nContent-Length: 1000000\r\n\r\n", b"X-A: "])
+def test_two_hundred_greenlets_end_at_their_deadline(head):
+    with wire(dripping(HEAD + head, gap=0.2)) as served:
+        command = [sys.executable, "-c", GREENLETS, served.url, GIVEN]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    results = json.loads(done.stdout or "[]")
+    assert len(results) == 200, done.stderr
+    assert {result[0] for result in results if result} == {"OutcomeUnknown: out of time"}
+    assert all(1.9 <= result[1] <= 3 for result in results), max(result[1] for result in results)
+    assert served.connections == 200
+
+
+def test_a_hundred_threads_end_at_their_deadline_and_leave_nothing_open(db):
+    opened = len(os.listdir("/proc/self/fd"))
+    with wire(silent) as served:
+        client = client_of(served.url)
+        client.tokens.current()
+        with ThreadPoolExecutor(100) as pool:
+            results = list(pool.map(lambda _: timed(lambda: client.wait_for_login("w", "", 1)), range(100)))
+    assert {type(found) for found, _took in results} == {OutcomeUnknown}
+    assert max(took for _found, took in results) < 2.5
+    assert len(os.listdir("/proc/self/fd")) <= opened + 5
+    assert [thread.name for thread in threading.enumerate()].count("call deadlines") == 1
+
+
+# --- pictures
+
+
+def test_the_picture_of_a_code_is_fetched_from_the_upstream(client, upstream):
+    qr = client.fetch_code("", 1)
+    assert client.fetch_picture(qr.picture_url, []).startswith(b"\x89PNG")
+
+
+def test_a_picture_s_host_is_not_told_the_authorization(db):
+    with wire(saying(json_answer(b"picture"))) as served:
+        assert client_of(served.url).fetch_picture(f"{served.url}/a.png?X=1", []) == b"picture"
+        assert (
+            client_of("http://wk.invalid").fetch_picture(f"{served.url}/b.png", ["127.0.0.1"]) == b"picture"
+        )
+    assert [request.path for request in served.requests] == ["/a.png?X=1", "/b.png"]
+    assert all("authorization" not in request.headers for request in served.requests)
+    assert all(b"canary" not in request.head for request in served.requests)
+
+
+def test_loopback_is_one_host_whatever_its_name(db):
+    with wire(saying(json_answer(b"picture")), host="::") as served:
+        for own in ("127.0.0.1", "localhost", "[::1]"):
+            client = client_of(f"http://{own}:{served.port}")
+            for other in ("127.0.0.1", "localhost", "[::1]"):
+                assert client.fetch_picture(f"http://{other}:{served.port}/", []) == b"picture"
+
+
+@pytest.mark.parametrize("hosts", [[], ["pictures.invalid", "cdn.invalid"]])
+def test_no_spelling_of_a_picture_s_address_reaches_another_host(hosts, db):
+    with wire(saying(json_answer(b"secret")), host="::") as served:
+        client = client_of("http://wk.invalid:9899")
+        for address in bodies.PICTURE_ADDRESSES:
+            url = address.replace("{port}", str(served.port))
+            with pytest.raises((PermissionError, UpstreamError)):
+                client.fetch_picture(url, hosts)
+    assert len(set(bodies.PICTURE_ADDRESSES)) >= 80
+    assert served.connections == 0
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.2", "0.0.0.0", "127.1", "2130706433", "[::ffff:127.0.0.1]", "localhost."]
+)
+def test_an_upstream_on_this_machine_does_not_open_its_other_names(host, db):
+    with wire(saying(json_answer(b"secret")), host="::") as served, pytest.raises(PermissionError):
+        client_of(served.url).fetch_picture(f"http://{host}:{served.port}/", [])
+    assert served.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"), [("empty", {"status": 404}), ("html", {"status": 502}), ("redirect", {})]
+)
+def test_only_a_plain_answer_holds_a_picture(kind, how, client, upstream):
+    upstream.fault("/qr/*", kind, **how)
+    with pytest.raises(BadAnswer):
+        client.fetch_picture(f"{upstream.url}/qr/x.png", [])
+
+
+# --- whether it is there
+
+
+def test_the_upstream_is_reachable_without_a_call(client, upstream):
+    assert client.reachable() is True
+    assert upstream.state()["calls"] == {}
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9", "http://no.invalid", "http://a..b", "http://h:99999", "http://[::1"]
+)
+def test_an_address_where_nothing_is_is_not_reachable(url, db):
+    assert client_of(url).reachable() is False
+
+
+# --- TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory) -> Path:
+    return wires.self_signed(tmp_path_factory.mktemp("tls"))
+
+
+def tls_wire(certificate: Path, play):
+    return wire(lambda sock, served: wires.over_tls(sock, certificate, lambda inner: play(inner, served)))
