@@ -15,7 +15,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "Viewers": ("view_account", "view_loginattempt"),
     "Admins": (
         "view_account", "add_account", "change_account", "delete_account", "log_in_account", "view_every_account",
-        "view_loginattempt", "view_accountevent", "view_tag", "add_tag", "change_tag", "delete_tag",
+        "view_loginattempt", "view_accountevent", "view_upstreamaccess", "view_tag", "add_tag", "change_tag", "delete_tag",
     ),
 }  # fmt: skip
 
@@ -62,7 +62,7 @@ def account_to_log_in(request: HttpRequest, account_id: int) -> Account:
 
 
 def attempt_to_see(request: HttpRequest, attempt_id: int) -> LoginAttempt:
-    attempts = LoginAttempt.objects.visible_to(request.user).defer("qr_png", "qr_text")
+    attempts = LoginAttempt.objects.filter(account__in=Account.objects.visible_to(request.user)).light()
     return get_object_or_404(attempts.select_related("account", "asked_by", "other_account"), pk=attempt_id)
 
 

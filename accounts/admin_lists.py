@@ -21,7 +21,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import access, login
-from accounts.models import CLOSED_AFTER, Account, AccountEvent, LoginAttempt, Tag
+from accounts.attempts import CLOSED_AFTER
+from accounts.models import Account, AccountEvent, LoginAttempt, Tag
 from accounts.paging import COUNT_LIMIT, PER_PAGE, count_up_to
 
 CHOICE_LIMIT = 100

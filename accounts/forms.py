@@ -10,19 +10,12 @@ from django.utils.translation import gettext_lazy as _
 from accounts import access
 from accounts.answers import clean
 from accounts.history import record
-from accounts.models import Account, Tag, line_name
+from accounts.lines import line_choices
+from accounts.models import Account, Tag
 from accounts.states import Happened
 
 WC_ID = re.compile(r"[A-Za-z0-9_@.\-]{3,100}")
 TAG_LIMIT = 20
-
-
-def line_choices(also: int | None = None) -> list[tuple[str | int, str]]:
-    """The proxy lines by name, and "none"; `also` is one that is kept although the settings name it no more."""
-    codes = list(settings.WK_PROXIES)
-    if also is not None and also not in codes:
-        codes.append(also)
-    return [("", _("None: the upstream chooses")), *((code, f"{code} · {line_name(code)}") for code in codes)]
 
 
 class LineField(forms.TypedChoiceField):
@@ -95,10 +88,23 @@ class AccountForm(forms.ModelForm):
             raise forms.ValidationError(_("At most 20 tags, each of at most 40 characters."))
         return sorted(names)
 
+    def changed_columns(self) -> list[str]:
+        columns = {field.name for field in Account._meta.concrete_fields}
+        return [name for name in self.changed_data if name in columns]
+
     def save(self, commit: bool = True) -> Account:
-        """Save the account with its tags, and write down who changed what (names of fields, no values)."""
+        """Save the account with its tags, and write down who changed what (names of fields, no values).
+
+        Only what was typed is written: a login that ends meanwhile keeps its wId, and its wcId.
+        """
         with transaction.atomic():
-            account = super().save()
+            account = self.instance
+            if account.pk is None:
+                account.save()
+            else:
+                account.save(update_fields=[name for name in self.changed_columns() if name != "wc_id"])
+                if "wc_id" in self.changed_columns():
+                    Account.objects.filter(pk=account.pk, wc_id=None).update(wc_id=account.wc_id)
             account.tags.set(
                 [Tag.objects.get_or_create(name=name)[0] for name in self.cleaned_data["tag_names"]]
             )

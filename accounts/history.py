@@ -23,15 +23,20 @@ class AccountEvent(models.Model):
     """What happened, once and for all: rows are added, never changed. The id is also the event stream's id."""
 
     account = models.ForeignKey(
-        "accounts.Account", verbose_name=_("account"), on_delete=models.CASCADE, related_name="events"
+        "accounts.Account",
+        verbose_name=_("account"),
+        on_delete=models.CASCADE,
+        related_name="events",
+        db_index=False,
     )
     attempt = models.ForeignKey(
         "accounts.LoginAttempt",
         verbose_name=_("login attempt"),
         null=True,
         blank=True,
-        on_delete=models.CASCADE,
+        on_delete=models.SET_NULL,
         related_name="events",
+        db_index=False,
     )
     happened = models.CharField(_("what happened"), max_length=20, choices=Happened)
     from_state = models.CharField(_("from"), max_length=15, blank=True, default="")
@@ -45,6 +50,7 @@ class AccountEvent(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="+",
+        db_index=False,
     )
     actor_name = models.CharField(max_length=150, blank=True, default="", editable=False)
     at = models.DateTimeField(_("time"), default=timezone.now)
@@ -55,6 +61,11 @@ class AccountEvent(models.Model):
         indexes = [
             models.Index(fields=["account", "-id"], name="event_of_account"),
             models.Index("attempt", "id", name="event_of_attempt"),
+            # History for admins: by time, under each filter.
+            models.Index("at", "id", name="event_time"),
+            models.Index("happened", "at", "id", name="event_happened"),
+            models.Index("reason", "at", "id", name="event_reason"),
+            models.Index("actor", "at", "id", name="event_actor"),
         ]
 
     def __str__(self) -> str:

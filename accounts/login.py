@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from accounts import answers, leases, pictures
 from accounts.answers import CodeAsked, Ending, LoggedIn, LoginAnswer, NotLoggedIn, PageAsked, UpstreamError
+from accounts.attempts import CLOSED_AFTER, GRACE, SWEPT_AFTER, LoginAttempt
 from accounts.history import record
-from accounts.models import CLOSED_AFTER, GRACE, SWEPT_AFTER, Account, Avatar, LoginAttempt
+from accounts.models import Account, Avatar
 from accounts.outcome import next_seq, record_login
 from accounts.reasons import Reason
 from accounts.states import AttemptState, Happened, Method, Trigger
@@ -329,14 +330,14 @@ def cancel(attempt: LoginAttempt, *, by=None) -> bool:
 def close_read(account: Account) -> None:
     """End the account's overdue attempt, if it has one: whoever reads is the last resort when all else is dead."""
     now = timezone.now()
-    for attempt in account.attempts.past(CLOSED_AFTER, now):
+    for attempt in account.attempts.past(CLOSED_AFTER, now).light():
         _end_overdue(attempt, {})
 
 
 def sweep() -> list[int]:
     """End what is overdue, and return the ids of the waits that nobody holds, marked as put into the queue."""
     now = timezone.now()
-    overdue = list(LoginAttempt.objects.past(SWEPT_AFTER, now).select_related("account")[:500])
+    overdue = list(LoginAttempt.objects.past(SWEPT_AFTER, now).light().select_related("account")[:500])
     if overdue:
         online = _online_instances()
         for attempt in overdue:

@@ -103,7 +103,7 @@ def _joined(login: _Login, owner: Account) -> Account:
         record(placeholder, Happened.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
     Account.objects.filter(pk=placeholder.pk).update(joined_to=owner)
     for side, other in ((placeholder, owner), (owner, placeholder)):
-        record(side, Happened.JOINED, attempt=attempt, detail=other.display_name, at=login.now)
+        record(side, Happened.JOINED, attempt=attempt, detail=_name_for(side, other), at=login.now)
     owner.go_online(seq, login.w_id, login.now, attempt, **_profile(login.answer.profile))
     return owner
 
@@ -120,7 +120,7 @@ def _other(login: _Login, owner: Account | None) -> Account:
             proxy=attempt.proxy,
             state_since=login.now,
         )
-    name = f"{profile.nickname or owner.display_name} ({profile.wc_id})"
+    name = f"{profile.nickname} ({profile.wc_id})".strip()
     if attempt.is_open:
         attempt.move(
             AttemptState.FAILED, now=login.now, reason=Reason.WRONG_ACCOUNT,
@@ -128,9 +128,15 @@ def _other(login: _Login, owner: Account | None) -> Account:
         )  # fmt: skip
     else:
         record(login.account, Happened.LATE_SUCCESS, attempt=attempt, detail=name, at=login.now)
-    record(owner, Happened.OTHER_ACCOUNT, attempt=attempt, detail=login.account.display_name, at=login.now)
+    detail = _name_for(owner, login.account)
+    record(owner, Happened.OTHER_ACCOUNT, attempt=attempt, detail=detail, at=login.now)
     owner.go_online(next_seq(owner), login.w_id, login.now, attempt, **_profile(profile))
     return owner
+
+
+def _name_for(reader: Account, other: Account) -> str:
+    """A label is for its own team only."""
+    return other.display_name if reader.team_id == other.team_id else ""
 
 
 def next_seq(account: Account) -> int:

@@ -36,7 +36,7 @@ def accounts(request: HttpRequest) -> HttpResponse:
         "search": search,
         "page": search.page(),
         "tabs": search.tabs(),
-        "tags": Tag.objects.filter(accounts__in=Account.objects.visible_to(request.user)).distinct()[:50],
+        "tags": Tag.objects.used_in(Account.objects.visible_to(request.user).kept())[:50],
         "sorts": {column: search.sorted_by(column) for column in ("label", "state", "since")},
         **rights(request),
     }
@@ -90,19 +90,12 @@ def live_account(request: HttpRequest, account: Account) -> dict:
     login.close_read(account)
     account.refresh_from_db(fields=["state", "w_id", "state_since", "verified_at"])
     history = page_of(
-        LoginAttempt.objects.filter(account=account)
-        .defer("qr_png", "qr_text")
-        .select_related("asked_by", "other_account"),
+        LoginAttempt.objects.filter(account=account).light().select_related("asked_by", "other_account"),
         Order("id", descending=True),
         request.GET.get("page", ""),
         HISTORY_SIZE,
     )
-    newest = (
-        account.attempts.defer("qr_png", "qr_text")
-        .select_related("asked_by", "other_account")
-        .order_by("-id")
-        .first()
-    )
+    newest = account.attempts.light().select_related("asked_by", "other_account").order_by("-id").first()
     if newest is not None:
         newest.account = account
     return {"account": account, "history": history, **panel(request, newest), **rights(request)}

@@ -6,22 +6,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LEAVES = {"answers", "events", "paging", "pictures", "reasons", "states", "vault"}
+LEAVES = {"answers", "events", "lines", "paging", "pictures", "reasons", "states", "vault"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
     "upstream": {"answers"},
     "history": {"events", "reasons", "states"},
-    "models": {"history", "reasons", "states", "vault"},
+    "attempts": {"history", "lines", "reasons", "states", "vault"},
+    "models": {"attempts", "history", "lines", "states", "vault"},
     "leases": {"history", "models", "states"},
     "tokens": {"answers", "leases", "models", "reasons"},
     "outcome": {"answers", "history", "models", "reasons", "states"},
     "login": {
-        *("answers", "history", "leases", "models", "outcome"),
+        *("answers", "attempts", "history", "leases", "models", "outcome"),
         *("pictures", "reasons", "states", "tokens", "upstream"),
     },
     "tasks": {"login"},
     "access": {"models"},
-    "forms": {"access", "answers", "history", "models", "states"},
+    "forms": {"access", "answers", "history", "lines", "models", "states"},
     "lists": {"models", "paging", "states"},
     "context": {"models"},
     "feed": {"events"},
@@ -30,11 +31,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("models", "paging", "reasons", "states", "tasks"),
     },
     "urls": {"feed", "views"},
-    "admin_lists": {"access", "login", "models", "paging"},
+    "admin_lists": {"access", "attempts", "login", "models", "paging"},
     "admin_actions": {"access", "login", "models", "reasons", "states", "tasks"},
     "admin": {"admin_actions", "admin_lists", "forms", "login", "models", "reasons", "states"},
     "apps": set(),
-    "templatetags.looks": {"access", "forms", "models", "paging", "reasons", "states"},
+    "templatetags.looks": {"access", "lines", "models", "paging", "reasons", "states"},
     "management.commands.up": {"management.commands.first_operator"},
     "management.commands.serve": {"feed"},
     "management.commands.first_operator": {"access"},

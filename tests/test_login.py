@@ -305,6 +305,8 @@ def test_a_first_login_of_a_known_account_joins_its_record(committed, upstream):
     assert (attempt.state, attempt.account) == ("succeeded", known)
     assert second.joined_to == known
     assert list(Account.objects.kept()) == [known]
+    # Each side is of another team: neither reads the other's label in its history.
+    assert set(AccountEvent.objects.filter(happened=Happened.JOINED).values_list("detail", flat=True)) == {""}
 
 
 def test_a_success_after_cancel_counts_and_says_so(committed, upstream):

@@ -8,6 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from accounts.forms import AccountForm
 from accounts.models import Account, LoginAttempt, Tag, UpstreamAccess
 from accounts.reasons import Reason, advice
 from accounts.states import FINAL_STATES, OPEN_STATES, AttemptState
@@ -284,6 +285,19 @@ def test_a_wc_id_that_a_login_wrote_is_not_edited(people):
     )
     account.refresh_from_db()
     assert (account.label, account.wc_id) == ("After", "wxid_1")
+
+
+def test_an_edit_does_not_undo_a_login_that_ends_meanwhile(people):
+    seen = people.account(label="Before")
+    Account.objects.filter(pk=seen.pk).update(state="online", wc_id="wxid_1", w_id="w-1", bound_seq=3)
+    typed = {"label": "After", "wc_id": "wxid_typed", "tag_names": "", "team": people.east.pk}
+    form = AccountForm(typed, instance=seen, user=people.operator)
+    assert form.is_valid()
+    form.save()
+
+    account = Account.objects.get(pk=seen.pk)
+    assert (account.label, account.state, account.w_id, account.bound_seq) == ("After", "online", "w-1", 3)
+    assert account.wc_id == "wxid_1"
 
 
 def test_two_accounts_without_a_wc_id_are_possible(people):

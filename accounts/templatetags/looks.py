@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext
 
 from accounts import access, reasons
-from accounts.forms import line_choices as choices_of_lines
+from accounts.lines import line_choices as choices_of_lines
 from accounts.models import Account, Avatar, LoginAttempt
 from accounts.paging import COUNT_LIMIT
 from accounts.reasons import Reason

@@ -1,0 +1,192 @@
+"""Login attempts: their table, what can be asked of them, and the door through which their state changes.
+
+A state moves by compare-and-set, in one transaction with its event row; the doorbell rings after the commit.
+Losing the race is a normal outcome: the mover is told so and looks again.
+"""
+
+from datetime import datetime, timedelta
+from typing import Self
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.history import ForbiddenMove, record
+from accounts.lines import line_name
+from accounts.reasons import Reason
+from accounts.states import (
+    ATTEMPT_MOVES,
+    FINAL_STATES,
+    OPEN_STATES,
+    AttemptState,
+    Happened,
+    Method,
+    Trigger,
+    may_move,
+)
+from accounts.vault import EncryptedTextField
+
+# After its deadline an attempt is given this long for an answer that is on its way; then the sweep ends it,
+# and if no sweep runs any more, whoever reads it.
+GRACE = timedelta(seconds=6)
+SWEPT_AFTER = timedelta(seconds=12)
+CLOSED_AFTER = timedelta(seconds=16)
+REQUEUE_AFTER = timedelta(seconds=5)
+
+
+class LoginAttemptQuerySet(models.QuerySet):
+    def open(self) -> Self:
+        return self.filter(state__in=OPEN_STATES)
+
+    def light(self) -> Self:
+        """Without the picture and the text of the code."""
+        return self.defer("qr_png", "qr_text")
+
+    def past(self, deadline_plus: timedelta, now: datetime) -> Self:
+        return self.open().filter(deadline_at__lt=now - deadline_plus)
+
+    def unattended(self, now: datetime) -> Self:
+        """Waits that no living worker holds, and that nobody put into the queue just now."""
+        return self.filter(
+            Q(lease_until=None) | Q(lease_until__lt=now),
+            Q(queued_at=None) | Q(queued_at__lt=now - REQUEUE_AFTER),
+            state=AttemptState.WAITING,
+            deadline_at__gt=now - GRACE,
+        )
+
+
+class LoginAttempt(models.Model):
+    account = models.ForeignKey(
+        "accounts.Account",
+        verbose_name=_("account"),
+        on_delete=models.CASCADE,
+        related_name="attempts",
+        db_index=False,
+    )
+    method = models.CharField(_("method"), max_length=10, choices=Method, default=Method.QR)
+    trigger = models.CharField(_("started by"), max_length=10, choices=Trigger, default=Trigger.OPERATOR)
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("operator"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
+    asked_by_name = models.CharField(max_length=150, blank=True, default="", editable=False)
+    proxy = models.PositiveSmallIntegerField(_("line"), null=True, blank=True)
+    seq = models.PositiveIntegerField(editable=False)
+
+    state = models.CharField(_("state"), max_length=15, choices=AttemptState, default=AttemptState.PREPARING)
+    reason = models.CharField(_("reason"), max_length=20, choices=Reason, blank=True, default="")
+    upstream_code = models.CharField(_("the upstream's code"), max_length=20, blank=True, default="")
+    upstream_text = models.CharField(_("the upstream's words"), max_length=300, blank=True, default="")
+    # Who scanned, when that was not the account expected; kept as text too, for who may not see the record.
+    other_account = models.ForeignKey(
+        "accounts.Account",
+        verbose_name=_("account that scanned"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    other_name = models.CharField(max_length=210, blank=True, default="", editable=False)
+
+    w_id = models.CharField("wId", max_length=100, blank=True, default="")
+    # Capabilities: whoever has them may log in. Emptied by the move that ends the attempt.
+    qr_text = EncryptedTextField(blank=True, default="", editable=False)
+    qr_png = models.BinaryField(null=True, editable=False)
+    page_url = EncryptedTextField(blank=True, default="", editable=False)
+    verify_code = EncryptedTextField(blank=True, default="", editable=False)
+    codes_tried = models.PositiveSmallIntegerField(default=0, editable=False)
+
+    created_at = models.DateTimeField(_("asked"), default=timezone.now)
+    sent_at = models.DateTimeField(_("code asked for"), null=True, blank=True)
+    qr_shown_at = models.DateTimeField(_("code shown"), null=True, blank=True)
+    wait_started_at = models.DateTimeField(_("wait started"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    deadline_at = models.DateTimeField(_("deadline"))
+
+    lease_owner = models.CharField(max_length=100, blank=True, default="", editable=False)
+    lease_epoch = models.PositiveIntegerField(default=0, editable=False)
+    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
+    queued_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = LoginAttemptQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("login attempt")
+        verbose_name_plural = _("login attempts")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account"], condition=Q(state__in=OPEN_STATES), name="one_open_attempt"
+            ),
+            models.CheckConstraint(condition=Q(state__in=AttemptState.values), name="attempt_state_is_known"),
+            models.CheckConstraint(
+                condition=Q(ended_at__isnull=True, state__in=OPEN_STATES)
+                | Q(ended_at__isnull=False, state__in=FINAL_STATES),
+                name="ended_when_final",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state__in=FINAL_STATES)
+                | Q(qr_png=None, qr_text="", page_url="", verify_code=""),
+                name="no_capability_left",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["account", "-id"], name="attempt_of_account"),
+            # History for admins: by time, under each filter.
+            models.Index("created_at", "id", name="attempt_time"),
+            models.Index("state", "created_at", "id", name="attempt_state"),
+            models.Index("reason", "created_at", "id", name="attempt_reason"),
+            models.Index("asked_by", "created_at", "id", name="attempt_asked_by"),
+            models.Index("w_id", name="attempt_w_id"),
+            models.Index("deadline_at", condition=Q(state__in=OPEN_STATES), name="attempt_open_deadline"),
+            models.Index("lease_owner", condition=Q(state=AttemptState.WAITING), name="attempt_lease_owner"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_state_display()} #{self.pk}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN_STATES
+
+    @property
+    def proxy_name(self) -> str:
+        return line_name(self.proxy)
+
+    @property
+    def resumed(self) -> bool:
+        return self.lease_epoch > 1
+
+    def seconds_left(self, now: datetime) -> float:
+        return max(0.0, (self.deadline_at - now).total_seconds())
+
+    def move(
+        self, to: str, *, by=None, epoch: int | None = None, now: datetime | None = None, **changes
+    ) -> bool:
+        """Move to another state, if it is still in the one seen here (and the lease still has `epoch`).
+
+        Returns whether it moved. A move into a final state drops what could still be used to log in.
+        """
+        now = now or timezone.now()
+        old = self.state
+        if not may_move(ATTEMPT_MOVES, old, to):
+            raise ForbiddenMove(f"{old} to {to}")
+        if to in FINAL_STATES:
+            gone = {"qr_text": "", "qr_png": None, "page_url": "", "verify_code": ""}
+            changes = {**changes, **gone, "ended_at": now, "lease_owner": "", "lease_until": None}
+        mine = {"lease_epoch": epoch} if epoch is not None else {}
+        with transaction.atomic():
+            rows = LoginAttempt.objects.filter(pk=self.pk, state=old, **mine).update(state=to, **changes)
+            if rows:
+                self.refresh_from_db()
+                record(
+                    self.account, Happened.ATTEMPT_MOVED, attempt=self, old=old, new=to, by=by, at=now,
+                    reason=self.reason if to in FINAL_STATES else "", detail=changes.get("upstream_text", ""),
+                )  # fmt: skip
+        return bool(rows)
