@@ -15,6 +15,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
 PIXEL_LIMIT = 4_000_000
 SIDE_LIMIT = 8_000
 SHOWN_PIXELS = 800
+SCALE = 10
 AVATAR_PIXELS = 128
 
 
@@ -61,7 +62,7 @@ def _png(picture: Image.Image) -> bytes:
 def _text(picture: Image.Image) -> str:
     """What the QR code in a picture says, character by character; "" where none can be read."""
     found = zxingcpp.read_barcodes(
-        picture, formats=zxingcpp.BarcodeFormat.QRCode, text_mode=zxingcpp.TextMode.Plain
+        picture.convert("L"), formats=zxingcpp.BarcodeFormat.QRCode, text_mode=zxingcpp.TextMode.Plain
     )
     return next((code.text for code in found if code.valid and code.text), "")
 
@@ -75,21 +76,30 @@ def read_code(content: bytes) -> tuple[str, bytes]:
     """
     picture = _open(content)
     text = _text(picture)
-    for name_encoding in (False, True) if text else ():
-        with suppress(segno.DataOverflowError):
-            drawn = draw_code(text, name_encoding=name_encoding)
-            if _text(Image.open(io.BytesIO(drawn))) == text:
-                return text, drawn
+    for draw in (draw_code, draw_named_code) if text else ():
+        with suppress(ValueError):
+            drawn = draw(text)
+            if _text(drawn) == text:
+                return text, _png(
+                    drawn.resize((drawn.width * SCALE, drawn.height * SCALE), Image.Resampling.NEAREST)
+                )
     picture.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS), Image.Resampling.BOX)
     return text, _png(picture)
 
 
-def draw_code(text: str, scale: int = 10, name_encoding: bool = False) -> bytes:
-    """A QR code as PNG. Few phones need to be told that its text is UTF-8, and some do not like it."""
-    code = segno.make_qr(text, error="m", encoding="utf-8" if name_encoding else None, eci=name_encoding)
-    buffer = io.BytesIO()
-    code.save(buffer, kind="png", scale=scale, border=4, dark="#000", light="#fff")
-    return buffer.getvalue()
+def draw_code(text: str) -> Image.Image:
+    """A QR code, one pixel for a module, dark on light, with its quiet zone. By zxing-cpp: a person waits for it."""
+    code = zxingcpp.create_barcode(text, zxingcpp.BarcodeFormat.QRCode, ec_level="M")
+    pixels = memoryview(code.to_image(scale=1, add_quiet_zones=True))
+    height, width = pixels.shape
+    return Image.frombytes("L", (width, height), pixels.tobytes()).convert("1")
+
+
+def draw_named_code(text: str) -> Image.Image:
+    """The same by segno, and saying that the text is UTF-8: few phones need that, and some do not like it."""
+    code = segno.make_qr(text, error="m", encoding="utf-8", eci=True)
+    rows = [bytes(0 if dark else 255 for dark in row) for row in code.matrix_iter(border=4)]
+    return Image.frombytes("L", (len(rows), len(rows)), b"".join(rows)).convert("1")
 
 
 def avatar(content: bytes) -> bytes:

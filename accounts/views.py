@@ -1,5 +1,7 @@
 """Pages and their fragments. The same fragment serves the first render and every live refresh."""
 
+from base64 import b64encode
+
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -112,6 +114,7 @@ def panel(request: HttpRequest, attempt: LoginAttempt | None, code_form: CodeFor
     )
     return {
         "attempt": attempt,
+        "qr_data": qr_data(request, attempt),
         "seconds_left": attempt.seconds_left(now) if attempt else 0,
         "wait_seconds": settings.WK_LOGIN_WAIT_SECONDS,
         "no_worker": unattended,
@@ -121,6 +124,13 @@ def panel(request: HttpRequest, attempt: LoginAttempt | None, code_form: CodeFor
         and attempt.other_account_id is not None
         and Account.objects.visible_to(request.user).filter(pk=attempt.other_account_id).exists(),
     }
+
+
+def qr_data(request: HttpRequest, attempt: LoginAttempt | None) -> str:
+    """The code itself, within the page: one request less before it can be scanned. Only for who may log in."""
+    if attempt is None or attempt.state != AttemptState.WAITING or not access.may_log_in(request.user):
+        return ""
+    return "data:image/png;base64," + b64encode(attempt.qr_png or b"").decode()
 
 
 def rights(request: HttpRequest) -> dict[str, bool]:

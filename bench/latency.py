@@ -35,7 +35,7 @@ WATCH = """() => {
   window.marks = {};
   document.addEventListener("submit", () => { marks.click ??= now() }, true);
   document.addEventListener("load", (event) => {
-    if (event.target.matches?.("img[src$='/qr.png']")) marks.code ??= now();
+    if (event.target.matches?.(".qr img")) marks.code ??= now();
   }, true);
   new MutationObserver(() => {
     if (document.querySelector("[data-state=online][data-wc-id]")) marks.online ??= now();

@@ -8,6 +8,7 @@ const NUMBERS = "[data-ago], [data-lasting], [data-seconds-left]";
 const under = new WeakMap(); // element -> "fetching" or "again"
 const shown = new WeakMap(); // element -> what it shows, without its numbers
 const wanted = new Set();
+const posting = new Set(); // ids of elements whose own form is under way: its answer shows all that happens meanwhile
 let collecting = 0;
 let lookedAt = performance.now();
 
@@ -109,7 +110,11 @@ function refreshWanted() {
   wanted.clear();
   const list = document.getElementById("accounts-live");
   if (list && found.length > ROWS_AT_ONCE) refresh(list);
-  else found.forEach(refresh);
+  else found.filter(({ id }) => !posting.has(id)).forEach(refresh);
+}
+
+function ownForm({ detail }) {
+  return detail.requestConfig?.verb?.toLowerCase() === "post" ? detail.elt.closest("[data-live]") : null;
 }
 
 let tabsAt = 0;
@@ -135,6 +140,19 @@ document.addEventListener("wk:relook", refreshEverything);
 document.addEventListener("wk:due", ({ target }) => {
   const element = target.closest("[data-live]");
   if (element && !document.hidden) refresh(element);
+});
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const element = ownForm(event);
+  if (element) posting.add(element.id);
+});
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (!posting.size || event.detail.requestConfig?.verb?.toLowerCase() !== "post") return;
+  for (const id of posting) {
+    const element = document.getElementById(id);
+    wanted.delete(Number(element?.dataset.account));
+    if (element && !event.detail.successful) refresh(element);
+  }
+  posting.clear();
 });
 document.addEventListener("htmx:load", ({ detail }) => remember(detail.elt));
 document.addEventListener("htmx:afterSwap", ({ detail }) => {

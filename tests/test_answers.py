@@ -425,7 +425,8 @@ def test_text_is_one_line_without_characters_that_lie(text, left):
 
 
 def test_no_text_is_longer_than_its_column():
-    found = step_3({**dict.fromkeys(PROFILE, "界" * 3_000_000), "wcId": WC_ID}, text="界" * 3_000_000)
+    long = {**dict.fromkeys(PROFILE, "界" * 10_000), "wcId": WC_ID, "nickName": "界" * 4_000_000}
+    found = step_3(long, text="界" * 10_000)
     profile = found.profile
     assert [len(text) for text in (profile.nickname, profile.wechat_number, profile.region)] == [
         100,

@@ -79,7 +79,7 @@ def test_from_signing_in_to_online_without_a_reload(desk, chrome, live, viewport
     page.evaluate("window.neverReloaded = true")
     press_log_in(page)
 
-    qr = page.locator("img[src$='/qr.png']")
+    qr = page.locator(".qr img")
     qr.scroll_into_view_if_needed()
     address = poll(lambda: chromium.code_on(page), 5, "no QR code can be read on the page")
     tap_confirm(chrome, address)

@@ -153,6 +153,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
+    "wkportal.middleware.one_thread",
 ]
 ROOT_URLCONF = "wkportal.urls"
 ASGI_APPLICATION = "wkportal.asgi.application"
