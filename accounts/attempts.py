@@ -184,7 +184,8 @@ class LoginAttempt(models.Model):
         with transaction.atomic():
             rows = LoginAttempt.objects.filter(pk=self.pk, state=old, **mine).update(state=to, **changes)
             if rows:
-                self.refresh_from_db()
+                for name, value in {"state": to, **changes}.items():
+                    setattr(self, name, value)
                 record(
                     self.account, Happened.ATTEMPT_MOVED, attempt=self, old=old, new=to, by=by, at=now,
                     reason=self.reason if to in FINAL_STATES else "", detail=changes.get("upstream_text", ""),

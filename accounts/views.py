@@ -203,6 +203,10 @@ def start_login(request: HttpRequest, account_id: int) -> HttpResponse:
     attempt, begun = login.begin(account, by=request.user, proxy=form.cleaned_data["proxy"])
     if begun and login.fetch_code(attempt):
         put_into_queue(wait_for_phone, attempt.pk)
+    if request.htmx and attempt.is_open:
+        # The code first: a person waits for it. What stands around it is looked at right after.
+        ctx = {"account": account, "here": request.htmx.target, **panel(request, attempt), **rights(request)}
+        return render(request, "accounts/_panel.html", ctx)
     return show(request, attempt)
 
 

@@ -120,13 +120,13 @@ def one_round(
     page.evaluate(WATCH)
     reference = bare(upstream, authorization)
     page.locator("form[action$='/login/'] button").first.click()
-    page.wait_for_function("() => marks.code")
+    page.wait_for_function("() => marks.code", polling=100)
     w_id = requests.get(upstream + "/control/state", timeout=30).json()["logins"][-1]["wId"]
     requests.post(upstream + "/control/wait", json={"wId": w_id, "step3_now": 1}, timeout=30)
     page.wait_for_timeout(150)
     tapped = time.time() * 1000
     requests.post(upstream + "/control/phone", json={"wId": w_id, "do": "confirm"}, timeout=30)
-    page.wait_for_function("() => marks.online")
+    page.wait_for_function("() => marks.online", polling=100)
     marks = page.evaluate("() => marks")
     return marks["code"] - marks["click"], reference, marks["online"] - tapped
 
