@@ -36,6 +36,7 @@ from accounts.reasons import advice
 from accounts.states import AccountState, AttemptState
 
 LATEST = 50
+NOTHING = "-"  # the admin prints None as it is
 STATE_TITLES = {**dict(AccountState.choices), **dict(AttemptState.choices)}
 EDITABLE = ("label", "wc_id", "proxy", "team", "tag_names", "keep_online", "relogin_at", "note")
 
@@ -55,9 +56,9 @@ def timeline(events: QuerySet) -> list[dict]:
     return [{"event": event, "moved": moved(event)} for event in events[:LATEST]]
 
 
-def link_to(model: str, key: int | None, text: str) -> str | None:
+def link_to(model: str, key: int | None, text: str) -> str:
     if key is None:
-        return None
+        return NOTHING
     return format_html('<a href="{}">{}</a>', reverse(f"admin:accounts_{model}_change", args=[key]), text)
 
 
@@ -126,20 +127,20 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         )
 
     @admin.display(description=_("line"))
-    def line(self, account: Account) -> str | None:
-        return account.proxy_name or None
+    def line(self, account: Account) -> str:
+        return account.proxy_name or NOTHING
 
     @admin.display(description=_("tags"))
-    def tag_names(self, account: Account) -> str | None:
-        return ", ".join(tag.name for tag in account.tags.all()) or None
+    def tag_names(self, account: Account) -> str:
+        return ", ".join(tag.name for tag in account.tags.all()) or NOTHING
 
     @admin.display(description=_("last attempt"))
-    def outcome(self, account: Account) -> str | None:
+    def outcome(self, account: Account) -> str:
         if not hasattr(account, "newest_attempt"):
             account.newest_attempt = without_secrets(account.attempts).order_by("-id").first()
         attempt = account.newest_attempt
         if attempt is None:
-            return None
+            return NOTHING
         text = attempt.get_reason_display() or attempt.get_state_display()
         return format_html(
             '<a href="{}" data-attempt="{}" data-state="{}">{}</a>',
@@ -147,8 +148,8 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         )  # fmt: skip
 
     @admin.display(description=_("mobile"))
-    def masked_mobile(self, account: Account) -> str | None:
-        return account.masked_mobile or None
+    def masked_mobile(self, account: Account) -> str:
+        return account.masked_mobile or NOTHING
 
     # --- what is shown, and to whom ---
 
@@ -311,28 +312,28 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
         )  # fmt: skip
 
     @admin.display(description=_("what to do"))
-    def what_to_do(self, attempt: LoginAttempt) -> str | None:
-        return advice(attempt.reason) or None
+    def what_to_do(self, attempt: LoginAttempt) -> str:
+        return advice(attempt.reason) or NOTHING
 
     @admin.display(description=_("operator"))
-    def who(self, attempt: LoginAttempt) -> str | None:
-        return attempt.asked_by_name or None
+    def who(self, attempt: LoginAttempt) -> str:
+        return attempt.asked_by_name or NOTHING
 
     @admin.display(description=_("line"))
-    def line(self, attempt: LoginAttempt) -> str | None:
-        return attempt.proxy_name or None
+    def line(self, attempt: LoginAttempt) -> str:
+        return attempt.proxy_name or NOTHING
 
     @admin.display(description=_("took (s)"))
     def took(self, attempt: LoginAttempt) -> float | None:
         return round((attempt.ended_at - attempt.created_at).total_seconds(), 1) if attempt.ended_at else None
 
     @admin.display(description=_("the upstream's words"))
-    def words(self, attempt: LoginAttempt) -> str | None:
-        return Truncator(f"{attempt.upstream_code} {attempt.upstream_text}".strip()).chars(80) or None
+    def words(self, attempt: LoginAttempt) -> str:
+        return Truncator(f"{attempt.upstream_code} {attempt.upstream_text}".strip()).chars(80) or NOTHING
 
     @admin.display(description=_("account that scanned"))
-    def other(self, attempt: LoginAttempt) -> str | None:
-        return attempt.other_name or None
+    def other(self, attempt: LoginAttempt) -> str:
+        return attempt.other_name or NOTHING
 
 
 @admin.register(AccountEvent)
@@ -353,16 +354,16 @@ class AccountEventAdmin(HistoryAdmin):
         return link_to("account", event.account_id, event.account.display_name)
 
     @admin.display(description=_("login attempt"))
-    def attempt_link(self, event: AccountEvent) -> str | None:
+    def attempt_link(self, event: AccountEvent) -> str:
         return link_to("loginattempt", event.attempt_id, f"#{event.attempt_id}")
 
     @admin.display(description=_("from and to"))
-    def move(self, event: AccountEvent) -> str | None:
-        return moved(event) or None
+    def move(self, event: AccountEvent) -> str:
+        return moved(event) or NOTHING
 
     @admin.display(description=_("by"))
-    def who(self, event: AccountEvent) -> str | None:
-        return event.actor_name or None
+    def who(self, event: AccountEvent) -> str:
+        return event.actor_name or NOTHING
 
 
 @admin.register(UpstreamAccess)

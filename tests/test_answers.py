@@ -82,7 +82,7 @@ def all_is_well(body: bytes, status: int = 200, charset: str = "utf-8") -> int:
             continue
         values += 1
         assert isinstance(found, kind)
-        assert all(is_fit(text, 2000) for text in texts_of(found))
+        assert all(is_fit(text, 4000) for text in texts_of(found))
         if isinstance(found, LoggedIn):
             assert answers.identifier(found.profile.wc_id) == found.profile.wc_id != ""
         if isinstance(found, LoginCode):

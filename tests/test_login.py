@@ -4,11 +4,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from io import BytesIO
 
 import pytest
 import time_machine
+import zxingcpp
 from django.db import connection, connections
 from django.utils import timezone
+from PIL import Image
 
 from accounts import leases, login
 from accounts.models import Account, AccountEvent, LoginAttempt
@@ -463,3 +466,27 @@ def test_cancel_and_success_at_once_leave_one_final_move(committed, upstream):
         finals = AccountEvent.objects.filter(attempt=attempt, to_state__in=FINAL_STATES).count()
         assert finals == 1
         assert (fresh(account).state, fresh(account).w_id) == ("online", attempt.w_id)
+
+
+def test_an_upstream_that_is_not_there_is_said_within_five_seconds(committed, settings):
+    for address in ("http://127.0.0.1:1", "http://no-such-host.invalid:9899"):
+        settings.WK_BASE_URL = address
+        began = timezone.now()
+        attempt, _begun = login.begin(committed.account())
+
+        assert login.fetch_code(attempt) is False
+        assert (attempt.state, attempt.reason) == ("failed", "unreachable")
+        assert timezone.now() - began < timedelta(seconds=5)
+
+
+def test_a_picture_on_another_host_is_not_fetched(committed, upstream):
+    upstream.settings(picture_url="http://169.254.169.254/qr.png")
+    attempt, _begun = login.begin(committed.account())
+    login.fetch_code(attempt)
+    assert (attempt.state, attempt.reason, attempt.upstream_text) == ("failed", "qr_host", "169.254.169.254")
+
+
+def test_the_picture_that_is_shown_says_what_the_upstreams_said(committed, upstream):
+    attempt = started(committed.account(), upstream)
+    shown = zxingcpp.read_barcode(Image.open(BytesIO(bytes(attempt.qr_png))))
+    assert shown.text == attempt.qr_text == upstream.logins()[0]["phone_url"]

@@ -179,8 +179,8 @@ ALLOWED = {
 TIME_WORDS = {"units", "ago", "now", "nowBelow", "null"}
 # What Django's admin and axes leave in English, and values that the admin writes its own way.
 STOCK = {
-    "Model", "name", "Add", "link", "Change", "or", "view", "list", "Axes", "Access", "attempts", "failures",
-    "logs", "ID", "WcId", "WId", "None", "True",
+    "Model", "name", "Add", "link", "Change", "or", "view", "list",
+    "ID", "WcId", "WId", "True",
 }  # fmt: skip
 
 
