@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from tests.processes import ROOT
 from wkportal import embedded
 
-READERS = {"required", "boolean", "number", "words", "named_codes", "text"}
+READERS = {"required", "boolean", "number", "words", "named_codes", "text", "fernet_keys"}
 GOOD = {
     "SECRET_KEY": "a-secret-key-that-is-long-enough-for-the-check-0123456789",
     "WK_BASE_URL": "http://203.0.113.7:9899",
@@ -57,6 +57,9 @@ def variables_read() -> list[str]:
         ("ALLOWED_HOSTS", "*", "ALLOWED_HOSTS is '*'"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL is 'LOUD'"),
         ("WK_BASE_URL", None, "WK_BASE_URL is not set"),
+        ("WK_BASE_URL", "http://203.0.113.7:99999", "WK_BASE_URL is 'http://203.0.113.7:99999'"),
+        ("FIELD_KEYS", "too-short", "FIELD_KEYS has a key that is none"),
+        ("WK_AUTHORIZATION", "密码", "WK_AUTHORIZATION has characters"),
         ("WK_BASE_URL", "203.0.113.7:9899", "WK_BASE_URL is '203.0.113.7:9899'"),
         ("WK_BASE_URL", "http://me:word@203.0.113.7", "WK_BASE_URL holds a user name or a password"),
         ("WK_ACCOUNT", None, "WK_ACCOUNT is not set"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
+from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -53,14 +54,30 @@ def words(name: str, default: str = "") -> list[str]:
 
 
 def http_address(name: str, value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
         raise ImproperlyConfigured(f"{name} is {value!r}; it has to look like http://host:port.")
     if parts.username or parts.password:
         raise ImproperlyConfigured(
             f"{name} holds a user name or a password; give those in WK_ACCOUNT and WK_PASSWORD."
         )
     return value.rstrip("/")
+
+
+def fernet_keys(name: str) -> list[str]:
+    keys = words(name)
+    for key in keys:
+        try:
+            Fernet(key)
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"{name} has a key that is none: each is 32 bytes in URL-safe base64."
+            ) from None
+    return keys
 
 
 def named_codes(name: str, default: str) -> dict[int, str]:
@@ -91,9 +108,8 @@ if "*" in ALLOWED_HOSTS and not DEBUG:
     )
 HTTPS = boolean("HTTPS", False)  # behind a proxy that terminates TLS and sets X-Forwarded-Proto itself
 CSRF_TRUSTED_ORIGINS = words("CSRF_TRUSTED_ORIGINS")
-FIELD_KEYS = words(
-    "FIELD_KEYS"
-)  # Fernet keys for secrets at rest; the first one encrypts. Empty: from SECRET_KEY
+# Fernet keys for secrets at rest; the first one encrypts. None: a key from SECRET_KEY.
+FIELD_KEYS = fernet_keys("FIELD_KEYS")
 LOG_LEVEL = text("LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in ("DEBUG", "INFO", "WARNING", "ERROR"):
     raise ImproperlyConfigured(f"LOG_LEVEL is {LOG_LEVEL!r}; it has to be DEBUG, INFO, WARNING or ERROR.")
@@ -107,6 +123,8 @@ WK_BASE_URL = http_address(
 WK_ACCOUNT = text("WK_ACCOUNT")
 WK_PASSWORD = text("WK_PASSWORD")
 WK_AUTHORIZATION = text("WK_AUTHORIZATION")
+if not re.fullmatch(r"[ -~]*", WK_AUTHORIZATION):
+    raise ImproperlyConfigured("WK_AUTHORIZATION has characters that no header can carry; copy it again.")
 if not WK_AUTHORIZATION and not (WK_ACCOUNT and WK_PASSWORD):
     missing = "WK_PASSWORD" if WK_ACCOUNT else "WK_ACCOUNT"
     raise ImproperlyConfigured(
@@ -121,8 +139,8 @@ if WK_LOGIN_TYPE and not re.fullmatch(r"\d{1,3}", WK_LOGIN_TYPE):
     )
 WK_DEVICE_TYPE = text("WK_DEVICE_TYPE").strip()
 WK_PROXIES = named_codes("WK_PROXIES", "1=广州,2=南京,3=杭州,4=上海,5=深圳")
-WK_QR_HOSTS = words("WK_QR_HOSTS")
-WK_AVATAR_HOSTS = words("WK_AVATAR_HOSTS", "wx.qlogo.cn,mmhead.c2c.wechat.com")
+WK_QR_HOSTS = [host.lower() for host in words("WK_QR_HOSTS")]
+WK_AVATAR_HOSTS = [host.lower() for host in words("WK_AVATAR_HOSTS", "wx.qlogo.cn,mmhead.c2c.wechat.com")]
 WAIT_SLOTS = number("WAIT_SLOTS", 2000, 1, 100_000)
 
 # --- Django --------------------------------------------------------------------------------------------
