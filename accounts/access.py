@@ -9,15 +9,7 @@ from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
 
 from accounts.models import Account, LoginAttempt
-
-ROLES: dict[str, tuple[str, ...]] = {
-    "Operators": ("view_account", "add_account", "change_account", "log_in_account", "view_loginattempt"),
-    "Viewers": ("view_account", "view_loginattempt"),
-    "Admins": (
-        "view_account", "add_account", "change_account", "delete_account", "log_in_account", "view_every_account",
-        "view_loginattempt", "view_accountevent", "view_upstreamaccess", "view_tag", "add_tag", "change_tag", "delete_tag",
-    ),
-}  # fmt: skip
+from accounts.roles import ROLES
 
 
 def install_roles() -> None:
@@ -42,10 +34,9 @@ def may_add(user) -> bool:
 
 
 def teams_of(user):
-    """The groups that an account may be given to by this user."""
-    if user.has_perm("accounts.view_every_account"):
-        return Group.objects.exclude(name__in=("Viewers", "Admins")).order_by("name")
-    return user.groups.exclude(name__in=("Viewers", "Admins")).order_by("name")
+    """The groups that an account may be given to by this user: teams, not roles."""
+    groups = Group.objects.all() if user.has_perm("accounts.view_every_account") else user.groups.all()
+    return groups.exclude(name__in=ROLES).order_by("name")
 
 
 def account_to_see(request: HttpRequest, account_id: int) -> Account:

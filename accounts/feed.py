@@ -19,6 +19,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils import timezone
 
 from accounts import events
+from accounts.roles import ROLES
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,11 @@ def _rights(user_ids: set[int], session_keys: set[str]) -> tuple[dict[int, froze
     for user in users:
         if user.has_perm("accounts.view_account"):
             every = user.has_perm("accounts.view_every_account")
-            teams[user.pk] = EVERY_TEAM if every else frozenset(group.pk for group in user.groups.all())
+            teams[user.pk] = (
+                EVERY_TEAM
+                if every
+                else frozenset(group.pk for group in user.groups.all() if group.name not in ROLES)
+            )
     alive = Session.objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
     sessions = set(alive.values_list("session_key", flat=True))
     connection.close()

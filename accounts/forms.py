@@ -54,10 +54,12 @@ class AccountForm(forms.ModelForm):
         self.user = user
         teams = access.teams_of(user)
         self.fields["team"].queryset = teams
-        self.fields["team"].required = not user.has_perm("accounts.view_every_account")
-        self.fields["team"].empty_label = _("Nobody but admins")
+        sees_all = user.has_perm("accounts.view_every_account")
+        self.fields["team"].required = not sees_all
+        self.fields["team"].empty_label = _("Nobody but admins") if sees_all else None
+        self.fields["label"].widget.attrs["autofocus"] = True
         if self.instance.pk is None:
-            self.initial.setdefault("team", teams.exclude(name="Operators").first() or teams.first())
+            self.initial.setdefault("team", teams.first())
             self.initial.setdefault("proxy", next(iter(settings.WK_PROXIES), None))
         else:
             self.initial["tag_names"] = ", ".join(tag.name for tag in self.instance.tags.all())
@@ -99,6 +101,7 @@ class AccountForm(forms.ModelForm):
         """
         with transaction.atomic():
             account = self.instance
+            happened = Happened.CHANGED if account.pk else Happened.ADDED
             if account.pk is None:
                 account.save()
             else:
@@ -108,7 +111,8 @@ class AccountForm(forms.ModelForm):
             account.tags.set(
                 [Tag.objects.get_or_create(name=name)[0] for name in self.cleaned_data["tag_names"]]
             )
-            record(account, Happened.CHANGED, detail=", ".join(self.changed_data), by=self.user)
+            detail = ", ".join(self.changed_data) if happened == Happened.CHANGED else ""
+            record(account, happened, detail=detail, by=self.user)
         return account
 
 
@@ -121,11 +125,11 @@ class StartLoginForm(forms.Form):
 
 class CodeForm(forms.Form):
     code = forms.RegexField(
-        r"^\s*[0-9A-Za-z]{3,12}\s*$",
+        r"^\s*[0-9]{3,12}\s*$",
         label=_("The number on the phone"),
         error_messages={
             "required": _("Type the number that the phone shows."),
-            "invalid": _("The number has 3 to 12 digits or letters, without spaces."),
+            "invalid": _("The number has 3 to 12 digits, without spaces."),
         },
         widget=forms.TextInput(
             attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "autofocus": True}

@@ -70,6 +70,14 @@ def why(error: UpstreamError) -> str:
     return next(reason for kind, reason in WHY if isinstance(error, kind))
 
 
+def _words(error: UpstreamError) -> dict[str, str]:
+    """What the upstream itself said. What we say about an answer that is none goes into the log."""
+    if not isinstance(error, answers.Refused):
+        log.warning("no usable answer of the upstream: %s (%s)", type(error).__name__, error.text)
+        return {"upstream_code": "", "upstream_text": ""}
+    return {"upstream_code": error.code, "upstream_text": error.text}
+
+
 def begin(
     account: Account, *, by=None, trigger: str = Trigger.OPERATOR, proxy: int | None = None
 ) -> tuple[LoginAttempt, bool]:
@@ -121,7 +129,7 @@ def fetch_code(attempt: LoginAttempt) -> bool:
         code = client().fetch_code(wc_id, proxy)
         text, png = pictures.read_code(client().fetch_picture(code.picture_url, settings.WK_QR_HOSTS))
     except UpstreamError as error:
-        failure = {"reason": why(error), "upstream_code": error.code, "upstream_text": error.text}
+        failure = {"reason": why(error), **_words(error)}
     except PermissionError as error:
         failure = {"reason": Reason.QR_HOST, "upstream_text": answers.clean(str(error))}
     except pictures.NoPicture:
@@ -281,7 +289,7 @@ def _end_overdue(
     wc_id = online.get(attempt.w_id) if attempt.w_id else None
     if wc_id:
         return record_login(attempt, LoggedIn(answers.Profile(wc_id=wc_id, w_id=attempt.w_id)))
-    words = {"upstream_code": error.code, "upstream_text": error.text} if error else {}
+    words = _words(error) if error else {}
     state, reason = _end(attempt, error)
     attempt.move(state, reason=reason, **words)
     return None

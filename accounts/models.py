@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.attempts import LoginAttempt
 from accounts.history import AccountEvent, record
 from accounts.lines import line_name
+from accounts.roles import ROLES
 from accounts.states import AccountState, Happened
 from accounts.vault import EncryptedTextField
 
@@ -50,7 +51,7 @@ class AccountQuerySet(models.QuerySet):
             return self.none()
         if user.has_perm("accounts.view_every_account"):
             return self
-        return self.filter(team__in=user.groups.all())
+        return self.filter(team__in=user.groups.exclude(name__in=ROLES))
 
     def kept(self) -> Self:
         """Without the records that were joined with another one."""
@@ -102,7 +103,7 @@ class Account(models.Model):
         db_index=False,
     )
     keep_online = models.BooleanField(
-        _("keep online"), default=True, help_text=_("Log it in again when it drops.")
+        _("wanted online"), default=True, help_text=_("Whether this account should be online.")
     )
     relogin_at = models.DateTimeField(_("re-login due"), null=True, blank=True)
 

@@ -120,6 +120,7 @@ def _other(login: _Login, owner: Account | None) -> Account:
             proxy=attempt.proxy,
             state_since=login.now,
         )
+        record(owner, Happened.ADDED, attempt=attempt, at=login.now)
     name = f"{profile.nickname} ({profile.wc_id})".strip()
     if attempt.is_open:
         attempt.move(

@@ -48,6 +48,7 @@ class Happened(models.TextChoices):
     STALE_SUCCESS = "stale_success", _("An older login was confirmed after a newer one; the newer wId stays")
     OTHER_ACCOUNT = "other_account", _("Logged in by the code of another account")
     JOINED = "joined", _("Joined with the record that has this wcId")
+    ADDED = "added", _("Account added")
     CHANGED = "changed", _("Details changed")
 
 

@@ -8,7 +8,9 @@ const NUMBERS = "[data-ago], [data-lasting], [data-seconds-left]";
 const under = new WeakMap(); // element -> "fetching" or "again"
 const shown = new WeakMap(); // element -> what it shows, without its numbers
 const wanted = new Set();
-const posting = new Set(); // ids of elements whose own form is under way: its answer shows all that happens meanwhile
+const posting = new Set(); // ids of elements whose own form was sent just now: its answer shows what happens meanwhile
+const POST_PATIENCE = 350;
+const LIST_EVERY = 3000;
 let collecting = 0;
 let lookedAt = performance.now();
 
@@ -106,11 +108,24 @@ function refreshEverything() {
 
 function refreshWanted() {
   collecting = 0;
-  const found = [...wanted].flatMap((id) => [...document.querySelectorAll(`[data-live][data-account="${id}"]`)]);
+  const all = [...wanted].map((id) => [...document.querySelectorAll(`[data-live][data-account="${id}"]`)]);
+  const found = all.flat();
   wanted.clear();
   const list = document.getElementById("accounts-live");
+  const strange = all.some((some) => !some.length) || new URLSearchParams(location.search).has("state");
   if (list && found.length > ROWS_AT_ONCE) refresh(list);
   else found.filter(({ id }) => !posting.has(id)).forEach(refresh);
+  if (list && strange) refreshListLater();
+}
+
+// Rows come and go: an account was added, or is no longer what a tab shows.
+let listLater = 0;
+function refreshListLater() {
+  listLater ||= setTimeout(() => {
+    listLater = 0;
+    const list = document.getElementById("accounts-live");
+    if (list && !document.hidden) refresh(list);
+  }, LIST_EVERY);
 }
 
 function ownForm({ detail }) {
@@ -143,7 +158,11 @@ document.addEventListener("wk:due", ({ target }) => {
 });
 document.addEventListener("htmx:beforeRequest", (event) => {
   const element = ownForm(event);
-  if (element) posting.add(element.id);
+  if (!element) return;
+  const { id } = element;
+  posting.add(id);
+  // An upstream that takes its time: show that it is being asked.
+  setTimeout(() => posting.delete(id) && refresh(document.getElementById(id) ?? element), POST_PATIENCE);
 });
 document.addEventListener("htmx:afterRequest", (event) => {
   if (!posting.size || event.detail.requestConfig?.verb?.toLowerCase() !== "post") return;

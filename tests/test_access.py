@@ -1,6 +1,7 @@
 """Who gets what: every address against every kind of person. An address without a row fails."""
 
 import pytest
+from django.contrib.auth.models import Group
 from django.urls import get_resolver, reverse
 from django.urls.resolvers import URLPattern
 
@@ -102,6 +103,14 @@ def test_a_team_that_is_left_is_a_team_not_seen(committed):
     account = committed.account()
     committed.operator.groups.remove(committed.east)
     assert committed.operator.client.get(f"/accounts/{account.pk}/").status_code == 404
+
+
+def test_a_role_is_not_a_team(committed):
+    """Otherwise all operators would see what one of them was allowed to see."""
+    role = Group.objects.get(name="Operators")
+    account = committed.account(team=role)
+    assert committed.operator.client.get(f"/accounts/{account.pk}/").status_code == 404
+    assert "Operators" not in committed.admin.client.get("/accounts/new/").content.decode()
 
 
 def test_somebody_without_a_role_sees_nothing(committed):

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LEAVES = {"answers", "events", "lines", "paging", "pictures", "reasons", "states", "vault"}
+LEAVES = {"answers", "events", "lines", "paging", "pictures", "reasons", "roles", "states", "vault"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
     "upstream": {"answers"},
     "history": {"events", "reasons", "states"},
     "attempts": {"history", "lines", "reasons", "states", "vault"},
-    "models": {"attempts", "history", "lines", "states", "vault"},
+    "models": {"attempts", "history", "lines", "roles", "states", "vault"},
     "leases": {"history", "models", "states"},
     "tokens": {"answers", "leases", "models", "reasons"},
     "outcome": {"answers", "history", "models", "reasons", "states"},
@@ -21,11 +21,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("pictures", "reasons", "states", "tokens", "upstream"),
     },
     "tasks": {"login"},
-    "access": {"models"},
+    "access": {"models", "roles"},
     "forms": {"access", "answers", "history", "lines", "models", "states"},
     "lists": {"models", "paging", "states"},
     "context": {"models"},
-    "feed": {"events"},
+    "feed": {"events", "roles"},
     "views": {
         *("access", "events", "forms", "lists", "login"),
         *("models", "paging", "reasons", "states", "tasks"),

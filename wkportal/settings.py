@@ -96,7 +96,7 @@ def named_codes(name: str, default: str) -> dict[int, str]:
 SECRET_KEY = required(
     "SECRET_KEY", "Run `make run` once, which writes one to var/secrets.env, or set a long random text."
 )
-if len(SECRET_KEY) < 32 or SECRET_KEY.startswith("django-insecure"):
+if len(SECRET_KEY) < 20 or SECRET_KEY.startswith("django-insecure"):
     raise ImproperlyConfigured(
         "SECRET_KEY is too short or a known placeholder; set a random text of 50 characters."
     )

@@ -1,6 +1,7 @@
 import errno
 import socket
 import sys
+import warnings
 from types import FrameType
 
 import uvicorn
@@ -9,6 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 from accounts import feed
 from wkportal import embedded
 from wkportal.supervisor import Process, Supervisor
+
+# Said for every style sheet: whitenoise hands out files in chunks, as it does under WSGI, and Django converts them.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 
 class Server(uvicorn.Server):
