@@ -13,6 +13,7 @@ from tests.live import Stack, poll
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180)]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+expect.set_options(timeout=10_000)
 
 
 @pytest.fixture(scope="module")
