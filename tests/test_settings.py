@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import runpy
+import subprocess
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -123,6 +124,15 @@ def test_generated_secrets_are_made_once(tmp_path):
     assert embedded.generated_secrets(path) == made
     path.write_text("# mine\nexport WK_ACCOUNT='somebody'\n" + path.read_text())
     assert embedded.generated_secrets(path) == made | {"WK_ACCOUNT": "somebody"}
+
+
+def test_a_generated_password_may_begin_with_a_dash(monkeypatch):
+    for name in ("WK_ACCOUNT", "WK_PASSWORD", "WK_AUTHORIZATION", "WK_BASE_URL"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(embedded.secrets, "token_urlsafe", lambda size: "-dash")
+    _address, command = embedded.simulator("127.0.0.1", 1)
+    assert os.environ["WK_PASSWORD"] == "-dash"
+    assert subprocess.run([*command, "--help"], capture_output=True, cwd=ROOT).returncode == 0
 
 
 def test_a_port_that_somebody_uses_is_passed_over():

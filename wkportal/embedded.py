@@ -285,7 +285,7 @@ def simulator(host: str, port: int) -> tuple[str, list[str]]:
     os.environ |= {"WK_ACCOUNT": account, "WK_PASSWORD": password, "WK_AUTHORIZATION": ""}
     os.environ["WK_BASE_URL"] = f"http://{in_url(reachable(host))}:{port}"
     command = [sys.executable, "-m", "simulator", "--host", host, "--port", str(port)]
-    command += ["--account", account, "--password", password]
+    command += [f"--account={account}", f"--password={password}"]  # in one word: it may begin with a dash
     return os.environ["WK_BASE_URL"], command
 
 
