@@ -45,7 +45,8 @@ def account_to_see(request: HttpRequest, account_id: int) -> Account:
 
 
 def account_to_edit(request: HttpRequest, account_id: int) -> Account:
-    return only(may_edit(request.user), account_to_see(request, account_id))
+    account = account_to_see(request, account_id)
+    return only(may_edit(request.user) and account.joined_to_id is None, account)
 
 
 def account_to_log_in(request: HttpRequest, account_id: int) -> Account:

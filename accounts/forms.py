@@ -107,7 +107,9 @@ class AccountForm(forms.ModelForm):
             else:
                 account.save(update_fields=[name for name in self.changed_columns() if name != "wc_id"])
                 if "wc_id" in self.changed_columns():
-                    Account.objects.filter(pk=account.pk, wc_id=None).update(wc_id=account.wc_id)
+                    Account.objects.filter(pk=account.pk, wc_id=None, joined_to=None).update(
+                        wc_id=account.wc_id
+                    )
             account.tags.set(
                 [Tag.objects.get_or_create(name=name)[0] for name in self.cleaned_data["tag_names"]]
             )

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -62,8 +62,8 @@ class _Holder:
         while not stopped.wait(RENEW_SECONDS):
             try:
                 self.renew()
-            except DatabaseError as error:
-                log.warning("leases were not renewed: %s", type(error).__name__)
+            except Exception:  # whatever it is, the next round may work, and without rounds all leases lapse
+                log.exception("leases were not renewed")
             finally:
                 give_back_connection()
 
@@ -72,9 +72,9 @@ class _Holder:
             release(attempt_id, self.name, epoch)
             self.to_release.discard((attempt_id, epoch))
         if self.held:
-            LoginAttempt.objects.filter(state=AttemptState.WAITING, lease_owner=self.name).update(
-                lease_until=timezone.now() + LEASE
-            )
+            waits = LoginAttempt.objects.filter(state=AttemptState.WAITING, lease_owner=self.name)
+            ids = [attempt_id for attempt_id, _epoch in list(self.held)]
+            waits.filter(pk__in=ids).update(lease_until=timezone.now() + LEASE)
 
 
 _holder = _Holder()
@@ -125,5 +125,5 @@ def held(attempt_id: int) -> Iterator[LoginAttempt | None]:
         _holder.held.discard(key)
         try:
             release(attempt.pk, owner, key[1])
-        except DatabaseError:
+        except (DatabaseError, InterfaceError):
             _holder.to_release.add(key)

@@ -70,7 +70,8 @@ class AccountSearch:
 
     def page(self) -> Page:
         rows = self.found().with_open_attempt().prefetch_related("tags").select_related("team")
-        return page_of(rows.defer("note"), ORDERS[self.order], self.cursor)
+        seen = Account.objects.visible_to(self.user)
+        return page_of(rows.defer("note"), ORDERS[self.order], self.cursor, anchors=seen)
 
     def tabs(self) -> list[dict]:
         """Each tab with its title, its address, and how many accounts it has (None: more than are counted)."""

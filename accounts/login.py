@@ -4,6 +4,7 @@ Every step begins and ends with a committed row, and no outside call is made ins
 here puts work into a queue: who calls a step does.
 """
 
+import copy
 import logging
 import time
 from datetime import timedelta
@@ -208,7 +209,8 @@ def _persistently(step, attempt: LoginAttempt, *args, **kwargs):
     pause = 0.2
     while True:
         try:
-            return step(attempt, *args, **kwargs)
+            # A copy: what a step changes on it must not outlive the rollback of that step.
+            return step(copy.copy(attempt), *args, **kwargs)
         except OperationalError as error:
             if timezone.now() > until:
                 raise
@@ -349,7 +351,10 @@ def sweep() -> list[int]:
     if overdue:
         online = _online_instances()
         for attempt in overdue:
-            _end_overdue(attempt, online)
+            try:
+                _end_overdue(attempt, online)
+            except Exception:  # one row that cannot be ended must not keep the others from being taken up
+                log.exception("attempt %s could not be ended", attempt.pk)
     unattended = list(LoginAttempt.objects.unattended(now).values_list("pk", flat=True)[:5000])
     LoginAttempt.objects.filter(pk__in=unattended).update(queued_at=now)
     return unattended

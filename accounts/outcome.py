@@ -50,9 +50,10 @@ def record_login(attempt: LoginAttempt, answer: LoggedIn) -> Account | None:
 
 
 def _record(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
-    attempt = LoginAttempt.objects.get(pk=attempt_id)
-    account = Account.objects.select_for_update(no_key=True).get(pk=attempt.account_id)
-    attempt.refresh_from_db()
+    account_id = LoginAttempt.objects.values_list("account", flat=True).get(pk=attempt_id)
+    account = Account.objects.select_for_update(no_key=True).get(pk=account_id)
+    # Locked too: a cancel that commits in between would turn this into a success without its event.
+    attempt = LoginAttempt.objects.select_for_update(of=("self",)).get(pk=attempt_id)
     login = _Login(attempt, account, answer, now)
     if attempt.state == AttemptState.SUCCEEDED or _known(login):
         return None
@@ -77,7 +78,8 @@ def _expected(login: _Login) -> Account:
         attempt.move(AttemptState.SUCCEEDED, now=login.now, w_id=login.w_id, reason="", **login.words)
     else:
         record(account, Happened.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
-    fields = {"wc_id": login.answer.profile.wc_id, **_profile(login.answer.profile)}
+    # A record with a wcId of its own stands for itself, also when it was joined with another before.
+    fields = {"wc_id": login.answer.profile.wc_id, "joined_to": None, **_profile(login.answer.profile)}
     if attempt.proxy is not None:
         fields["proxy"] = attempt.proxy
     if not account.go_online(attempt.seq, login.w_id, login.now, attempt, **fields):
@@ -88,7 +90,7 @@ def _expected(login: _Login) -> Account:
 def _joined(login: _Login, owner: Account) -> Account:
     """A first login of an account that is known under another record: that record gets it, and this one ends."""
     attempt, placeholder = login.attempt, login.account
-    seq = next_seq(owner)
+    stale, seq = _is_stale(login, owner), next_seq(owner)
     if attempt.is_open:
         attempt.move(
             AttemptState.SUCCEEDED,
@@ -104,13 +106,13 @@ def _joined(login: _Login, owner: Account) -> Account:
     Account.objects.filter(pk=placeholder.pk).update(joined_to=owner)
     for side, other in ((placeholder, owner), (owner, placeholder)):
         record(side, Happened.JOINED, attempt=attempt, detail=_name_for(side, other), at=login.now)
-    owner.go_online(seq, login.w_id, login.now, attempt, **_profile(login.answer.profile))
-    return owner
+    return _bind(login, owner, seq, stale)
 
 
 def _other(login: _Login, owner: Account | None) -> Account:
     """Another account scanned than the one expected: that one is online now, this one stays as it was."""
     attempt, profile = login.attempt, login.answer.profile
+    stale = owner is not None and _is_stale(login, owner)
     if owner is None:
         label = profile.nickname or profile.wc_id
         owner = Account.objects.create(
@@ -131,7 +133,29 @@ def _other(login: _Login, owner: Account | None) -> Account:
         record(login.account, Happened.LATE_SUCCESS, attempt=attempt, detail=name, at=login.now)
     detail = _name_for(owner, login.account)
     record(owner, Happened.OTHER_ACCOUNT, attempt=attempt, detail=detail, at=login.now)
-    owner.go_online(next_seq(owner), login.w_id, login.now, attempt, **_profile(profile))
+    return _bind(login, owner, next_seq(owner), stale)
+
+
+def _is_stale(login: _Login, owner: Account) -> bool:
+    """Whether another account's answer may be older than that account's own last login.
+
+    Only an answer that was heard as it came is surely the newest; one that is repeated to a second listener, or
+    told after the attempt had ended, is not, if its owner has logged in since the code was shown.
+    """
+    attempt = login.attempt
+    heard_live = attempt.is_open and attempt.lease_epoch <= 1
+    since = attempt.qr_shown_at or attempt.created_at
+    return not heard_live and owner.last_login_at is not None and owner.last_login_at > since
+
+
+def _bind(login: _Login, owner: Account, seq: int, stale: bool) -> Account:
+    """Give the wId to the account that another account's code logged in."""
+    if stale or not owner.go_online(
+        seq, login.w_id, login.now, login.attempt, **_profile(login.answer.profile)
+    ):
+        record(owner, Happened.STALE_SUCCESS, attempt=login.attempt, at=login.now)
+    # A login of its own that is open now will be the newer one when it succeeds.
+    LoginAttempt.objects.open().filter(account=owner).update(seq=next_seq(owner))
     return owner
 
 

@@ -33,21 +33,25 @@ class Page:
         return not self.previous and not self.next
 
 
-def page_of(rows: QuerySet, order: Order, cursor: str = "", size: int = PER_PAGE) -> Page:
+def page_of(
+    rows: QuerySet, order: Order, cursor: str = "", size: int = PER_PAGE, anchors: QuerySet | None = None
+) -> Page:
     """One page. `cursor` is "" (first page), "last", ">ID" (what follows that row) or "<ID" (what precedes it).
 
     A cursor names a row, not a value: rows that are gone, junk, and cursors
-    beyond the ends lead to the first page.
+    beyond the ends lead to the first page. `anchors` are the rows that it may name (default: `rows`): those that
+    left the filter still mark a place, those that are hidden from the reader must not tell where they stand.
     """
     rows = rows.annotate(sort_key=order.expression)
-    anchor = _anchor(rows.model.objects.annotate(sort_key=order.expression), cursor)
+    named = rows if anchors is None else anchors.annotate(sort_key=order.expression)
+    anchor = _anchor(named, cursor)
     backwards = cursor == "last" or (cursor.startswith("<") and anchor is not None)
     up = order.descending == backwards
     asked = rows.filter(_beyond(anchor, up)) if anchor else rows
     prefix = "" if up else "-"
     found = list(asked.order_by(f"{prefix}sort_key", f"{prefix}pk")[: size + 1])
     if not found and cursor:
-        return page_of(rows, order, "", size)
+        return page_of(rows, order, "", size, anchors)
     more = len(found) > size
     found = found[:size]
     if backwards:

@@ -9,6 +9,7 @@ from django.db import DatabaseError, connection
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -181,9 +182,13 @@ def avatar(request: HttpRequest, account_id: int) -> HttpResponse:
 
 
 @require_POST
+@never_cache
 @login_required
 def start_login(request: HttpRequest, account_id: int) -> HttpResponse:
     account = access.account_to_log_in(request, account_id)
+    if account.joined_to_id:
+        address = reverse("account", args=[account.pk])
+        return HttpResponse(headers={"HX-Redirect": address}) if request.htmx else redirect(address)
     form = StartLoginForm(request.POST)
     if not form.is_valid():
         return answer(
@@ -218,8 +223,10 @@ def answer(request: HttpRequest, page: str, fragment: str, ctx: dict, status: in
 def show(request: HttpRequest, attempt: LoginAttempt, wrong: CodeForm | None = None) -> HttpResponse:
     """After something was done to an attempt: its page, or for htmx the fragment of the page that asked.
 
-    With a form that holds what is wrong, that page is the answer, with status 422.
+    With a form that holds what is wrong, that page is the answer, with status 422. Rights are looked at again:
+    an attempt that joined another record belongs to that record's team now.
     """
+    attempt = access.attempt_to_see(request, attempt.pk)
     if not request.htmx and wrong is None:
         return redirect("attempt", attempt.pk)
     status, typed = (422, {"code_form": wrong}) if wrong else (200, {})
@@ -276,6 +283,7 @@ def qr_png(request: HttpRequest, attempt_id: int) -> HttpResponse:
 
 
 @require_POST
+@never_cache
 @login_required
 def cancel_login(request: HttpRequest, attempt_id: int) -> HttpResponse:
     attempt = access.attempt_to_log_in(request, attempt_id)
@@ -284,6 +292,7 @@ def cancel_login(request: HttpRequest, attempt_id: int) -> HttpResponse:
 
 
 @require_POST
+@never_cache
 @login_required
 def submit_code(request: HttpRequest, attempt_id: int) -> HttpResponse:
     """The number that the phone shows, or (for a check on a page) that it was passed."""

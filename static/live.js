@@ -113,7 +113,8 @@ function refreshWanted() {
   wanted.clear();
   const list = document.getElementById("accounts-live");
   const strange = all.some((some) => !some.length) || new URLSearchParams(location.search).has("state");
-  if (list && found.length > ROWS_AT_ONCE) refresh(list);
+  // A list that is under way may hold older rows: it is asked for once more rather than drawn over newer ones.
+  if (list && (found.length > ROWS_AT_ONCE || under.has(list))) refresh(list);
   else found.filter(({ id }) => !posting.has(id)).forEach(refresh);
   if (list && strange) refreshListLater();
 }

@@ -111,6 +111,7 @@ class Stack:
         self.redis_url = environment.redis_url.removesuffix("/0") + "/9"
         self.replaced = {"DATABASE_URL": database_url, "REDIS_URL": self.redis_url}
         self.replaced |= {"WK_BASE_URL": environment.simulator.url, "VAR_DIR": str(folder)}
+        self.replaced |= {"STATIC_ROOT": os.environ["STATIC_ROOT"]}
         GIVEN["WK_BASE_URL"] = environment.simulator.url
 
     def environment(self, name: str) -> dict[str, str]:

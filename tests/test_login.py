@@ -1,6 +1,7 @@
 """The steps of a login against the simulator, with commits that are real."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,11 +10,11 @@ from io import BytesIO
 import pytest
 import time_machine
 import zxingcpp
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 from django.utils import timezone
 from PIL import Image
 
-from accounts import leases, login
+from accounts import attempts, leases, login
 from accounts.models import Account, AccountEvent, LoginAttempt
 from accounts.states import FINAL_STATES, Happened, Trigger
 from tests.base import make_attempt
@@ -47,6 +48,13 @@ def held(attempt, upstream):
 
 def fresh(row):
     return type(row).objects.get(pk=row.pk)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def happenings(account):
@@ -490,3 +498,59 @@ def test_the_picture_that_is_shown_says_what_the_upstreams_said(committed, upstr
     attempt = started(committed.account(), upstream)
     shown = zxingcpp.read_barcode(Image.open(BytesIO(bytes(attempt.qr_png))))
     assert shown.text == attempt.qr_text == upstream.logins()[0]["phone_url"]
+
+
+def test_the_wrong_code_first_and_then_the_right_one(committed, upstream):
+    upstream.person("wxid_own")
+    own, other = committed.account(wc_id="wxid_own"), committed.account(wc_id="wxid_other")
+    right, wrong = started(own, upstream), started(other, upstream)
+    with waiting(wrong), waiting(right):
+        held(wrong, upstream)
+        held(right, upstream)
+        upstream.phone("confirm", wId=wrong.w_id, who="wxid_own")
+        wait_until(lambda: fresh(own).w_id == wrong.w_id)
+        upstream.phone("confirm", wId=right.w_id, who="wxid_own")
+
+    assert upstream.online == {"wxid_own": right.w_id}
+    assert fresh(own).w_id == right.w_id
+
+
+def test_a_joined_record_starts_no_login_of_its_own(committed, upstream):
+    kept = committed.account(wc_id="wxid_kept")
+    joined = committed.account(joined_to=kept)
+    committed.operator.client.post(f"/accounts/{joined.pk}/login/")
+    assert LoginAttempt.objects.count() == 0
+    assert committed.operator.client.get(f"/accounts/{joined.pk}/edit/").status_code == 404
+
+
+def test_an_overdue_attempt_that_cannot_be_ended_does_not_stop_the_sweep(committed, upstream, monkeypatch):
+    past = timezone.now() - timedelta(seconds=17)
+    make_attempt(committed.account(), deadline_at=past)
+    good = make_attempt(committed.account(), deadline_at=past)
+    original = login._end_overdue
+
+    def broken(attempt, online):
+        if attempt.pk != good.pk:
+            raise ValueError("broken")
+        return original(attempt, online)
+
+    monkeypatch.setattr(login, "_end_overdue", broken)
+    lost = make_attempt(committed.account())
+    assert login.sweep() == [lost.pk]
+    assert fresh(good).state == "expired"
+
+
+def test_a_step_that_is_rolled_back_can_be_repeated(committed, upstream, monkeypatch):
+    attempt = make_attempt(committed.account())
+    failures = [OperationalError("the server was restarted")]
+    original = attempts.record
+
+    def record_once_broken(*args, **kwargs):
+        if failures:
+            raise failures.pop()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(attempts, "record", record_once_broken)
+    answer = login.NotLoggedIn(login.Ending.DECLINED, "1001", "取消")
+    login._persistently(login.finish, attempt, answer)
+    assert (fresh(attempt).state, fresh(attempt).reason) == ("failed", "declined")

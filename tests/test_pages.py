@@ -306,6 +306,13 @@ def test_two_accounts_without_a_wc_id_are_possible(people):
     assert Account.objects.filter(wc_id=None).count() == 2
 
 
+def test_the_answer_with_the_code_is_kept_by_no_cache(committed, upstream):
+    account = committed.account()
+    answer = committed.operator.client.post(f"/accounts/{account.pk}/login/", headers={"HX-Request": "true"})
+    assert "data:image/png;base64," in answer.content.decode()
+    assert "no-store" in answer["Cache-Control"]
+
+
 def test_logging_in_over_a_line_that_does_not_exist(committed, upstream):
     account = committed.account()
     page = html(committed.operator.client.post(f"/accounts/{account.pk}/login/", {"proxy": "99"}), 422)

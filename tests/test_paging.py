@@ -64,3 +64,16 @@ def test_counting_stops_at_its_limit(rows, django_assert_num_queries):
     with django_assert_num_queries(2):
         assert count_up_to(rows, 100) == len(LABELS)
         assert count_up_to(rows, 5) == 6
+
+
+def test_a_cursor_does_not_tell_where_a_hidden_row_stands(people):
+    hidden = people.account(label="m secret", team=people.west)
+    for label in ("a", "m rz", "m sz", "z"):
+        people.account(label=label)
+    page = people.operator.client.get("/", {"page": f">{hidden.pk}"}).content.decode()
+    assert [label for label in ("a", "m rz", "m sz", "z") if f"<bdi>{label}</bdi></a>" in page] == [
+        "a",
+        "m rz",
+        "m sz",
+        "z",
+    ]

@@ -257,6 +257,8 @@ if DATABASES["default"].get("ENGINE") == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 elif DATABASES["default"].get("ENGINE") == "django.db.backends.postgresql":
+    # A connection that a restart of the server killed is noticed when it is taken from the pool.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # Thousands of waits answer in bursts: they queue for a connection here instead of exhausting the server.
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
         "min_size": 1,
