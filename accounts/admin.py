@@ -25,6 +25,7 @@ from accounts.admin_lists import (
     HistoryAdmin,
     LineFilter,
     LongTableAdmin,
+    ReadOnly,
     TagFilter,
     TeamFilter,
     found_once,
@@ -367,7 +368,7 @@ class AccountEventAdmin(HistoryAdmin):
 
 
 @admin.register(UpstreamAccess)
-class UpstreamAccessAdmin(admin.ModelAdmin):
+class UpstreamAccessAdmin(ReadOnly, admin.ModelAdmin):
     """Whether the upstream lets us in. The Authorization itself is shown to nobody."""
 
     list_display = ("account", "base_url", "renewed_at", "refused_at", "refused_why")
@@ -378,15 +379,6 @@ class UpstreamAccessAdmin(admin.ModelAdmin):
         return super().get_queryset(request).defer("authorization")
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        return False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj=None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
         return False
 
 

@@ -112,7 +112,7 @@ class LongTableAdmin(admin.ModelAdmin):
         return lookup in self.lookups
 
 
-class HistoryAdmin(LongTableAdmin):
+class ReadOnly:
     """Rows that are written by what happens, and by nobody else: they are read here, by superusers too."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -123,6 +123,10 @@ class HistoryAdmin(LongTableAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
         return False
+
+
+class HistoryAdmin(ReadOnly, LongTableAdmin):
+    """What happened to the accounts that the reader may see."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return of_visible_accounts(super().get_queryset(request), request.user)
