@@ -1,26 +1,24 @@
 """What an admin can do to many accounts at once: the same steps as their pages take, one after the other."""
 
-import time
+from collections.abc import Callable
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import access, login
 from accounts.models import Account, LoginAttempt
-from accounts.reasons import advice
 from accounts.states import AccountState, Trigger
 from accounts.tasks import put_into_queue, wait_for_phone
 
-AT_ONCE = 20
+AT_ONCE = 1000
 CANCELLED_AT_ONCE = 50
-# A code costs the upstream about a second, and much more while it is in trouble: people do not wait for ever.
-BULK_SECONDS = 30
+NAMED = 20
 
 
 class CancelAction:
@@ -42,45 +40,86 @@ class CancelAction:
 class LoginActions(CancelAction):
     actions = ("log_in", "cancel_login")
 
-    @admin.action(description=_("Log in (fetch a code)"), permissions=["log_in"])
+    @admin.action(description=_("Log in (fetch codes)"), permissions=["log_in"])
     def log_in(self, request: HttpRequest, queryset: QuerySet) -> None:
         accounts = list(queryset.order_by(Lower("label"), "id")[: AT_ONCE + 1])
         if len(accounts) > AT_ONCE:
             told = gettext("At most %(limit)s accounts can be logged in at once; nothing was started.")
             self.message_user(request, told % {"limit": AT_ONCE}, messages.ERROR)
             return
-        until = time.monotonic() + BULK_SECONDS
+        outcomes: dict[str, list[Account]] = {}
         for account in accounts:
-            level, told, attempt = log_in(account, request.user, time.monotonic() < until)
-            where = (
-                reverse("attempt", args=[attempt.pk]) if attempt else reverse("account", args=[account.pk])
-            )
-            self.message_user(
-                request, format_html('<a href="{}">{}</a>: {}', where, account.display_name, told), level
-            )
+            outcomes.setdefault(start(account, request.user), []).append(account)
+        for outcome, those in outcomes.items():
+            level, sentence = OUTCOMES[outcome]
+            told = format_html("{} {}", sentence(len(those)), links(those))
+            self.message_user(request, told, level)
 
 
-def log_in(account: Account, by, in_time: bool) -> tuple[int, str, LoginAttempt | None]:
-    """Start a login as the account's page does. Returns how that went: a level, a sentence, the attempt."""
+def start(account: Account, by) -> str:
+    """Put a login of the account into the queue: a worker asks for the code when it has a slot for the wait."""
     if account.joined_to_id:
-        return messages.WARNING, gettext("Joined with another record; log that one in."), None
+        return "joined"
     if account.state == AccountState.ONLINE:
-        return messages.WARNING, gettext("Is online already, and was left alone."), None
-    if not in_time:
-        return messages.WARNING, gettext("Not started: the upstream is slow. Select it again."), None
-    attempt, begun = login.begin(account, by=by, trigger=Trigger.BULK)
+        return "online"
+    attempt, begun = login.begin(account, by=by, trigger=Trigger.BULK, queued=True)
     if not begun:
-        return messages.INFO, gettext("A login is open already."), attempt
-    if login.fetch_code(attempt):
-        put_into_queue(wait_for_phone, attempt.pk)
-        return messages.SUCCESS, gettext("The code is ready to be scanned."), attempt
-    attempt.refresh_from_db(fields=["state", "reason", "upstream_text"])
-    told = [
-        attempt.get_reason_display() or attempt.get_state_display(),
-        advice(attempt.reason),
-        attempt.upstream_text,
-    ]
-    return messages.ERROR, " · ".join(str(part) for part in told if part), attempt
+        return "open"
+    put_into_queue(wait_for_phone, attempt.pk)
+    return "started"
+
+
+def links(accounts: list[Account]) -> str:
+    named = format_html_join(
+        ", ",
+        '<a href="{}">{}</a>',
+        ((reverse("account", args=[a.pk]), a.display_name) for a in accounts[:NAMED]),
+    )
+    return format_html("{}, …", named) if len(accounts) > NAMED else named
+
+
+OUTCOMES: dict[str, tuple[int, Callable[[int], str]]] = {
+    "started": (
+        messages.SUCCESS,
+        lambda n: (
+            ngettext(
+                "%(count)s login was started; its code appears as soon as a worker has room for it:",
+                "%(count)s logins were started; each code appears as soon as a worker has room for it:",
+                n,
+            )
+            % {"count": n}
+        ),
+    ),
+    "open": (
+        messages.INFO,
+        lambda n: (
+            ngettext("%(count)s has an open login already:", "%(count)s have an open login already:", n)
+            % {"count": n}
+        ),
+    ),
+    "online": (
+        messages.WARNING,
+        lambda n: (
+            ngettext(
+                "%(count)s is online already and was left alone:",
+                "%(count)s are online already and were left alone:",
+                n,
+            )
+            % {"count": n}
+        ),
+    ),
+    "joined": (
+        messages.WARNING,
+        lambda n: (
+            ngettext(
+                "%(count)s is joined with another record; log that one in:",
+                "%(count)s are joined with other records; log those in:",
+                n,
+            )
+            % {"count": n}
+        ),
+    ),
+}
 
 
 def cancel(model_admin: admin.ModelAdmin, request: HttpRequest, attempts: QuerySet) -> None:

@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts import clock
 from accounts.history import ForbiddenMove, record
 from accounts.lines import line_name
 from accounts.reasons import Reason
@@ -33,7 +34,8 @@ from accounts.vault import EncryptedTextField
 GRACE = timedelta(seconds=6)
 SWEPT_AFTER = timedelta(seconds=12)
 CLOSED_AFTER = timedelta(seconds=16)
-REQUEUE_AFTER = timedelta(seconds=5)
+# A message usually brings a wait to a worker within milliseconds; after this long a worker looks for it itself.
+MESSAGE_HEAD_START = timedelta(seconds=2)
 
 
 class LoginAttemptQuerySet(models.QuerySet):
@@ -47,13 +49,22 @@ class LoginAttemptQuerySet(models.QuerySet):
     def past(self, deadline_plus: timedelta, now: datetime) -> Self:
         return self.open().filter(deadline_at__lt=now - deadline_plus)
 
-    def unattended(self, now: datetime) -> Self:
-        """Waits that no living worker holds, and that nobody put into the queue just now."""
+    def held_by(self, owner: str) -> Self:
+        return self.filter(state__in=(AttemptState.PREPARING, AttemptState.WAITING), lease_owner=owner)
+
+    def to_wait_for(self, now: datetime) -> Self:
+        """Waits, and starts that were put into the queue, that no living worker holds."""
+        start = Q(state=AttemptState.PREPARING, sent_at=None, queued_at__isnull=False)
         return self.filter(
             Q(lease_until=None) | Q(lease_until__lt=now),
-            Q(queued_at=None) | Q(queued_at__lt=now - REQUEUE_AFTER),
-            state=AttemptState.WAITING,
+            Q(state=AttemptState.WAITING) | start,
             deadline_at__gt=now - GRACE,
+        )
+
+    def unattended(self, now: datetime) -> Self:
+        """Those of them that no message brought to a worker."""
+        return self.to_wait_for(now).filter(
+            Q(queued_at=None) | Q(queued_at__lt=now - MESSAGE_HEAD_START) | Q(lease_until__lt=now)
         )
 
 
@@ -106,7 +117,9 @@ class LoginAttempt(models.Model):
     created_at = models.DateTimeField(_("asked"), default=timezone.now)
     sent_at = models.DateTimeField(_("code asked for"), null=True, blank=True)
     qr_shown_at = models.DateTimeField(_("code shown"), null=True, blank=True)
+    # Of the wait that is on now: after a number was sent or a check was passed, another begins.
     wait_started_at = models.DateTimeField(_("wait started"), null=True, blank=True)
+    resumed_at = models.DateTimeField(_("wait resumed"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
     deadline_at = models.DateTimeField(_("deadline"))
 
@@ -161,7 +174,21 @@ class LoginAttempt(models.Model):
 
     @property
     def resumed(self) -> bool:
-        return self.lease_epoch > 1
+        return self.resumed_at is not None
+
+    @property
+    def was_waited_for(self) -> bool:
+        """Whether somebody began this wait before: whoever takes it now takes it up again."""
+        return self.state == AttemptState.WAITING and self.wait_started_at is not None
+
+    def unattended_seconds(self, now: datetime) -> float:
+        """For how long it has been waiting for a worker; 0 when it has one, or needs none."""
+        needs_one = self.state == AttemptState.WAITING or (
+            self.state == AttemptState.PREPARING and self.sent_at is None
+        )
+        if not needs_one or self.queued_at is None or (self.lease_until and self.lease_until > now):
+            return 0.0
+        return max(0.0, (now - max(self.queued_at, self.lease_until or self.queued_at)).total_seconds())
 
     def seconds_left(self, now: datetime) -> float:
         return max(0.0, (self.deadline_at - now).total_seconds())
@@ -173,7 +200,7 @@ class LoginAttempt(models.Model):
 
         Returns whether it moved. A move into a final state drops what could still be used to log in.
         """
-        now = now or timezone.now()
+        now = now or clock.now()
         old = self.state
         if not may_move(ATTEMPT_MOVES, old, to):
             raise ForbiddenMove(f"{old} to {to}")
@@ -181,7 +208,7 @@ class LoginAttempt(models.Model):
             gone = {"qr_text": "", "qr_png": None, "page_url": "", "verify_code": ""}
             changes = {**changes, **gone, "ended_at": now, "lease_owner": "", "lease_until": None}
         mine = {"lease_epoch": epoch} if epoch is not None else {}
-        with transaction.atomic():
+        with transaction.atomic(savepoint=False):
             rows = LoginAttempt.objects.filter(pk=self.pk, state=old, **mine).update(state=to, **changes)
             if rows:
                 for name, value in {"state": to, **changes}.items():

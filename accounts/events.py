@@ -7,6 +7,7 @@ A ring may be lost (Redis is away, a browser sleeps): pages read anew what they 
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "wkportal:doorbell"
 READ_SECONDS = 15
+QUIET_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +41,41 @@ def _client() -> redis.Redis:
     )
 
 
-def publish(ring: Ring) -> None:
-    """Ring. Call it after the commit. A doorbell that does not work is logged and stops nothing."""
+def publish(rings: list[Ring]) -> None:
+    """Ring for each. Call it after the commit. A doorbell that does not work is logged and stops nothing."""
+    if time.monotonic() < _quiet.until:
+        return
     try:
-        _client().publish(CHANNEL, json.dumps(asdict(ring)))
+        with _client().pipeline(transaction=False) as pipe:
+            for ring in rings:
+                pipe.publish(CHANNEL, json.dumps(asdict(ring)))
+            pipe.execute()
     except redis.RedisError as error:
-        log.warning("the doorbell did not ring for event %s: %s", ring.id, type(error).__name__)
+        _quiet.begin()
+        log.warning("the doorbell did not ring for event %s: %s", rings[0].id, type(error).__name__)
 
 
 def ping() -> bool:
-    """Whether Redis answers."""
+    """Whether Redis answers. Where it did not a moment ago, it is not asked again."""
+    if time.monotonic() < _quiet.until:
+        return False
     try:
         return bool(_client().ping())
     except redis.RedisError:
+        _quiet.begin()
         return False
+
+
+class _Quiet:
+    """A Redis that is away costs a second or two to find out: not one of every step of every login."""
+
+    until = 0.0
+
+    def begin(self) -> None:
+        self.until = time.monotonic() + QUIET_SECONDS
+
+
+_quiet = _Quiet()
 
 
 async def listen() -> AsyncIterator[Ring | None]:

@@ -3,6 +3,9 @@
 The rows are the history that people read, and the ids of the event stream.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from django.conf import settings
@@ -10,7 +13,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import events
+from accounts import clock, events
 from accounts.reasons import Reason
 from accounts.states import Happened
 
@@ -77,6 +80,25 @@ class AccountEvent(models.Model):
         super().save(*args, **kwargs)
 
 
+class _Gathered(threading.local):
+    rows: list[AccountEvent] | None = None
+
+
+_gathered = _Gathered()
+
+
+@contextmanager
+def gathered() -> Iterator[None]:
+    """Write all event rows of the block by one INSERT at its end. Only within the transaction of their moves."""
+    _gathered.rows = []
+    try:
+        yield
+        if _gathered.rows:
+            _write(_gathered.rows)
+    finally:
+        _gathered.rows = None
+
+
 def record(
     account: models.Model,
     happened: str,
@@ -90,7 +112,7 @@ def record(
     at: datetime | None = None,
 ) -> AccountEvent:
     """Write one event row, in the caller's transaction, and ring the doorbell once that is committed."""
-    event = AccountEvent.objects.create(
+    event = AccountEvent(
         account=account,
         attempt=attempt,
         happened=happened,
@@ -100,9 +122,20 @@ def record(
         detail=detail[:300],
         actor=by,
         actor_name=by.get_username() if by else "",
-        at=at or timezone.now(),
+        at=at or clock.now(),
     )
-    state = attempt.state if attempt is not None else account.state
-    ring = events.Ring(event.pk, account.pk, account.team_id, attempt.pk if attempt else None, state)
-    transaction.on_commit(lambda: events.publish(ring), robust=True)
+    event.shown_state = attempt.state if attempt is not None else account.state
+    if _gathered.rows is None:
+        _write([event])
+    else:
+        _gathered.rows.append(event)
     return event
+
+
+def _write(rows: list[AccountEvent]) -> None:
+    AccountEvent.objects.bulk_create(rows)
+    rings = [
+        events.Ring(row.pk, row.account_id, row.account.team_id, row.attempt_id, row.shown_state)
+        for row in rows
+    ]
+    transaction.on_commit(lambda: events.publish(rings), robust=True)

@@ -1,4 +1,4 @@
-"""One step of a login each: begin, fetch the code, wait, submit a number, cancel, finish, reconcile, sweep.
+"""One step of a login each: begin, fetch the code, submit a number, cancel, finish, reconcile, sweep.
 
 Every step begins and ends with a committed row, and no outside call is made inside a transaction. Nothing
 here puts work into a queue: who calls a step does.
@@ -11,17 +11,17 @@ from datetime import timedelta
 from functools import lru_cache
 
 from django.conf import settings
-from django.db import IntegrityError, OperationalError, transaction
-from django.utils import timezone
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 
-from accounts import answers, leases, pictures
+from accounts import answers, clock, leases, pictures
 from accounts.answers import CodeAsked, Ending, LoggedIn, LoginAnswer, NotLoggedIn, PageAsked, UpstreamError
-from accounts.attempts import CLOSED_AFTER, GRACE, SWEPT_AFTER, LoginAttempt
+from accounts.attempts import CLOSED_AFTER, SWEPT_AFTER, LoginAttempt
 from accounts.history import record
 from accounts.models import Account, Avatar
 from accounts.outcome import next_seq, record_login
 from accounts.reasons import Reason
 from accounts.states import AttemptState, Happened, Method, Trigger
+from accounts.together import CutOff, Together
 from accounts.tokens import KeptTokens
 from accounts.upstream import Client
 
@@ -29,8 +29,10 @@ log = logging.getLogger(__name__)
 
 CODES_ALLOWED = 3
 RECONCILE_SECONDS = 4
-# A refusal this shortly before the wait's own limit is the limit, whatever words it has.
-LIMIT_SECONDS = 3
+# How long an answer is kept for a database that is away: by a worker, and while a person looks at a page.
+ANSWER_KEPT, PERSON_WAITS = 600, 20
+# How long a start may lie in the queue until a worker has a slot for it.
+QUEUED_FOR = timedelta(minutes=30)
 WHY: tuple[tuple[type[UpstreamError], str], ...] = (
     (answers.DeveloperFrozen, Reason.DEVELOPER_FROZEN),
     (answers.DeveloperExpired, Reason.DEVELOPER_EXPIRED),
@@ -80,17 +82,23 @@ def _words(error: UpstreamError) -> dict[str, str]:
 
 
 def begin(
-    account: Account, *, by=None, trigger: str = Trigger.OPERATOR, proxy: int | None = None
+    account: Account,
+    *,
+    by=None,
+    trigger: str = Trigger.OPERATOR,
+    proxy: int | None = None,
+    queued: bool = False,
 ) -> tuple[LoginAttempt, bool]:
     """The account's open attempt, and whether it was begun just now.
 
-    A double click, a second operator or a schedule gets the attempt that is open already.
+    A double click, a second operator or a schedule gets the attempt that is open already. A `queued` one is for
+    a worker: it asks for the code once it has a slot for the wait, so that no code ages in a queue.
     """
     close_read(account)
     tries = 3
     while True:
         try:
-            return _new_attempt(account, by, trigger, proxy), True
+            return _new_attempt(account, by, trigger, proxy, queued), True
         except IntegrityError:
             found = LoginAttempt.objects.open().filter(account=account).first()
             if found:
@@ -100,8 +108,8 @@ def begin(
                 raise
 
 
-def _new_attempt(account: Account, by, trigger: str, proxy: int | None) -> LoginAttempt:
-    now = timezone.now()
+def _new_attempt(account: Account, by, trigger: str, proxy: int | None, queued: bool) -> LoginAttempt:
+    now = clock.now()
     with transaction.atomic():
         attempt = LoginAttempt.objects.create(
             account=account,
@@ -112,20 +120,26 @@ def _new_attempt(account: Account, by, trigger: str, proxy: int | None) -> Login
             proxy=proxy if proxy is not None else account.proxy,
             seq=next_seq(account),
             created_at=now,
-            deadline_at=now + timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 5),
+            queued_at=now if queued else None,
+            deadline_at=now + (QUEUED_FOR if queued else _time_for_code()),
         )
         record(account, Happened.ATTEMPT_STARTED, attempt=attempt, new=attempt.state, by=by, at=now)
     return attempt
 
 
+def _time_for_code() -> timedelta:
+    """A new sign-in, the code, its picture; each may take its whole time."""
+    return timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 5)
+
+
 def fetch_code(attempt: LoginAttempt) -> bool:
     """Ask the upstream for the QR code and show it; once for an attempt, whoever calls. True: now wait for it."""
+    now = clock.now()
     sent = LoginAttempt.objects.filter(pk=attempt.pk, state=AttemptState.PREPARING, sent_at=None)
-    if not sent.update(sent_at=timezone.now()):
+    if not sent.update(sent_at=now, deadline_at=now + _time_for_code()):
         return False
     wc_id, proxy = attempt.account.wc_id or "", attempt.proxy
     leases.give_back_connection()
-    failure: dict[str, str] = {}
     try:
         code = client().fetch_code(wc_id, proxy)
         text, png = pictures.read_code(client().fetch_picture(code.picture_url, settings.WK_QR_HOSTS))
@@ -135,91 +149,48 @@ def fetch_code(attempt: LoginAttempt) -> bool:
         failure = {"reason": Reason.QR_HOST, "upstream_text": answers.clean(str(error))}
     except pictures.NoPicture:
         failure = {"reason": Reason.QR_PICTURE}
-    if failure:
-        attempt.move(AttemptState.FAILED, **failure)
-        return False
-    now = timezone.now()
+    else:
+        return persistently(_show_code, attempt, code.w_id, text, png, seconds=PERSON_WAITS)
+    persistently(LoginAttempt.move, attempt, AttemptState.FAILED, seconds=PERSON_WAITS, **failure)
+    return False
+
+
+def _show_code(attempt: LoginAttempt, w_id: str, text: str, png: bytes) -> bool:
+    now = clock.now()
     return attempt.move(
         AttemptState.WAITING,
         now=now,
-        w_id=code.w_id,
+        w_id=w_id,
         qr_text=text,
         qr_png=png,
         qr_shown_at=now,
         queued_at=now,
+        # Whoever fetched it for the queue holds the lease already, and waits right on.
+        wait_started_at=now if attempt.lease_owner else None,
         deadline_at=now + timedelta(seconds=settings.WK_LOGIN_WAIT_SECONDS),
     )
 
 
-def wait(attempt_id: int) -> Account | None:
-    """Wait for the phone, write down what it decided, and return the account that came online.
-
-    A no-op when somebody else waits, or nobody needs to any more: messages may be doubled or late.
-    """
-    with leases.held(attempt_id) as attempt:
-        if attempt is None:
-            return None
-        code, epoch = attempt.verify_code, attempt.lease_epoch
-        if code:
-            LoginAttempt.objects.filter(pk=attempt.pk).update(verify_code="")
-        answer = _ask_until_decided(attempt, code)
-        return _persistently(finish, attempt, answer, code_sent=bool(code), epoch=epoch)
-
-
-def _ask_until_decided(attempt: LoginAttempt, code: str) -> LoginAnswer | UpstreamError | None:
-    """The phone's decision; an error that no repeating mends; None when the time ran out."""
-    pause, last = 0.5, None
-    while (left := (attempt.deadline_at + GRACE - timezone.now()).total_seconds()) > 0:
-        leases.give_back_connection()
-        began = time.monotonic()
-        try:
-            answer = client().wait_for_login(attempt.w_id, code, left)
-        except answers.Refused as error:
-            return error
-        except UpstreamError as error:
-            # A cut connection or a gateway's page says nothing about the phone: ask again, same wId.
-            last = (
-                None if isinstance(error, answers.OutcomeUnknown) and error.text == "out of time" else error
-            )
-            log.info("attempt %s: %s while waiting (%s)", attempt.pk, type(error).__name__, error.text)
-        else:
-            return _at_the_limit(attempt, answer, time.monotonic() - began)
-        time.sleep(min(pause, max(0.0, (attempt.deadline_at + GRACE - timezone.now()).total_seconds())))
-        pause = min(pause * 2, 5)
-        if not LoginAttempt.objects.filter(
-            pk=attempt.pk, lease_epoch=attempt.lease_epoch, state=AttemptState.WAITING
-        ).exists():
-            return None
-    return last
-
-
-def _at_the_limit(attempt: LoginAttempt, answer: LoginAnswer, seconds: float) -> LoginAnswer:
-    """The upstream's words at the end of its own wait are not documented: a refusal just then means "not scanned"."""
-    margin = min(LIMIT_SECONDS, settings.WK_LOGIN_WAIT_SECONDS / 10)
-    at_its_end = seconds >= settings.WK_LOGIN_WAIT_SECONDS - margin
-    at_our_end = attempt.seconds_left(timezone.now()) <= margin
-    if isinstance(answer, NotLoggedIn) and answer.ending is Ending.REFUSED and (at_its_end or at_our_end):
-        return NotLoggedIn(Ending.RUN_OUT, answer.code, answer.text)
-    return answer
-
-
-def _persistently(step, attempt: LoginAttempt, *args, **kwargs):
+def persistently(step, attempt: LoginAttempt, *args, seconds: float = ANSWER_KEPT, **kwargs):
     """Run a step whose result must not be lost although the database may be away for a while."""
-    until = attempt.deadline_at + timedelta(seconds=60)
+    until = time.monotonic() + seconds
     pause = 0.2
     while True:
+        # A copy: what a step changes on it must not outlive the rollback of that step.
+        trial = copy.copy(attempt)
         try:
-            # A copy: what a step changes on it must not outlive the rollback of that step.
-            return step(copy.copy(attempt), *args, **kwargs)
-        except OperationalError as error:
-            if timezone.now() > until:
+            result = step(trial, *args, **kwargs)
+        except (OperationalError, InterfaceError, CutOff) as error:
+            if time.monotonic() > until:
                 raise
-            log.warning(
-                "attempt %s: the database is away (%s); trying again", attempt.pk, type(error).__name__
-            )
+            told = "attempt %s: the database is away (%s); trying again"
+            log.warning(told, attempt.pk, type(error).__name__)
             leases.give_back_connection()
             time.sleep(pause)
             pause = min(pause * 2, 3)
+        else:
+            attempt.__dict__.update(trial.__dict__)
+            return result
 
 
 def finish(
@@ -268,21 +239,29 @@ def reconcile(
     attempt: LoginAttempt, error: UpstreamError | None = None, epoch: int | None = None
 ) -> Account | None:
     """Our time is up without an answer: ask who is online before the attempt is called expired."""
-    current = LoginAttempt.objects.select_related("account").get(pk=attempt.pk)
+    current = LoginAttempt.objects.light().select_related("account").get(pk=attempt.pk)
     if not current.is_open or (epoch is not None and current.lease_epoch != epoch):
         return None
-    found = _online_instances()
+    found = online_instances()
     return _end_overdue(current, found, error)
 
 
-def _online_instances() -> dict[str, str]:
-    """{wId: wcId} of everybody online, {} when the upstream does not say."""
+def online_instances() -> dict[str, str]:
+    """{wId: wcId} of everybody online, {} when the upstream does not say. One call for all who ask at a time."""
+    return _online(None)
+
+
+def _ask_who_is_online(askers: list) -> list[dict[str, str]]:
     leases.give_back_connection()
+    found = {}
     try:
-        return {entry.w_id: entry.wc_id for entry in client().online(RECONCILE_SECONDS)}
+        found = {entry.w_id: entry.wc_id for entry in client().online(RECONCILE_SECONDS)}
     except UpstreamError as error:
         log.warning("who is online is not known: %s", type(error).__name__)
-        return {}
+    return [found] * len(askers)
+
+
+_online = Together(_ask_who_is_online, most=10_000)
 
 
 def _end_overdue(
@@ -299,6 +278,8 @@ def _end_overdue(
 
 def _end(attempt: LoginAttempt, error: UpstreamError | None) -> tuple[str, str]:
     """How an attempt ends whose time is up."""
+    if attempt.state == AttemptState.PREPARING and attempt.sent_at is None and attempt.queued_at:
+        return AttemptState.EXPIRED, Reason.NO_WORKER
     if attempt.state == AttemptState.PREPARING:
         return AttemptState.FAILED, Reason.INTERRUPTED
     if attempt.wait_started_at is None:
@@ -324,7 +305,14 @@ def page_visited(attempt: LoginAttempt, *, by=None) -> bool:
 
 def _wait_again(attempt: LoginAttempt, by, **changes) -> bool:
     return attempt.move(
-        AttemptState.WAITING, by=by, lease_owner="", lease_until=None, queued_at=timezone.now(), **changes
+        AttemptState.WAITING,
+        by=by,
+        lease_owner="",
+        lease_until=None,
+        queued_at=clock.now(),
+        wait_started_at=None,
+        resumed_at=None,
+        **changes,
     )
 
 
@@ -339,25 +327,23 @@ def cancel(attempt: LoginAttempt, *, by=None) -> bool:
 
 def close_read(account: Account) -> None:
     """End the account's overdue attempt, if it has one: whoever reads is the last resort when all else is dead."""
-    now = timezone.now()
+    now = clock.now()
     for attempt in account.attempts.past(CLOSED_AFTER, now).light():
         _end_overdue(attempt, {})
 
 
-def sweep() -> list[int]:
-    """End what is overdue, and return the ids of the waits that nobody holds, marked as put into the queue."""
-    now = timezone.now()
+def sweep() -> int:
+    """End what is overdue, whoever was to wait for it; returns how many there were."""
+    now = clock.now()
     overdue = list(LoginAttempt.objects.past(SWEPT_AFTER, now).light().select_related("account")[:500])
     if overdue:
-        online = _online_instances()
+        online = online_instances()
         for attempt in overdue:
             try:
                 _end_overdue(attempt, online)
-            except Exception:  # one row that cannot be ended must not keep the others from being taken up
+            except Exception:  # one row that cannot be ended must not keep the others from their end
                 log.exception("attempt %s could not be ended", attempt.pk)
-    unattended = list(LoginAttempt.objects.unattended(now).values_list("pk", flat=True)[:5000])
-    LoginAttempt.objects.filter(pk__in=unattended).update(queued_at=now)
-    return unattended
+    return len(overdue)
 
 
 def fetch_avatar(account_id: int) -> bool:

@@ -129,6 +129,8 @@ class Account(models.Model):
     )
     created_at = models.DateTimeField(_("added"), default=timezone.now, editable=False)
 
+    avatar_due = False  # set where a login told of another picture than the one we have
+
     objects = AccountQuerySet.as_manager()
 
     class Meta:
@@ -194,20 +196,22 @@ class Account(models.Model):
         self, seq: int, w_id: str, now: datetime, attempt: "LoginAttempt | None", **profile
     ) -> bool:
         """Write a new wId, if no newer login has written its own. Call it inside a transaction."""
-        rows = Account.objects.filter(pk=self.pk, bound_seq__lt=seq).update(
-            w_id=w_id,
-            bound_seq=seq,
-            state=AccountState.ONLINE,
-            state_since=now,
-            verified_at=now,
-            last_login_at=now,
-            relogin_at=None,
-            first_login_at=Coalesce(F("first_login_at"), now),
+        fields = {
+            "w_id": w_id,
+            "bound_seq": seq,
+            "state": AccountState.ONLINE,
+            "state_since": now,
+            "verified_at": now,
+            "last_login_at": now,
+            "relogin_at": None,
             **profile,
-        )
+        }
+        first = Coalesce(F("first_login_at"), now)
+        rows = Account.objects.filter(pk=self.pk, bound_seq__lt=seq).update(first_login_at=first, **fields)
         old = self.state
         if rows:
-            self.refresh_from_db()
+            for name, value in {"first_login_at": self.first_login_at or now, **fields}.items():
+                setattr(self, name, value)
             record(self, Happened.ACCOUNT_ONLINE, attempt=attempt, old=old, new=self.state, at=now)
         return bool(rows)
 

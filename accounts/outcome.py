@@ -3,18 +3,22 @@
 The phone decides who logged in. One transaction writes the attempt, the account, and the events.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
-from django.utils import timezone
 
+from accounts import clock
 from accounts.answers import LoggedIn, Profile
-from accounts.history import record
-from accounts.models import Account, LoginAttempt
+from accounts.history import gathered, record
+from accounts.models import Account, Avatar, LoginAttempt
 from accounts.reasons import Reason
 from accounts.states import AttemptState, Happened
+from accounts.together import Together
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -37,31 +41,70 @@ def record_login(attempt: LoginAttempt, answer: LoggedIn) -> Account | None:
     """Write the login down and return the account that is online now; None when it was written before.
 
     Safe to repeat. A success that comes after the attempt ended here (cancelled, out of time) still counts.
+    Those that come at the same moment share a transaction.
     """
+    return _together((attempt.pk, answer))
+
+
+def _record_all(logins: list[tuple[int, LoggedIn]]) -> list[Account | None | Exception]:
+    if len(logins) > 1:
+        try:
+            return _record(logins)
+        except IntegrityError:
+            log.info("%s logins are written one by one", len(logins))
+    return [_record_alone(login) for login in logins]
+
+
+def _record_alone(login: tuple[int, LoggedIn]) -> Account | None | Exception:
     for last_try in (False, False, True):
         try:
-            with transaction.atomic():
-                return _record(attempt.pk, answer, timezone.now())
-        except IntegrityError:
+            return _record([login])[0]
+        except IntegrityError as error:
             # Another first login wrote the same wcId in between; looked at again, this one joins it.
             if last_try:
-                raise
+                return error
+        except Exception as error:
+            return error
     return None
 
 
-def _record(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
-    account_id = LoginAttempt.objects.values_list("account", flat=True).get(pk=attempt_id)
-    account = Account.objects.select_for_update(no_key=True).get(pk=account_id)
-    # Locked too: a cancel that commits in between would turn this into a success without its event.
-    attempt = LoginAttempt.objects.select_for_update(of=("self",)).get(pk=attempt_id)
-    login = _Login(attempt, account, answer, now)
-    if attempt.state == AttemptState.SUCCEEDED or _known(login):
+_together = Together(_record_all)
+
+
+def _record(logins: list[tuple[int, LoggedIn]]) -> list[Account | None]:
+    """All of them in one transaction, or none."""
+    now = clock.now()
+    ids = [attempt_id for attempt_id, _answer in logins]
+    with transaction.atomic(), gathered():
+        whose = LoginAttempt.objects.filter(pk__in=ids).values_list("account", flat=True)
+        rows = Account.objects.filter(pk__in=list(whose)).order_by("pk").select_for_update(no_key=True)
+        accounts = {account.pk: account for account in rows}
+        # Locked too: a cancel that commits in between would turn this into a success without its event.
+        rows = LoginAttempt.objects.light().filter(pk__in=ids).order_by("pk").select_for_update()
+        attempts = {attempt.pk: attempt for attempt in rows}
+        wc_ids = [answer.profile.wc_id for _id, answer in logins]
+        known = Account.objects.filter(wc_id__in=wc_ids).select_related("joined_to")
+        owners = {account.wc_id: account.joined_to or account for account in known}
+        found = []
+        for attempt_id, answer in logins:
+            attempt = attempts[attempt_id]
+            attempt.account = accounts.get(attempt.account_id) or attempt.account
+            login = _Login(attempt, attempt.account, answer, now)
+            found.append(_written(login, owners.get(answer.profile.wc_id)))
+        online = [account for account in found if account is not None]
+        drawn = dict(Avatar.objects.filter(pk__in=[a.pk for a in online]).values_list("pk", "source_url"))
+        for account in online:
+            account.avatar_due = drawn.get(account.pk, "") != account.avatar_url
+    return found
+
+
+def _written(login: _Login, owner: Account | None) -> Account | None:
+    account, wc_id = login.account, login.answer.profile.wc_id
+    if login.attempt.state == AttemptState.SUCCEEDED or _known(login):
         return None
-    owner = Account.objects.filter(wc_id=answer.profile.wc_id).first()
-    owner = owner.joined_to if owner and owner.joined_to else owner
     if account.wc_id is None:
         return _joined(login, owner) if owner and owner.pk != account.pk else _expected(login)
-    if account.wc_id == answer.profile.wc_id:
+    if account.wc_id == wc_id:
         return _expected(login)
     return _other(login, owner)
 
@@ -143,7 +186,7 @@ def _is_stale(login: _Login, owner: Account) -> bool:
     told after the attempt had ended, is not, if its owner has logged in since the code was shown.
     """
     attempt = login.attempt
-    heard_live = attempt.is_open and attempt.lease_epoch <= 1
+    heard_live = attempt.is_open and not attempt.resumed
     since = attempt.qr_shown_at or attempt.created_at
     return not heard_live and owner.last_login_at is not None and owner.last_login_at > since
 

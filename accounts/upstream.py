@@ -7,14 +7,10 @@ Every call ends at its deadline, however slowly bytes arrive, and reads at most 
 wrong comes out as an error of `answers`, named by its meaning.
 """
 
-import heapq
 import http.cookiejar
-import itertools
 import logging
 import socket
-import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -22,8 +18,6 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from accounts import answers
 from accounts.answers import (
@@ -36,6 +30,7 @@ from accounts.answers import (
     Unreachable,
     UpstreamError,
 )
+from accounts.deadlines import Cuttable, Deadline, Pool, SecurePool
 
 log = logging.getLogger(__name__)
 
@@ -45,137 +40,10 @@ CONNECT_SECONDS = 4
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class _Call(threading.local):
-    """The deadline of the call that this thread (or greenlet) makes."""
-
-    deadline: "_Deadline | None" = None
-
-
-_call = _Call()
-
-
-class _Deadline:
-    """A moment at which a call's connection is shut, so that bytes that trickle cannot outlive it."""
-
-    def __init__(self, seconds: float):
-        self.at = time.monotonic() + seconds
-        self.connected = self.passed = self.over = False
-        self.sock: socket.socket | None = None
-
-    @property
-    def left(self) -> float:
-        return max(0.0, self.at - time.monotonic())
-
-    def __enter__(self) -> "_Deadline":
-        _call.deadline = self
-        _watch.add(self)
-        return self
-
-    def __exit__(self, *_exc) -> None:
-        _call.deadline = self.sock = None
-        self.over = True
-
-    def hold(self, sock: socket.socket) -> None:
-        """The socket to shut: itself, not its connection, which gives it away as soon as the headers are read."""
-        self.sock = sock
-        if self.passed:
-            self.shut()
-
-    def shut(self) -> None:
-        self.passed = True
-        sock = self.sock
-        if sock is not None and not self.over:
-            with suppress(OSError):
-                # Not an SSL socket's own shutdown: it would make the reader go on in clear.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-class _Watch:
-    """Shuts what is overdue: one thread for all calls, started with the first one."""
-
-    def __init__(self):
-        self.heap: list[tuple[float, int, _Deadline]] = []
-        self.order = itertools.count()
-        self.changed = threading.Condition()
-        self.thread: threading.Thread | None = None
-
-    def add(self, deadline: _Deadline) -> None:
-        with self.changed:
-            heapq.heappush(self.heap, (deadline.at, next(self.order), deadline))
-            if self.thread is None or not self.thread.is_alive():
-                self.thread = threading.Thread(target=self.run, name="call deadlines", daemon=True)
-                self.thread.start()
-            elif self.heap[0][2] is deadline:
-                self.changed.notify()
-
-    def run(self) -> None:
-        while True:
-            with self.changed:
-                while self.heap and self.heap[0][2].over:
-                    heapq.heappop(self.heap)
-                wait = self.heap[0][0] - time.monotonic() if self.heap else 60.0
-                if wait > 0:
-                    self.changed.wait(min(wait, 60.0))
-                    continue
-                deadline = heapq.heappop(self.heap)[2]
-            deadline.shut()
-
-
-_watch = _Watch()
-
-
-class _Bounded:
-    """A connection that is shut at the deadline of the call that opened it."""
-
-    twin: socket.socket | None = None
-
-    def connect(self) -> None:
-        deadline = _call.deadline
-        try:
-            super().connect()
-        finally:
-            if self.twin is not None:
-                self.twin.close()
-        if not deadline.left:
-            self.close()
-            raise urllib3.exceptions.ConnectTimeoutError(self, "out of time")
-        deadline.hold(self.sock)
-        deadline.connected = True
-
-
-class _Connection(_Bounded, HTTPConnection):
-    pass
-
-
-class _SecureConnection(_Bounded, HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        sock = super()._new_conn()
-        # The handshake takes the socket over before it begins; through a twin it can be shut all the same.
-        self.twin = sock.dup()
-        _call.deadline.hold(self.twin)
-        return sock
-
-
-class _OneCall:
-    """A pool that keeps no connection, also where the server would keep it open."""
-
-    def _put_conn(self, conn: HTTPConnection | None) -> None:
-        if conn is not None:
-            conn.close()
-
-
-class _Pool(_OneCall, HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(_OneCall, HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args, **kwargs) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
 
 
 class _Session(requests.Session):
@@ -204,9 +72,13 @@ class _Body:
     content: bytes
 
 
-def _exchange(method: str, url: str, seconds: float, limit: int, **request) -> _Body:
+def _exchange(
+    method: str, url: str, seconds: float, limit: int, call: Cuttable | None = None, **request
+) -> _Body:
     """One request and its whole answer within `seconds` and `limit` bytes. Raises the errors of `answers`."""
-    with _Deadline(seconds) as deadline:
+    with Deadline(seconds) as deadline:
+        if call is not None:
+            call.cut = deadline.shut
         timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
         try:
             with _session.request(
@@ -225,7 +97,7 @@ def _exchange(method: str, url: str, seconds: float, limit: int, **request) -> _
     return _Body(response.status_code, (said and response.encoding) or "utf-8", content)
 
 
-def _failure(error: Exception, deadline: _Deadline) -> UpstreamError:
+def _failure(error: Exception, deadline: Deadline) -> UpstreamError:
     if not deadline.connected:
         cause = error.args[0] if error.args else None
         refused = isinstance(getattr(cause, "reason", cause), urllib3.exceptions.NewConnectionError)
@@ -310,18 +182,20 @@ class Client:
             body["proxy"] = proxy
         return self._signed("/iPadLogin", body, answers.login_code)
 
-    def wait_for_login(self, w_id: str, code: str, seconds: float) -> LoginAnswer:
+    def wait_for_login(
+        self, w_id: str, code: str, seconds: float, call: Cuttable | None = None
+    ) -> LoginAnswer:
         """What the phone decided, by POST `/getIPadLoginInfo` (step 3), which blocks for up to 150 or 250 s.
 
         May be called again with the same `w_id` after a cut connection. `code` is the number that the phone
-        shows, "" where none was asked for.
+        shows, "" where none was asked for. `call.cut()` ends it from another thread.
         """
         body: dict[str, object] = {"wId": w_id}
         if code:
             body["verifyCode"] = code
         if self.device_type:
             body["autoCheck"] = False
-        return self._signed("/getIPadLoginInfo", body, answers.login_answer, seconds)
+        return self._signed("/getIPadLoginInfo", body, answers.login_answer, seconds, call)
 
     def online(self, seconds: float | None = None) -> list[Online]:
         """Every account that is online under the developer account, by POST `/queryLoginWx`: one cheap call."""
@@ -361,12 +235,16 @@ class Client:
         except (OSError, ValueError):
             return False
 
-    def _answer(self, path: str, body: dict, seconds: float, authorization: str = "") -> answers.Answer:
+    def _answer(
+        self, path: str, body: dict, seconds: float, authorization: str = "", call: Cuttable | None = None
+    ) -> answers.Answer:
         headers = {"Authorization": authorization} if authorization else {}
-        got = _exchange("POST", self.base_url + path, seconds, BODY_LIMIT, json=body, headers=headers)
+        got = _exchange("POST", self.base_url + path, seconds, BODY_LIMIT, call, json=body, headers=headers)
         return answers.read(got.status, got.charset, got.content, (authorization, self.password))
 
-    def _signed(self, path: str, body: dict, meaning, seconds: float | None = None):
+    def _signed(
+        self, path: str, body: dict, meaning, seconds: float | None = None, call: Cuttable | None = None
+    ):
         """One call with the Authorization. A refused one is renewed once, for all who wait, and the call repeated.
 
         Repeating is safe even for `/iPadLogin`: a call that was refused for its Authorization had no effect.
@@ -381,7 +259,8 @@ class Client:
         authorization = self.tokens.current() or self.tokens.renew("", sign_in, since)
         for tries in (1, 2, 3):
             try:
-                found = meaning(self._answer(path, body, max(1.0, limit - time.monotonic()), authorization))
+                left = max(1.0, limit - time.monotonic())
+                found = meaning(self._answer(path, body, left, authorization, call))
                 break
             except SignInRefused as refused:
                 log.warning("%s: the Authorization is refused (code %s)", path, refused.code)

@@ -7,8 +7,9 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
+from django.utils import timezone
 
-from accounts import login
+from accounts import clock, login
 from tests import base, environment
 
 settings.PASSWORD_HASHERS = ["tests.base.QuickHasher"]
@@ -71,6 +72,12 @@ def live(django_db_setup, django_db_blocker):
         yield base.People()
         base.forget_everything()
         connection.close()
+
+
+@pytest.fixture(autouse=True)
+def own_clock(monkeypatch):
+    """Tests that travel in time take this process's clock along; workers and web keep the database's."""
+    monkeypatch.setattr(clock, "now", timezone.now)
 
 
 @pytest.fixture(autouse=True)

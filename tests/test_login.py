@@ -14,7 +14,7 @@ from django.db import OperationalError, connection, connections
 from django.utils import timezone
 from PIL import Image
 
-from accounts import attempts, leases, login
+from accounts import attempts, leases, login, waits
 from accounts.models import Account, AccountEvent, LoginAttempt
 from accounts.states import FINAL_STATES, Happened, Trigger
 from tests.base import make_attempt
@@ -31,7 +31,7 @@ def in_thread(step, *args):
 def waiting(attempt):
     """The wait runs in another thread, and has reached the upstream, while the block runs."""
     with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(in_thread, login.wait, attempt.pk)
+        result = pool.submit(in_thread, waits.wait, attempt.pk)
         yield result
         result.result(timeout=20)
 
@@ -186,7 +186,7 @@ def test_nobody_scans(committed, upstream, settings):
 def test_the_upstreams_limit_means_not_scanned_whatever_it_answers(
     committed, upstream, settings, answer, monkeypatch
 ):
-    monkeypatch.setattr(login, "GRACE", timedelta(seconds=1))
+    monkeypatch.setattr(waits, "GRACE", timedelta(seconds=1))
     settings.WK_LOGIN_WAIT_SECONDS = 1
     upstream.settings(wait_seconds=1, limit_answer=answer)
     attempt = started(committed.account(), upstream)
@@ -198,7 +198,7 @@ def test_the_upstreams_limit_means_not_scanned_whatever_it_answers(
 
 
 def test_who_is_online_is_asked_before_an_attempt_expires(committed, upstream, settings, monkeypatch):
-    monkeypatch.setattr(login, "GRACE", timedelta(seconds=0.5))
+    monkeypatch.setattr(waits, "GRACE", timedelta(seconds=0.5))
     settings.WK_LOGIN_WAIT_SECONDS = 1
     attempt = started(committed.account(), upstream)
     upstream.fault("/getIPadLoginInfo", "late", seconds=30)
@@ -368,10 +368,10 @@ def test_a_doubled_message_is_a_no_op(committed, upstream):
     with waiting(attempt):
         held(attempt, upstream)
         for _time in range(5):
-            assert login.wait(attempt.pk) is None
+            assert waits.wait(attempt.pk) is None
         upstream.phone("confirm", wId=attempt.w_id)
     for _time in range(5):
-        assert login.wait(attempt.pk) is None
+        assert waits.wait(attempt.pk) is None
 
     assert upstream.calls("/getIPadLoginInfo") == 1
 
@@ -395,14 +395,17 @@ def test_no_database_connection_is_held_during_the_wait(committed, upstream, mon
 
 def test_the_wait_of_a_dead_worker_is_handed_to_another(committed, upstream):
     attempt = started(committed.account(), upstream)
-    assert leases.claim(attempt.pk, "a worker that died").lease_epoch == 1
-    assert login.sweep() == []
+    (dead,) = leases.claim([attempt.pk], "a worker that died")
+    assert dead.lease_epoch == 1
+    assert leases.take_unattended() == []
 
     with time_machine.travel(timezone.now() + leases.LEASE + timedelta(seconds=1), tick=True):
-        assert login.sweep() == [attempt.pk]
-        with waiting(attempt):
+        (lease,) = leases.take_unattended()
+        with ThreadPoolExecutor(1) as pool:
+            result = pool.submit(in_thread, waits.wait_under, lease)
             held(attempt, upstream)
             upstream.phone("confirm", wId=attempt.w_id)
+            assert result.result(timeout=20).pk == attempt.account_id
     attempt = fresh(attempt)
     assert (attempt.state, attempt.lease_epoch) == ("succeeded", 2)
     assert upstream.calls("/iPadLogin") == 1
@@ -410,9 +413,9 @@ def test_the_wait_of_a_dead_worker_is_handed_to_another(committed, upstream):
 
 def test_a_worker_that_slept_past_its_lease_writes_no_failure(committed, upstream):
     attempt = started(committed.account(), upstream)
-    slept = leases.claim(attempt.pk, "slept")
+    (slept,) = leases.claim([attempt.pk], "slept")
     with time_machine.travel(timezone.now() + leases.LEASE + timedelta(seconds=1), tick=True):
-        leases.claim(attempt.pk, "awake")
+        assert leases.claim([attempt.pk], "awake") != [None]
 
     login.finish(slept, login.NotLoggedIn(login.Ending.REFUSED, "1001", "失败"), epoch=slept.lease_epoch)
     assert fresh(attempt).state == "waiting"
@@ -448,7 +451,7 @@ def test_an_overdue_attempt_is_ended_by_the_sweep_or_by_whoever_reads(
 
 def test_an_attempt_within_its_time_is_left_alone(committed, upstream):
     attempt = make_attempt(committed.account(), "waiting", queued_at=timezone.now())
-    assert login.sweep() == []
+    assert login.sweep() == 0
     login.close_read(attempt.account)
     assert fresh(attempt).state == "waiting"
 
@@ -535,8 +538,7 @@ def test_an_overdue_attempt_that_cannot_be_ended_does_not_stop_the_sweep(committ
         return original(attempt, online)
 
     monkeypatch.setattr(login, "_end_overdue", broken)
-    lost = make_attempt(committed.account())
-    assert login.sweep() == [lost.pk]
+    assert login.sweep() == 2
     assert fresh(good).state == "expired"
 
 
@@ -552,5 +554,5 @@ def test_a_step_that_is_rolled_back_can_be_repeated(committed, upstream, monkeyp
 
     monkeypatch.setattr(attempts, "record", record_once_broken)
     answer = login.NotLoggedIn(login.Ending.DECLINED, "1001", "取消")
-    login._persistently(login.finish, attempt, answer)
+    login.persistently(login.finish, attempt, answer)
     assert (fresh(attempt).state, fresh(attempt).reason) == ("failed", "declined")

@@ -16,3 +16,4 @@ class SettingsLogging(Logging):
 app = Celery("wkportal", log=SettingsLogging)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.steps["worker"].add("accounts.worker.LooksForWaits")
