@@ -46,12 +46,13 @@ class Lease:
     `cut` ends the outside call that is made under it, if there is one; it is called when the lease was `lost`.
     """
 
-    __slots__ = ("attempt", "cut", "epoch", "lost")
+    __slots__ = ("attempt", "cut", "epoch", "lost", "over")
 
     def __init__(self, attempt: LoginAttempt):
         self.attempt = attempt
         self.epoch = attempt.lease_epoch
         self.lost = False
+        self.over = False  # the row has ended, and its lease with it
         self.cut: Callable[[], None] | None = None
 
     def __enter__(self) -> "Lease":
@@ -105,7 +106,7 @@ class _Holder:
         )  # where the database is away at this moment, the renewing thread does it later
         self.held.discard(lease)
         try:
-            if lease.attempt.is_open and not lease.lost:
+            if not (lease.over or lease.lost):
                 release(*key, self.name)
             self.unreleased.discard(key)
         except (DatabaseError, InterfaceError):
@@ -154,7 +155,8 @@ def release(attempt_id: int, epoch: int, owner: str) -> None:
 def claim(attempt_ids: list[int], owner: str) -> list[LoginAttempt | None]:
     """The attempts, with their leases taken by `owner`; None for each that is held, or waits no more."""
     now = clock.now()
-    free = LoginAttempt.objects.to_wait_for(now).light().select_related("account").defer("account__note")
+    # With what is needed to write a success down without reading again.
+    free = LoginAttempt.objects.to_wait_for(now).light().select_related("account__avatar")
     with transaction.atomic(), gathered():
         # In one order everywhere, and never behind somebody else who claims: their claim is as good.
         rows = (

@@ -129,8 +129,6 @@ class Account(models.Model):
     )
     created_at = models.DateTimeField(_("added"), default=timezone.now, editable=False)
 
-    avatar_due = False  # set where a login told of another picture than the one we have
-
     objects = AccountQuerySet.as_manager()
 
     class Meta:
@@ -186,6 +184,12 @@ class Account(models.Model):
         )
 
     @property
+    def avatar_due(self) -> bool:
+        """Whether the upstream names another picture than the one we have."""
+        drawn = getattr(self, "avatar", None)
+        return self.avatar_url != (drawn.source_url if drawn else "")
+
+    @property
     def open_attempt(self) -> "LoginAttempt | None":
         found = getattr(self, "open_attempts", None)
         if found is None:
@@ -193,9 +197,18 @@ class Account(models.Model):
         return found[0] if found else None
 
     def go_online(
-        self, seq: int, w_id: str, now: datetime, attempt: "LoginAttempt | None", **profile
+        self,
+        seq: int,
+        w_id: str,
+        now: datetime,
+        attempt: "LoginAttempt | None",
+        only_if: dict[str, object] | None = None,
+        **profile,
     ) -> bool:
-        """Write a new wId, if no newer login has written its own. Call it inside a transaction."""
+        """Write a new wId, if no newer login has written its own. Call it inside a transaction.
+
+        `only_if` names more that has to hold in the row, where it is not locked.
+        """
         fields = {
             "w_id": w_id,
             "bound_seq": seq,
@@ -207,7 +220,8 @@ class Account(models.Model):
             **profile,
         }
         first = Coalesce(F("first_login_at"), now)
-        rows = Account.objects.filter(pk=self.pk, bound_seq__lt=seq).update(first_login_at=first, **fields)
+        mine = Account.objects.filter(pk=self.pk, bound_seq__lt=seq, **(only_if or {}))
+        rows = mine.update(first_login_at=first, **fields)
         old = self.state
         if rows:
             for name, value in {"first_login_at": self.first_login_at or now, **fields}.items():

@@ -13,7 +13,7 @@ from django.db.models import F
 from accounts import clock
 from accounts.answers import LoggedIn, Profile
 from accounts.history import gathered, record
-from accounts.models import Account, Avatar, LoginAttempt
+from accounts.models import Account, LoginAttempt
 from accounts.reasons import Reason
 from accounts.states import AttemptState, Happened
 from accounts.together import Together
@@ -21,12 +21,23 @@ from accounts.together import Together
 log = logging.getLogger(__name__)
 
 
+class _Apart(Exception):
+    """One of these logins is not as foreseen: each is looked at by itself."""
+
+
 @dataclass(slots=True)
 class _Login:
     attempt: LoginAttempt
-    account: Account
     answer: LoggedIn
     now: datetime
+
+    @property
+    def account(self) -> Account:
+        return self.attempt.account
+
+    @property
+    def wc_id(self) -> str:
+        return self.answer.profile.wc_id
 
     @property
     def w_id(self) -> str:
@@ -43,22 +54,50 @@ def record_login(attempt: LoginAttempt, answer: LoggedIn) -> Account | None:
     Safe to repeat. A success that comes after the attempt ended here (cancelled, out of time) still counts.
     Those that come at the same moment share a transaction.
     """
-    return _together((attempt.pk, answer))
+    return _together((attempt, answer))
 
 
-def _record_all(logins: list[tuple[int, LoggedIn]]) -> list[Account | None | Exception]:
-    if len(logins) > 1:
-        try:
-            return _record(logins)
-        except IntegrityError:
-            log.info("%s logins are written one by one", len(logins))
-    return [_record_alone(login) for login in logins]
+def _record_all(logins: list[tuple[LoginAttempt, LoggedIn]]) -> list[Account | None | Exception]:
+    now = clock.now()
+    asked = [_Login(attempt, answer, now) for attempt, answer in logins]
+    try:
+        with transaction.atomic(), gathered():
+            written = [_as_foreseen(login) for login in asked]
+    except (IntegrityError, _Apart):
+        written = [False] * len(asked)
+    return [
+        login.account if done else _record_alone(login.attempt.pk, login.answer)
+        for login, done in zip(asked, written, strict=True)
+    ]
 
 
-def _record_alone(login: tuple[int, LoggedIn]) -> Account | None | Exception:
+_together = Together(_record_all)
+
+
+def _as_foreseen(login: _Login) -> bool:
+    """Write what nearly every login is: the account that was expected, nothing changed since its wait began.
+
+    Nothing is read and nothing locked beforehand: each UPDATE names what it relies on. False: it was otherwise.
+    """
+    attempt, account = login.attempt, login.account
+    if attempt.state != AttemptState.WAITING or account.wc_id != login.wc_id:
+        return False
+    if not attempt.move(AttemptState.SUCCEEDED, now=login.now, w_id=login.w_id, reason="", **login.words):
+        return False
+    fields = {"proxy": attempt.proxy if attempt.proxy is not None else account.proxy}
+    fields |= _profile(login.answer.profile)
+    changed = {name: value for name, value in fields.items() if getattr(account, name) != value}
+    relied_on = {"state": account.state, "wc_id": login.wc_id, "joined_to": None}
+    if not account.go_online(attempt.seq, login.w_id, login.now, attempt, relied_on, **changed):
+        raise _Apart
+    return True
+
+
+def _record_alone(attempt_id: int, answer: LoggedIn) -> Account | None | Exception:
     for last_try in (False, False, True):
         try:
-            return _record([login])[0]
+            with transaction.atomic(), gathered():
+                return _record(attempt_id, answer, clock.now())
         except IntegrityError as error:
             # Another first login wrote the same wcId in between; looked at again, this one joins it.
             if last_try:
@@ -68,51 +107,26 @@ def _record_alone(login: tuple[int, LoggedIn]) -> Account | None | Exception:
     return None
 
 
-_together = Together(_record_all)
-
-
-def _record(logins: list[tuple[int, LoggedIn]]) -> list[Account | None]:
-    """All of them in one transaction, or none."""
-    now = clock.now()
-    ids = [attempt_id for attempt_id, _answer in logins]
-    with transaction.atomic(), gathered():
-        whose = LoginAttempt.objects.filter(pk__in=ids).values_list("account", flat=True)
-        rows = Account.objects.filter(pk__in=list(whose)).order_by("pk").select_for_update(no_key=True)
-        accounts = {account.pk: account for account in rows}
-        # Locked too: a cancel that commits in between would turn this into a success without its event.
-        rows = LoginAttempt.objects.light().filter(pk__in=ids).order_by("pk").select_for_update()
-        attempts = {attempt.pk: attempt for attempt in rows}
-        wc_ids = [answer.profile.wc_id for _id, answer in logins]
-        known = Account.objects.filter(wc_id__in=wc_ids).select_related("joined_to")
-        owners = {account.wc_id: account.joined_to or account for account in known}
-        found = []
-        for attempt_id, answer in logins:
-            attempt = attempts[attempt_id]
-            attempt.account = accounts.get(attempt.account_id) or attempt.account
-            login = _Login(attempt, attempt.account, answer, now)
-            found.append(_written(login, owners.get(answer.profile.wc_id)))
-        online = [account for account in found if account is not None]
-        drawn = dict(Avatar.objects.filter(pk__in=[a.pk for a in online]).values_list("pk", "source_url"))
-        for account in online:
-            account.avatar_due = drawn.get(account.pk, "") != account.avatar_url
-    return found
-
-
-def _written(login: _Login, owner: Account | None) -> Account | None:
-    account, wc_id = login.account, login.answer.profile.wc_id
-    if login.attempt.state == AttemptState.SUCCEEDED or _known(login):
+def _record(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
+    # Both locked: a cancel that commits in between would turn this into a success without its event.
+    rows = LoginAttempt.objects.light().select_related("account__avatar").defer("account__avatar__png")
+    attempt = rows.select_for_update(of=("self", "account"), no_key=True).get(pk=attempt_id)
+    login, account = _Login(attempt, answer, now), attempt.account
+    if attempt.state == AttemptState.SUCCEEDED or _known(login):
         return None
+    if account.wc_id == login.wc_id:
+        return _expected(login)
+    owner = Account.objects.filter(wc_id=login.wc_id).select_related("joined_to").first()
+    owner = owner.joined_to if owner and owner.joined_to else owner
     if account.wc_id is None:
         return _joined(login, owner) if owner and owner.pk != account.pk else _expected(login)
-    if account.wc_id == wc_id:
-        return _expected(login)
     return _other(login, owner)
 
 
 def _known(login: _Login) -> bool:
     """A late success that was written before: the same instance is what an account already has."""
     late = not login.attempt.is_open
-    return late and Account.objects.filter(wc_id=login.answer.profile.wc_id, w_id=login.w_id).exists()
+    return late and Account.objects.filter(wc_id=login.wc_id, w_id=login.w_id).exists()
 
 
 def _expected(login: _Login) -> Account:
@@ -122,7 +136,7 @@ def _expected(login: _Login) -> Account:
     else:
         record(account, Happened.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
     # A record with a wcId of its own stands for itself, also when it was joined with another before.
-    fields = {"wc_id": login.answer.profile.wc_id, "joined_to": None, **_profile(login.answer.profile)}
+    fields = {"wc_id": login.wc_id, "joined_to": None, **_profile(login.answer.profile)}
     if attempt.proxy is not None:
         fields["proxy"] = attempt.proxy
     if not account.go_online(attempt.seq, login.w_id, login.now, attempt, **fields):

@@ -47,7 +47,9 @@ def wait_under(lease: Lease) -> Account | None:
         answer = _ask_until_decided(lease, code)
         if lease.lost and not isinstance(answer, LoggedIn):
             return None
-        return login.persistently(login.finish, attempt, answer, code_sent=bool(code), epoch=lease.epoch)
+        account = login.persistently(login.finish, attempt, answer, code_sent=bool(code), epoch=lease.epoch)
+        lease.over = account is not None or not attempt.is_open
+        return account
 
 
 def _ask_until_decided(lease: Lease, code: str) -> Heard:

@@ -1,6 +1,14 @@
-"""The product as real processes on the test database: web, waits worker, jobs worker, beat."""
+"""The product as real processes on the test database: web, waits workers, jobs worker, beat.
+
+with Stack() as stack:                                  # one of each
+with Stack("web", "waits-1", "waits-2", "jobs", "beat", WK_LOGIN_WAIT_SECONDS="12") as stack:
+    stack.kill("waits-1"); stack.start("waits-1")       # what stands before the dash is the kind
+    stack.send("waits-2", signal.SIGSTOP)
+"""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -9,35 +17,36 @@ from pathlib import Path
 import requests
 from django.contrib.auth import get_user_model
 
+from accounts.models import Account, LoginAttempt
 from tests import environment
 from tests.base import PASSWORD
 
 ROOT = Path(__file__).resolve().parent.parent
+CELERY = ["-m", "celery", "-A", "wkportal"]
 LONELY = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-COMMANDS = {
-    "waits": ["-m", "celery", "-A", "wkportal", "worker", "-P", "gevent", "-c", "500", "-Q", "waits", "-n", "waits@test", *LONELY],
-    "jobs": ["-m", "celery", "-A", "wkportal", "worker", "-P", "threads", "-c", "4", "-Q", "jobs", "-n", "jobs@test", *LONELY],
-    "beat": ["-m", "celery", "-A", "wkportal", "beat", "-s", str(environment.FOLDER / "beat")],
-}  # fmt: skip
+ONE_OF_EACH = ("web", "waits", "jobs", "beat")
 
 
 class Stack:
-    """Start with `with Stack() as stack`; `stack.log` is what all of it wrote, at DEBUG."""
+    """Its processes log at DEBUG, each into a file of its own; `stack.log` is what all of them wrote."""
 
-    def __init__(self, **env: str):
+    def __init__(self, *names: str, **env: str):
+        self.names = names or ONE_OF_EACH
         self.env = {**os.environ, "DATABASE_URL": environment.live_database_url, "LOG_LEVEL": "DEBUG", **env}
         self.processes: dict[str, subprocess.Popen] = {}
+        self.log_from: dict[str, int] = {}
+        self.leaving: set[str] = set()
         self.port = environment.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log_file = environment.FOLDER / f"stack-{self.port}.log"
+        self.folder = environment.FOLDER / f"stack-{self.port}"
+        self.folder.mkdir()
 
     def __enter__(self) -> "Stack":
         try:
-            self.start("web")
-            for name in COMMANDS:
+            for name in self.names:
                 self.start(name)
-            poll(lambda: requests.get(self.url + "/healthz", timeout=2).ok, 20, "the web does not answer")
-            poll(lambda: self.log.count("ready.") >= 2, 30, "the workers are not ready")
+            for name in self.names:
+                self.wait_ready(name)
         except BaseException:
             print(self.log[-5000:])
             self.__exit__()
@@ -48,21 +57,64 @@ class Stack:
         for name in reversed(list(self.processes)):
             self.stop(name)
 
-    def start(self, name: str) -> None:
-        command = COMMANDS.get(name) or ["manage.py", "serve", "--port", str(self.port)]
-        with self.log_file.open("ab") as log:
+    def command(self, name: str) -> list[str]:
+        worker = [*CELERY, "worker", "-n", f"{name}@test", *LONELY]
+        kinds = {
+            "web": ["manage.py", "serve", "--port", str(self.port)],
+            "waits": [*worker, "-P", "gevent", "-c", "500", "-Q", "waits"],
+            "jobs": [*worker, "-P", "threads", "-c", "4", "-Q", "jobs"],
+            "beat": [*CELERY, "beat", "-s", str(self.folder / name)],
+        }
+        return kinds[name.partition("-")[0]]
+
+    def start(self, name: str, **env: str) -> subprocess.Popen:
+        """Start one, with these variables beside those of all. It may not be ready yet: see `wait_ready`."""
+        assert name not in self.processes or self.processes[name].poll() is not None, f"{name} runs already"
+        with self.log_file(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, *command],
+                [sys.executable, *self.command(name)],
                 cwd=ROOT,
-                env=self.env,
+                env=self.env | env,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
+            self.log_from[name] = log.tell()
+        self.leaving.discard(name)
+        return self.processes[name]
+
+    def wait_ready(self, name: str) -> None:
+        """Until a process that was just started does its work; beat does at once."""
+
+        def ready() -> bool:
+            if self.processes[name].poll() is not None:
+                raise RuntimeError(f"{name} ended\n{self.log_of(name)[-3000:]}")
+            if name.startswith("web"):
+                return requests.get(self.url + "/healthz", timeout=2).ok
+            return name.startswith("beat") or "ready." in self.log_of(name)
+
+        poll(ready, 60, f"{name} does not get ready")
+
+    def send(self, name: str, sign: signal.Signals) -> None:
+        if sign in (signal.SIGTERM, signal.SIGINT):
+            self.leaving.add(name)
+        self.processes[name].send_signal(sign)
+
+    def kill(self, name: str, sign: signal.Signals = signal.SIGKILL) -> int:
+        """Signal one and wait for its end: its exit code."""
+        self.send(name, sign)
+        return self.ended(name)
+
+    def ended(self, name: str, seconds: float = 60) -> int:
+        """Wait for the end of one that was told to end: its exit code."""
+        code = self.processes[name].wait(seconds)
+        del self.processes[name]
+        return code
 
     def stop(self, name: str, grace: float = 1.5) -> None:
         """TERM, then KILL: a wait that is cut off is taken up by the next worker."""
         process = self.processes.pop(name)
+        process.send_signal(signal.SIGCONT)
         process.terminate()
         try:
             process.wait(grace)
@@ -70,9 +122,30 @@ class Stack:
             process.kill()
             process.wait()
 
+    def complete(self) -> None:
+        """Start again what is missing, so that the next test finds everything running."""
+        missing = [name for name in self.names if not self.at_work(name)]
+        for name in missing:
+            if name in self.processes:
+                self.kill(name)
+            self.start(name)
+        for name in missing:
+            self.wait_ready(name)
+
+    def at_work(self, name: str) -> bool:
+        """It runs, and was not told to stop."""
+        return name in self.processes and name not in self.leaving and self.processes[name].poll() is None
+
+    def log_file(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def log_of(self, name: str) -> str:
+        """What it wrote since it was started last."""
+        return self.log_file(name).read_bytes()[self.log_from[name] :].decode(errors="replace")
+
     @property
     def log(self) -> str:
-        return self.log_file.read_text(errors="replace")
+        return "".join(file.read_text(errors="replace") for file in sorted(self.folder.glob("*.log")))
 
 
 def poll(condition, seconds: float, complaint: str):
@@ -106,6 +179,12 @@ class Operator:
     def post(self, path: str, **form) -> requests.Response:
         form["csrfmiddlewaretoken"] = self.http.cookies["wkportal_csrf"]
         return self.http.post(self.url + path, data=form, timeout=30, allow_redirects=False)
+
+    def log_in(self, account: Account, **form) -> LoginAttempt:
+        """Press the button: the attempt that it led to."""
+        answer = self.post(f"/accounts/{account.pk}/login/", **form)
+        assert answer.status_code == 302, (answer.status_code, answer.text[:500])
+        return LoginAttempt.objects.get(pk=re.fullmatch(r"/attempts/(\d+)/", answer.headers["Location"])[1])
 
 
 def fresh_user(name: str):
