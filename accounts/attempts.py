@@ -49,14 +49,12 @@ class LoginAttemptQuerySet(models.QuerySet):
     def past(self, deadline_plus: timedelta, now: datetime) -> Self:
         return self.open().filter(deadline_at__lt=now - deadline_plus)
 
-    def held_by(self, owner: str) -> Self:
-        return self.filter(state__in=(AttemptState.PREPARING, AttemptState.WAITING), lease_owner=owner)
-
     def to_wait_for(self, now: datetime) -> Self:
         """Waits, and starts that were put into the queue, that no living worker holds."""
         start = Q(state=AttemptState.PREPARING, sent_at=None, queued_at__isnull=False)
+        living = WaitsWorker.objects.filter(name=models.OuterRef("lease_owner"), alive_until__gt=now)
         return self.filter(
-            Q(lease_until=None) | Q(lease_until__lt=now),
+            ~models.Exists(living),
             Q(state=AttemptState.WAITING) | start,
             deadline_at__gt=now - GRACE,
         )
@@ -64,8 +62,22 @@ class LoginAttemptQuerySet(models.QuerySet):
     def unattended(self, now: datetime) -> Self:
         """Those of them that no message brought to a worker."""
         return self.to_wait_for(now).filter(
-            Q(queued_at=None) | Q(queued_at__lt=now - MESSAGE_HEAD_START) | Q(lease_until__lt=now)
+            Q(queued_at=None) | Q(queued_at__lt=now - MESSAGE_HEAD_START) | Q(lease_owner__gt="")
         )
+
+
+class WaitsWorker(models.Model):
+    """A process that waits for phones, as long as it says so: its leases are worth nothing after `alive_until`."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    alive_until = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("waits worker")
+        verbose_name_plural = _("waits workers")
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class LoginAttempt(models.Model):
@@ -125,7 +137,6 @@ class LoginAttempt(models.Model):
 
     lease_owner = models.CharField(max_length=100, blank=True, default="", editable=False)
     lease_epoch = models.PositiveIntegerField(default=0, editable=False)
-    lease_until = models.DateTimeField(null=True, blank=True, editable=False)
     queued_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = LoginAttemptQuerySet.as_manager()
@@ -158,7 +169,6 @@ class LoginAttempt(models.Model):
             models.Index("asked_by", "created_at", "id", name="attempt_asked_by"),
             models.Index("w_id", name="attempt_w_id"),
             models.Index("deadline_at", condition=Q(state__in=OPEN_STATES), name="attempt_open_deadline"),
-            models.Index("lease_owner", condition=Q(state=AttemptState.WAITING), name="attempt_lease_owner"),
         ]
 
     def __str__(self) -> str:
@@ -181,15 +191,6 @@ class LoginAttempt(models.Model):
         """Whether somebody began this wait before: whoever takes it now takes it up again."""
         return self.state == AttemptState.WAITING and self.wait_started_at is not None
 
-    def unattended_seconds(self, now: datetime) -> float:
-        """For how long it has been waiting for a worker; 0 when it has one, or needs none."""
-        needs_one = self.state == AttemptState.WAITING or (
-            self.state == AttemptState.PREPARING and self.sent_at is None
-        )
-        if not needs_one or self.queued_at is None or (self.lease_until and self.lease_until > now):
-            return 0.0
-        return max(0.0, (now - max(self.queued_at, self.lease_until or self.queued_at)).total_seconds())
-
     def seconds_left(self, now: datetime) -> float:
         return max(0.0, (self.deadline_at - now).total_seconds())
 
@@ -206,7 +207,7 @@ class LoginAttempt(models.Model):
             raise ForbiddenMove(f"{old} to {to}")
         if to in FINAL_STATES:
             gone = {"qr_text": "", "qr_png": None, "page_url": "", "verify_code": ""}
-            changes = {**changes, **gone, "ended_at": now, "lease_owner": "", "lease_until": None}
+            changes = {**changes, **gone, "ended_at": now, "lease_owner": ""}
         mine = {"lease_epoch": epoch} if epoch is not None else {}
         with transaction.atomic(savepoint=False):
             rows = LoginAttempt.objects.filter(pk=self.pk, state=old, **mine).update(state=to, **changes)

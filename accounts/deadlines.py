@@ -6,6 +6,7 @@ turn "/iPadLogin was not sent" into "nobody knows".
 """
 
 import heapq
+import http.client
 import itertools
 import socket
 import threading
@@ -104,9 +105,19 @@ class _Watch:
 _watch = _Watch()
 
 
+class _Reply(http.client.HTTPResponse):
+    """With a small buffer: it exists while the call waits, and thousands wait for a few hundred bytes each."""
+
+    def __init__(self, sock: socket.socket, *args, **kwargs):
+        super().__init__(sock, *args, **kwargs)
+        usual, self.fp = self.fp, sock.makefile("rb", 1024)
+        usual.close()
+
+
 class _Bounded:
     """A connection that is shut at the deadline of the call that opened it."""
 
+    response_class = _Reply
     twin: socket.socket | None = None
 
     def connect(self) -> None:

@@ -1,7 +1,7 @@
 """Who waits for which phone: a lease on the attempt's row, renewed while the process that holds it lives.
 
-All leases of a process are renewed by one UPDATE every few seconds, whatever their number. When the process
-dies they run out, and the waits workers that live take the rows up. The epoch, one higher at each claim, is
+A process renews all its leases at once, whatever their number, by one UPDATE of its own row (`WaitsWorker`) every
+few seconds. When it dies they run out, and the waits workers that live take the rows up. The epoch, one higher at each claim, is
 compared whenever a wait writes, so that a process that slept past its lease cannot overwrite its successor; when
 it wakes, it finds its leases gone and ends the calls that it still makes under them.
 
@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -23,7 +24,7 @@ from django.db.models.functions import Coalesce
 
 from accounts import clock
 from accounts.history import gathered, record
-from accounts.models import LoginAttempt
+from accounts.models import LoginAttempt, WaitsWorker
 from accounts.states import Happened
 from accounts.together import Together
 
@@ -31,7 +32,16 @@ log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=9)
 RENEW_SECONDS = 3
+LOOKS_FOR_LOST = 3
 TAKEN_AT_ONCE = 200
+# Kept in memory by each of thousands: enough to ask for the code, to wait, and to write a success down.
+WHAT_A_WAIT_NEEDS = (
+    *("account", "state", "seq", "w_id", "proxy", "verify_code", "codes_tried", "sent_at", "queued_at"),
+    *("deadline_at", "lease_owner", "lease_epoch", "wait_started_at", "resumed_at", "qr_shown_at"),
+    *("account__state", "account__wc_id", "account__team", "account__joined_to", "account__proxy"),
+    *("account__nickname", "account__wechat_number", "account__sex", "account__region", "account__mobile"),
+    *("account__signature", "account__avatar_url", "account__first_login_at", "account__avatar__source_url"),
+)
 
 
 def give_back_connection() -> None:
@@ -76,19 +86,28 @@ class _Holder:
         self.unreleased: set[tuple[int, int]] = set()
         self.pid = 0
         self.name = ""
+        self.renewed_at = 0.0  # of our monotonic clock
+        self.works = False  # a worker says that it lives also while it holds nothing
+        self.looks_for_lost = 0
         self.stopped = threading.Event()
 
     def start(self) -> str:
-        """The name under which this process holds leases; starts renewing them. A forked child is another holder."""
+        """The name under which this process holds leases; from now on it says that it lives.
+
+        A forked child is another holder.
+        """
         with self.lock:
             if self.pid != os.getpid():
                 self.pid = os.getpid()
                 self.name = f"{socket.gethostname()[:50]}:{self.pid}:{secrets.token_hex(4)}"
-                self.held, self.unreleased, self.stopped = set(), set(), threading.Event()
+                self.held, self.unreleased, self.renewed_at = set(), set(), 0.0
+                self.stopped = threading.Event()
                 threading.Thread(
                     target=self.renew_for_ever, args=(self.stopped,), name="leases", daemon=True
                 ).start()
-            return self.name
+        if time.monotonic() - self.renewed_at > RENEW_SECONDS + 1:
+            self.register()
+        return self.name
 
     @property
     def free_slots(self) -> int:
@@ -125,48 +144,51 @@ class _Holder:
         for key in list(self.unreleased):
             release(*key, self.name)
             self.unreleased.discard(key)
-        held = {(lease.attempt.pk, lease.epoch): lease for lease in list(self.held) if not lease.lost}
-        if not held:
+        if not self.held and not self.works:
             return
-        mine = LoginAttempt.objects.held_by(self.name)
-        if mine.update(lease_until=clock.now() + LEASE) < len(held):
-            self.find_lost(held, set(mine.values_list("pk", "lease_epoch")))
+        now = clock.now()
+        me = WaitsWorker.objects.filter(name=self.name)
+        if not me.filter(alive_until__gt=now).update(alive_until=now + LEASE):
+            self.register()
+        self.renewed_at = time.monotonic()
+        if self.looks_for_lost:
+            self.looks_for_lost -= 1
+            self.find_lost()
 
-    def find_lost(self, held: dict[tuple[int, int], Lease], mine: set[tuple[int, int]]) -> None:
-        """Of those that were not renewed: who waits for another holder now. (One that ended here still listens.)"""
-        gone = held.keys() - mine
-        rows = LoginAttempt.objects.filter(pk__in=[pk for pk, _epoch in gone])
-        epochs = dict(rows.values_list("pk", "lease_epoch"))
-        for pk, epoch in gone:
-            if epochs.get(pk, epoch) > epoch:
+    def register(self) -> None:
+        WaitsWorker.objects.update_or_create(name=self.name, defaults={"alive_until": clock.now() + LEASE})
+        self.renewed_at = time.monotonic()
+        # What we hold may have been taken over meanwhile; who does so right now may commit after our first look.
+        self.looks_for_lost = LOOKS_FOR_LOST
+
+    def find_lost(self) -> None:
+        held = {lease.attempt.pk: lease for lease in list(self.held)}
+        epochs = LoginAttempt.objects.filter(pk__in=list(held)).values_list("pk", "lease_epoch")
+        for pk, epoch in epochs:
+            if epoch > held[pk].epoch:
                 log.warning("attempt %s: another worker took the wait over; this one lets go", pk)
-                held[pk, epoch].end()
+                held[pk].end()
 
 
 _holder = _Holder()
 
 
 def release(attempt_id: int, epoch: int, owner: str) -> None:
-    LoginAttempt.objects.filter(pk=attempt_id, lease_owner=owner, lease_epoch=epoch).update(
-        lease_owner="", lease_until=None
-    )
+    LoginAttempt.objects.filter(pk=attempt_id, lease_owner=owner, lease_epoch=epoch).update(lease_owner="")
 
 
 def claim(attempt_ids: list[int], owner: str) -> list[LoginAttempt | None]:
     """The attempts, with their leases taken by `owner`; None for each that is held, or waits no more."""
     now = clock.now()
-    # With what is needed to write a success down without reading again.
-    free = LoginAttempt.objects.to_wait_for(now).light().select_related("account__avatar")
+    waiting = LoginAttempt.objects.to_wait_for(now).filter(pk__in=attempt_ids).order_by("pk")
     with transaction.atomic(), gathered():
         # In one order everywhere, and never behind somebody else who claims: their claim is as good.
-        rows = (
-            free.filter(pk__in=attempt_ids).order_by("pk").select_for_update(of=("self",), skip_locked=True)
-        )
+        rows = waiting.select_related("account__avatar").only(*WHAT_A_WAIT_NEEDS)
+        rows = rows.select_for_update(of=("self",), skip_locked=True)
         found = {attempt.pk: attempt for attempt in rows}
         LoginAttempt.objects.filter(pk__in=list(found)).update(
             lease_owner=owner,
             lease_epoch=F("lease_epoch") + 1,
-            lease_until=now + LEASE,
             wait_started_at=Coalesce(F("wait_started_at"), now),
         )
         resumed = [attempt for attempt in found.values() if attempt.was_waited_for]
@@ -182,14 +204,25 @@ def claim(attempt_ids: list[int], owner: str) -> list[LoginAttempt | None]:
 
 def _take(attempt_ids: list[int]) -> list[Lease | None]:
     owner = _holder.start()
+    mine = {lease.attempt.pk for lease in list(_holder.held)}
     slots = max(0, _holder.free_slots)
-    wanted = list(dict.fromkeys(attempt_ids))[:slots]
+    wanted = [attempt_id for attempt_id in dict.fromkeys(attempt_ids) if attempt_id not in mine][:slots]
     taken = dict(zip(wanted, claim(wanted, owner) if wanted else [], strict=True))
     leases = [taken.pop(attempt_id, None) for attempt_id in attempt_ids]  # a doubled message takes it once
     return [lease and _holder.hold(lease) for lease in leases]
 
 
 _together = Together(_take, TAKEN_AT_ONCE)
+
+
+def begin() -> None:
+    """Say that this process lives and waits for phones, from now on; harmless to repeat."""
+    _holder.works = True
+    _holder.start()
+
+
+def forget_old_workers() -> None:
+    WaitsWorker.objects.filter(alive_until__lt=clock.now() - timedelta(days=1)).delete()
 
 
 def take(attempt_id: int) -> Lease | None:

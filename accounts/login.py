@@ -308,7 +308,6 @@ def _wait_again(attempt: LoginAttempt, by, **changes) -> bool:
         AttemptState.WAITING,
         by=by,
         lease_owner="",
-        lease_until=None,
         queued_at=clock.now(),
         wait_started_at=None,
         resumed_at=None,

@@ -13,14 +13,14 @@ from django.db.models.functions import Coalesce, Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.attempts import LoginAttempt
+from accounts.attempts import LoginAttempt, WaitsWorker
 from accounts.history import AccountEvent, record
 from accounts.lines import line_name
 from accounts.roles import ROLES
 from accounts.states import AccountState, Happened
 from accounts.vault import EncryptedTextField
 
-__all__ = ["Account", "AccountEvent", "Avatar", "LoginAttempt", "Tag", "UpstreamAccess"]
+__all__ = ["Account", "AccountEvent", "Avatar", "LoginAttempt", "Tag", "UpstreamAccess", "WaitsWorker"]
 
 
 class TagQuerySet(models.QuerySet):

@@ -6,7 +6,7 @@ from celery import shared_task
 from django.core.management import call_command
 from kombu.exceptions import OperationalError
 
-from accounts import events, login, waits
+from accounts import events, leases, login, waits
 from accounts.models import Account
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,9 @@ def sweep() -> None:
 
 
 @shared_task
-def forget_old_sessions() -> None:
+def forget_what_is_old() -> None:
     call_command("clearsessions")
+    leases.forget_old_workers()
 
 
 def put_into_queue(task, row_id: int) -> bool:

@@ -46,6 +46,7 @@ class LooksForWaits(bootsteps.StartStopStep):
         calm = True
         while not self.stopped.wait(LOOK_SECONDS if calm else CALM_SECONDS):
             try:
+                leases.begin()
                 login.sweep()
                 found = leases.take_unattended() if calm else []
                 calm = True

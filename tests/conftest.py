@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone
 
-from accounts import clock, login
+from accounts import clock, leases, login
 from tests import base, environment
 
 settings.PASSWORD_HASHERS = ["tests.base.QuickHasher"]
@@ -78,6 +78,12 @@ def live(django_db_setup, django_db_blocker):
 def own_clock(monkeypatch):
     """Tests that travel in time take this process's clock along; workers and web keep the database's."""
     monkeypatch.setattr(clock, "now", timezone.now)
+
+
+@pytest.fixture(autouse=True)
+def unknown_holder():
+    """A test begins without rows: this process says anew that it lives when it takes a lease."""
+    leases._holder.renewed_at = 0.0
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from PIL import Image
 
 from accounts import attempts, leases, login, waits
-from accounts.models import Account, AccountEvent, LoginAttempt
+from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
 from accounts.states import FINAL_STATES, Happened, Trigger
 from tests.base import make_attempt
 
@@ -395,6 +395,7 @@ def test_no_database_connection_is_held_during_the_wait(committed, upstream, mon
 
 def test_the_wait_of_a_dead_worker_is_handed_to_another(committed, upstream):
     attempt = started(committed.account(), upstream)
+    WaitsWorker.objects.create(name="a worker that died", alive_until=timezone.now() + leases.LEASE)
     (dead,) = leases.claim([attempt.pk], "a worker that died")
     assert dead.lease_epoch == 1
     assert leases.take_unattended() == []

@@ -141,7 +141,7 @@ WK_DEVICE_TYPE = text("WK_DEVICE_TYPE").strip()
 WK_PROXIES = named_codes("WK_PROXIES", "1=广州,2=南京,3=杭州,4=上海,5=深圳")
 WK_QR_HOSTS = [host.lower() for host in words("WK_QR_HOSTS")]
 WK_AVATAR_HOSTS = [host.lower() for host in words("WK_AVATAR_HOSTS", "wx.qlogo.cn,mmhead.c2c.wechat.com")]
-WAIT_SLOTS = number("WAIT_SLOTS", 2000, 1, 100_000)
+WAIT_SLOTS = number("WAIT_SLOTS", 10_000, 1, 100_000)
 
 # --- Django --------------------------------------------------------------------------------------------
 
@@ -295,7 +295,7 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 1800,
     # Without a read timeout a half-open connection stops a worker, or a click, for ever.
-    "socket_timeout": 10,
+    "socket_timeout": 5,
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
     "health_check_interval": 25,
@@ -306,7 +306,7 @@ CELERY_TASK_ROUTES = {"accounts.tasks.wait_for_phone": {"queue": "waits"}}
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "accounts.tasks.sweep", "schedule": 2.0, "options": {"expires": 4}},
-    "forget-old-sessions": {"task": "accounts.tasks.forget_old_sessions", "schedule": 24 * 3600.0},
+    "forget-what-is-old": {"task": "accounts.tasks.forget_what_is_old", "schedule": 24 * 3600.0},
 }
 CELERY_WORKER_REDIRECT_STDOUTS = False
 

@@ -124,7 +124,8 @@ def web(plan: embedded.Plan) -> Process:
 
 def waits() -> Process:
     # A short grace, just enough for an idle worker: a wait that is cut is taken up again from its row.
-    slots = str(settings.WAIT_SLOTS)
+    # A few more greenlets than slots: a full pool would stop Celery from reading its messages.
+    slots = str(settings.WAIT_SLOTS + 100)
     return worker("waits", ["-P", "gevent", "-c", slots, *ALONE], grace=5)
 
 
