@@ -1,0 +1,281 @@
+"""The wait where something goes wrong around it: taken up again, refused, queued, without a database."""
+
+import http.client
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+import time_machine
+from django.db import OperationalError, connections
+from django.utils import timezone
+
+from accounts import attempts, leases, login, outcome, waits
+from accounts.answers import LoggedIn, Profile
+from accounts.attempts import LoginAttempt, WaitsWorker
+from accounts.history import AccountEvent
+from accounts.models import Account
+from tests.base import make_attempt
+
+
+def in_thread(step, *args):
+    try:
+        return step(*args)
+    finally:
+        connections.close_all()
+
+
+@contextmanager
+def running(step, *args):
+    """The step runs in another thread while the block does; it has to end within 20 seconds after it."""
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(in_thread, step, *args)
+        yield result
+        result.result(timeout=20)
+
+
+@contextmanager
+def somebody_else_listens(upstream, w_id):
+    """A call of a process that is gone, which the upstream still holds."""
+    address = urlsplit(upstream.url)
+    call = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+    headers = {"Authorization": upstream.authorization, "Content-Type": "application/json"}
+    call.request("POST", "/getIPadLoginInfo", json.dumps({"wId": w_id}), headers)
+    upstream.wait(wId=w_id, step3_now=1)
+    try:
+        yield
+    finally:
+        call.close()
+
+
+def begun(account, **how):
+    attempt, new = login.begin(account, **how)
+    assert new
+    return attempt
+
+
+def left_by_a_dead_worker(account) -> LoginAttempt:
+    """A code that somebody waited for who says no more that he lives."""
+    attempt = begun(account)
+    assert login.fetch_code(attempt)
+    WaitsWorker.objects.create(name="dead", alive_until=timezone.now() + leases.LEASE)
+    assert leases.claim([attempt.pk], "dead") != [None]
+    WaitsWorker.objects.update(alive_until=timezone.now())
+    return attempt
+
+
+def fresh(row):
+    return type(row).objects.get(pk=row.pk)
+
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# --- a second call for the same wId ----------------------------------------------------------------------
+
+
+def test_a_wait_that_is_refused_a_second_listener_goes_on_until_the_first_is_gone(committed, upstream):
+    upstream.settings(parallel="refuse")
+    attempt = left_by_a_dead_worker(committed.account())
+    with somebody_else_listens(upstream, attempt.w_id):
+        listening = running(waits.wait, attempt.pk)
+        listening.__enter__()
+        upstream.wait(path="/queryLoginWx", calls=1)
+        assert fresh(attempt).state == "waiting"
+    upstream.wait(wId=attempt.w_id, step3_now=1)
+    upstream.phone("confirm", wId=attempt.w_id)
+    listening.__exit__(None, None, None)
+
+    assert (fresh(attempt).state, fresh(attempt.account).w_id) == ("succeeded", attempt.w_id)
+    assert upstream.calls("/iPadLogin") == 1
+
+
+def test_a_scan_that_only_the_first_listener_heard_of_counts(committed, upstream):
+    upstream.settings(parallel="refuse")
+    attempt = left_by_a_dead_worker(committed.account())
+    with somebody_else_listens(upstream, attempt.w_id), running(waits.wait, attempt.pk):
+        upstream.wait(path="/queryLoginWx", calls=1)
+        upstream.phone("confirm", wId=attempt.w_id)
+
+    account = fresh(attempt.account)
+    assert (fresh(attempt).state, account.state, account.w_id) == ("succeeded", "online", attempt.w_id)
+    assert account.wc_id == upstream.logins()[0]["wcId"]
+
+
+def test_a_wait_that_is_taken_up_again_and_refused_to_the_end_has_expired(
+    committed, upstream, settings, monkeypatch
+):
+    settings.WK_LOGIN_WAIT_SECONDS = 1
+    monkeypatch.setattr(waits, "GRACE", timedelta(seconds=0.5))
+    upstream.settings(parallel="refuse")
+    attempt = left_by_a_dead_worker(committed.account())
+    with somebody_else_listens(upstream, attempt.w_id):
+        in_thread(waits.wait, attempt.pk)
+    assert (fresh(attempt).state, fresh(attempt).reason) == ("expired", "not_scanned")
+
+
+def test_a_refusal_of_the_first_call_is_the_end(committed, upstream):
+    attempt = begun(committed.account())
+    assert login.fetch_code(attempt)
+    with running(waits.wait, attempt.pk):
+        upstream.wait(wId=attempt.w_id, step3_now=1)
+        upstream.phone("fail", wId=attempt.w_id, text="操作失败")
+    assert (fresh(attempt).state, fresh(attempt).reason) == ("failed", "refused")
+    assert upstream.calls("/queryLoginWx") == 0
+
+
+def test_a_refusal_after_a_number_was_sent_is_the_end_too(committed, upstream):
+    upstream.settings(wrong_code="fail")
+    attempt = begun(committed.account())
+    assert login.fetch_code(attempt)
+    with running(waits.wait, attempt.pk):
+        upstream.wait(wId=attempt.w_id, step3_now=1)
+        upstream.phone("code", wId=attempt.w_id, code="123456")
+    attempt = fresh(attempt)
+    assert attempt.state == "code_required"
+    assert login.submit_code(attempt, "654321")
+    with running(waits.wait, attempt.pk):
+        pass
+    assert fresh(attempt).state == "failed"
+    assert not fresh(attempt).resumed
+
+
+def test_whoever_lost_the_lease_ends_its_call_and_writes_nothing(committed, upstream):
+    attempt = begun(committed.account())
+    assert login.fetch_code(attempt)
+    with running(waits.wait, attempt.pk) as result:
+        upstream.wait(wId=attempt.w_id, step3_now=1)
+        WaitsWorker.objects.update(alive_until=timezone.now())  # as if it had slept
+        WaitsWorker.objects.create(name="another", alive_until=timezone.now() + leases.LEASE)
+        assert leases.claim([attempt.pk], "another") != [None]
+        until(lambda: upstream.state(brief=True)["in_flight"].get("/getIPadLoginInfo", 0) == 0)
+        assert result.result(timeout=10) is None
+
+    attempt = fresh(attempt)
+    assert (attempt.state, attempt.lease_owner, attempt.lease_epoch) == ("waiting", "another", 2)
+    assert attempt.resumed
+
+
+# --- many at once ----------------------------------------------------------------------------------------
+
+
+def test_a_queued_start_asks_for_its_code_only_with_a_slot_for_the_wait(committed, upstream, monkeypatch):
+    monkeypatch.setattr(leases.settings, "WAIT_SLOTS", 1)
+    first, second = [begun(committed.account(), trigger="bulk", queued=True) for _n in range(2)]
+    with running(waits.wait, first.pk):
+        upstream.wait(path="/getIPadLoginInfo", in_flight=1)
+        assert waits.wait(second.pk) is None
+        assert leases.take_unattended() == []
+        assert (fresh(second).state, fresh(second).sent_at) == ("preparing", None)
+        upstream.phone("confirm", wId=fresh(first).w_id)
+    assert upstream.calls("/iPadLogin") == 1
+
+    with running(waits.wait, second.pk):
+        upstream.wait(path="/getIPadLoginInfo", in_flight=1)
+        upstream.phone("confirm", wId=fresh(second).w_id)
+    assert [fresh(attempt).state for attempt in (first, second)] == ["succeeded"] * 2
+
+
+def test_a_queued_start_that_no_message_brings_is_found(committed, upstream):
+    attempt = begun(committed.account(), queued=True)
+    assert leases.take_unattended() == []  # its message may be on its way
+    with time_machine.travel(timezone.now() + attempts.MESSAGE_HEAD_START + timedelta(seconds=1), tick=True):
+        (lease,) = leases.take_unattended()
+        with running(waits.wait_under, lease):
+            upstream.wait(path="/getIPadLoginInfo", in_flight=1)
+            upstream.phone("confirm", wId=fresh(attempt).w_id)
+    assert fresh(attempt).state == "succeeded"
+
+
+def test_a_queued_start_that_nobody_takes_says_that_no_worker_runs(committed, upstream):
+    attempt = begun(committed.account(), queued=True)
+    with time_machine.travel(timezone.now() + login.QUEUED_FOR + timedelta(seconds=13)):
+        assert login.sweep() == 1
+    assert (fresh(attempt).state, fresh(attempt).reason) == ("expired", "no_worker")
+    assert upstream.calls("/iPadLogin") == 0
+
+
+def test_a_click_that_still_asks_for_its_code_is_not_taken_for_a_queued_start(committed, upstream):
+    attempt = begun(committed.account())
+    with time_machine.travel(timezone.now() + timedelta(seconds=5)):
+        assert leases.take_unattended() == []
+    assert waits.wait(attempt.pk) is None
+    assert upstream.calls("/iPadLogin") == 0
+
+
+def test_answers_that_come_together_are_all_written_also_with_odd_ones_among_them(committed, upstream):
+    known = [committed.account(wc_id=f"wxid_{n}") for n in range(20)]
+    rows = [make_attempt(account) for account in known]
+    rows += [
+        make_attempt(committed.account()) for _n in range(3)
+    ]  # first logins; the last is of a known account
+    told = [f"wxid_{n}" for n in range(20)] + ["wxid_new_1", "wxid_new_2", "wxid_3"]
+    told[7] = "wxid_stranger"
+    cancelled = fresh(rows[9])
+    assert login.cancel(cancelled)
+    loaded = list(LoginAttempt.objects.select_related("account").order_by("pk"))
+    barrier = threading.Barrier(len(rows))
+
+    def answer(attempt, wc_id):
+        barrier.wait()
+        found = LoggedIn(Profile(wc_id=wc_id, w_id=attempt.w_id, nickname="小明"))
+        return in_thread(outcome.record_login, attempt, found)
+
+    with ThreadPoolExecutor(len(rows)) as pool:
+        results = list(pool.map(answer, loaded, told))
+
+    assert all(result is not None for result in results)
+    online = dict(Account.objects.filter(state="online").values_list("wc_id", "w_id"))
+    expected = {wc_id: row.w_id for wc_id, row in zip(told, rows, strict=True)}
+    newest_of_3 = online.pop("wxid_3")
+    assert newest_of_3 in (rows[3].w_id, rows[22].w_id)
+    assert online == {wc_id: w_id for wc_id, w_id in expected.items() if wc_id != "wxid_3"}
+    states = [fresh(row).state for row in rows]
+    assert [n for n, state in enumerate(states) if state == "failed"] == [7]
+    assert [n for n, state in enumerate(states) if state == "cancelled"] == [9]
+    assert AccountEvent.objects.filter(happened="late_success").count() == 1
+
+
+# --- without a database ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def database_away(monkeypatch):
+    """The database fails as often as the list has entries; each failure takes one."""
+    left: list[str] = []
+    original = attempts.LoginAttempt.move
+
+    def move(self, *args, **kwargs):
+        if left:
+            raise OperationalError(left.pop())
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(attempts.LoginAttempt, "move", move)
+    return left
+
+
+def test_a_code_is_shown_although_the_database_was_away_when_it_came(committed, upstream, database_away):
+    attempt = begun(committed.account())
+    database_away[:] = ["the server closed the connection"] * 2
+    assert login.fetch_code(attempt)
+    assert (fresh(attempt).state, attempt.state) == ("waiting", "waiting")
+    assert upstream.calls("/iPadLogin") == 1
+
+
+def test_a_success_is_written_although_the_database_was_away_when_it_came(committed, upstream, database_away):
+    attempt = begun(committed.account())
+    assert login.fetch_code(attempt)
+    with running(waits.wait, attempt.pk):
+        upstream.wait(wId=attempt.w_id, step3_now=1)
+        database_away[:] = ["the server closed the connection"] * 3
+        upstream.phone("confirm", wId=attempt.w_id)
+    assert (fresh(attempt).state, fresh(attempt.account).w_id) == ("succeeded", attempt.w_id)
+    assert upstream.calls("/getIPadLoginInfo") == 1
