@@ -2,6 +2,7 @@ import os
 
 from celery import Celery
 from celery.app.log import Logging
+from kombu.transport import redis as redis_transport
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
 
@@ -12,6 +13,10 @@ class SettingsLogging(Logging):
     def setup_logging_subsystem(self, *args, **kwargs) -> None:
         self.already_setup = True
 
+
+# At a lost connection kombu would put back what was not acknowledged yet, over a channel that is gone, and the worker
+# would die of it. Messages are hints here: what one was about lies in the database.
+redis_transport.Channel.do_restore = False
 
 app = Celery("wkportal", log=SettingsLogging)
 app.config_from_object("django.conf:settings", namespace="CELERY")
