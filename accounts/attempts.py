@@ -201,21 +201,42 @@ class LoginAttempt(models.Model):
 
         Returns whether it moved. A move into a final state drops what could still be used to log in.
         """
-        now = now or clock.now()
-        old = self.state
-        if not may_move(ATTEMPT_MOVES, old, to):
-            raise ForbiddenMove(f"{old} to {to}")
-        if to in FINAL_STATES:
-            gone = {"qr_text": "", "qr_png": None, "page_url": "", "verify_code": ""}
-            changes = {**changes, **gone, "ended_at": now, "lease_owner": ""}
         mine = {"lease_epoch": epoch} if epoch is not None else {}
-        with transaction.atomic(savepoint=False):
-            rows = LoginAttempt.objects.filter(pk=self.pk, state=old, **mine).update(state=to, **changes)
-            if rows:
-                for name, value in {"state": to, **changes}.items():
-                    setattr(self, name, value)
-                record(
-                    self.account, Happened.ATTEMPT_MOVED, attempt=self, old=old, new=to, by=by, at=now,
-                    reason=self.reason if to in FINAL_STATES else "", detail=changes.get("upstream_text", ""),
-                )  # fmt: skip
-        return bool(rows)
+        return move_together([self], to, by=by, now=now, only_if=mine, **changes)
+
+
+def move_together(
+    attempts: list[LoginAttempt],
+    to: str,
+    *,
+    by=None,
+    now: datetime | None = None,
+    only_if: dict[str, object] | None = None,
+    **changes,
+) -> bool:
+    """Move attempts that are in one state to another, by one UPDATE: the door behind `move`.
+
+    False: not every one of them is still in the state seen here (and as `only_if` says); where they are more than
+    one, the caller's transaction has to be rolled back then.
+    """
+    now = now or clock.now()
+    old = attempts[0].state
+    if not may_move(ATTEMPT_MOVES, old, to):
+        raise ForbiddenMove(f"{old} to {to}")
+    if to in FINAL_STATES:
+        gone = {"qr_text": "", "qr_png": None, "page_url": "", "verify_code": ""}
+        changes = {**changes, **gone, "ended_at": now, "lease_owner": ""}
+    rows = LoginAttempt.objects.filter(
+        pk__in=[attempt.pk for attempt in attempts], state=old, **(only_if or {})
+    )
+    with transaction.atomic(savepoint=False):
+        if rows.update(state=to, **changes) != len(attempts):
+            return False
+        for attempt in attempts:
+            for name, value in {"state": to, **changes}.items():
+                setattr(attempt, name, value)
+            record(
+                attempt.account, Happened.ATTEMPT_MOVED, attempt=attempt, old=old, new=to, by=by, at=now,
+                reason=attempt.reason if to in FINAL_STATES else "", detail=changes.get("upstream_text", ""),
+            )  # fmt: skip
+    return True

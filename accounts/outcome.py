@@ -12,6 +12,7 @@ from django.db.models import F
 
 from accounts import clock
 from accounts.answers import LoggedIn, Profile
+from accounts.attempts import move_together
 from accounts.history import gathered, record
 from accounts.models import Account, LoginAttempt
 from accounts.reasons import Reason
@@ -25,7 +26,7 @@ class _Apart(Exception):
     """One of these logins is not as foreseen: each is looked at by itself."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Login:
     attempt: LoginAttempt
     answer: LoggedIn
@@ -44,6 +45,15 @@ class _Login:
         return self.answer.profile.w_id or self.attempt.w_id
 
     @property
+    def is_foreseen(self) -> bool:
+        return self.attempt.state == AttemptState.WAITING and self.account.wc_id == self.wc_id
+
+    @property
+    def moves_like(self) -> tuple[str, ...]:
+        """What the move of its attempt has to be told: those alike move together."""
+        return ("" if self.w_id == self.attempt.w_id else self.w_id, *self.words.values())
+
+    @property
     def words(self) -> dict[str, str]:
         return {"upstream_code": self.answer.code, "upstream_text": self.answer.text}
 
@@ -60,37 +70,47 @@ def record_login(attempt: LoginAttempt, answer: LoggedIn) -> Account | None:
 def _record_all(logins: list[tuple[LoginAttempt, LoggedIn]]) -> list[Account | None | Exception]:
     now = clock.now()
     asked = [_Login(attempt, answer, now) for attempt, answer in logins]
+    foreseen = [login for login in asked if login.is_foreseen]
     try:
         with transaction.atomic(), gathered():
-            written = [_as_foreseen(login) for login in asked]
+            _write_foreseen(foreseen)
     except (IntegrityError, _Apart):
-        written = [False] * len(asked)
+        foreseen = []
     return [
-        login.account if done else _record_alone(login.attempt.pk, login.answer)
-        for login, done in zip(asked, written, strict=True)
+        login.account if login in foreseen else _record_alone(login.attempt.pk, login.answer)
+        for login in asked
     ]
 
 
 _together = Together(_record_all)
 
 
-def _as_foreseen(login: _Login) -> bool:
+def _write_foreseen(logins: list[_Login]) -> None:
     """Write what nearly every login is: the account that was expected, nothing changed since its wait began.
 
-    Nothing is read and nothing locked beforehand: each UPDATE names what it relies on. False: it was otherwise.
+    Nothing is read and nothing locked beforehand: each UPDATE names what it relies on. Raises _Apart where it was
+    otherwise with one of them.
     """
-    attempt, account = login.attempt, login.account
-    if attempt.state != AttemptState.WAITING or account.wc_id != login.wc_id:
-        return False
-    if not attempt.move(AttemptState.SUCCEEDED, now=login.now, w_id=login.w_id, reason="", **login.words):
-        return False
-    fields = {"proxy": attempt.proxy if attempt.proxy is not None else account.proxy}
-    fields |= _profile(login.answer.profile)
-    changed = {name: value for name, value in fields.items() if getattr(account, name) != value}
-    relied_on = {"state": account.state, "wc_id": login.wc_id, "joined_to": None}
-    if not account.go_online(attempt.seq, login.w_id, login.now, attempt, relied_on, **changed):
-        raise _Apart
-    return True
+    alike: dict[tuple[str, ...], list[_Login]] = {}
+    for login in logins:
+        alike.setdefault(login.moves_like, []).append(login)
+    for group in alike.values():
+        words, new_id = group[0].words, {}
+        if group[0].w_id != group[0].attempt.w_id:
+            new_id = {"w_id": group[0].w_id}
+        attempts = [login.attempt for login in group]
+        if not move_together(
+            attempts, AttemptState.SUCCEEDED, now=group[0].now, reason="", **new_id, **words
+        ):
+            raise _Apart
+    for login in logins:
+        attempt, account = login.attempt, login.account
+        fields = {"proxy": attempt.proxy if attempt.proxy is not None else account.proxy}
+        fields |= _profile(login.answer.profile)
+        changed = {name: value for name, value in fields.items() if getattr(account, name) != value}
+        relied_on = {"state": account.state, "wc_id": login.wc_id, "joined_to": None}
+        if not account.go_online(attempt.seq, login.w_id, login.now, attempt, relied_on, **changed):
+            raise _Apart
 
 
 def _record_alone(attempt_id: int, answer: LoggedIn) -> Account | None | Exception:
