@@ -1,9 +1,9 @@
 """Who waits for which phone: a lease on the attempt's row, renewed while the process that holds it lives.
 
 A process renews all its leases at once, whatever their number, by one UPDATE of its own row (`WaitsWorker`) every
-few seconds. When it dies they run out, and the waits workers that live take the rows up. The epoch, one higher at each claim, is
-compared whenever a wait writes, so that a process that slept past its lease cannot overwrite its successor; when
-it wakes, it finds its leases gone and ends the calls that it still makes under them.
+few seconds. When it dies they run out, and the waits workers that live take the rows up. The epoch, one higher at
+each claim, is compared whenever a wait writes, so that a process that slept past its lease cannot overwrite its
+successor; when it wakes, it finds its leases gone and ends the calls that it still makes under them.
 
 A process holds at most WAIT_SLOTS leases: what it has no slot for stays in the database for another.
 """
@@ -82,7 +82,8 @@ class _Holder:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.held: set[Lease] = set()
+        self.taking = threading.Lock()
+        self.held: dict[int, Lease] = {}  # by attempt
         self.unreleased: set[tuple[int, int]] = set()
         self.pid = 0
         self.name = ""
@@ -100,7 +101,7 @@ class _Holder:
             if self.pid != os.getpid():
                 self.pid = os.getpid()
                 self.name = f"{socket.gethostname()[:50]}:{self.pid}:{secrets.token_hex(4)}"
-                self.held, self.unreleased, self.renewed_at = set(), set(), 0.0
+                self.held, self.unreleased, self.renewed_at = {}, set(), 0.0
                 self.stopped = threading.Event()
                 threading.Thread(
                     target=self.renew_for_ever, args=(self.stopped,), name="leases", daemon=True
@@ -114,16 +115,14 @@ class _Holder:
         return settings.WAIT_SLOTS - len(self.held)
 
     def hold(self, attempt: LoginAttempt) -> Lease:
-        lease = Lease(attempt)
-        self.held.add(lease)
+        lease = self.held[attempt.pk] = Lease(attempt)
         return lease
 
     def give_back(self, lease: Lease) -> None:
         key = (lease.attempt.pk, lease.epoch)
-        self.unreleased.add(
-            key
-        )  # where the database is away at this moment, the renewing thread does it later
-        self.held.discard(lease)
+        # Where the database is away at this moment, the renewing thread does it later.
+        self.unreleased.add(key)
+        self.held.pop(key[0], None)
         try:
             if not (lease.over or lease.lost):
                 release(*key, self.name)
@@ -137,7 +136,9 @@ class _Holder:
                 self.renew()
             except Exception:  # whatever it is, the next round may work, and without rounds all leases lapse
                 log.exception("leases were not renewed")
-            finally:
+                give_back_connection()
+            # A connection of its own is kept: behind a burst of answers it would have to queue for one.
+            if not (self.held or self.works):
                 give_back_connection()
 
     def renew(self) -> None:
@@ -162,7 +163,7 @@ class _Holder:
         self.looks_for_lost = LOOKS_FOR_LOST
 
     def find_lost(self) -> None:
-        held = {lease.attempt.pk: lease for lease in list(self.held)}
+        held = dict(self.held)
         epochs = LoginAttempt.objects.filter(pk__in=list(held)).values_list("pk", "lease_epoch")
         for pk, epoch in epochs:
             if epoch > held[pk].epoch:
@@ -203,13 +204,15 @@ def claim(attempt_ids: list[int], owner: str) -> list[LoginAttempt | None]:
 
 
 def _take(attempt_ids: list[int]) -> list[Lease | None]:
-    owner = _holder.start()
-    mine = {lease.attempt.pk for lease in list(_holder.held)}
-    slots = max(0, _holder.free_slots)
-    wanted = [attempt_id for attempt_id in dict.fromkeys(attempt_ids) if attempt_id not in mine][:slots]
-    taken = dict(zip(wanted, claim(wanted, owner) if wanted else [], strict=True))
-    leases = [taken.pop(attempt_id, None) for attempt_id in attempt_ids]  # a doubled message takes it once
-    return [lease and _holder.hold(lease) for lease in leases]
+    owner, held = _holder.start(), _holder.held
+    with _holder.taking:
+        slots = max(0, _holder.free_slots)
+        wanted = [attempt_id for attempt_id in dict.fromkeys(attempt_ids) if attempt_id not in held][:slots]
+        taken = dict(zip(wanted, claim(wanted, owner) if wanted else [], strict=True))
+        leases = [
+            taken.pop(attempt_id, None) for attempt_id in attempt_ids
+        ]  # a doubled message takes it once
+        return [lease and _holder.hold(lease) for lease in leases]
 
 
 _together = Together(_take, TAKEN_AT_ONCE)

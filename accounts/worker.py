@@ -50,15 +50,12 @@ class LooksForWaits(bootsteps.StartStopStep):
                 login.sweep()
                 found = leases.take_unattended() if calm else []
                 calm = True
-            except (
-                Exception
-            ) as error:  # without this look, what died with another worker would stay where it is
-                calm = False
+            except Exception as error:  # whatever it is: without this look, what died with another is lost
+                calm, found = False, []
                 log.warning("the database was not looked at for waits: %s", type(error).__name__)
-                found = []
+            leases.give_back_connection()
             for lease in found:
                 pool.apply_async(wait_and_after, (lease,))
-            leases.give_back_connection()
 
 
 def wait_and_after(lease: leases.Lease) -> None:
