@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.forms import AccountForm
-from accounts.models import Account, LoginAttempt, Tag, UpstreamAccess
+from accounts.models import Account, LoginAttempt, Tag, UpstreamAccess, WaitsWorker
 from accounts.reasons import Reason, advice
 from accounts.states import FINAL_STATES, OPEN_STATES, AttemptState
 from tests.base import make_attempt
@@ -172,7 +172,8 @@ def test_a_wait_that_nobody_takes_is_called_that(people):
     now = timezone.now()
     attempt = make_attempt(people.account(), qr_shown_at=now - timedelta(seconds=5))
     assert 'data-notice="no_worker"' in html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
-    LoginAttempt.objects.update(wait_started_at=now)
+    WaitsWorker.objects.create(name="worker", alive_until=now + timedelta(seconds=9))
+    LoginAttempt.objects.update(lease_owner="worker")
     assert 'data-notice="no_worker"' not in html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
 
 

@@ -1,0 +1,407 @@
+"""The world around the engine, in one thread: an upstream in memory, a clock, and processes that block without blocking.
+
+What a process does runs in a greenlet of its own. Where it would block (a call to the upstream, a pause) it comes
+back to the test, which decides what happens next: an answer, an error, a kill, or something else altogether first.
+So every order of events can be had, one at a time, and the same order again.
+"""
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from django.db import OperationalError, connection
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from accounts import clock, history, leases, login, outcome, pictures, waits
+from accounts.answers import (
+    CodeAsked,
+    Ending,
+    LoggedIn,
+    LoginCode,
+    NotLoggedIn,
+    Online,
+    OutcomeUnknown,
+    PageAsked,
+    Profile,
+)
+from accounts.models import LoginAttempt, WaitsWorker
+from accounts.states import Trigger
+
+BEGINNING = datetime(2026, 3, 2, 8, tzinfo=UTC)
+NUMBER = "246810"
+SAID = {
+    "declined": NotLoggedIn(Ending.DECLINED, "1001", "取消"),
+    "run out": NotLoggedIn(Ending.RUN_OUT, "1001", "二维码已过期"),
+    "replaced": NotLoggedIn(Ending.REFUSED, "1001", "失败"),
+    "number": CodeAsked("1001", "请在ipad上输入验证码"),
+    "page": PageAsked("https://upstream.example/check", "200", "处理成功"),
+}
+
+
+class Clock:
+    """Stands where the test put it; only a millisecond passes whenever somebody looks."""
+
+    def __init__(self, world: "World"):
+        self.world = world
+        self.at = BEGINNING
+
+    def now(self) -> datetime:
+        self.at += timedelta(milliseconds=1)
+        return self.at
+
+    def monotonic(self) -> float:
+        return (self.at - BEGINNING).total_seconds() + 1000
+
+    def sleep(self, seconds: float) -> None:
+        self.world.block(Pause(self.at + timedelta(seconds=seconds)))
+
+
+@dataclass
+class Pause:
+    until: datetime
+
+
+@dataclass
+class Call:
+    """A call to the upstream that is on. `wire` is an answer that has left there and is not here yet."""
+
+    path: str
+    until: datetime
+    w_id: str = ""
+    wire: object = None
+    cut: bool = False
+
+    def shut(self) -> None:
+        self.cut = True
+
+
+@dataclass
+class Turn:
+    """An answer that is written down together with others, at the end of their turn."""
+
+    item: tuple
+
+
+@dataclass
+class Code:
+    """A QR code as the upstream knows it: shown, number, page, online, replaced, declined, run out."""
+
+    w_id: str
+    line: int
+    state: str = "shown"
+    who: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in ("shown", "number", "page")
+
+
+class Process:
+    """A web process or a waits worker. A silent one says no more that it lives, but may still hear answers."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.silent = False
+        self.holder = leases._Holder()
+        # As if it had been started before: without its thread, because the test itself renews.
+        self.holder.pid, self.holder.name = os.getpid(), name
+
+
+class Task:
+    """One thing that a process does until it ends, in a greenlet. `pending` is what it waits for now."""
+
+    def __init__(self, process: Process, name: str, step: Callable, *args):
+        self.process, self.name = process, name
+        self.step, self.args = step, args
+        self.greenlet = greenlet(self.run)
+        self.pending: Pause | Call | Turn | None = None
+        self.started = self.ended = False
+        self.result = None
+        self.error: Exception | None = None
+        self.told = ""
+
+    def run(self, _got=None) -> None:
+        self.started = True
+        try:
+            self.result = self.step(*self.args)
+        except GreenletExit:
+            self.told = ""
+        except Exception as error:
+            self.error = error
+        self.ended = True
+
+
+@dataclass
+class Upstream:
+    """In place of `login.client()`: it knows its codes, who is online, and what it was asked."""
+
+    world: "World"
+    codes: dict[str, Code] = field(default_factory=dict)
+    there: dict[str, str] = field(default_factory=dict)
+    sent: Counter = field(default_factory=Counter)
+    listed: dict[str, str] | None = None
+    says_who_is_online: bool = True
+    tells_w_id: bool = True
+    unsent_numbers: set[str] = field(default_factory=set)
+
+    def fetch_code(self, wc_id: str, proxy: int | None) -> LoginCode:
+        self.world.outside()
+        self.sent[proxy] += 1
+        asked = LoginAttempt.objects.filter(proxy=proxy, sent_at__isnull=False)
+        if not asked.exclude(trigger=Trigger.BULK, lease_epoch=0).exists():
+            self.world.broken.append("a code was asked for, and its row does not say so, or not by whom")
+        w_id = f"w{len(self.codes) + 1}"
+        self.codes[w_id] = Code(w_id, proxy)
+        self.world.block(Call("/iPadLogin", self.world.clock.at + timedelta(seconds=15), w_id))
+        return LoginCode(w_id, "https://upstream.example/code.png", "")
+
+    def fetch_picture(self, url: str, hosts: list[str]) -> bytes:
+        self.world.outside()
+        return picture()
+
+    def wait_for_login(self, w_id: str, code: str, seconds: float, lease: leases.Lease):
+        self.world.outside()
+        call = Call("/getIPadLoginInfo", self.world.clock.at + timedelta(seconds=seconds), w_id)
+        if self.world.calls_beside_this(w_id):
+            self.world.broken.append(f"a second call for {w_id} while the first was on and its holder lived")
+        lease.cut = call.shut
+        if code:
+            self.unsent_numbers.discard(w_id)
+        if code == NUMBER and self.codes[w_id].state == "number":
+            self.comes_online(w_id, self.codes[w_id].who)
+        call.wire = self.answer(w_id)
+        return self.world.block(call)
+
+    def online(self, _seconds: float) -> list[Online]:
+        self.world.outside()
+        meanwhile, self.world.meanwhile = self.world.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        if not self.says_who_is_online:
+            raise OutcomeUnknown("the connection broke")
+        self.listed = {w_id: wc_id for wc_id, w_id in self.there.items()}
+        return [Online(wc_id, w_id) for wc_id, w_id in self.there.items()]
+
+    # --- what the phone does
+
+    def phone(self, w_id: str, state: str, who: str = "") -> None:
+        code = self.codes[w_id]
+        if state == "online":
+            self.comes_online(w_id, who)
+        else:
+            code.state, code.who = state, who
+        for task in self.world.tasks:
+            call = task.pending
+            if isinstance(call, Call) and call.path == "/getIPadLoginInfo" and call.w_id == w_id:
+                call.wire = call.wire or self.answer(w_id)
+
+    def comes_online(self, w_id: str, who: str) -> None:
+        code, old = self.codes[w_id], self.there.get(who)
+        if old and old != w_id:
+            self.codes[old].state = "replaced"
+        code.state, code.who = "online", who
+        self.there[who] = w_id
+
+    def answer(self, w_id: str):
+        code = self.codes[w_id]
+        if code.state == "online":
+            named = w_id if self.tells_w_id else ""
+            return LoggedIn(Profile(wc_id=code.who, w_id=named, nickname=f"I am {code.who}"), "1000", "成功")
+        return SAID.get(code.state)
+
+
+class World:
+    """Everything that is not the engine, as it is at one moment of one example."""
+
+    def __init__(self):
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        self.clock = Clock(self)
+        self.upstream = Upstream(self)
+        self.web = Process("web")
+        self.workers = {name: Process(name) for name in "AB"}
+        self.tasks: list[Task] = []
+        self.heard: list[str] = []
+        self.broken: list[str] = []
+        self.meanwhile: Callable[[], None] | None = None
+        self.trouble = ""
+        self.gathers = False
+        leases._holder = self.web.holder
+
+    # --- tasks
+
+    def start(self, process: Process, name: str, step: Callable, *args) -> Task:
+        task = self.put(process, name, step, *args)
+        self.go_on(task)
+        return task
+
+    def put(self, process: Process, name: str, step: Callable, *args) -> Task:
+        """Into the process's pool: it has not begun to run."""
+        task = Task(process, name, step, *args)
+        self.tasks.append(task)
+        return task
+
+    def go_on(self, task: Task, got: object = None) -> None:
+        """The task runs on, with an answer or an exception for what it waited for, until it waits again or ends."""
+        if isinstance(got, LoggedIn):
+            task.told = task.pending.w_id
+        task.pending = None
+        with self.inside(task.process):
+            task.greenlet.parent = getcurrent()
+            task.greenlet.switch(got)
+        if task.ended:
+            self.tasks.remove(task)
+            if task.error is not None:
+                self.broken.append(f"{task.name} broke off: {task.error!r}")
+            elif task.told:
+                self.heard.append(task.told)
+
+    def write_together(self, tasks: list[Task], trouble: str = "") -> None:
+        """What these are told is written down in one turn, as the answers are that come while others are written."""
+        self.gathers = True
+        for task in tasks:
+            self.go_on(task, task.pending.wire)
+        self.gathers, self.trouble = False, trouble
+        waiting = [task for task in tasks if isinstance(task.pending, Turn)]
+        try:
+            results = outcome._record_all([task.pending.item for task in waiting])
+        except OperationalError as error:
+            results = [error] * len(waiting)
+        self.trouble = ""
+        for task, result in zip(waiting, results, strict=True):
+            self.go_on(task, result)
+
+    def block(self, what: Pause | Call | Turn) -> object:
+        self.running().pending = what
+        got = getcurrent().parent.switch()
+        if isinstance(got, BaseException):
+            raise got
+        return got
+
+    def inside(self, process: Process) -> "_Inside":
+        return _Inside(process.holder)
+
+    def outside(self) -> None:
+        """Called by the upstream: what has to hold whenever it is called."""
+        if connection.in_atomic_block:
+            self.broken.append("a call to the upstream inside a transaction")
+
+    def running(self) -> Task:
+        return next(task for task in self.tasks if task.greenlet is getcurrent())
+
+    def calls_beside_this(self, w_id: str) -> list[Call]:
+        """Other calls for the wId that no silent process explains, and that nobody has cut."""
+        if self.running().process.silent:
+            return []
+        pending = [task.pending for task in self.tasks if not task.process.silent]
+        calls = [call for call in pending if isinstance(call, Call) and not call.cut]
+        return [call for call in calls if (call.path, call.w_id) == ("/getIPadLoginInfo", w_id)]
+
+    # --- processes
+
+    def kill(self, task: Task) -> None:
+        """The greenlet is killed: what it has to put in order, it does."""
+        if task.started:
+            self.go_on(task, GreenletExit())
+
+    def die(self, process: Process) -> None:
+        """SIGKILL: nothing is put in order. Another process starts in its place, under another name."""
+        deaf = Process(process.name)
+        deaf.holder.give_back = lambda lease: None
+        for task in [task for task in self.tasks if task.process is process]:
+            task.process = deaf
+            if task.started:
+                self.go_on(task, GreenletExit())
+            else:
+                self.tasks.remove(task)
+        if process is not self.web:
+            self.workers[process.name[0]] = Process(process.name + "'")
+
+    def end(self) -> None:
+        """Nothing of this example runs on, and nothing of it is written later."""
+        for process in (self.web, *self.workers.values()):
+            self.die(process)
+
+    def renew(self, process: Process) -> None:
+        process.silent = False
+        process.holder.renew()
+
+    def pass_time(self, seconds: float) -> None:
+        """As if all that are not silent had renewed all the while. What was to end meanwhile, ends."""
+        self.clock.at += timedelta(seconds=seconds)
+        for process in self.workers.values():
+            if not process.silent and (process.holder.works or process.holder.held):
+                until = self.clock.at + leases.LEASE
+                if WaitsWorker.objects.filter(name=process.name).update(alive_until=until):
+                    process.holder.renewed_at = self.clock.monotonic()
+        for task in list(self.tasks):
+            if task in self.tasks and not task.process.silent:
+                self.end_in_time(task)
+
+    def end_in_time(self, task: Task) -> None:
+        pending = task.pending
+        if isinstance(pending, Call) and pending.cut:
+            self.go_on(task, OutcomeUnknown("the connection broke"))
+        elif isinstance(pending, Call) and pending.until <= self.clock.at:
+            self.go_on(task, OutcomeUnknown("out of time"))
+        elif isinstance(pending, Pause) and pending.until <= self.clock.at:
+            self.go_on(task)
+
+
+class _Inside:
+    """The block runs in that process."""
+
+    def __init__(self, holder: leases._Holder):
+        self.holder = holder
+
+    def __enter__(self) -> None:
+        self.before, leases._holder = leases._holder, self.holder
+
+    def __exit__(self, *_exc) -> None:
+        leases._holder = self.before
+
+
+@functools.cache
+def picture() -> bytes:
+    return pictures._png(pictures.draw_code("https://weixin.qq.com/x/any"))
+
+
+def install(world: World, monkeypatch) -> None:
+    """Put the world around the engine, until the test is over."""
+    written, finished, together = history._write, login.finish, outcome._together
+
+    def write(rows):
+        if world.trouble == "rolled back":
+            world.trouble = ""
+            raise OperationalError("the server was restarted")
+        written(rows)
+
+    def finish(*args, **kwargs):
+        result = finished(*args, **kwargs)
+        trouble, world.trouble = world.trouble, ""
+        if trouble == "committed, and not told so":
+            raise OperationalError("the server was restarted")
+        if trouble == "killed right after":
+            raise GreenletExit
+        return result
+
+    def in_turn(item):
+        return world.block(Turn(item)) if world.gathers else together(item)
+
+    class Time:
+        monotonic = staticmethod(lambda: world.clock.monotonic())
+        sleep = staticmethod(lambda seconds: world.clock.sleep(seconds))
+
+    monkeypatch.setattr(leases, "_holder", leases._holder)
+    for module in (leases, login, waits):
+        monkeypatch.setattr(module, "time", Time)
+    monkeypatch.setattr(clock, "now", lambda: world.clock.now())
+    monkeypatch.setattr(login, "client", lambda: world.upstream)
+    monkeypatch.setattr(login, "finish", finish)
+    monkeypatch.setattr(outcome, "_together", in_turn)
+    monkeypatch.setattr(history, "_write", write)
+    monkeypatch.setattr(pictures, "read_code", functools.cache(pictures.read_code))

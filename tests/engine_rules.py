@@ -1,0 +1,217 @@
+"""What holds after every step of tests/test_any_order.py: the rows, compared with what they were and with the upstream."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Model
+
+from accounts.attempts import CLOSED_AFTER
+from accounts.models import Account, AccountEvent, LoginAttempt
+from accounts.states import ATTEMPT_MOVES, FINAL_STATES, AccountState, AttemptState, Happened, may_move
+from tests.engine_model import World
+
+MOVES = (Happened.ATTEMPT_STARTED, Happened.ATTEMPT_MOVED)
+WAITS = (Happened.WAIT_TAKEN, Happened.WAIT_RESUMED)
+
+
+class Broken(AssertionError):
+    """Something that always holds does not."""
+
+
+def rows_of(model: type[Model], after: int = 0) -> list[dict]:
+    """As they are in the table, in order; by SQL, which is read after every step and must not take its time."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT * FROM {model._meta.db_table} WHERE id > %s ORDER BY id", [after])
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def moment(value: datetime) -> datetime:
+    """SQLite's times have no zone: they are in UTC."""
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Rules:
+    """The books of one example. `check` reads all rows, and raises Broken with every sentence that is not true."""
+
+    def __init__(self, world: World):
+        self.world = world
+        self.attempts: dict[int, dict] = {}
+        self.accounts: dict[int, dict] = {}
+        self.events: dict[int, list[tuple]] = defaultdict(list)
+        self.last_event = 0
+        self.final: dict[int, dict] = {}
+
+    def check(self) -> None:
+        before = self.accounts
+        self.attempts = {row["id"]: row for row in rows_of(LoginAttempt)}
+        self.accounts = {row["id"]: row for row in rows_of(Account)}
+        self.news = rows_of(AccountEvent, self.last_event)
+        for event in self.news:
+            self.last_event = event["id"]
+            self.events[event["attempt_id"]].append(event)
+        found = [
+            *self.world.broken,
+            *self.one_open_attempt(),
+            *self.final_rows_stay(),
+            *self.chains(),
+            *self.codes(),
+            *self.newest_login_stays(before),
+            *self.right_account(),
+            *self.successes_count(),
+            *self.leases(),
+            *self.numbers_arrive(),
+        ]
+        self.world.upstream.listed = None
+        if found:
+            raise Broken("; ".join(found))
+
+    def one_open_attempt(self) -> Iterator[str]:
+        count = Counter(row["account_id"] for row in self.open())
+        yield from (f"account {pk} has {n} open attempts" for pk, n in count.items() if n > 1)
+
+    def open(self) -> list[dict]:
+        return [row for row in self.attempts.values() if row["state"] not in FINAL_STATES]
+
+    def final_rows_stay(self) -> Iterator[str]:
+        for pk, row in self.attempts.items():
+            if (row["state"] in FINAL_STATES) != (row["ended_at"] is not None):
+                yield f"attempt {pk} is {row['state']} with the end {row['ended_at']}"
+            if row["state"] not in FINAL_STATES:
+                continue
+            known = self.final.get(pk)
+            if known is None:
+                self.final[pk] = row
+                left = [name for name in ("qr_text", "qr_png", "page_url", "verify_code") if row[name]]
+                if left or row["lease_owner"]:
+                    yield f"attempt {pk} ended and kept {left or 'its lease'}"
+                if row["state"] == AttemptState.EXPIRED and row["w_id"] in (self.world.upstream.listed or {}):
+                    yield f"attempt {pk} expired although the upstream said that it is online"
+            elif row != known:
+                changed = {name: (known[name], row[name]) for name in row if row[name] != known[name]}
+                yield f"attempt {pk} changed after its end: {changed}"
+        yield from (f"attempt {pk} is gone" for pk in self.final if pk not in self.attempts)
+
+    def chains(self) -> Iterator[str]:
+        for pk, row in self.attempts.items():
+            yield from (f"attempt {pk}: {words}" for words in self.chain(row, self.events[pk]))
+
+    def chain(self, row: dict, events: list[dict]) -> Iterator[str]:
+        moves = [(event["from_state"], event["to_state"]) for event in events if event["happened"] in MOVES]
+        if moves[:1] != [("", AttemptState.PREPARING)]:
+            yield f"its history begins with {moves[:1]}"
+        for (_before, here), (there, after) in zip(moves, moves[1:], strict=False):
+            if here != there or not may_move(ATTEMPT_MOVES, there, after):
+                yield f"{here} was followed by a move from {there} to {after}"
+        if moves and moves[-1][1] != row["state"]:
+            yield f"its history ends with {moves[-1][1]}, and it is {row['state']}"
+        ends = sum(to in FINAL_STATES for _from, to in moves)
+        if ends != (row["state"] in FINAL_STATES):
+            yield f"it ended {ends} times"
+        happened = Counter(event["happened"] for event in events)
+        if happened[Happened.WAIT_TAKEN] + happened[Happened.WAIT_RESUMED] != row["lease_epoch"]:
+            yield f"{row['lease_epoch']} leases, and other events of that"
+        if happened[Happened.LATE_SUCCESS] > 1:
+            yield "its late success was noted twice"
+
+    def codes(self) -> Iterator[str]:
+        """`/iPadLogin`: one at most for an attempt, and the wId of no other."""
+        sent = self.world.upstream.sent
+        for pk, row in self.attempts.items():
+            if sent[row["proxy"]] > 1:
+                yield f"the code of attempt {pk} was asked for {sent[row['proxy']]} times"
+            if sent[row["proxy"]] and row["sent_at"] is None:
+                yield f"the code of attempt {pk} was asked for, and its row does not say so"
+            code = self.world.upstream.codes.get(row["w_id"])
+            if row["w_id"] and code.line != row["proxy"]:
+                yield f"attempt {pk} has the wId of another"
+
+    def newest_login_stays(self, before: dict[int, dict]) -> Iterator[str]:
+        online = Counter(e["account_id"] for e in self.news if e["happened"] == Happened.ACCOUNT_ONLINE)
+        for pk, row in self.accounts.items():
+            old = before.get(pk, {"bound_seq": 0, "w_id": "", "wc_id": None})
+            if row["bound_seq"] < old["bound_seq"] or row["bound_seq"] > row["login_seq"]:
+                yield f"account {pk}: bound {old['bound_seq']}, then {row['bound_seq']}, of {row['login_seq']}"
+            if row["w_id"] != old["w_id"] and row["bound_seq"] == old["bound_seq"]:
+                yield f"account {pk} got another wId under the same number"
+            if (row["bound_seq"] != old["bound_seq"]) != bool(online[pk]):
+                yield f"account {pk} came online without an event, or not with one"
+            if row["wc_id"] != old["wc_id"] and old["wc_id"]:
+                yield f"account {pk} had the wcId {old['wc_id']} and has {row['wc_id']}"
+        for pk, row in self.attempts.items():
+            account = self.accounts[row["account_id"]]
+            if row["state"] == AttemptState.SUCCEEDED and (
+                account["bound_seq"] < row["seq"]
+                or (account["bound_seq"] == row["seq"] and account["w_id"] != row["w_id"])
+            ):
+                yield f"attempt {pk} succeeded, and its account has {account['w_id']} by an older login"
+
+    def right_account(self) -> Iterator[str]:
+        """Whoever scanned has the wId, and nobody else; a record that never had a wcId may be joined."""
+        codes = self.world.upstream.codes
+        for pk, row in self.accounts.items():
+            if row["w_id"] and codes[row["w_id"]].who != row["wc_id"]:
+                yield f"account {pk} ({row['wc_id']}) has the login of {codes[row['w_id']].who}"
+            if (row["state"] == AccountState.ONLINE) != bool(row["w_id"]):
+                yield f"account {pk} is {row['state']} with the wId {row['w_id']!r}"
+            owner = self.accounts.get(row["joined_to_id"])
+            if owner and (row["wc_id"] or row["w_id"] or owner["joined_to_id"] or not owner["wc_id"]):
+                yield f"account {pk} is joined with {owner['id']}, and is not a placeholder of it"
+        for pk, row in self.attempts.items():
+            who = row["w_id"] and codes[row["w_id"]].who
+            if row["state"] == AttemptState.SUCCEEDED and self.accounts[row["account_id"]]["wc_id"] != who:
+                yield f"attempt {pk} succeeded for another account than {who}"
+            if row["reason"] == "wrong_account" and self.accounts[row["other_account_id"]]["wc_id"] != who:
+                yield f"attempt {pk} names another account than {who}"
+
+    def successes_count(self) -> Iterator[str]:
+        """Who is online there, and was heard of, is online here, unless by a login that was begun later."""
+        begun = {row["w_id"]: pk for pk, row in self.attempts.items() if row["w_id"]}
+        here = {row["wc_id"]: row for row in self.accounts.values() if row["wc_id"]}
+        succeeded = {row["w_id"] for row in self.attempts.values() if row["state"] == AttemptState.SUCCEEDED}
+        codes, heard = self.world.upstream.codes, {*self.world.heard, *succeeded}
+        for who, w_id in self.world.upstream.there.items():
+            if w_id not in heard:
+                continue
+            newer = {other for other in heard if codes[other].who == who and begun[other] > begun[w_id]}
+            has = here[who]["w_id"] if who in here else "no record"
+            if has != w_id and has not in newer:
+                yield f"{who} is online with {w_id} there, and was heard of; here it has {has!r}"
+
+    def leases(self) -> Iterator[str]:
+        for process in self.world.workers.values():
+            held = process.holder.held.values()
+            if len(held) > settings.WAIT_SLOTS:
+                yield f"{process.name} holds {len(held)} leases"
+            if process.silent:
+                continue
+            for lease in held:
+                epoch = self.attempts[lease.attempt.pk]["lease_epoch"]
+                if epoch > lease.epoch and not lease.lost:
+                    yield f"{process.name} goes on with attempt {lease.attempt.pk}, which is another's"
+
+    def numbers_arrive(self) -> Iterator[str]:
+        """A number that somebody typed goes to the upstream before anybody is asked for one again."""
+        for row in self.open():
+            if row["w_id"] in self.world.upstream.unsent_numbers and row["state"] != AttemptState.WAITING:
+                yield f"attempt {row['id']} is {row['state']}; the number typed for it was never sent"
+
+    # --- after steps that promise more
+
+    def all_ended(self, account_id: int | None, more: timedelta = CLOSED_AFTER) -> None:
+        """Nothing of this account (of any, for None) is open after its deadline and `more`."""
+        for row in self.open():
+            late = moment(row["deadline_at"]) + more < self.world.clock.at
+            if late and account_id in (None, row["account_id"]):
+                raise Broken(f"attempt {row['id']} is {row['state']} after its time")
+
+    def nothing_is_left(self) -> None:
+        if self.open() or self.world.tasks:
+            left = [task.name for task in self.world.tasks]
+            raise Broken(f"open at the end: {[row['id'] for row in self.open()]}, and {left}")
+        for process in self.world.workers.values():
+            if process.holder.held or process.holder.unreleased:
+                raise Broken(f"{process.name} has used slots for ever")

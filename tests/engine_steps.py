@@ -1,0 +1,329 @@
+"""The steps of tests/test_any_order.py: what people, phones, workers and the upstream do, one at a time.
+
+Each is a function of what there is at the moment, and a short sequence of them can be written down as a test.
+"""
+
+from django.db import connection
+
+from accounts import answers, leases, login, waits
+from accounts.answers import Ending, LoggedIn, NotLoggedIn
+from accounts.attempts import SWEPT_AFTER
+from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
+from accounts.states import OPEN_STATES, AttemptState, Trigger
+from tests.engine_model import NUMBER, Call, Pause, Process, Task, World
+from tests.engine_rules import Broken, Rules
+
+PEOPLE = ["wxid_ann", "wxid_bob", "wxid_cat", "wxid_dan"]
+BREAKS = {
+    "the connection broke": answers.OutcomeUnknown("the connection broke"),
+    "a gateway's page": answers.BadAnswer("no JSON (HTTP 502, 20 bytes)"),
+    "no connection": answers.Unreachable("the connection was refused"),
+    "refused": answers.Refused("失败", "1002"),
+    "sign-in refused": answers.SignInRefused("HTTP 401", "401"),
+}
+TROUBLES = ("rolled back", "committed, and not told so", "killed right after")
+
+
+def forget_all() -> None:
+    """No rows; the next ones are numbered from 1 again, so that a story reads the same every time."""
+    for model in (AccountEvent, LoginAttempt, Account, WaitsWorker):
+        model.objects.all().delete()
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("UPDATE sqlite_sequence SET seq = 0 WHERE name LIKE 'accounts_%%'")
+            return
+        for model in (AccountEvent, LoginAttempt, Account):
+            cursor.execute(
+                "SELECT setval(pg_get_serial_sequence(%s, 'id'), 1, false)", [model._meta.db_table]
+            )
+
+
+class Steps:
+    """One story: its world, its books, and what happened so far, in words."""
+
+    def __init__(self, world: World):
+        world.begin_anew()
+        forget_all()
+        self.world, self.rules = world, Rules(world)
+        self.story: list[str] = []
+        self.pages: dict[int, LoginAttempt] = {}
+        self.messages: list[int] = []
+        self.line = 0
+        for label, wc_id in (("Ann", PEOPLE[0]), ("Bob", PEOPLE[1]), ("First", None)):
+            Account.objects.create(label=label, wc_id=wc_id)
+        self.rules.check()
+
+    def tell(self, words: str) -> None:
+        self.story.append(words)
+
+    # --- what there is
+
+    def accounts(self) -> list[int]:
+        return [pk for pk, row in self.rules.accounts.items() if row["joined_to_id"] is None]
+
+    def attempts(self, *states: str) -> list[int]:
+        """The newest first, as everywhere here."""
+        rows = reversed(self.rules.attempts.values())
+        return [row["id"] for row in rows if not states or row["state"] in states]
+
+    def open(self) -> list[int]:
+        return self.attempts(*OPEN_STATES)
+
+    def without_attempt(self) -> list[int]:
+        busy = {row["account_id"] for row in self.rules.open()}
+        return [pk for pk in self.accounts() if pk not in busy]
+
+    def asked(self) -> list[int]:
+        return self.attempts(AttemptState.CODE_REQUIRED, AttemptState.PAGE_REQUIRED)
+
+    def shown(self) -> list[str]:
+        """wIds whose code a person has seen, and whose phone can still do something."""
+        seen = {row["w_id"] for row in self.rules.attempts.values()}
+        codes = reversed(self.world.upstream.codes.values())
+        return [code.w_id for code in codes if code.is_open and code.w_id in seen]
+
+    def tasks(self) -> list[Task]:
+        return self.world.tasks[::-1]
+
+    def answers(self) -> list[Task]:
+        """Those for whom an answer has left the upstream."""
+        calls = [task for task in self.world.tasks if isinstance(task.pending, Call)]
+        return [task for task in calls if task.pending.wire is not None]
+
+    def worker(self, name: str) -> Process:
+        return self.world.workers[name]
+
+    def page(self, attempt_id: int, old: bool = False) -> LoginAttempt:
+        """The attempt as a request has read it: just now, or `old`, a while before."""
+        if not (old and attempt_id in self.pages):
+            self.pages[attempt_id] = LoginAttempt.objects.light().select_related("account").get(pk=attempt_id)
+        return self.pages[attempt_id]
+
+    def row(self, w_id: str) -> dict:
+        return next(row for row in self.rules.attempts.values() if row["w_id"] == w_id)
+
+    # --- people
+
+    def add_account(self) -> None:
+        self.tell("an account is added")
+        Account.objects.create(label="Another")
+
+    def type_wc_id(self, account_id: int, wc_id: str) -> None:
+        if not Account.objects.filter(wc_id=wc_id).exists():
+            self.tell(f"somebody types {wc_id} for account {account_id}")
+            Account.objects.filter(pk=account_id, wc_id=None, joined_to=None).update(wc_id=wc_id)
+
+    def begin(self, account_id: int, queued: bool = False, code: bool = True, worker: str = "") -> None:
+        """A login is asked for. `code`: it comes at once. `worker`: that one has the message at once."""
+        account = Account.objects.get(pk=account_id)
+        self.line += 1
+        trigger = Trigger.BULK if queued else Trigger.OPERATOR
+        attempt, begun = login.begin(account, proxy=self.line, queued=queued, trigger=trigger)
+        how = (", for the queue" if queued else "") + ("" if begun else ", begun before")
+        self.tell(f"attempt {attempt.pk} of account {account_id}{how}")
+        if not attempt.is_open or attempt.account_id != account_id:
+            raise Broken(f"account {account_id} was shown attempt {attempt.pk}")
+        if begun and queued:
+            self.messages.insert(0, attempt.pk)
+        elif begun:
+            task = self.world.start(self.world.web, f"the code of {attempt.pk}", login.fetch_code, attempt)
+            if code:
+                self.code_comes(task)
+        if begun and worker:
+            self.message(self.worker(worker), attempt.pk)
+
+    def cancel(self, attempt_id: int, old: bool = False) -> None:
+        self.tell(f"attempt {attempt_id} is cancelled")
+        login.cancel(self.page(attempt_id, old))
+        if LoginAttempt.objects.open().filter(pk=attempt_id).exists():
+            raise Broken(f"attempt {attempt_id} was cancelled, and is open")
+
+    def look_at(self, account_id: int) -> None:
+        self.tell(f"somebody looks at account {account_id}")
+        login.close_read(Account.objects.get(pk=account_id))
+        self.rules.check()
+        self.rules.all_ended(account_id)
+
+    def type_number(self, attempt_id: int, number: str = NUMBER, old: bool = False) -> None:
+        """Or say that the check on the page is passed, where that was asked for."""
+        attempt = self.page(attempt_id, old)
+        if attempt.state == AttemptState.PAGE_REQUIRED:
+            again, number = login.page_visited(attempt), "the check"
+        else:
+            again = login.submit_code(attempt, number)
+            if again:
+                self.world.upstream.unsent_numbers.add(attempt.w_id)
+        self.tell(f"{number} for attempt {attempt_id}" + ("" if again else ", which nobody wants"))
+        if again:
+            self.messages.insert(0, attempt_id)
+
+    def phone(self, w_id: str, does: str = "online", who: str = "", heard: bool = True) -> None:
+        """`heard`: whoever waits for it has the answer at once."""
+        code, attempt = self.world.upstream.codes[w_id], self.row(w_id)
+        if code.state == "number" and does == "online":
+            return  # it wants its number first
+        who = code.who or who or self.rules.accounts[attempt["account_id"]]["wc_id"] or PEOPLE[2]
+        self.tell(f"the phone of {who}, with the code {w_id} of attempt {attempt['id']}: {does}")
+        self.world.upstream.phone(w_id, does, who)
+        for task in [task for task in self.answers() if heard and task.pending.w_id == w_id]:
+            self.answer(task)
+
+    # --- the upstream, and what waits for it
+
+    def upstream_is(self, lists: bool, tells_w_id: bool) -> None:
+        self.tell(
+            f"the upstream lists {'all' if lists else 'nobody'}, {'with' if tells_w_id else 'without'} wIds"
+        )
+        self.world.upstream.says_who_is_online, self.world.upstream.tells_w_id = lists, tells_w_id
+
+    def code_comes(self, task: Task, error: Exception | None = None) -> None:
+        self.world.go_on(task, error)
+        if task.result is True and task.process is self.world.web:
+            self.messages.insert(0, task.args[0].pk)
+
+    def answer(self, task: Task, trouble: str = "") -> None:
+        self.tell(f"{task.name}: {task.pending.wire}" + (f" ({trouble})" if trouble else ""))
+        self.world.trouble = trouble
+        self.world.go_on(task, task.pending.wire)
+        self.world.trouble = ""
+
+    def answers_together(self, process: Process, trouble: str = "") -> None:
+        """All that has left the upstream for this process arrives at one moment."""
+        tasks = [task for task in self.answers() if task.process is process]
+        if tasks:
+            told = ", ".join(f"{task.name}: {task.pending.wire}" for task in tasks)
+            self.tell(f"at once {told}" + (f" ({trouble})" if trouble else ""))
+            self.world.write_together(tasks, trouble)
+
+    def go_on(self, task: Task, how: str = "") -> None:
+        """The task has what it waits for, or an error, or trouble when it writes that down."""
+        call = task.pending if isinstance(task.pending, Call) else None
+        if how == "kill":
+            self.tell(f"{task.name}: this greenlet is killed")
+            self.world.kill(task)
+        elif call is None or (call.cut and call.wire is None):
+            self.tell(f"{task.name} goes on")
+            self.rest_is_over(task)
+        elif call.path == "/iPadLogin":
+            self.tell(f"{task.name}: {how if how in BREAKS else 'the code comes'}")
+            self.code_comes(task, BREAKS.get(how))
+        elif how in BREAKS:
+            self.tell(f"{task.name}: {how}")
+            self.world.go_on(task, BREAKS[how])
+        elif call.wire is not None:
+            self.answer(task, how)
+        elif self.row(call.w_id)["lease_epoch"] > 1:
+            # The upstream may hold the call of who waited before.
+            self.tell(f"{task.name}: not twice at once")
+            self.world.go_on(task, NotLoggedIn(Ending.REFUSED, "1001", "请勿重复请求"))
+
+    def rest_is_over(self, task: Task) -> None:
+        if isinstance(task.pending, Call):
+            self.world.go_on(task, answers.OutcomeUnknown("the connection broke"))
+            return
+        if isinstance(task.pending, Pause):
+            self.world.clock.at = max(self.world.clock.at, task.pending.until)
+        self.world.go_on(task)
+
+    # --- processes
+
+    def message(self, process: Process, attempt_id: int, code: bool = True) -> None:
+        """`code`: where it has to be asked for, it comes at once."""
+        if process.silent:
+            return
+        self.tell(f"{process.name} gets a message for attempt {attempt_id}")
+        task = self.world.start(process, f"{process.name} for attempt {attempt_id}", waits.wait, attempt_id)
+        if isinstance(task.pending, Call) and task.pending.path == "/iPadLogin" and code:
+            self.code_comes(task)
+
+    def messages_together(self, process: Process, attempt_ids: list[int]) -> None:
+        """They arrive at one moment, one maybe twice, and are claimed in one turn."""
+        if process.silent:
+            return
+        with self.world.inside(process):
+            found = [lease for lease in leases._take(attempt_ids) if lease is not None]
+        self.tell(
+            f"{process.name} gets messages for {attempt_ids}, takes {[lease.attempt.pk for lease in found]}"
+        )
+        for lease in found:
+            name = f"{process.name} for attempt {lease.attempt.pk}"
+            self.world.start(process, name, waits.wait_under, lease)
+
+    def look(self, process: Process, at_once: bool = True) -> None:
+        """What a waits worker does every two seconds. `at_once`: what it finds runs right away."""
+        if process.silent:
+            return
+        with self.world.inside(process):
+            leases.begin()
+            login.sweep()
+            found = leases.take_unattended()
+            slots = leases._holder.free_slots
+            left = LoginAttempt.objects.unattended(self.world.clock.now()).count()
+        self.tell(f"{process.name} looks for waits, and takes {[lease.attempt.pk for lease in found]}")
+        tasks = [
+            self.world.put(process, f"{process.name} for attempt {lease.attempt.pk}", waits.wait_under, lease)
+            for lease in found
+        ]
+        self.rules.check()
+        self.rules.all_ended(None, SWEPT_AFTER)
+        if left and slots > 0:
+            raise Broken(f"{left} waits were left although {process.name} has slots for them")
+        for task in tasks if at_once else ():
+            self.world.go_on(task)
+
+    def silence(self, process: Process) -> None:
+        self.tell(f"{process.name} is silent from now on")
+        process.silent = True
+
+    def renew(self, process: Process) -> None:
+        self.tell(f"{process.name} says that it lives")
+        self.world.renew(process)
+
+    def die(self, process: Process) -> None:
+        self.tell(f"{process.name} dies")
+        self.world.die(process)
+
+    def time_passes(self, seconds: float) -> None:
+        self.tell(f"{seconds} s pass")
+        self.world.pass_time(seconds)
+
+    # --- while the upstream is asked who is online
+
+    def meanwhile(self, what: str) -> None:
+        """What happens while the upstream is asked next who is online."""
+        steps = {"cancel": self.all_are_cancelled, "phone": self.one_scans, "answer": self.successes_come}
+        self.world.meanwhile = steps.get(what)
+
+    def all_are_cancelled(self) -> None:
+        for attempt in LoginAttempt.objects.open():
+            self.tell(f"meanwhile attempt {attempt.pk} is cancelled")
+            login.cancel(attempt)
+
+    def one_scans(self) -> None:
+        for w_id in self.shown()[:1]:
+            self.phone(w_id, heard=False)
+
+    def successes_come(self) -> None:
+        for task in self.answers():
+            if isinstance(task.pending.wire, LoggedIn):
+                self.answer(task)
+
+    # --- the end
+
+    def come_to_rest(self) -> None:
+        """Nobody does anything any more: all that waits has its answer, or its time is up, and nothing is left."""
+        self.tell("all comes to rest")
+        for process in self.world.workers.values():
+            self.world.renew(process)
+        for _round in range(10):
+            for task in self.tasks():
+                if not isinstance(task.pending, Call) or task.pending.cut:
+                    self.rest_is_over(task)
+        self.world.pass_time(31 * 60)
+        for process in self.world.workers.values():
+            with self.world.inside(process):
+                login.sweep()
+            self.world.renew(process)
+        self.world.pass_time(60)
+        self.rules.check()
+        self.rules.nothing_is_left()

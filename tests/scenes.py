@@ -1,0 +1,74 @@
+"""Pieces of the scenes that fault tests play: logins that wait, who waits for them, and how they end."""
+
+import os
+from collections.abc import Iterable
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import Account, LoginAttempt, WaitsWorker
+from tests.environment import DATABASE
+from tests.live import Operator, Stack, poll
+from tests.simulating import Simulator
+
+# Of the long form: how often a fault is repeated, and how many logins it meets.
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "1"))
+LIMIT = pytest.mark.timeout(300)
+
+
+def marks(short_on: str = "sqlite postgres") -> list[pytest.MarkDecorator]:
+    """For a module of fault tests: in the short form it runs on these databases only, in the long one on both."""
+    short = DATABASE in short_on.split()
+    return [pytest.mark.live, pytest.mark.faults, LIMIT, *([] if short else [pytest.mark.long])]
+
+
+def fresh(row):
+    return type(row).objects.get(pk=row.pk)
+
+
+def waiting(operator: Operator, upstream: Simulator, account: Account, seconds: float = 20) -> LoginAttempt:
+    """A login whose code is shown and for whose phone a worker waits."""
+    attempt = operator.log_in(account)
+    assert attempt.state == "waiting", (attempt.state, attempt.reason, attempt.upstream_text)
+    upstream.wait(wId=attempt.w_id, step3_now=1, timeout=seconds)
+    return attempt
+
+
+def ends(attempt: LoginAttempt, state: str = "succeeded", seconds: float = 40) -> LoginAttempt:
+    """The attempt, once it is in that state; it fails if it ends in another one."""
+    poll(
+        lambda: not fresh(attempt).is_open or fresh(attempt).state == state,
+        seconds,
+        f"{attempt.pk} does not end",
+    )
+    attempt = fresh(attempt)
+    assert attempt.state == state, (attempt.pk, attempt.state, attempt.reason, attempt.upstream_text)
+    return attempt
+
+
+def all_end(attempts: Iterable[LoginAttempt], state: str = "succeeded", seconds: float = 60) -> None:
+    for attempt in attempts:
+        ends(attempt, state, seconds)
+
+
+def holder(stack: Stack, attempt: LoginAttempt) -> str:
+    """The name of the process that holds the lease now; "" when none does."""
+    row = fresh(attempt)
+    living = WaitsWorker.objects.filter(name=row.lease_owner, alive_until__gt=timezone.now())
+    if not row.lease_owner or not living.exists():
+        return ""
+    pid = int(row.lease_owner.split(":")[1])
+    return next((name for name, process in stack.processes.items() if process.pid == pid), "")
+
+
+def held_by_another(stack: Stack, attempt: LoginAttempt, than: str, seconds: float = 40) -> str:
+    """Who holds it, once that is another process than the one named."""
+    return poll(
+        lambda: (name := holder(stack, attempt)) not in ("", than) and name,
+        seconds,
+        f"nobody took up {attempt.pk} from {than}",
+    )
+
+
+def other(name: str) -> str:
+    return {"waits-1": "waits-2", "waits-2": "waits-1"}[name]

@@ -1,0 +1,171 @@
+"""Many logins while everything around them is killed at random: in the end both sides' books are the same.
+
+    FAULT_LOGINS=1000 FAULT_SEED=7 python -m pytest tests/test_faults_random.py -m "long or not long"
+
+Repeatable: the seed decides what is killed after which pause, and what each phone does.
+"""
+
+import os
+import random
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+from django.core.management import call_command
+from django.db import DatabaseError, InterfaceError, connection
+
+from accounts.models import Account, AccountEvent, LoginAttempt
+from accounts.states import AttemptState
+from tests import environment
+from tests.base import People
+from tests.invariants import assert_sound
+from tests.kills import Kills
+from tests.live import Operator, Stack
+from tests.scenes import marks
+from tests.servers import Postgres, Valkey, using_database
+
+pytestmark = [*marks("postgres"), pytest.mark.timeout(3000)]
+LOGINS = int(os.environ.get("FAULT_LOGINS", "60"))
+SEED = int(os.environ.get("FAULT_SEED", "20261122"))
+DESKS = 8  # operators that work at the same time
+WAIT = 45
+NAMES = ("web", "waits-1", "waits-2", "jobs", "beat")
+# What phones do, and how often of a hundred times.
+DOES = {"confirm": 70, "cancel": 10, "code": 10, "nothing": 10}
+
+
+@pytest.fixture
+def scene(django_db_setup, django_db_blocker, upstream):
+    upstream.settings(wait_seconds=WAIT)
+    folder = environment.FOLDER
+    with (
+        django_db_blocker.unblock(),
+        Postgres(folder / "kills-pg") as postgres,
+        Valkey(folder / "kills") as valkey,
+    ):
+        postgres.make_database("kills")
+        with using_database(postgres.direct_url("kills")):
+            call_command("migrate", verbosity=0)
+            wait = str(WAIT)
+            urls = {"DATABASE_URL": postgres.url("kills"), "REDIS_URL": valkey.url}
+            with Stack(*NAMES, WK_LOGIN_WAIT_SECONDS=wait, **urls) as stack:
+                yield stack, valkey, postgres
+
+
+def insist(step, seconds: float = 90):
+    """What a person does whose page says that the portal is away for a moment: try again."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            found = step()
+        except (requests.RequestException, DatabaseError, InterfaceError) as error:
+            found, complaint = None, f"{type(error).__name__}: {error}"
+            connection.close()
+        else:
+            complaint = "no answer that helps"
+        if found is not None:
+            return found
+        assert time.monotonic() < until, complaint
+        time.sleep(0.2)
+
+
+def accepted(answer: requests.Response) -> requests.Response | None:
+    """None while the portal says that it is away; any other error is one."""
+    assert answer.status_code in (200, 302, 503), (answer.status_code, answer.text[:2000])
+    return answer if answer.status_code != 503 else None
+
+
+class Desk:
+    """One operator, with a pile of phones."""
+
+    def __init__(self, stack: Stack, user, upstream, dice: random.Random):
+        self.stack, self.upstream, self.dice = stack, upstream, dice
+        self.operator = Operator(stack, user)
+        self.did: Counter = Counter()
+
+    def log_in(self, account_id: int, does: str) -> None:
+        """Click until there is a code, and do with the phone what was drawn for it."""
+        for _click in range(5):
+            insist(lambda: accepted(self.operator.post(f"/accounts/{account_id}/login/")))
+            attempt = insist(lambda: self.shown(account_id))
+            if attempt.state == AttemptState.WAITING:
+                break
+        else:
+            raise AssertionError(f"five clicks, and no code for account {account_id}: {attempt.reason}")
+        time.sleep(self.dice.uniform(0, 4))
+        if does == "nothing":
+            self.did[does] += 1
+            return
+        phone = insist(lambda: self.tap(does, attempt))
+        if phone and does == "code":
+            insist(lambda: self.number_sent(attempt), 60)
+        self.did[does] += 1
+
+    def shown(self, account_id: int) -> LoginAttempt | None:
+        """The newest attempt, once it shows a code or has ended."""
+        newest = LoginAttempt.objects.filter(account=account_id).light().order_by("-pk").first()
+        return newest if newest and newest.state != AttemptState.PREPARING else None
+
+    def tap(self, does: str, attempt: LoginAttempt) -> bool:
+        self.upstream.phone(does, wId=attempt.w_id, **({"code": "112233"} if does == "code" else {}))
+        return True
+
+    def number_sent(self, attempt: LoginAttempt) -> bool | None:
+        """Whether the login went on from the question for its number (or ended before it was asked)."""
+        row = LoginAttempt.objects.light().get(pk=attempt.pk)
+        if row.state == AttemptState.CODE_REQUIRED:
+            accepted(self.operator.post(f"/attempts/{attempt.pk}/code/", code="112233"))
+        return True if not row.is_open else None
+
+
+def test_books_agree_after_everything_was_killed_at_random(scene, upstream):
+    stack, valkey, postgres = scene
+    dice = random.Random(SEED)
+    people = People()
+    accounts = [people.account(label=f"Account {n}").pk for n in range(LOGINS)]
+    plans = list(zip(accounts, dice.choices(list(DOES), list(DOES.values()), k=LOGINS), strict=True))
+    desks = [Desk(stack, people.operator, upstream, random.Random(SEED + n)) for n in range(DESKS)]
+
+    def work(number: int) -> None:
+        try:
+            for account_id, does in plans[number::DESKS]:
+                desks[number].log_in(account_id, does)
+        finally:
+            connection.close()
+
+    began = time.monotonic()
+    with Kills(stack, valkey, postgres, SEED) as kills, ThreadPoolExecutor(DESKS) as pool:
+        for result in [pool.submit(work, number) for number in range(DESKS)]:
+            result.result()
+    assert not kills.failed, kills.failed
+
+    connection.close()  # it did not outlive the server's crashes
+    sent = LoginAttempt.objects.exclude(sent_at=None).count()
+    # Whoever was killed between its note that it asks and the call itself did not ask.
+    unsent = sent - upstream.calls("/iPadLogin")
+    assert 0 <= unsent <= LoginAttempt.objects.exclude(sent_at=None).filter(w_id="").count()
+    assert_sound(upstream, stack, unsent=unsent, parallel=3, sign_ins=10)
+    every_tap_counted(desks, upstream)
+    print(summary(kills, desks, unsent, time.monotonic() - began))
+
+
+def every_tap_counted(desks: list[Desk], upstream) -> None:
+    did = sum((desk.did for desk in desks), Counter())
+    states = Counter(LoginAttempt.objects.values_list("state", flat=True))
+    late = AccountEvent.objects.filter(happened="late_success").count()
+    online = Account.objects.filter(state="online").count()
+    assert sum(did.values()) == LOGINS
+    assert online == did["confirm"] + did["code"] == len(upstream.online), (did, states)
+    assert states["succeeded"] + late == online, (states, late)
+
+
+def summary(kills: Kills, desks: list[Desk], unsent: int, seconds: float) -> str:
+    did = sum((desk.did for desk in desks), Counter())
+    resumed = AccountEvent.objects.filter(happened="wait_resumed").count()
+    states = Counter(LoginAttempt.objects.values_list("state", flat=True))
+    return (
+        f"\nseed {SEED}: {LOGINS} logins in {seconds:.0f} s under {sum(kills.done.values())} faults {dict(kills.done)}; "
+        f"phones {dict(did)}; attempts {dict(states)}; {resumed} waits taken up again, {unsent} codes not asked for"
+    )

@@ -1,0 +1,225 @@
+"""Redis that dies, forgets, refuses, hangs or is full: a click still gets its code, and no login is lost."""
+
+import json
+import threading
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from tests import environment
+from tests.invariants import assert_sound
+from tests.live import Operator, Stack, poll
+from tests.scenes import ROUNDS, all_end, ends, fresh, marks, waiting
+from tests.servers import Valkey
+
+pytestmark = marks("postgres")
+WAIT = 20
+# Nothing is timed here; this is where a click that hangs is told from one that is answered.
+HANGS = 20
+
+
+@pytest.fixture(scope="module")
+def valkey():
+    with Valkey(environment.FOLDER / "own-valkey") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def running(valkey, django_db_setup, django_db_blocker):
+    names = ("web", "waits-1", "waits-2", "jobs", "beat")
+    with (
+        django_db_blocker.unblock(),
+        Stack(*names, REDIS_URL=valkey.url, WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack,
+    ):
+        yield stack
+
+
+@pytest.fixture
+def stack(running, valkey):
+    yield running
+    if valkey.process is None:
+        valkey.start()
+    valkey.proxy.heal()
+    for words in (("CONFIG", "SET", "maxmemory", "0"), ("REPLICAOF", "NO", "ONE")):
+        valkey.say(*words)
+    running.complete()
+    hears_messages(valkey)
+
+
+def hears_messages(valkey: Valkey) -> None:
+    """Every worker asks for messages (again)."""
+    asking = lambda client: client["cmd"] == "brpop" and int(client["idle"]) < 3  # noqa: E731
+    poll(lambda: sum(map(asking, valkey.client.client_list())) >= 3, 60, "workers do not come back to Redis")
+
+
+@pytest.fixture
+def upstream(upstream):
+    upstream.settings(wait_seconds=WAIT)
+    return upstream
+
+
+@pytest.fixture
+def operator(stack, live, upstream):
+    return Operator(stack, live.operator)
+
+
+def confirm(upstream, attempt) -> None:
+    upstream.wait(wId=attempt.w_id, step3_now=1, timeout=30)
+    upstream.phone("confirm", wId=attempt.w_id)
+
+
+def test_redis_dies_while_phones_are_waited_for_and_comes_back_empty(stack, operator, upstream, live, valkey):
+    attempts = [waiting(operator, upstream, live.account()) for _ in range(4)]
+    valkey.kill()
+    upstream.phone("confirm", wId=attempts[0].w_id)
+    ends(attempts[0])  # also while Redis is away
+    valkey.start()
+    upstream.phone("confirm", wId=attempts[1].w_id)
+    queued = operator.log_in(live.account())
+    for attempt in (*attempts[2:], queued):
+        confirm(upstream, attempt)
+    all_end([*attempts, queued])
+    assert {fresh(attempt).lease_epoch for attempt in attempts} == {1}
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.long
+def test_redis_dies_again_and_again(stack, operator, upstream, live, valkey):
+    for _round in range(5 * ROUNDS):
+        valkey.restart()
+        hears_messages(valkey)
+        attempt = operator.log_in(live.account())
+        confirm(upstream, attempt)
+        ends(attempt)
+    assert_sound(upstream, stack)
+
+
+def test_everything_in_redis_is_deleted(stack, operator, upstream, live, valkey):
+    attempts = [waiting(operator, upstream, live.account()) for _ in range(3)]
+    with nobody_takes_messages(stack):
+        queued = [operator.log_in(live.account()) for _ in range(3)]
+        poll(lambda: valkey.client.llen("waits") == 3, 10, "nothing was put into the queue")
+        valkey.say("FLUSHALL")
+    for attempt in attempts + queued:
+        confirm(upstream, attempt)
+    all_end(attempts + queued)
+    assert_sound(upstream, stack)
+
+
+@contextmanager
+def nobody_takes_messages(stack):
+    """Both workers stand still for a moment, shorter than a lease."""
+    names = ("waits-1", "waits-2")
+    for name in names:
+        stack.send(name, 19)
+    yield
+    for name in names:
+        stack.send(name, 18)
+
+
+@pytest.mark.parametrize("how", ["refuse", "swallow everything", "swallow what is open"])
+def test_a_click_while_redis_is_away(stack, operator, upstream, live, valkey, how):
+    before = waiting(operator, upstream, live.account())
+    if how == "refuse":
+        valkey.proxy.refuse()
+    else:
+        valkey.proxy.swallow(new=how == "swallow everything")
+    attempts = []
+    for _click in range(3):
+        attempts.append(answered(lambda: operator.log_in(live.account())))
+        assert answered(lambda: operator.get(f"/attempts/{attempts[-1].pk}/")).ok
+    for attempt in [before, *attempts]:
+        confirm(upstream, attempt)
+    all_end([before, *attempts])
+
+    valkey.proxy.heal()
+    hears_messages(valkey)
+    after = operator.log_in(live.account())
+    confirm(upstream, after)
+    ends(after)
+    assert_sound(upstream, stack)
+
+
+def answered(click):
+    """What a click gave; it fails when nothing comes."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(click()), daemon=True)
+    thread.start()
+    thread.join(HANGS)
+    assert found, "no answer"
+    return found[0]
+
+
+def test_redis_is_slow(stack, operator, upstream, live, valkey):
+    valkey.proxy.slow(0.3)
+    attempts = [answered(lambda: operator.log_in(live.account())) for _ in range(3)]
+    for attempt in attempts:
+        confirm(upstream, attempt)
+    all_end(attempts)
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.parametrize("words", [("CONFIG", "SET", "maxmemory", "1"), ("REPLICAOF", "127.0.0.1", "1")])
+def test_redis_takes_nothing_any_more(stack, operator, upstream, live, valkey, words):
+    """It is full, or was made a replica: it answers, and refuses every write."""
+    valkey.say(*words)
+    attempts = [answered(lambda: operator.log_in(live.account())) for _ in range(2)]
+    for attempt in attempts:
+        confirm(upstream, attempt)
+    all_end(attempts)
+    assert_sound(upstream, stack)
+
+
+def test_the_workers_start_without_redis(stack, operator, upstream, live, valkey):
+    valkey.kill()
+    for name in ("waits-1", "waits-2"):
+        stack.kill(name)
+    attempt = operator.log_in(live.account())
+    stack.start("waits-1")
+    confirm(upstream, attempt)
+    ends(attempt)
+    assert_sound(upstream, stack)
+
+
+def test_a_page_that_listens_is_told_to_look_again_when_redis_is_back(stack, operator, live, valkey):
+    with operator.get("/events/", stream=True) as stream:
+        lines = stream.iter_lines()
+        assert events(lines, 1) == ["relook"]
+        valkey.proxy.cut()
+        assert events(lines, 1) == ["relook"]
+        valkey.restart()
+        assert events(lines, 1) == ["relook"]
+
+
+def events(lines, count: int) -> list[str]:
+    found = []
+    while len(found) < count:
+        line = next(lines).decode()
+        if line.startswith("event: "):
+            found.append(line.removeprefix("event: "))
+    return found
+
+
+def test_a_state_is_told_over_the_stream_while_redis_is_there(stack, operator, upstream, live):
+    """What the test above would miss if nothing were ever told."""
+    account = live.account()
+    with operator.get("/events/", stream=True) as stream:
+        lines = stream.iter_lines()
+        assert events(lines, 1) == ["relook"]
+        told = []
+        reader = threading.Thread(target=lambda: told.extend(states(lines)), daemon=True)
+        reader.start()
+        attempt = waiting(operator, upstream, account)
+        upstream.phone("confirm", wId=attempt.w_id)
+        ends(attempt)
+        poll(lambda: "online" in told or "succeeded" in told, 10, f"only {told} was told")
+
+
+def states(lines):
+    try:
+        for line in lines:
+            if line.startswith(b"data: ") and b"state" in line:
+                yield json.loads(line[6:])["state"]
+    except (requests.RequestException, AttributeError):
+        return

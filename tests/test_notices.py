@@ -1,0 +1,469 @@
+"""What an open page says while something is broken: at once, in plain words, and no longer than it is true.
+
+A real Chromium in front of the real stack on a PostgreSQL and a Valkey of its own; nothing is ever reloaded.
+"""
+
+import os
+import re
+from types import SimpleNamespace
+
+import pytest
+import requests
+from django.conf import settings
+from django.core.management import call_command
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from accounts.feed import STREAMS_PER_USER
+from accounts.history import record
+from accounts.models import Account, LoginAttempt, UpstreamAccess
+from accounts.reasons import Reason
+from accounts.states import Happened
+from tests import chromium, environment
+from tests.base import PASSWORD, make_attempt
+from tests.live import Operator, Stack, poll
+from tests.servers import Postgres, Valkey, using_database
+
+pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.faults, pytest.mark.timeout(300)]
+if environment.DATABASE != "postgres":
+    # They bring their own PostgreSQL: once is enough.
+    pytestmark.append(pytest.mark.long)
+# Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+SOON = 40_000
+WAIT = 120
+HAN = re.compile(r"[\u4e00-\u9fff]")
+LANGUAGES = pytest.mark.parametrize("language", ["en", "zh-CN"])
+
+
+@pytest.fixture(scope="module")
+def rig(django_db_setup, django_db_blocker):
+    with (
+        django_db_blocker.unblock(),
+        Valkey(environment.FOLDER / "notices-valkey") as valkey,
+        Postgres(environment.FOLDER / "notices-postgres") as postgres,
+    ):
+        postgres.make_database("notices")
+        env = {
+            "DATABASE_URL": postgres.url("notices"),
+            "REDIS_URL": valkey.url,
+            "WK_LOGIN_WAIT_SECONDS": str(WAIT),
+        }
+        with using_database(postgres.direct_url("notices")):
+            call_command("migrate", verbosity=0)
+            with Stack("web", "waits", **env) as stack:
+                yield SimpleNamespace(valkey=valkey, postgres=postgres, stack=stack)
+
+
+@pytest.fixture
+def stack(rig):
+    yield rig.stack
+    rig.valkey.proxy.heal()
+    rig.postgres.proxy.heal()
+    rig.stack.complete()
+    poll(lambda: requests.get(rig.stack.url + "/readyz", timeout=5).ok, 60, "the stack does not recover")
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    with chromium.browser() as browser:
+        yield browser
+
+
+class Desk:
+    """Browsers with a person signed in, and pages in them that must never be loaded anew."""
+
+    def __init__(self, chrome, url: str):
+        self.chrome, self.url = chrome, url
+        self.contexts, self.errors = [], []
+
+    def browser(self, user, language: str = "en"):
+        context = self.chrome.new_context(locale=language, viewport=chromium.DESK)
+        context.set_default_timeout(15_000)
+        self.contexts.append(context)
+        page = context.new_page()
+        page.goto(self.url + "/login/")
+        page.locator("[name=username]").fill(user.get_username())
+        page.locator("[name=password]").fill(PASSWORD)
+        page.locator("[name=password]").press("Enter")
+        page.wait_for_url(self.url + "/")
+        page.close()
+        return context
+
+    def open(self, context, path: str = "/") -> Page:
+        page = context.new_page()
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.goto(self.url + path)
+        page.evaluate("window.neverReloaded = true")
+        return page
+
+    def page(self, user, path: str = "/", language: str = "en") -> Page:
+        return self.open(self.browser(user, language), path)
+
+
+@pytest.fixture
+def desk(chrome, stack, live, upstream):
+    upstream.settings(wait_seconds=WAIT)
+    desk = Desk(chrome, stack.url)
+    yield desk
+    for context in desk.contexts:
+        context.close()
+    assert desk.errors == []
+
+
+def stays(page: Page) -> bool:
+    return page.evaluate("window.neverReloaded === true")
+
+
+def notice(page: Page, name: str):
+    return page.locator(f"[data-notice={name}]")
+
+
+def outage(page: Page, why: str):
+    return page.locator(f"#outage [data-why={why}]")
+
+
+def press_log_in(page: Page) -> LoginAttempt:
+    page.locator("form[action$='/login/'] button").first.click()
+    expect(page.locator("[data-attempt][data-state=waiting]").first).to_be_visible()
+    return LoginAttempt.objects.latest("pk")
+
+
+def streams(page: Page) -> list[str]:
+    """The addresses of the event streams that this page asks for from now on."""
+    asked: list[str] = []
+    page.on(
+        "request", lambda request: asked.append(request.method) if request.url.endswith("/events/") else None
+    )
+    return asked
+
+
+def in_language(locator, language: str) -> None:
+    assert bool(HAN.search(locator.inner_text())) is (language != "en"), locator.inner_text()
+
+
+# --- nobody waits ---------------------------------------------------------------------------------------
+
+
+@LANGUAGES
+def test_no_worker_is_said_and_unsaid(desk, stack, live, upstream, language):
+    stack.stop("waits")
+    page = desk.page(live.operator, f"/accounts/{live.account().pk}/", language)
+    attempt = press_log_in(page)
+    expect(notice(page, "no_worker")).to_be_visible(timeout=SOON)
+    in_language(notice(page, "no_worker"), language)
+
+    stack.start("waits")
+    expect(notice(page, "no_worker")).to_have_count(0, timeout=SOON)
+    upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+    upstream.phone("confirm", wId=attempt.w_id)
+    expect(page.locator("[data-state=online][data-wc-id]").first).to_be_visible()
+    assert stays(page)
+
+
+@LANGUAGES
+def test_a_wait_that_was_cut_off_and_taken_up_again_is_called_that(desk, stack, live, upstream, language):
+    page = desk.page(live.operator, f"/accounts/{live.account().pk}/", language)
+    attempt = press_log_in(page)
+    upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+    stack.kill("waits")
+    expect(notice(page, "no_worker")).to_be_visible(timeout=SOON)
+
+    stack.start("waits")
+    expect(notice(page, "resumed")).to_be_visible(timeout=SOON)
+    in_language(notice(page, "resumed"), language)
+    assert notice(page, "no_worker").count() == 0
+    upstream.phone("confirm", wId=attempt.w_id)
+    expect(page.locator("[data-state=online][data-wc-id]").first).to_be_visible(timeout=SOON)
+    assert notice(page, "resumed").count() == 0
+    assert stays(page)
+
+
+def test_a_number_that_was_sent_is_no_interruption(desk, stack, live, upstream):
+    page = desk.page(live.operator, f"/accounts/{live.account().pk}/")
+    attempt = press_log_in(page)
+    upstream.wait(wId=attempt.w_id, step3_now=1)
+    upstream.phone("code", wId=attempt.w_id, code="975310")
+    page.locator("input[name=code]").fill("111111")
+    page.locator("input[name=code]").press("Enter")
+    expect(page.locator("#code-notes")).to_contain_text("1 number was wrong")
+    happened = attempt.events.values_list("happened", flat=True)
+    assert Happened.WAIT_RESUMED not in happened
+    assert notice(page, "resumed").count() == 0
+
+
+# --- the queue is away ----------------------------------------------------------------------------------
+
+
+@LANGUAGES
+def test_without_the_queue_a_login_takes_a_little_longer_and_its_page_says_so(
+    desk, stack, rig, live, upstream, language
+):
+    account = live.account()
+    page = desk.page(live.operator, f"/accounts/{account.pk}/", language)
+    mates_list = desk.page(live.mate)
+    rig.valkey.proxy.refuse()
+    attempt = press_log_in(page)
+    expect(notice(page, "queue_away")).to_be_visible()
+    in_language(notice(page, "queue_away"), language)
+    expect(notice(page, "queue_away")).to_have_count(0, timeout=SOON)
+    assert notice(page, "no_worker").count() == 0
+
+    upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+    upstream.phone("confirm", wId=attempt.w_id)
+    row = mates_list.locator(f"tr[data-account='{account.pk}']")
+    expect(page.locator("[data-state=online][data-wc-id]").first).to_be_visible(timeout=SOON)
+    expect(row).to_have_attribute("data-state", "online", timeout=SOON)
+
+    rig.valkey.proxy.accept()
+    Account.objects.filter(pk=account.pk).update(label="Another name")
+    record(Account.objects.get(pk=account.pk), Happened.CHANGED)
+    expect(row).to_contain_text("Another name", timeout=SOON)
+    assert stays(page) and stays(mates_list)
+
+
+# --- the web process, the database ----------------------------------------------------------------------
+
+
+@LANGUAGES
+def test_a_server_that_does_not_answer_is_said_and_pages_come_back_by_themselves(desk, stack, live, language):
+    account = live.account()
+    context = desk.browser(live.operator, language)
+    pages = [
+        desk.open(context),
+        desk.open(context, f"/accounts/{account.pk}/"),
+        desk.open(context, "/accounts/new/"),
+    ]
+    pages[2].locator("[name=label]").fill("Not sent yet")
+    stack.kill("web")
+    for page in pages:
+        expect(outage(page, "server")).to_be_visible(timeout=SOON)
+        in_language(outage(page, "server"), language)
+
+    stack.start("web")
+    for page in pages:
+        expect(page.locator("#outage")).to_be_hidden(timeout=SOON)
+    Account.objects.filter(pk=account.pk).update(label="Another name")
+    record(Account.objects.get(pk=account.pk), Happened.CHANGED)
+    for page in pages[:2]:
+        expect(page.locator("main")).to_contain_text("Another name", timeout=SOON)
+    assert pages[2].locator("[name=label]").input_value() == "Not sent yet"
+    assert all(map(stays, pages))
+
+
+@LANGUAGES
+def test_a_database_that_does_not_answer_is_said_and_nothing_typed_is_lost(
+    desk, stack, rig, live, upstream, language
+):
+    account = live.account()
+    page = desk.page(live.operator, f"/accounts/{account.pk}/", language)
+    attempt = press_log_in(page)
+    upstream.wait(wId=attempt.w_id, step3_now=1)
+    upstream.phone("code", wId=attempt.w_id, code="975310")
+    field = page.locator("input[name=code]")
+    field.fill("9753")
+    rig.postgres.proxy.refuse()
+    expect(outage(page, "database")).to_be_visible(timeout=SOON)
+    in_language(outage(page, "database"), language)
+    page.locator("#send-code").click()
+    expect(page.locator("#trouble")).to_be_visible(timeout=SOON)
+    in_language(page.locator("#trouble"), language)
+    assert field.input_value() == "9753"
+
+    rig.postgres.proxy.accept()
+    expect(page.locator("#outage")).to_be_hidden(timeout=SOON)
+    field.fill("975310")
+    field.press("Enter")
+    expect(page.locator("[data-state=online][data-wc-id]").first).to_be_visible(timeout=SOON)
+    assert stays(page)
+
+
+@LANGUAGES
+def test_a_page_asked_for_without_a_database_comes_by_itself_when_it_is_back(
+    desk, stack, rig, live, language
+):
+    account = live.account(label="The one")
+    page = desk.page(live.operator, language=language)
+    rig.postgres.proxy.refuse()
+    page.goto(f"{stack.url}/accounts/{account.pk}/")
+    expect(page.locator("[data-away=database]")).to_be_visible()
+    in_language(page.locator("[data-away=database]"), language)
+    rig.postgres.proxy.accept()
+    expect(page.locator("h1")).to_contain_text("The one", timeout=SOON)
+
+
+def test_a_form_sent_without_a_database_is_kept_and_sent_again(desk, stack, rig, live):
+    page = desk.page(live.operator, "/accounts/new/")
+    page.locator("[name=label]").fill('<b>旗舰店</b> "01"')
+    page.locator("[name=note]").fill("two\nlines")
+    rig.postgres.proxy.refuse()
+    page.locator("main form button.primary").click()
+    again = page.locator("[data-away=database] button")
+    expect(again).to_be_visible()
+    assert page.locator("[data-away=database] [name=label]").input_value() == '<b>旗舰店</b> "01"'
+    rig.postgres.proxy.accept()
+    poll(lambda: requests.get(stack.url + "/readyz", timeout=5).ok, 60, "the database is not asked again")
+    again.click()
+    expect(page.locator("h1")).to_contain_text("旗舰店")
+    account = Account.objects.get()
+    assert (account.label, account.note.split()) == ('<b>旗舰店</b> "01"', ["two", "lines"])
+
+
+def test_every_address_answers_503_and_says_when_to_ask_again(stack, rig, live, upstream):
+    account = live.account(w_id="w-1")
+    attempt = make_attempt(live.account())
+    operator = Operator(stack, live.operator)
+    rig.postgres.proxy.refuse()
+    paths = ["/", "/accounts/counts/", "/accounts/new/", "/alarm/", "/events/", "/admin/"]
+    paths += [f"/accounts/{account.pk}/{part}" for part in ("", "live/", "row/", "edit/")]
+    paths += [f"/attempts/{attempt.pk}/", f"/attempts/{attempt.pk}/live/"]
+    for path in paths:
+        answer = operator.get(path, allow_redirects=False)
+        assert (path, answer.status_code, answer.headers.get("X-Away")) == (path, 503, "database")
+        assert int(answer.headers["Retry-After"]) > 0 and "no-store" in answer.headers["Cache-Control"]
+    short = operator.get("/", headers={"HX-Request": "true"})
+    assert short.status_code == 503 and "<html" not in short.text
+    for path, form in (
+        (f"/accounts/{account.pk}/login/", {}),
+        (f"/attempts/{attempt.pk}/cancel/", {}),
+        ("/accounts/new/", {"label": "x"}),
+    ):
+        assert operator.post(path, **form).status_code == 503
+    secret = operator.post("/login/", username="operator", password=PASSWORD)
+    assert secret.status_code == 503 and PASSWORD not in secret.text
+    assert requests.get(stack.url + "/healthz", timeout=5).ok
+
+
+# --- the upstream does not let us in --------------------------------------------------------------------
+
+
+@LANGUAGES
+def test_the_alarm_comes_and_goes_in_an_open_page(desk, stack, live, language):
+    page = desk.page(live.operator, language=language)
+    alarm = page.locator(".alarm")
+    expect(page.locator("#alarm")).to_have_count(1)
+    assert alarm.count() == 0
+    access = UpstreamAccess.objects.create(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
+    UpstreamAccess.objects.filter(pk=access.pk).update(
+        refused_at=timezone.now(), refused_why=Reason.SIGN_IN_REFUSED, refused_text="密码错误"
+    )
+    expect(alarm).to_be_visible(timeout=SOON)
+    expect(alarm).to_contain_text("密码错误")
+    in_language(alarm.locator("h2"), language)
+    UpstreamAccess.objects.update(refused_at=None, refused_why="", refused_text="")
+    expect(alarm).to_have_count(0, timeout=SOON)
+    assert stays(page)
+
+
+# --- who may have a stream, and how many ----------------------------------------------------------------
+
+
+@LANGUAGES
+def test_who_has_no_role_is_told_so_and_asks_no_further(desk, stack, live, language):
+    live.person("newcomer")
+    nobody = live.operator.__class__.objects.get(username="newcomer")
+    context = desk.browser(nobody, language)
+    page = context.new_page()
+    asked = streams(page)
+    page.goto(stack.url)
+    expect(outage(page, "refused")).to_be_visible(timeout=SOON)
+    in_language(outage(page, "refused"), language)
+    before = list(asked)
+    page.wait_for_timeout(8000)
+    assert asked == before and asked.count("GET") == 1
+
+
+def test_who_signs_out_in_another_tab_is_led_to_signing_in(desk, stack, live):
+    context = desk.browser(live.operator)
+    pages = [desk.open(context), desk.open(context)]
+    pages[0].locator("form[action$='/logout/'] button").click()
+    pages[1].wait_for_url("**/login/**", timeout=SOON)
+
+
+def test_ten_tabs_of_one_browser_are_live_by_one_stream(desk, stack, live):
+    account = live.account(label="Before")
+    context = desk.browser(live.operator)
+    asked: list[str] = []
+    context.on("request", lambda r: asked.append(r.method) if r.url.endswith("/events/") else None)
+    pages = [desk.open(context, f"/accounts/{account.pk}/" if n % 2 else "/") for n in range(10)]
+    renamed(account, "After")
+    for page in pages:
+        expect(page.locator("main")).to_contain_text("After")
+        expect(page.locator("#outage")).to_be_hidden()
+    assert asked.count("GET") == 1
+    pages[5].locator("form[action$='/login/'] button").first.click(timeout=3000)
+    expect(pages[5].locator("[data-attempt][data-state=waiting]").first).to_be_visible(timeout=3000)
+
+    pages[0].close()  # it had the stream
+    renamed(account, "Much later")
+    for page in pages[1:]:
+        expect(page.locator("main")).to_contain_text("Much later")
+    assert asked.count("GET") == 2
+    assert all(map(stays, pages[1:]))
+
+
+def renamed(account: Account, label: str) -> None:
+    Account.objects.filter(pk=account.pk).update(label=label)
+    account.refresh_from_db()
+    record(account, Happened.CHANGED)
+
+
+HIDE = """hidden => {
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_hidden_tab_leaves_the_stream_to_one_that_is_shown(desk, stack, live):
+    account = live.account(label="Before")
+    context = desk.browser(live.operator)
+    first, second = desk.open(context), desk.open(context)
+    expect(first.locator("#outage")).to_be_hidden()
+    asked = streams(second)
+    first.evaluate(HIDE, True)
+    poll(
+        lambda: second.wait_for_timeout(100) or asked.count("GET") == 1, 30, "the stream was not handed over"
+    )
+    renamed(account, "After")
+    expect(second.locator("main")).to_contain_text("After")
+    expect(first.locator("main")).to_contain_text("Before")
+    second.close()
+    first.evaluate(HIDE, False)
+    expect(first.locator("main")).to_contain_text("After")
+    renamed(account, "Once more")
+    expect(first.locator("main")).to_contain_text("Once more")
+
+
+def test_a_leader_that_sleeps_is_replaced(desk, stack, live):
+    account = live.account(label="Before")
+    context = desk.browser(live.operator)
+    first, second = desk.open(context), desk.open(context)
+    renamed(account, "After")
+    expect(second.locator("main")).to_contain_text("After")
+    cdp = context.new_cdp_session(first)
+    cdp.send("Debugger.enable")
+    cdp.send("Debugger.pause")
+    asked = streams(second)
+    poll(lambda: second.wait_for_timeout(100) or asked.count("GET") == 1, 30, "nobody took the stream over")
+    renamed(account, "Later")
+    expect(second.locator("main")).to_contain_text("Later")
+    cdp.send("Debugger.disable")
+
+
+def test_beyond_the_limit_a_browser_polls_and_does_not_hammer(desk, stack, live):
+    account = live.account(label="Before")
+    taken = [Operator(stack, live.operator).get("/events/", stream=True) for _ in range(STREAMS_PER_USER)]
+    try:
+        assert [answer.status_code for answer in taken] == [200] * STREAMS_PER_USER
+        context = desk.browser(live.operator)
+        page = context.new_page()
+        asked = streams(page)
+        page.goto(stack.url)
+        expect(outage(page, "stream")).to_be_visible(timeout=SOON)
+        renamed(account, "After")
+        expect(page.locator("main")).to_contain_text("After", timeout=SOON)
+        assert len(asked) <= 4
+    finally:
+        for answer in taken:
+            answer.close()
+    expect(page.locator("#outage")).to_be_hidden(timeout=60_000)
