@@ -354,8 +354,8 @@ def _not_logged_in(code: str, text: str) -> CodeAsked | NotLoggedIn:
     ):
         if pattern.search(text):
             return NotLoggedIn(ending, code, text)
-    if not text and not code:
-        raise BadAnswer("neither code nor text")
+    if not code:
+        raise BadAnswer("an answer without a code")
     return NotLoggedIn(Ending.REFUSED, code, text)
 
 

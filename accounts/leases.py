@@ -89,6 +89,7 @@ class _Holder:
         self.name = ""
         self.renewed_at = 0.0  # of our monotonic clock
         self.works = False  # a worker says that it lives also while it holds nothing
+        self.lapsed = False
         self.looks_for_lost = 0
         self.stopped = threading.Event()
 
@@ -106,7 +107,9 @@ class _Holder:
                 threading.Thread(
                     target=self.renew_for_ever, args=(self.stopped,), name="leases", daemon=True
                 ).start()
-        if time.monotonic() - self.renewed_at > RENEW_SECONDS + 1:
+        late = time.monotonic() - self.renewed_at
+        if late > RENEW_SECONDS + 1:
+            self.lapsed |= self.works and self.renewed_at > 0 and late > LEASE.total_seconds()
             self.register()
         return self.name
 
@@ -150,6 +153,7 @@ class _Holder:
         now = clock.now()
         me = WaitsWorker.objects.filter(name=self.name)
         if not me.filter(alive_until__gt=now).update(alive_until=now + LEASE):
+            self.lapsed = True
             self.register()
         self.renewed_at = time.monotonic()
         if self.looks_for_lost:
@@ -218,10 +222,15 @@ def _take(attempt_ids: list[int]) -> list[Lease | None]:
 _together = Together(_take, TAKEN_AT_ONCE)
 
 
-def begin() -> None:
-    """Say that this process lives and waits for phones, from now on; harmless to repeat."""
+def begin() -> bool:
+    """Say that this process lives and waits for phones, from now on; harmless to repeat.
+
+    Returns whether its own leases ran out since it was asked last: then those of others may have, for the same cause.
+    """
     _holder.works = True
     _holder.start()
+    lapsed, _holder.lapsed = _holder.lapsed, False
+    return lapsed
 
 
 def forget_old_workers() -> None:
@@ -233,11 +242,16 @@ def take(attempt_id: int) -> Lease | None:
     return _together(attempt_id)
 
 
-def take_unattended() -> list[Lease]:
-    """Leases on waits that no living worker holds and that no message brought to one, as many as slots are free."""
+def take_unattended(of_the_dead: bool = True) -> list[Lease]:
+    """Leases on waits that no living worker holds and that no message brought to one, as many as slots are free.
+
+    Without those `of_the_dead`: only what nobody has held yet.
+    """
     most = min(TAKEN_AT_ONCE, _holder.free_slots)
     if most <= 0:
         return []
-    waiting = LoginAttempt.objects.unattended(clock.now()).order_by("queued_at").values_list("pk", flat=True)
-    found = list(waiting[:most])
+    waiting = LoginAttempt.objects.unattended(clock.now()).order_by("queued_at")
+    if not of_the_dead:
+        waiting = waiting.filter(lease_owner="")
+    found = list(waiting.values_list("pk", flat=True)[:most])
     return [lease for lease in _take(found) if lease is not None] if found else []

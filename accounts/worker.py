@@ -7,17 +7,21 @@ no broker at all. What it finds runs in Celery's own pool, so that a worker that
 """
 
 import logging
+import math
 import threading
+import time
 
 from celery import bootsteps
+from django.db import connection
 
 from accounts import leases, login, tasks, waits
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2
-# After trouble with the database every worker renews its own leases before anybody takes up those that lapsed.
-CALM_SECONDS = leases.RENEW_SECONDS + 1
+# After trouble with the database every worker gets the time to reach it again and to say that it lives, before
+# anybody takes up what seems to be a dead one's.
+CALM_SECONDS = 12
 
 
 class LooksForWaits(bootsteps.StartStopStep):
@@ -29,6 +33,7 @@ class LooksForWaits(bootsteps.StartStopStep):
         super().__init__(worker, **kwargs)
         self.stopped = threading.Event()
         self.thread: threading.Thread | None = None
+        self.trouble_at = -math.inf
 
     def include_if(self, worker) -> bool:
         return "waits" in worker.app.amqp.queues.consume_from
@@ -43,19 +48,25 @@ class LooksForWaits(bootsteps.StartStopStep):
         self.stopped.set()
 
     def look_for_ever(self, pool) -> None:
-        calm = True
-        while not self.stopped.wait(LOOK_SECONDS if calm else CALM_SECONDS):
+        while not self.stopped.wait(LOOK_SECONDS):
             try:
-                leases.begin()
-                login.sweep()
-                found = leases.take_unattended() if calm else []
-                calm = True
-            except Exception as error:  # whatever it is: without this look, what died with another is lost
-                calm, found = False, []
+                found = self.look()
+            except Exception as error:  # whatever it is: without these looks, what died with another is lost
+                self.trouble_at, found = time.monotonic(), []
                 log.warning("the database was not looked at for waits: %s", type(error).__name__)
             leases.give_back_connection()
             for lease in found:
                 pool.apply_async(wait_and_after, (lease,))
+
+    def look(self) -> list[leases.Lease]:
+        began = time.monotonic()
+        connection.ensure_connection()
+        if leases.begin() or time.monotonic() - began > leases.RENEW_SECONDS:
+            self.trouble_at = time.monotonic()
+        calm = time.monotonic() - self.trouble_at > CALM_SECONDS
+        found = leases.take_unattended(of_the_dead=calm)
+        login.sweep()
+        return found
 
 
 def wait_and_after(lease: leases.Lease) -> None:

@@ -1,0 +1,208 @@
+"""PostgreSQL that crashes, is cut off, hangs, or loses the answer to a COMMIT: what was decided is written all the same."""
+
+import pytest
+import requests
+from django.core.management import call_command
+from django.db import DatabaseError, InterfaceError, connection
+
+from accounts.models import LoginAttempt
+from tests import environment
+from tests.base import People, forget_everything
+from tests.invariants import assert_sound
+from tests.live import Operator, Stack, poll
+from tests.scenes import all_end, ends, fresh, marks, waiting
+from tests.servers import Postgres, using_database
+
+pytestmark = marks("postgres")
+WAIT = 40
+
+
+@pytest.fixture(scope="module")
+def postgres(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock(), Postgres(environment.FOLDER / "own-pg") as server:
+        server.make_database("faults")
+        with using_database(server.direct_url("faults")):
+            call_command("migrate", verbosity=0)
+            yield server
+
+
+@pytest.fixture(scope="module")
+def running(postgres):
+    # A pool far smaller than what is asked of it: nobody may need two connections to get on.
+    env = {"DATABASE_URL": postgres.url("faults"), "DATABASE_POOL": "3", "WK_LOGIN_WAIT_SECONDS": str(WAIT)}
+    with Stack("web", "waits-1", "waits-2", "jobs", "beat", **env) as stack:
+        yield stack
+
+
+@pytest.fixture
+def people(postgres, running):
+    forget_everything()
+    return People()
+
+
+@pytest.fixture
+def upstream(upstream):
+    upstream.settings(wait_seconds=WAIT)
+    return upstream
+
+
+@pytest.fixture
+def stack(running, postgres):
+    yield running
+    if not postgres.alive:
+        postgres.start()
+    postgres.proxy.heal()
+    connection.close()
+    running.complete()
+
+
+@pytest.fixture
+def operator(people, upstream, stack):
+    return Operator(stack, people.operator)
+
+
+def answers_again(operator) -> None:
+    """The web finds the database again by itself."""
+    connection.close()
+    poll(lambda: operator.get("/").status_code == 200, 30, "the web does not come back")
+
+
+@pytest.mark.parametrize("how", ["immediate", "fast"])
+def test_the_server_is_restarted_while_phones_are_waited_for(
+    stack, operator, upstream, people, postgres, how
+):
+    attempts = [waiting(operator, upstream, people.account()) for _ in range(4)]
+    postgres.restart(how)
+    answers_again(operator)
+    for attempt in attempts:
+        upstream.phone("confirm", wId=attempt.w_id)
+    all_end(attempts)
+    after = waiting(operator, upstream, people.account())
+    upstream.phone("confirm", wId=after.w_id)
+    ends(after)
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.parametrize("tap", ["confirm", "cancel"])
+def test_the_server_is_away_at_the_moment_the_phone_decides(stack, operator, upstream, people, postgres, tap):
+    attempts = [waiting(operator, upstream, people.account()) for _ in range(3)]
+    with postgres.stopped():
+        for attempt in attempts:
+            upstream.phone(tap, wId=attempt.w_id)
+        upstream.wait(
+            path="/getIPadLoginInfo", in_flight=0
+        )  # every answer is with a worker that cannot write
+        assert operator.get("/").status_code == 503
+    answers_again(operator)
+    all_end(attempts, {"confirm": "succeeded", "cancel": "failed"}[tap])
+    assert upstream.calls("/getIPadLoginInfo") == 3
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_the_connection_is_cut_during_the_commit_of_a_success(
+    stack, operator, upstream, people, postgres, arrives
+):
+    attempt = waiting(operator, upstream, people.account())
+    hit = postgres.proxy.cut_at(b"COMMIT", after=b"bound_seq", arrives=arrives)
+    upstream.phone("confirm", wId=attempt.w_id)
+    assert hit.wait(20)
+    ends(attempt)
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+@pytest.mark.parametrize("what", [b"attempt_started", b"qr_shown_at"])
+def test_the_connection_is_cut_during_the_commit_of_a_click(
+    stack, operator, upstream, people, postgres, arrives, what
+):
+    """The click is answered with an error page, or not at all disturbed; the next one leads on, and asks no twice."""
+    account = people.account()
+    hit = postgres.proxy.cut_at(b"COMMIT", after=what, arrives=arrives)
+    answer = operator.post(f"/accounts/{account.pk}/login/")
+    assert hit.wait(20)
+    assert answer.status_code in (302, 503)
+    for attempt in account.attempts.filter(state="preparing", sent_at=None):
+        # Begun, and nobody asked: it ends at its deadline, which is brought forward here.
+        attempt.deadline_at = attempt.created_at
+        attempt.save(update_fields=["deadline_at"])
+        poll(lambda attempt=attempt: not fresh(attempt).is_open, 30, "nobody ends it")
+    attempt = operator.log_in(account)
+    upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+    upstream.phone("confirm", wId=attempt.w_id)
+    ends(attempt)
+    assert_sound(upstream, stack)
+
+
+def test_the_server_is_cut_off_for_longer_than_a_lease(stack, operator, upstream, people, postgres):
+    attempts = [waiting(operator, upstream, people.account()) for _ in range(4)]
+    postgres.proxy.refuse()
+    poll(lambda: nobody_lives(), 30, "leases do not run out")
+    upstream.phone("confirm", wId=attempts[0].w_id)
+    postgres.proxy.accept()
+    answers_again(operator)
+    ends(attempts[0])
+    for attempt in attempts[1:]:
+        upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+        upstream.phone("confirm", wId=attempt.w_id)
+    all_end(attempts)
+    # Whoever held a wait renews it before anybody else takes it up: nobody was asked for twice.
+    assert {fresh(attempt).lease_epoch for attempt in attempts} == {1}
+    assert_sound(upstream, stack)
+
+
+def nobody_lives() -> bool:
+    """By the database's own clock no worker has said lately that it lives."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM accounts_waitsworker WHERE alive_until > clock_timestamp()")
+        return cursor.fetchone()[0] == 0
+
+
+def test_the_server_hangs_when_the_phone_decides(stack, operator, upstream, people, postgres):
+    attempts = [waiting(operator, upstream, people.account()) for _ in range(3)]
+    postgres.proxy.freeze()
+    for attempt in attempts:
+        upstream.phone("confirm", wId=attempt.w_id)
+    upstream.wait(path="/getIPadLoginInfo", in_flight=0)
+    postgres.proxy.thaw()
+    all_end(attempts)
+    assert_sound(upstream, stack)
+
+
+def test_a_click_while_the_server_is_away_says_so_and_changes_nothing(
+    stack, operator, upstream, people, postgres
+):
+    account = people.account()
+    postgres.proxy.refuse()
+    answer = operator.post(f"/accounts/{account.pk}/login/")
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    assert requests.get(stack.url + "/healthz", timeout=10).ok
+    assert requests.get(stack.url + "/readyz", timeout=20).json()["database"] == "away"
+    postgres.proxy.accept()
+    answers_again(operator)
+    assert upstream.calls("/iPadLogin") == 0
+    assert not LoginAttempt.objects.exists()
+
+
+def test_far_more_answers_at_once_than_there_are_connections(stack, operator, upstream, people, postgres):
+    attempts = [operator.log_in(people.account()) for _ in range(40)]
+    for attempt in attempts:
+        upstream.wait(wId=attempt.w_id, step3_now=1, timeout=30)
+    postgres.proxy.freeze()  # so that all of them ask for a connection at the same moment
+    for attempt in attempts:
+        upstream.phone("confirm", wId=attempt.w_id)
+    upstream.wait(path="/getIPadLoginInfo", in_flight=0, timeout=30)
+    postgres.proxy.thaw()
+    all_end(attempts)
+    assert_sound(upstream, stack)
+
+
+def test_the_test_can_reach_the_server_while_the_product_cannot(postgres, people):
+    """What the tests above rely on."""
+    postgres.proxy.refuse()
+    try:
+        assert LoginAttempt.objects.count() == 0
+        with using_database(postgres.url("faults")), pytest.raises((DatabaseError, InterfaceError)):
+            LoginAttempt.objects.count()
+    finally:
+        postgres.proxy.accept()

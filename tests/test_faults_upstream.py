@@ -1,0 +1,215 @@
+"""An upstream that refuses, breaks off, trickles, lies or keeps silent: the phone's decision counts, whenever it is heard."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from accounts.models import Account, AccountEvent, LoginAttempt
+from tests.invariants import assert_sound
+from tests.live import Operator, Stack
+from tests.scenes import all_end, ends, fresh, marks, waiting
+
+pytestmark = marks()
+WAIT = 8
+METADATA = "http://169.254.169.254/latest/meta-data/"
+BROKEN = {
+    "refuse": {}, "reset": {}, "empty": {}, "garbage": {}, "html": {"status": 502},
+    "redirect": {"location": METADATA}, "gzip_bomb": {"size": 64 * 1024 * 1024}, "huge": {"size": 8 * 1024 * 1024},
+}  # fmt: skip
+# What is wrong with the real answer, when there is one.
+SPOILT = ("cut", "data_list", "code_null", "charset", "bom")
+
+
+@pytest.fixture(scope="module")
+def running(django_db_setup, django_db_blocker):
+    names = ("web", "waits-1", "waits-2", "jobs", "beat")
+    with (
+        django_db_blocker.unblock(),
+        Stack(*names, WK_LOGIN_WAIT_SECONDS=str(WAIT), WK_TIMEOUT_SECONDS="3") as stack,
+    ):
+        yield stack
+
+
+@pytest.fixture
+def stack(running):
+    yield running
+    running.complete()
+
+
+@pytest.fixture
+def upstream(upstream):
+    upstream.settings(wait_seconds=WAIT)
+    return upstream
+
+
+@pytest.fixture
+def operator(stack, live, upstream):
+    return Operator(stack, live.operator)
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_wait_that_is_answered_with_nonsense_is_asked_again(stack, operator, upstream, live, kind):
+    upstream.fault("/getIPadLoginInfo", kind, times=1, **BROKEN[kind])
+    attempt = operator.log_in(live.account())
+    upstream.wait(wId=attempt.w_id, path="/getIPadLoginInfo", calls=2, timeout=20)
+    upstream.wait(wId=attempt.w_id, step3_now=1)
+    upstream.phone("confirm", wId=attempt.w_id)
+    ends(attempt)
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_decision_that_arrives_spoilt_counts_all_the_same(stack, operator, upstream, live, kind):
+    upstream.fault("/getIPadLoginInfo", kind, times=1)
+    attempt = waiting(operator, upstream, live.account())
+    upstream.phone("confirm", wId=attempt.w_id)
+    ends(attempt)
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.parametrize("kind", [*BROKEN, "cut", "data_list", "code_null", "hang"])
+def test_a_code_that_is_asked_for_in_vain_is_asked_for_once(stack, operator, upstream, live, kind):
+    upstream.fault("/iPadLogin", kind, times=1, **BROKEN.get(kind, {}))
+    account = live.account()
+    attempt = operator.log_in(account)
+    assert (attempt.state, bool(attempt.reason)) == ("failed", True)
+    assert upstream.calls("/iPadLogin") == 1
+    again = waiting(operator, upstream, account)
+    upstream.phone("confirm", wId=again.w_id)
+    ends(again)
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("hang", {}),
+        ("drip", {"seconds": 1}),
+        ("late", {"seconds": WAIT + 12}),
+        ("endless", {}),
+    ],
+)
+def test_an_answer_that_never_comes_ends_the_wait_at_its_deadline_and_who_is_online_is_asked(
+    stack, operator, upstream, live, kind, how
+):
+    """One phone confirms, and its answer is not to be had; the other does nothing."""
+    upstream.fault("/getIPadLoginInfo", kind, effect=True, **how)
+    confirmed, idle = [operator.log_in(live.account()) for _ in range(2)]
+    for attempt in (confirmed, idle):
+        upstream.wait(wId=attempt.w_id, step3_now=1)
+    upstream.phone("confirm", wId=confirmed.w_id)
+    ends(confirmed)
+    assert ends(idle, "expired").reason in ("not_scanned", "no_answer")
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.parametrize("seconds", [WAIT - 2, WAIT + 1, WAIT + 3])
+def test_an_answer_just_before_or_after_the_deadline_counts(stack, operator, upstream, live, seconds):
+    upstream.fault("/getIPadLoginInfo", "late", seconds=seconds)
+    attempt = waiting(operator, upstream, live.account())
+    upstream.phone("confirm", wId=attempt.w_id)
+    ends(attempt)
+    assert_sound(upstream, stack)
+
+
+def test_another_account_scans(stack, operator, upstream, live):
+    upstream.person("wxid_mine")
+    upstream.person("wxid_other", nickname="别人")
+    account = live.account(wc_id="wxid_mine")
+    attempt = waiting(operator, upstream, account)
+    upstream.phone("confirm", wId=attempt.w_id, who="wxid_other")
+    ended = ends(attempt, "failed")
+    assert (ended.reason, fresh(account).state) == ("wrong_account", "new")
+    other = Account.objects.get(wc_id="wxid_other")
+    assert (other.state, other.w_id, ended.other_account) == ("online", attempt.w_id, other)
+    assert_sound(upstream, stack)
+
+
+def test_the_phone_confirms_after_the_login_was_cancelled_here(stack, operator, upstream, live):
+    attempt = waiting(operator, upstream, live.account())
+    operator.post(f"/attempts/{attempt.pk}/cancel/")
+    assert fresh(attempt).state == "cancelled"
+    upstream.phone("confirm", wId=attempt.w_id)
+    told = AccountEvent.objects.filter(attempt=attempt, happened="late_success")
+    upstream.wait(wId=attempt.w_id, state="online")
+    ends(attempt, "cancelled")
+    from_then_on(told.exists)
+    assert fresh(attempt.account).w_id == attempt.w_id
+    assert_sound(upstream, stack)
+
+
+def from_then_on(condition) -> None:
+    done = threading.Event()
+    for _time in range(1000):
+        if condition():
+            return
+        done.wait(0.02)
+    raise AssertionError("it never came true")
+
+
+@pytest.mark.parametrize("operators", [1, 2])
+def test_many_clicks_at_once_begin_one_login(stack, upstream, live, operators):
+    account, clicks = live.account(), 40
+    people = [live.operator, live.mate][:operators]
+    desks = [Operator(stack, people[n % operators]) for n in range(8)]
+    together = threading.Barrier(clicks)
+
+    def click(n):
+        together.wait()
+        return desks[n % 8].post(f"/accounts/{account.pk}/login/").headers.get("Location")
+
+    with ThreadPoolExecutor(clicks) as pool:
+        places = set(pool.map(click, range(clicks)))
+    attempt = LoginAttempt.objects.get()
+    assert places == {f"/attempts/{attempt.pk}/"}
+    upstream.wait(wId=attempt.w_id, step3_now=1)
+    upstream.phone("confirm", wId=attempt.w_id)
+    ends(attempt)
+    assert upstream.calls("/iPadLogin") == 1
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.parametrize("parallel", ["refuse", "kick"])
+def test_a_worker_dies_before_an_upstream_that_takes_one_listener_only(
+    stack, operator, upstream, live, parallel
+):
+    upstream.settings(parallel=parallel)
+    attempts = [waiting(operator, upstream, live.account()) for _ in range(4)]
+    LoginAttempt.objects.update(
+        deadline_at=attempts[0].deadline_at.replace(year=attempts[0].deadline_at.year + 1)
+    )
+    for name in ("waits-1", "waits-2"):
+        stack.kill(name)
+    stack.complete()
+    for attempt in attempts:
+        upstream.wait(wId=attempt.w_id, step3_now=1, timeout=40)
+        upstream.phone("confirm", wId=attempt.w_id)
+    all_end(attempts)
+    assert_sound(upstream, stack)
+
+
+# The last of this module: the processes know an Authorization from then on that a new simulator does not.
+def test_an_authorization_that_is_refused_for_everybody_at_once_is_renewed_once(
+    stack, operator, upstream, live
+):
+    first = waiting(operator, upstream, live.account())
+    accounts = [live.account() for _ in range(8)]
+    upstream.control("account", revoke_token=True, auth_style="http401")
+    together = threading.Barrier(len(accounts))
+    operators = [Operator(stack, live.operator) for _ in accounts]
+
+    def click(pair):
+        desk, account = pair
+        together.wait()
+        return desk.post(f"/accounts/{account.pk}/login/").status_code
+
+    with ThreadPoolExecutor(len(accounts)) as pool:
+        assert set(pool.map(click, zip(operators, accounts, strict=True))) == {302}
+    attempts = [first, *(account.attempts.get() for account in accounts)]
+    for attempt in attempts:
+        upstream.wait(wId=fresh(attempt).w_id, step3_now=1)
+        upstream.phone("confirm", wId=fresh(attempt).w_id)
+    all_end(attempts)
+    repeated = upstream.calls("/iPadLogin") - len(attempts)
+    assert_sound(upstream, stack, sign_ins=2, repeated=repeated)
