@@ -335,6 +335,8 @@ def login_answer(answer: Answer) -> LoginAnswer:
     except SignInRefused:
         raise
     except Refused as refused:
+        if not answer.code and _profile(answer.fields):
+            raise BadAnswer("an account, and no code") from None
         return _not_logged_in(refused.code, refused.text)
     profile = _profile(answer.fields)
     if profile is None:
@@ -354,8 +356,8 @@ def _not_logged_in(code: str, text: str) -> CodeAsked | NotLoggedIn:
     ):
         if pattern.search(text):
             return NotLoggedIn(ending, code, text)
-    if not code:
-        raise BadAnswer("an answer without a code")
+    if not text and not code:
+        raise BadAnswer("neither code nor text")
     return NotLoggedIn(Ending.REFUSED, code, text)
 
 

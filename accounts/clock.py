@@ -21,31 +21,33 @@ STRANGE = timedelta(seconds=5)
 
 class _Clock:
     def __init__(self):
-        self.base: datetime | None = None  # the database's time ...
-        self.at = 0.0  # ... at this moment of our monotonic clock
+        # The database's time, and the moment of our monotonic clock at which it was that: one value, because other
+        # threads read it while it changes.
+        self.known: tuple[datetime, float] | None = None
         self.read_next = 0.0
 
     def read(self) -> None:
-        began = time.monotonic()
-        self.read_next = began + RETRY_SECONDS
+        self.read_next = time.monotonic() + RETRY_SECONDS
         try:
-            with connection.cursor() as cursor:
+            with connection.cursor() as cursor:  # which may have to queue for a connection
+                began = time.monotonic()
                 cursor.execute("SELECT clock_timestamp()")
                 base = cursor.fetchone()[0]
         except (DatabaseError, InterfaceError):
             return  # what was read last still holds
         ended = time.monotonic()
-        self.base, self.at, self.read_next = base, (began + ended) / 2, ended + READ_SECONDS
+        first, self.known = self.known is None, (base, (began + ended) / 2)
+        self.read_next = ended + READ_SECONDS
+        if first and abs(base - timezone.now()) > STRANGE:
+            log.warning("this host's clock differs from the database's; the database's is used")
 
     def now(self) -> datetime:
         if time.monotonic() >= self.read_next:
-            first = self.base is None
             self.read()
-            if first and self.base is not None and abs(self.base - timezone.now()) > STRANGE:
-                log.warning("this host's clock differs from the database's; the database's is used")
-        if self.base is None:
+        if self.known is None:
             return timezone.now()
-        return self.base + timedelta(seconds=time.monotonic() - self.at)
+        base, at = self.known
+        return base + timedelta(seconds=time.monotonic() - at)
 
 
 _clock = _Clock()

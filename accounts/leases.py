@@ -250,7 +250,10 @@ def take_unattended(of_the_dead: bool = True) -> list[Lease]:
     most = min(TAKEN_AT_ONCE, _holder.free_slots)
     if most <= 0:
         return []
-    waiting = LoginAttempt.objects.unattended(clock.now()).order_by("queued_at")
+    lost = [
+        attempt_id for attempt_id, lease in list(_holder.held.items()) if lease.lost
+    ]  # whose step is not over
+    waiting = LoginAttempt.objects.unattended(clock.now()).exclude(pk__in=lost).order_by("queued_at")
     if not of_the_dead:
         waiting = waiting.filter(lease_owner="")
     found = list(waiting.values_list("pk", flat=True)[:most])
