@@ -46,11 +46,10 @@ class Together:
         place = _Place(item)
         with self.lock:
             self.queue.append(place)
-            first = not self.busy
-            self.busy = True
+            if not self.busy:
+                self._call_next()
         try:
-            if not first:
-                place.called.wait()
+            place.called.wait()
             if not place.done:
                 self._lead()
         except BaseException:
