@@ -4,9 +4,10 @@ A message is `{"account", "attempt", "state"}` for an account that its reader ma
 The page that gets it fetches what it shows by an ordinary view. Rights are looked at again every few seconds,
 for all readers of the process at once; whoever lost the session or a team loses the stream.
 
-A doorbell may stay silent: rows that it did not ring for are found by a look at the table every two seconds, also
-while Redis is away. What else a page is told: `relook` (read anew what you show), `alarm` (whether the upstream lets
-us in has changed), `away` (the database does not answer; a `relook` follows when it does).
+The doorbell may stay silent: every two seconds the rows that it did not ring for are passed on all the same, also
+while Redis is away, and so is (without an id) a login that nobody waits for. What else a page is told: `relook` (read
+anew what you show, `within` so many milliseconds, so that not all do at once), `alarm` (whether the upstream lets us
+in has changed), `away` (the database does not answer; a `relook` follows when it does), `ping` (nothing happens).
 """
 
 import asyncio
@@ -14,24 +15,20 @@ import contextvars
 import json
 import logging
 import random
-import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
-from asgiref.sync import SyncToAsync, sync_to_async
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Group
-from django.contrib.sessions.models import Session
+from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import Max, Q
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.utils import timezone
+from django.urls import reverse
+from django.views.decorators.http import require_safe
 
-from accounts import context, events
-from accounts.history import AccountEvent
-from accounts.roles import ROLES
+from accounts import events, watch
+from accounts.watch import EVERY_TEAM
 
 log = logging.getLogger(__name__)
 
@@ -39,18 +36,17 @@ QUEUE_SIZE = 200
 PING_SECONDS = 15
 RIGHTS_SECONDS = 4
 LOOK_SECONDS = 2
-# A row may be committed this long after one with a higher id, and is found all the same.
-COMMIT_SECONDS = 10
 # So many rows without a ring are no slip of the doorbell: everybody looks anew instead.
 MISSED_MOST = 200
 STREAMS_PER_USER = 40
 # Browsers that lost their streams together do not come back together.
 RETRY_MILLISECONDS = (1000, 3000)
-RELOOK_EACH = 10
-PING = b": still here\n\n"
+RELOOK_MILLISECONDS = 10  # for each browser, when all are to look anew
+PING = b"event: ping\ndata: {}\n\n"
 ALARM = b"event: alarm\ndata: {}\n\n"
 AWAY = b"event: away\ndata: {}\n\n"
-EVERY_TEAM = frozenset({-1})
+# In the scope of a request: where its reader goes, if the stream is sent outside of Django.
+LEAVING = "wkportal.leaving"
 
 
 @dataclass(eq=False, slots=True)
@@ -73,12 +69,15 @@ class _Reader:
 
 
 class _Readers(set[_Reader]):
-    """All open streams of this process, and by team and by user."""
+    """All open streams of this process, also by team and by user."""
 
     def __init__(self):
         super().__init__()
         self.by_team: defaultdict[int | None, set[_Reader]] = defaultdict(set)
         self.of_user: Counter[int] = Counter()
+
+    def clear(self) -> None:
+        self.__init__()
 
     def join(self, reader: _Reader) -> None:
         self.add(reader)
@@ -86,9 +85,10 @@ class _Readers(set[_Reader]):
         self.seat(reader, reader.teams)
 
     def leave(self, reader: _Reader) -> None:
-        self.discard(reader)
-        self.of_user[reader.user_id] -= 1
-        self.seat(reader, frozenset())
+        if reader in self:
+            self.remove(reader)
+            self.of_user[reader.user_id] -= 1
+            self.seat(reader, frozenset())
 
     def seat(self, reader: _Reader, teams: frozenset[int]) -> None:
         for team in reader.teams - teams:
@@ -97,40 +97,14 @@ class _Readers(set[_Reader]):
             self.by_team[team].add(reader)
         reader.teams = teams
 
-    def of(self, ring: events.Ring) -> set[_Reader]:
-        return self.by_team[ring.team] | self.by_team[-1]
-
-    def tell(self, message: bytes | None) -> None:
-        for reader in list(self):
+    def tell_of(self, ring: events.Ring) -> None:
+        message = _message(ring)
+        for reader in self.by_team[ring.team] | self.by_team[-1]:
             reader.put(message)
 
-
-class _Table:
-    """The event rows beside the doorbell: finds those that nobody rang for."""
-
-    def __init__(self):
-        self.rung: set[int] = set()
-        self.floor: int | None = None  # rows up to here are old
-        self.newest = 0
-        self.moved_at = 0.0
-
-    def forget(self) -> None:
-        self.__init__()
-
-    def heard(self, ring: events.Ring) -> bool:
-        """Whether this ring is the first one for its row."""
-        known = ring.id in self.rung
-        self.rung.add(ring.id)
-        return not known
-
-    def missed(self, ids: list[int]) -> list[int]:
-        """Of the rows above the floor, those without a ring; and the floor rises behind what is old by now."""
-        missed = [number for number in ids if number not in self.rung]
-        if time.monotonic() - self.moved_at > COMMIT_SECONDS:
-            self.floor, self.newest = self.newest, max([*ids, self.newest])
-            self.rung = {number for number in self.rung if number > self.floor}
-            self.moved_at = time.monotonic()
-        return missed
+    def tell_all(self, message: bytes | None) -> None:
+        for reader in list(self):
+            reader.put(message)
 
 
 class _Hub:
@@ -138,14 +112,15 @@ class _Hub:
 
     def __init__(self):
         self.readers = _Readers()
-        self.table = _Table()
         self.tasks: list[asyncio.Task] = []
         self.loop: asyncio.AbstractEventLoop | None = None
-        # The looks come one after the other, in a thread that is no request's.
-        self.thread = ThreadPoolExecutor(1, "feed")
-        self.hurry = asyncio.Event()
+        # One look at a time, in a thread that belongs to no request.
+        self.thread = ThreadPoolExecutor(1, "looks")
+        self.rows = watch.Rows()
+        self.look_now = asyncio.Event()
         self.database_away = False
-        self.alarm = None
+        self.alarm: tuple[str, str] | None = None
+        self.alone: dict[events.Ring, int] = {}
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -153,32 +128,29 @@ class _Hub:
             return
         for task in self.tasks:
             task.cancel()
-        self.loop, self.hurry = loop, asyncio.Event()
-        self.table.forget()
-        # In a context of their own: that of the first request would be kept as long as the process.
-        fresh = contextvars.Context()
+        self.loop, self.look_now, self.rows = loop, asyncio.Event(), watch.Rows()
+        # Not in the context of the request that came first, which would be kept as long as the process.
+        context = contextvars.Context()
         works = (self.pass_on, self.watch_rights, self.watch_rows)
-        self.tasks = [loop.create_task(work(), context=fresh) for work in works]
+        self.tasks = [loop.create_task(work(), context=context) for work in works]
 
     async def in_thread(self, look: Callable, *args):
         return await asyncio.get_running_loop().run_in_executor(self.thread, _with_connection, look, *args)
 
     def pass_ring(self, ring: events.Ring) -> None:
-        if self.table.heard(ring):
-            message = _message(ring)
-            for reader in self.readers.of(ring):
-                reader.put(message)
+        if self.rows.heard(ring):
+            self.readers.tell_of(ring)
 
     async def pass_on(self) -> None:
-        first = True
+        listening = False
         async for ring in events.listen():
             if ring is not None:
                 self.pass_ring(ring)
-            elif first:
-                first = False
-                self.readers.tell(_relook(0))
+            elif listening:
+                self.look_now.set()  # what was not heard in between is among the rows
             else:
-                self.hurry.set()
+                listening = True
+                self.readers.tell_all(_relook(0))
 
     async def watch_rights(self) -> None:
         while True:
@@ -186,12 +158,11 @@ class _Hub:
             readers = list(self.readers)
             if not readers:
                 continue
+            people, keys = {r.user_id for r in readers}, {r.session_key for r in readers}
             try:
-                teams, sessions = await self.in_thread(
-                    _rights, {r.user_id for r in readers}, {r.session_key for r in readers}
-                )
+                teams, sessions = await self.in_thread(watch.rights, people, keys)
             except (DatabaseError, InterfaceError):
-                continue  # there is nothing to be seen in the meantime either
+                continue  # nothing can be read in the meantime either
             except Exception:  # without this look, revoked rights would be served on
                 log.exception("rights of open streams were not looked at")
                 continue
@@ -206,44 +177,39 @@ class _Hub:
             try:
                 await self.look_at_rows()
             except (DatabaseError, InterfaceError) as error:
-                self.say_away(type(error).__name__)
-            except Exception:  # without this look, what the doorbell did not ring for would stay unseen
+                self.say_away(error)
+            except Exception:  # without this look, what nobody rang for would stay unseen
                 log.exception("event rows were not looked at")
-            self.hurry.clear()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
-                    await self.hurry.wait()
-            except TimeoutError:
-                pass
+                    await self.look_now.wait()
+            self.look_now.clear()
 
     async def look_at_rows(self) -> None:
         if not self.readers:
-            self.table.forget()
+            self.rows = watch.Rows()
             return
-        ids, alarm = await self.in_thread(_rows, self.table.floor)
-        if self.table.floor is None:
-            self.table.floor = self.table.newest = ids[0]
-            self.alarm = alarm
-        else:
-            missed = self.table.missed(ids)
-            if len(missed) > MISSED_MOST:
-                self.readers.tell(_relook(len(self.readers)))
-                self.table.rung.update(missed)
-            elif missed:
-                for ring in await self.in_thread(_rings, missed):
-                    self.pass_ring(ring)
-        if alarm != self.alarm:
-            self.alarm = alarm
-            self.readers.tell(ALARM)
-        if self.database_away:
+        seen = await self.in_thread(watch.look, self.rows.floor)
+        missed = self.rows.missed(seen.ids)
+        if len(missed) > MISSED_MOST or self.database_away:
             self.database_away = False
-            self.readers.tell(_relook(len(self.readers)))
+            self.rows.rung.update(missed)
+            self.readers.tell_all(_relook(len(self.readers)))
+        elif missed:
+            for ring in await self.in_thread(watch.rings, missed):
+                self.pass_ring(ring)
+        for ring in {*seen.alone, *self.alone}:
+            if seen.alone.get(ring) != self.alone.get(ring):
+                self.readers.tell_of(ring)
+        if seen.alarm != self.alarm:
+            self.readers.tell_all(ALARM)
+        self.alarm, self.alone = seen.alarm, seen.alone
 
-    def say_away(self, why: str) -> None:
+    def say_away(self, error: Exception) -> None:
         if not self.database_away:
-            log.warning("the database does not answer (%s); open pages are told", why)
+            log.warning("the database does not answer (%s); open pages are told", type(error).__name__)
             self.database_away = True
-            self.readers.tell(AWAY)
+            self.readers.tell_all(AWAY)
 
 
 _hub = _Hub()
@@ -252,86 +218,25 @@ _hub = _Hub()
 def stop() -> None:
     """End every stream of this process, so that it can end itself."""
     if _hub.loop is not None and _hub.loop.is_running():
-        _hub.loop.call_soon_threadsafe(_hub.readers.tell, None)
+        _hub.loop.call_soon_threadsafe(_hub.readers.tell_all, None)
 
 
 def _message(ring: events.Ring) -> bytes:
     data = json.dumps({"account": ring.account, "attempt": ring.attempt, "state": ring.state})
-    return f"id: {ring.id}\nevent: change\ndata: {data}\n\n".encode()
+    number = f"id: {ring.id}\n" if ring.id else ""
+    return f"{number}event: change\ndata: {data}\n\n".encode()
 
 
 def _relook(browsers: int) -> bytes:
-    """Look anew, `within` milliseconds: not all at the same moment."""
-    return b'event: relook\ndata: {"within": %d}\n\n' % (browsers * RELOOK_EACH)
-
-
-# --- what is asked of the database ---------------------------------------------------------------------
+    return b'event: relook\ndata: {"within": %d}\n\n' % (browsers * RELOOK_MILLISECONDS)
 
 
 def _with_connection(look: Callable, *args):
+    """A look at the database, which is let go at once: a stream must not keep a connection."""
     try:
         return look(*args)
     finally:
         connection.close()
-
-
-def _rows(floor: int | None) -> tuple[list[int], object]:
-    """The ids of all rows above the floor, of the newest one where there is no floor yet; and the alarm."""
-    rows = AccountEvent.objects
-    if floor is None:
-        ids = [rows.aggregate(newest=Max("pk"))["newest"] or 0]
-    else:
-        ids = list(rows.filter(pk__gt=floor).values_list("pk", flat=True))
-    alarm = context.alarm()
-    return ids, alarm and (alarm.refused_why, alarm.refused_text)
-
-
-def _rings(ids: list[int]) -> list[events.Ring]:
-    rows = AccountEvent.objects.filter(pk__in=ids).order_by("pk").select_related("account", "attempt")
-    fields = ("pk", "account_id", "account__team_id", "attempt_id", "attempt__state", "account__state")
-    return [
-        events.Ring(pk, account, team, attempt, attempt_state or account_state)
-        for pk, account, team, attempt, attempt_state, account_state in rows.values_list(*fields)
-    ]
-
-
-def _rights(user_ids: set[int], session_keys: set[str]) -> tuple[dict[int, frozenset[int]], set[str]]:
-    """{user: teams} of those who may still look, and the sessions that are still alive.
-
-    What ModelBackend would say of each user, for all of them by as many queries as for one.
-    """
-    model = get_user_model()
-    here = Q(permission__content_type__app_label="accounts")
-    may: dict[str, tuple[set[int], set[int]]] = {
-        "view_account": (set(), set()),
-        "view_every_account": (set(), set()),
-    }
-    here &= Q(permission__codename__in=may)
-    carried = Group.permissions.through.objects.filter(here)
-    for codename, group in carried.values_list("permission__codename", "group_id"):
-        may[codename][0].add(group)
-    given = model.user_permissions.through.objects.filter(here, user_id__in=user_ids)
-    for codename, user in given.values_list("permission__codename", "user_id"):
-        may[codename][1].add(user)
-    groups: dict[int, set[int]] = defaultdict(set)
-    for user, group in model.groups.through.objects.filter(user_id__in=user_ids).values_list(
-        "user_id", "group_id"
-    ):
-        groups[user].add(group)
-    roles = set(Group.objects.filter(name__in=ROLES).values_list("pk", flat=True))
-
-    def has(user: int, codename: str) -> bool:
-        return user in may[codename][1] or not may[codename][0].isdisjoint(groups[user])
-
-    teams = {}
-    people = model.objects.filter(pk__in=user_ids, is_active=True).values_list("pk", "is_superuser")
-    for user, is_superuser in people:
-        if is_superuser or (has(user, "view_account") and has(user, "view_every_account")):
-            teams[user] = EVERY_TEAM
-        elif has(user, "view_account"):
-            teams[user] = frozenset(groups[user] - roles)
-    alive = Session.objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
-    return teams, set(alive.values_list("session_key", flat=True))
 
 
 def _reader_of(request: HttpRequest) -> _Reader | None:
@@ -339,13 +244,11 @@ def _reader_of(request: HttpRequest) -> _Reader | None:
     if not request.user.is_authenticated:
         return None
     user, key = request.user.pk, request.session.session_key
-    teams, sessions = _rights({user}, {key})
-    return _Reader(user, key, teams[user]) if user in teams and key in sessions else None
+    teams = watch.teams_of((user, key))
+    return None if teams is None else _Reader(user, key, teams)
 
 
-# --- the view ------------------------------------------------------------------------------------------
-
-
+@require_safe
 async def stream(request: HttpRequest) -> HttpResponse:
     """The stream; 403 for who may not look, 503 with Retry-After for one too many. HEAD asks which it would be."""
     reader = await sync_to_async(_with_connection)(_reader_of, request)
@@ -353,29 +256,24 @@ async def stream(request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=403)
     if _hub.readers.of_user[reader.user_id] >= STREAMS_PER_USER:
         return HttpResponse(status=503, headers={"Retry-After": "10"})
-    if request.method == "HEAD":
-        return HttpResponse(content_type="text/event-stream")
-    response = StreamingHttpResponse(_messages(reader), content_type="text/event-stream")
+    leaving = getattr(request, "scope", {}).get(LEAVING)
+    if request.method == "HEAD" or leaving is not None:
+        response = HttpResponse()
+    else:
+        response = StreamingHttpResponse(_messages(reader))
+    if leaving is not None:
+        leaving.append(reader)
+    response["Content-Type"] = "text/event-stream"
     response["Cache-Control"] = "no-store"
     response["X-Accel-Buffering"] = "no"
     return response
 
 
-def _let_thread_go() -> None:
-    """A request has a thread of its own for its ordinary code: an open stream would keep it, and it is not needed."""
-    context_of_request = SyncToAsync.thread_sensitive_context.get(None)
-    if context_of_request is not None:
-        thread = SyncToAsync.context_to_thread_executor.pop(context_of_request, None)
-        if thread is not None:
-            thread.shutdown(wait=False)
-
-
 async def _messages(reader: _Reader) -> AsyncIterator[bytes]:
-    _let_thread_go()
     _hub.start()
     _hub.readers.join(reader)
     try:
-        yield b"retry: %d\n" % random.randint(*RETRY_MILLISECONDS) + _relook(0)  # noqa: S311
+        yield b"retry: %d\n" % random.randint(*RETRY_MILLISECONDS) + _relook(0)  # noqa: S311 - no secret
         while True:
             try:
                 async with asyncio.timeout(PING_SECONDS):
@@ -387,3 +285,53 @@ async def _messages(reader: _Reader) -> AsyncIterator[bytes]:
             yield message
     finally:
         _hub.readers.leave(reader)
+
+
+# --- thousands of them ---------------------------------------------------------------------------------
+
+
+def outside(django: Callable) -> Callable:
+    """The ASGI application `django`, with its open streams outside of it.
+
+    Django decides who may listen, and there its request ends: its thread, its middleware and all its objects would
+    otherwise be kept for as long as the stream.
+    """
+    address = reverse("events")
+
+    async def application(scope: dict, receive: Callable, send: Callable) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != address:
+            await django(scope, receive, send)
+            return
+        leaving: list[_Reader] = []
+        head: list[dict] = []
+
+        async def send_unless_leaving(message: dict) -> None:
+            if not leaving:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                head.append(message)
+
+        await django({**scope, LEAVING: leaving}, receive, send_unless_leaving)
+        if head:
+            await _send_all(leaving[0], head[0], receive, send)
+
+    return application
+
+
+async def _send_all(reader: _Reader, head: dict, receive: Callable, send: Callable) -> None:
+    head["headers"] = [(name, value) for name, value in head["headers"] if name.lower() != b"content-length"]
+    watching = asyncio.create_task(_end_with_browser(reader, receive))
+    try:
+        await send(head)
+        async with aclosing(_messages(reader)) as messages:
+            async for message in messages:
+                await send({"type": "http.response.body", "body": message, "more_body": True})
+        await send({"type": "http.response.body"})
+    finally:
+        watching.cancel()
+
+
+async def _end_with_browser(reader: _Reader, receive: Callable) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    reader.put(None)

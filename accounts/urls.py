@@ -17,6 +17,7 @@ urlpatterns = [
     path("attempts/<int:attempt_id>/qr.png", views.qr_png, name="qr_png"),
     path("attempts/<int:attempt_id>/cancel/", views.cancel_login, name="cancel_login"),
     path("attempts/<int:attempt_id>/code/", views.submit_code, name="submit_code"),
+    path("alarm/", views.alarm, name="alarm"),
     path("events/", feed.stream, name="events"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),

@@ -10,12 +10,11 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import access, events, login
+from accounts import access, clock, events, login, watch
 from accounts.forms import AccountForm, CodeForm, StartLoginForm
 from accounts.lists import AccountSearch
 from accounts.models import Account, Avatar, LoginAttempt, Tag
@@ -24,7 +23,6 @@ from accounts.states import AccountState, AttemptState
 from accounts.tasks import put_into_queue, wait_for_phone
 
 HISTORY_SIZE = 20
-NO_WORKER_AFTER = 3
 
 
 # --- the list -------------------------------------------------------------------------------------------
@@ -61,6 +59,14 @@ def account_row(request: HttpRequest, account_id: int) -> HttpResponse:
     account = access.account_to_see(request, account_id)
     login.close_read(account)
     return render(request, "accounts/_account_row.html", {"account": account, **rights(request)})
+
+
+@require_GET
+@never_cache
+@login_required
+def alarm(request: HttpRequest) -> HttpResponse:
+    """What every page says while the upstream does not let us in; nothing while it does."""
+    return render(request, "_alarm.html")
 
 
 # --- one account ----------------------------------------------------------------------------------------
@@ -106,20 +112,17 @@ def live_account(request: HttpRequest, account: Account) -> dict:
 
 def panel(request: HttpRequest, attempt: LoginAttempt | None, code_form: CodeForm | None = None) -> dict:
     """What the login panel needs beside the attempt."""
-    now = timezone.now()
-    unattended = (
-        attempt is not None
-        and attempt.state == AttemptState.WAITING
-        and attempt.wait_started_at is None
-        and (now - attempt.qr_shown_at).total_seconds() > NO_WORKER_AFTER
-    )
+    now = clock.now()
+    alone = watch.seconds_alone(attempt, now) if attempt else 0
+    queue_away = alone > 0 and not events.ping()
+    no_worker = alone > (watch.NO_WORKER_WITHOUT_QUEUE_AFTER if queue_away else watch.NO_WORKER_AFTER)
     return {
         "attempt": attempt,
         "qr_data": qr_data(request, attempt),
         "seconds_left": attempt.seconds_left(now) if attempt else 0,
         "wait_seconds": settings.WK_LOGIN_WAIT_SECONDS,
-        "no_worker": unattended,
-        "queue_away": unattended and not events.ping(),
+        "no_worker": no_worker,
+        "queue_away": queue_away and not no_worker,
         "code_form": code_form or CodeForm(),
         "other_visible": attempt is not None
         and attempt.other_account_id is not None

@@ -142,19 +142,29 @@ class Bench:
         return report
 
     def starts(self) -> Report:
-        """Logins that are in the database as starts: the code is asked for by the worker, then the wait begins."""
-        plan = Plan(self.options.n, self.options.rate, shown=False)
-        report = Report(f"{plan.count} starts from the queue, each with its code")
-        product = [self.product(plan) for _round in range(self.options.rounds)]
+        """How logins begin: told by a message each, found in the database, and with their code still to be asked for."""
+        count, rate = self.options.n, self.options.rate
+        report = Report(f"{count} logins begun in three ways")
+        ways = {
+            "by message": (Plan(count, rate), True),
+            "from rows": (Plan(count, rate), False),
+            "with code": (Plan(count, rate, shown=False), True),
+        }
+        found: dict[str, list[Result]] = {way: [] for way in ways}
+        for _round in range(self.options.rounds):
+            for way, (plan, messages) in ways.items():
+                found[way].append(self.product(plan, messages=messages))
         rows = [
-            (name, form.format(middle(product, read)))
+            (name, *(form.format(middle(results, read)) for results in found.values()))
             for name, form, read, _against in FIGURES
             if name.startswith(("logins", "all in", "CPU", "PostgreSQL"))
         ]
-        report.lines += table(("median of the rounds", "product"), rows)
-        lost = sum(r.lost for r in product)
-        report.lines.append(f"  lost {lost}, events {product[0].events} of {product[0].events_expected}")
-        report.add(product)
+        report.lines += table(("median of the rounds", *ways), rows)
+        for way, results in found.items():
+            lost, events = sum(r.lost for r in results), sum(r.events for r in results)
+            expected, said = sum(r.events_expected for r in results), sum(len(r.complaints) for r in results)
+            report.lines.append(f"  {way}: lost {lost}, events {events} of {expected}, {said} warnings")
+            report.add(results)
         return report
 
     def prefork(self) -> Report:

@@ -36,11 +36,14 @@ def two_workers(bench: Bench) -> Report:
         report.lines.append(f"  {count / all_in:.0f} logins begun per second by both together")
         found |= _kill(first, upstream, count)
         found |= _answer_all(bench, ids)
+        said = second.complaints()
     report.lines += [
         f"  killed with {found['cut_off']} waits; all were held again after {found['held_again']:.1f} s",
         f"  lost {found['lost']}, asked again {found['repeated']}, at most {found['most_parallel']} call(s) for a wId at a time",
     ]
-    report.data |= found
+    report.lines.append(f"  {len(said)} warnings of the one that lived")
+    report.lines += [f"    {line}" for line in dict.fromkeys(said[:5])]
+    report.data |= found | {"complaints": said[:50]}
     return report
 
 

@@ -57,8 +57,9 @@ class Rig:
     Data lies on the disk of `where`, the usual place for temporary files if it is not given: commits wait for it.
     """
 
-    def __init__(self, where: Path | None = None):
-        self.where = where
+    def __init__(self, where: Path | None = None, logs: Path | None = None):
+        """What the measured processes wrote is kept in `logs`, if that is given."""
+        self.where, self.logs = where, logs
 
     def __enter__(self) -> "Rig":
         allow_files(40_000)

@@ -21,7 +21,7 @@ from bench import standin
 EVENTS_PER_LOGIN = (Happened.WAIT_TAKEN, Happened.ATTEMPT_MOVED, Happened.ACCOUNT_ONLINE)
 CODE = "http://weixin.qq.com/x/4f0cXwTQyZb8mJd1kE9a"
 # Workers look for rows that were handed over some seconds ago, in case their message was lost.
-PARKED = timedelta(days=1)
+PARKED, OVERDUE = timedelta(days=1), timedelta(seconds=10)
 TABLES = "accounts_account, accounts_loginattempt, accounts_accountevent, accounts_avatar"
 # An event row never changes: the transaction that wrote it is the one that wrote the login down.
 COMMITTED = """
@@ -79,9 +79,10 @@ def seed(count: int, first: int = 0, warm: bool = False, shown: bool = True) -> 
     return [attempt.pk for attempt in attempts]
 
 
-def put_out(ids: list[int]) -> None:
-    """Now whoever begins logins has handed these over."""
-    LoginAttempt.objects.filter(pk__in=ids).update(queued_at=timezone.now())
+def put_out(ids: list[int], overdue: bool = False) -> None:
+    """Now whoever begins logins has handed these over; `overdue`: so long ago that workers look for them."""
+    when = timezone.now() - (OVERDUE if overdue else timedelta())
+    LoginAttempt.objects.filter(pk__in=ids).update(queued_at=when)
 
 
 def _account(number: int, warm: bool) -> Account:

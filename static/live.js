@@ -11,6 +11,8 @@ const wanted = new Set();
 const posting = new Set(); // ids of elements whose own form was sent just now: its answer shows what happens meanwhile
 const POST_PATIENCE = 350;
 const LIST_EVERY = 3000;
+const RELOOK_WITHIN = 10000;
+const ALARM_WITHIN = 1000;
 let collecting = 0;
 let lookedAt = performance.now();
 
@@ -74,17 +76,23 @@ async function refresh(element) {
   const { id } = element;
   try {
     const answer = await fetch(element.dataset.live, { headers: { "HX-Request": "true" }, signal: AbortSignal.timeout?.(20000) });
+    said(answer.headers.get("X-Away") ?? (answer.status >= 502 ? "server" : ""));
     const elsewhere = answer.headers.get("HX-Redirect");
     if (elsewhere) location.assign(elsewhere);
     else if (answer.redirected) location.reload(); // signed out
     else if (answer.ok) place(id, element, await answer.text());
     else if (answer.status === 404) gone(element);
   } catch {
-    // The network: the stream notices too, and looks again every few seconds until it is back.
+    said("server");
   }
   const again = under.get(element) === "again";
   under.delete(element);
   if (again) refresh(document.getElementById(id) ?? element);
+}
+
+// What was wrong with an answer, "" for nothing; outage.js looks again until nothing is.
+function said(wrong) {
+  document.dispatchEvent(new CustomEvent("wk:answered", { detail: wrong }));
 }
 
 function place(id, element, html) {
@@ -152,7 +160,15 @@ document.addEventListener("wk:change", ({ detail }) => {
   collecting ||= setTimeout(refreshWanted, 30);
   refreshTabs();
 });
-document.addEventListener("wk:relook", refreshEverything);
+document.addEventListener("wk:relook", ({ detail }) => {
+  // After an outage all browsers are told to look at the same moment: each takes its own.
+  if (detail?.within) setTimeout(refreshEverything, Math.random() * Math.min(detail.within, RELOOK_WITHIN));
+  else refreshEverything();
+});
+document.addEventListener("wk:alarm", () => {
+  const alarm = document.getElementById("alarm");
+  if (alarm && !document.hidden) setTimeout(refresh, Math.random() * ALARM_WITHIN, alarm);
+});
 document.addEventListener("wk:due", ({ target }) => {
   const element = target.closest("[data-live]");
   if (element && !document.hidden) refresh(element);
@@ -180,7 +196,13 @@ document.addEventListener("htmx:afterSwap", ({ detail }) => {
   if (placed && detail?.target) announce(placed, document.getElementById("announce").textContent);
 });
 setInterval(() => {
+  const alarm = document.querySelector("#alarm:not(:empty)");
+  if (alarm && !document.hidden) refresh(alarm);
+}, SAFETY);
+setInterval(() => {
+  const since = performance.now() - lookedAt;
   const open = document.querySelector("[data-seconds-left]");
-  if (open && performance.now() - lookedAt > SAFETY) refreshEverything();
+  // A notice must not outlive its cause.
+  if ((open && since > SAFETY) || document.querySelector(".advice[data-notice]")) refreshEverything();
 }, 5000);
 remember(document);

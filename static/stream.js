@@ -1,42 +1,60 @@
-// One event stream for all tabs of a browser: the tab that holds the lock has it and passes on what it hears.
-// Where there are no locks (plain http on another host) each tab has its own, closed while the tab is hidden.
+// One event stream for all tabs of a browser, which has only six connections for all of them. A tab that is shown and
+// holds the lock has it and passes on what it hears; a hidden tab has none and asks for none. Where there are no
+// locks (plain http on another host) each tab that is shown has its own.
 
-const AWAY_AFTER = 5000;
-const ASK_EVERY = 3000;
+const LOCK = "wkportal-events";
+const BEAT_EVERY = 2000;
+const REST_AFTER = 10000; // a tab that was hidden for this long lets another one lead
+const SILENT_AFTER = 5000; // a leader that says nothing for this long is asleep
+const DEAD_AFTER = 40000; // the server says something every 15 s
+const PAUSE = { least: 2000, most: 60000 };
 const url = document.body.dataset.events;
-const shared = Boolean(navigator.locks && window.BroadcastChannel);
-const channel = shared ? new BroadcastChannel("wkportal") : null;
+const channel = navigator.locks && window.BroadcastChannel ? new BroadcastChannel("wkportal") : null;
 
+let state = "down"; // of the stream, wherever it is: down, up, full (too many of one person), refused (no right)
 let source = null;
-let leading = false;
-let up = false;
-let heardUp = performance.now(); // also the moment from which the stream is given time to come up
-let pause = 2000;
+let heard = 0;
+let pause = PAUSE.least;
 let retry = 0;
+let leader = null; // while this tab leads: the function that ends it
+let waiting = null; // while it waits for its turn: what ends the waiting
+let beat = performance.now(); // when the leader was heard of last
+let rest = 0;
+let fresh = false; // whether this page has looked since it was loaded
+
+function say(kind, detail) {
+  document.dispatchEvent(new CustomEvent(`wk:${kind}`, { detail }));
+}
 
 function tell(kind, detail) {
-  document.dispatchEvent(new CustomEvent(`wk:${kind}`, { detail }));
-  if (leading) channel?.postMessage({ kind, detail });
+  say(kind, detail);
+  if (leader) channel?.postMessage({ kind, detail });
 }
+
+function become(now) {
+  state = now;
+  tell("stream", now);
+}
+
+// --- the stream itself ------------------------------------------------------------------------------------------
 
 function open() {
   clearTimeout(retry);
   source?.close();
   source = new EventSource(url);
-  source.addEventListener("change", (event) => {
-    up = true;
-    tell("change", JSON.parse(event.data));
-  });
-  source.addEventListener("relook", () => {
-    up = true;
-    pause = 2000;
-    tell("relook");
-  });
+  heard = performance.now();
+  for (const kind of ["relook", "change", "alarm", "away", "ping"]) {
+    source.addEventListener(kind, ({ data }) => {
+      heard = performance.now();
+      pause = PAUSE.least;
+      if (state !== "up") become("up");
+      if (kind === "relook") fresh = true;
+      if (kind !== "ping") tell(kind, JSON.parse(data));
+    });
+  }
   source.onerror = () => {
-    up = false;
-    if (source.readyState !== EventSource.CLOSED) return; // it tries again by itself
-    retry = setTimeout(open, pause);
-    pause = Math.min(pause * 2, 30000);
+    if (state === "up") become("down");
+    if (source?.readyState === EventSource.CLOSED) ask(); // else it tries again by itself
   };
 }
 
@@ -44,53 +62,133 @@ function close() {
   clearTimeout(retry);
   source?.close();
   source = null;
-  up = false;
+}
+
+// The server said no, and an EventSource does not tell which no.
+async function ask() {
+  const asked = source;
+  let wait = pause * (0.75 + Math.random() / 2);
+  pause = Math.min(pause * 2, PAUSE.most);
+  let answer = null;
+  try {
+    answer = await fetch(url, { method: "HEAD", redirect: "manual", signal: AbortSignal.timeout?.(20000) });
+  } catch {
+    // Not reached at all.
+  }
+  if (source !== asked) return;
+  if (answer?.status === 403) {
+    become("refused");
+    tell("relook", {}); // who is signed out is led to signing in
+    return;
+  }
+  const why = answer?.headers.get("X-Away");
+  if (why) say("answered", why);
+  const after = Number(answer?.headers.get("Retry-After") ?? 0) * 1000;
+  become(after && !why ? "full" : "down");
+  wait = Math.max(wait, after * (1 + Math.random()));
+  retry = setTimeout(open, wait);
+}
+
+// --- which tab has it --------------------------------------------------------------------------------------------
+
+function lead() {
+  waiting = null;
+  return new Promise((done) => {
+    leader = done;
+    open();
+  });
+}
+
+function stop() {
+  leader = null;
+  close();
+}
+
+function stand(how = {}) {
+  if (leader || (waiting && !how.steal)) return;
+  waiting?.abort();
+  const mine = (waiting = new AbortController());
+  const options = how.steal ? how : { signal: mine.signal };
+  navigator.locks
+    .request(LOCK, options, lead)
+    .catch(() => leader && stop()) // another tab took it, or we do not want it any more
+    .finally(() => {
+      if (waiting === mine) waiting = null;
+    });
+}
+
+function giveUp() {
+  rest = 0;
+  waiting?.abort();
+  waiting = null;
+  if (!leader) return;
+  const done = leader;
+  stop();
+  done();
+}
+
+function listen({ data }) {
+  if (data.kind === "who") {
+    if (leader) channel.postMessage({ kind: "stream", detail: state });
+    return;
+  }
+  beat = performance.now();
+  if (data.kind === "stream") {
+    if (!leader) state = data.detail;
+    say("stream", data.detail);
+    if (fresh || data.detail !== "up") return;
+    fresh = true;
+    say("relook", {}); // what happened while this page was on its way
+  } else {
+    say(data.kind, data.detail);
+  }
 }
 
 function watch() {
-  if (source) {
-    if (up) heardUp = performance.now();
-  } else if (channel && !document.hidden) {
-    channel.postMessage({ kind: "is it up" });
-  }
-  const away = !document.hidden && performance.now() - heardUp > AWAY_AFTER;
-  document.getElementById("away").hidden = !away;
-  if (away) document.dispatchEvent(new CustomEvent("wk:relook"));
-}
-
-if (shared) {
-  channel.onmessage = ({ data }) => {
-    if (data.kind === "is it up") {
-      if (leading && up) channel.postMessage({ kind: "it is up" });
-    } else if (data.kind === "it is up") {
-      heardUp = performance.now();
-    } else {
-      heardUp = performance.now();
-      document.dispatchEvent(new CustomEvent(`wk:${data.kind}`, { detail: data.detail }));
-    }
-  };
-  channel.postMessage({ kind: "is it up" });
-  navigator.locks.request("wkportal-events", () => {
-    leading = true;
+  const now = performance.now();
+  if (source && state === "up" && now - heard > DEAD_AFTER) {
+    become("down");
     open();
-    return new Promise(() => {}); // held until this tab goes
-  });
-  document.dispatchEvent(new CustomEvent("wk:relook")); // what happened while this page was on its way
-} else {
-  if (!document.hidden) open();
-  window.addEventListener("pagehide", close);
+  }
+  if (leader) tell("stream", state);
+  else if (channel && !document.hidden) {
+    const asleep = now - beat > SILENT_AFTER;
+    if (asleep) {
+      beat = now;
+      become("down");
+    }
+    stand(asleep ? { steal: true } : {});
+  }
 }
 
-document.addEventListener("visibilitychange", () => {
-  heardUp = performance.now();
-  if (document.hidden) {
-    if (!shared) close();
-    return;
+// --- shown and hidden ---------------------------------------------------------------------------------------------
+
+function stream() {
+  clearTimeout(rest);
+  beat = performance.now();
+  if (!channel) {
+    if (!source) open();
+  } else if (leader) {
+    if (state === "refused") open();
+  } else {
+    channel.postMessage({ kind: "who" });
+    stand();
   }
-  if (!shared) open();
-  document.dispatchEvent(new CustomEvent("wk:relook"));
-});
-window.addEventListener("pageshow", (event) => {
-  if (event.persisted && !document.hidden) document.dispatchEvent(new CustomEvent("wk:relook"));
-});
-setInterval(watch, ASK_EVERY);
+}
+
+function shown() {
+  stream();
+  say("relook", {}); // what happened while nobody looked
+}
+
+function hidden() {
+  if (channel) rest = setTimeout(giveUp, REST_AFTER);
+  else close();
+}
+
+if (channel) channel.onmessage = listen;
+document.addEventListener("visibilitychange", () => (document.hidden ? hidden() : shown()));
+window.addEventListener("pagehide", () => (channel ? giveUp() : close()));
+window.addEventListener("pageshow", ({ persisted }) => persisted && !document.hidden && shown());
+setInterval(watch, BEAT_EVERY);
+if (!document.hidden) stream();

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from django.db import OperationalError, connection
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from accounts import clock, history, leases, login, outcome, pictures, waits
+from accounts import clock, history, leases, login, outcome, pictures, waits, worker
 from accounts.answers import (
     CodeAsked,
     Ending,
@@ -29,9 +29,11 @@ from accounts.answers import (
 )
 from accounts.models import LoginAttempt, WaitsWorker
 from accounts.states import Trigger
+from accounts.worker import LooksForWaits
 
 BEGINNING = datetime(2026, 3, 2, 8, tzinfo=UTC)
 NUMBER = "246810"
+CLAIM_TROUBLE = "claimed, and not told so"
 SAID = {
     "declined": NotLoggedIn(Ending.DECLINED, "1001", "取消"),
     "run out": NotLoggedIn(Ending.RUN_OUT, "1001", "二维码已过期"),
@@ -39,6 +41,10 @@ SAID = {
     "number": CodeAsked("1001", "请在ipad上输入验证码"),
     "page": PageAsked("https://upstream.example/check", "200", "处理成功"),
 }
+
+
+class TroubleWithAClaim(OperationalError):
+    """The connection broke when the claim of a lease was committed."""
 
 
 class Clock:
@@ -108,6 +114,7 @@ class Process:
         self.holder = leases._Holder()
         # As if it had been started before: without its thread, because the test itself renews.
         self.holder.pid, self.holder.name = os.getpid(), name
+        self.looks = LooksForWaits(None)
 
 
 class Task:
@@ -255,7 +262,9 @@ class World:
             task.greenlet.switch(got)
         if task.ended:
             self.tasks.remove(task)
-            if task.error is not None:
+            if isinstance(task.error, TroubleWithAClaim):
+                pass  # the message is lost, as any may be
+            elif task.error is not None:
                 self.broken.append(f"{task.name} broke off: {task.error!r}")
             elif task.told:
                 self.heard.append(task.told)
@@ -373,6 +382,7 @@ def picture() -> bytes:
 def install(world: World, monkeypatch) -> None:
     """Put the world around the engine, until the test is over."""
     written, finished, together = history._write, login.finish, outcome._together
+    claimed = leases.claim
 
     def write(rows):
         if world.trouble == "rolled back":
@@ -389,6 +399,13 @@ def install(world: World, monkeypatch) -> None:
             raise GreenletExit
         return result
 
+    def claim(*args):
+        result = claimed(*args)
+        if world.trouble == CLAIM_TROUBLE:
+            world.trouble = ""
+            raise TroubleWithAClaim("the server was restarted")
+        return result
+
     def in_turn(item):
         return world.block(Turn(item)) if world.gathers else together(item)
 
@@ -397,9 +414,10 @@ def install(world: World, monkeypatch) -> None:
         sleep = staticmethod(lambda seconds: world.clock.sleep(seconds))
 
     monkeypatch.setattr(leases, "_holder", leases._holder)
-    for module in (leases, login, waits):
+    for module in (leases, login, waits, worker):
         monkeypatch.setattr(module, "time", Time)
     monkeypatch.setattr(clock, "now", lambda: world.clock.now())
+    monkeypatch.setattr(leases, "claim", claim)
     monkeypatch.setattr(login, "client", lambda: world.upstream)
     monkeypatch.setattr(login, "finish", finish)
     monkeypatch.setattr(outcome, "_together", in_turn)

@@ -168,17 +168,24 @@ class Rules:
                 yield f"attempt {pk} names another account than {who}"
 
     def successes_count(self) -> Iterator[str]:
-        """Who is online there, and was heard of, is online here, unless by a login that was begun later."""
+        """Who is online there, and was heard of, is online here; by another wId only where that is in doubt.
+
+        Which of two logins of one account is the newer is told by the order of their codes, and by the order in which
+        they were heard of. Where these say different things, either may be what is written here.
+        """
         begun = {row["w_id"]: pk for pk, row in self.attempts.items() if row["w_id"]}
         here = {row["wc_id"]: row for row in self.accounts.values() if row["wc_id"]}
-        succeeded = {row["w_id"] for row in self.attempts.values() if row["state"] == AttemptState.SUCCEEDED}
-        codes, heard = self.world.upstream.codes, {*self.world.heard, *succeeded}
+        heard = self.world.heard
+        for row in self.attempts.values():
+            if row["state"] == AttemptState.SUCCEEDED and row["w_id"] not in heard:
+                heard.append(row["w_id"])
+        turns = {w_id: turn for turn, w_id in enumerate(heard)}
         for who, w_id in self.world.upstream.there.items():
-            if w_id not in heard:
+            if w_id not in turns:
                 continue
-            newer = {other for other in heard if codes[other].who == who and begun[other] > begun[w_id]}
             has = here[who]["w_id"] if who in here else "no record"
-            if has != w_id and has not in newer:
+            doubt = has in turns and (begun[has] > begun[w_id] or turns[has] > turns[w_id])
+            if has != w_id and not doubt:
                 yield f"{who} is online with {w_id} there, and was heard of; here it has {has!r}"
 
     def leases(self) -> Iterator[str]:
@@ -192,6 +199,10 @@ class Rules:
                 epoch = self.attempts[lease.attempt.pk]["lease_epoch"]
                 if epoch > lease.epoch and not lease.lost:
                     yield f"{process.name} goes on with attempt {lease.attempt.pk}, which is another's"
+            known = {(lease.attempt.pk, lease.epoch) for lease in held} | process.holder.unreleased
+            for row in self.open():
+                if row["lease_owner"] == process.name and (row["id"], row["lease_epoch"]) not in known:
+                    yield f"attempt {row['id']} is {process.name}'s, which does not know of it"
 
     def numbers_arrive(self) -> Iterator[str]:
         """A number that somebody typed goes to the upstream before anybody is asked for one again."""

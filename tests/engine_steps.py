@@ -10,7 +10,8 @@ from accounts.answers import Ending, LoggedIn, NotLoggedIn
 from accounts.attempts import SWEPT_AFTER
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
 from accounts.states import OPEN_STATES, AttemptState, Trigger
-from tests.engine_model import NUMBER, Call, Pause, Process, Task, World
+from accounts.worker import CALM_SECONDS
+from tests.engine_model import NUMBER, Call, Pause, Process, Task, TroubleWithAClaim, World
 from tests.engine_rules import Broken, Rules
 
 PEOPLE = ["wxid_ann", "wxid_bob", "wxid_cat", "wxid_dan"]
@@ -227,12 +228,16 @@ class Steps:
 
     # --- processes
 
-    def message(self, process: Process, attempt_id: int, code: bool = True) -> None:
+    def message(self, process: Process, attempt_id: int, code: bool = True, trouble: str = "") -> None:
         """`code`: where it has to be asked for, it comes at once."""
         if process.silent:
             return
-        self.tell(f"{process.name} gets a message for attempt {attempt_id}")
+        self.tell(
+            f"{process.name} gets a message for attempt {attempt_id}" + (f" ({trouble})" if trouble else "")
+        )
+        self.world.trouble = trouble
         task = self.world.start(process, f"{process.name} for attempt {attempt_id}", waits.wait, attempt_id)
+        self.world.trouble = ""
         if isinstance(task.pending, Call) and task.pending.path == "/iPadLogin" and code:
             self.code_comes(task)
 
@@ -249,17 +254,27 @@ class Steps:
             name = f"{process.name} for attempt {lease.attempt.pk}"
             self.world.start(process, name, waits.wait_under, lease)
 
-    def look(self, process: Process, at_once: bool = True) -> None:
+    def look(self, process: Process, at_once: bool = True, trouble: str = "") -> None:
         """What a waits worker does every two seconds. `at_once`: what it finds runs right away."""
         if process.silent:
             return
+        self.world.trouble = trouble
         with self.world.inside(process):
-            leases.begin()
-            login.sweep()
-            found = leases.take_unattended()
-            slots = leases._holder.free_slots
-            left = LoginAttempt.objects.unattended(self.world.clock.now()).count()
-        self.tell(f"{process.name} looks for waits, and takes {[lease.attempt.pk for lease in found]}")
+            try:
+                found = process.looks.look()
+            except TroubleWithAClaim:
+                process.looks.trouble_at, found = self.world.clock.monotonic(), []
+            login.sweep()  # somebody's
+            slots, held = leases._holder.free_slots, list(leases._holder.held)
+            # What it still holds and has lost is free when its call has ended.
+            left = LoginAttempt.objects.unattended(self.world.clock.now()).exclude(pk__in=held)
+            if self.world.clock.monotonic() - process.looks.trouble_at <= CALM_SECONDS:
+                left = left.filter(lease_owner="")
+            left = [] if trouble else set(left.values_list("pk", flat=True))
+        self.world.trouble = ""
+        self.tell(
+            f"{process.name} looks for waits, and takes {[lease.attempt.pk for lease in found]} {trouble}"
+        )
         tasks = [
             self.world.put(process, f"{process.name} for attempt {lease.attempt.pk}", waits.wait_under, lease)
             for lease in found
@@ -267,7 +282,7 @@ class Steps:
         self.rules.check()
         self.rules.all_ended(None, SWEPT_AFTER)
         if left and slots > 0:
-            raise Broken(f"{left} waits were left although {process.name} has slots for them")
+            raise Broken(f"{left} were left although {process.name} has slots for them")
         for task in tasks if at_once else ():
             self.world.go_on(task)
 

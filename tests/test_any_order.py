@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.engine_model import NUMBER, World, install
+from tests.engine_model import CLAIM_TROUBLE, NUMBER, World, install
 from tests.engine_steps import BREAKS, PEOPLE, TROUBLES, Steps
 
 EXAMPLES = int(os.environ.get("ANY_ORDER_EXAMPLES", "200"))
@@ -33,6 +33,7 @@ HOW = st.sampled_from(["", "", "", "", "", "kill", *BREAKS, *TROUBLES])
 WHO = st.sampled_from(["", "", "", *PEOPLE])
 WORKER = st.sampled_from("AB")
 MEANWHILE = st.sampled_from(["", "", "cancel", "phone", "answer"])
+CLAIM = st.sampled_from(["", "", "", "", CLAIM_TROUBLE])
 YES = st.booleans()
 MOSTLY = st.sampled_from([True, True, True, True, False])
 
@@ -103,7 +104,8 @@ class AnyOrder(RuleBasedStateMachine):
         if not self.steps.messages:
             return self.begin()
         worker = self.steps.worker(self.draw(WORKER))
-        return self.steps.message(worker, self.one_of(self.steps.messages), code=self.draw(YES))
+        message = self.one_of(self.steps.messages)
+        return self.steps.message(worker, message, code=self.draw(YES), trouble=self.draw(CLAIM))
 
     def messages_together(self):
         ids = self.draw(st.lists(st.sampled_from(self.steps.messages or [0]), min_size=1, max_size=6))
@@ -123,7 +125,7 @@ class AnyOrder(RuleBasedStateMachine):
         awake = [worker for worker in (self.steps.worker(n) for n in name + "AB") if not worker.silent]
         if not awake:
             return self.steps.renew(self.steps.worker(name))
-        return self.steps.look(awake[0], at_once=self.draw(MOSTLY))
+        return self.steps.look(awake[0], at_once=self.draw(MOSTLY), trouble=self.draw(CLAIM))
 
     def fate(self):
         worker = self.steps.worker(self.draw(WORKER))

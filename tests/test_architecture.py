@@ -30,10 +30,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "forms": {"access", "answers", "history", "lines", "models", "states"},
     "lists": {"models", "paging", "states"},
     "context": {"models"},
-    "feed": {"events", "roles"},
+    "watch": {
+        *("attempts", "clock", "context", "events", "history"),
+        *("models", "roles", "states", "together"),
+    },
+    "feed": {"events", "watch"},
     "views": {
-        *("access", "events", "forms", "lists", "login"),
-        *("models", "paging", "reasons", "states", "tasks"),
+        *("access", "clock", "events", "forms", "lists", "login"),
+        *("models", "paging", "reasons", "states", "tasks", "watch"),
     },
     "urls": {"feed", "views"},
     "admin_lists": {"access", "attempts", "login", "models", "paging"},

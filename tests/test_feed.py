@@ -2,14 +2,21 @@
 
 import asyncio
 import json
+import re
+import threading
 
 import pytest
+from django.conf import settings as django_settings
+from django.core.asgi import get_asgi_application
 from django.db import connections
 from django.test import AsyncClient
+from django.utils import timezone
 
 from accounts import events, feed
-from accounts.history import record
+from accounts.history import AccountEvent, record
+from accounts.models import UpstreamAccess
 from accounts.states import Happened
+from tests.base import make_attempt
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
@@ -195,3 +202,205 @@ def test_a_doorbell_that_does_not_work_stops_nothing(committed, settings):
         assert events.ping() is False
     finally:
         events._client.cache_clear()
+
+
+# --- what the doorbell does not ring for ----------------------------------------------------------------
+
+
+def unrung(account) -> int:
+    """A row as it stands when its ring got lost."""
+    try:
+        return AccountEvent.objects.bulk_create([AccountEvent(account=account, happened=Happened.CHANGED)])[
+            0
+        ].pk
+    finally:
+        connections.close_all()
+
+
+async def looked() -> None:
+    """The table has been looked at, so that what comes now is new."""
+    async with asyncio.timeout(10):
+        while feed._hub.rows.floor is None:
+            await asyncio.sleep(0.01)
+
+
+def test_a_row_whose_ring_got_lost_is_passed_on_once(committed, monkeypatch):
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+    ours, theirs = committed.account(w_id="w-1"), committed.account(team=committed.west)
+
+    async def story():
+        stream = await Stream.of(committed.operator)
+        await looked()
+        await asyncio.to_thread(unrung, theirs)
+        await asyncio.to_thread(unrung, ours)
+        assert await stream.heard() == ("change", {"account": ours.pk, "attempt": None, "state": "online"})
+        await ring(ours)
+        assert (await stream.heard())[1]["account"] == ours.pk
+        assert feed._hub.readers and all(reader.queue.empty() for reader in feed._hub.readers)
+
+    asyncio.run(story())
+
+
+def test_events_are_heard_of_while_redis_is_away(committed, settings, monkeypatch):
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    events._client.cache_clear()
+    account = committed.account()
+
+    async def story():
+        stream = Stream(await (await client_for(committed.operator)).get("/events/"))
+        await stream.message()
+        await looked()
+        await ring(account)
+        assert (await stream.heard())[1]["account"] == account.pk
+
+    try:
+        asyncio.run(story())
+    finally:
+        events._client.cache_clear()
+        events._quiet.until = 0
+
+
+def test_many_rows_without_a_ring_are_one_look_for_all(committed, monkeypatch):
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(feed, "MISSED_MOST", 3)
+    account = committed.account()
+
+    def many():
+        try:
+            AccountEvent.objects.bulk_create(
+                AccountEvent(account=account, happened=Happened.CHANGED) for _ in range(5)
+            )
+        finally:
+            connections.close_all()
+
+    async def story():
+        stream = await Stream.of(committed.stranger)
+        while not all(reader.queue.empty() for reader in feed._hub.readers):
+            await stream.message()
+        await looked()
+        await asyncio.to_thread(many)
+        kind, data = await stream.message()
+        assert kind == "relook" and data["within"] >= 0
+
+    asyncio.run(story())
+
+
+def test_a_login_that_nobody_waits_for_is_told_of_without_an_id(committed, monkeypatch):
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+    attempt = make_attempt(committed.account(), queued_at=timezone.now() - timezone.timedelta(seconds=6))
+
+    async def story():
+        stream = await Stream.of(committed.operator)
+        while "relook" in (text := (await asyncio.wait_for(anext(stream.messages), 10)).decode()):
+            pass
+        assert "id:" not in text and f'"attempt": {attempt.pk}' in text
+
+    asyncio.run(story())
+
+
+def test_the_alarm_is_told_to_everybody_when_it_begins_and_when_it_ends(committed, monkeypatch):
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+    access = {"base_url": django_settings.WK_BASE_URL, "account": django_settings.WK_ACCOUNT}
+
+    def refuse():
+        try:
+            UpstreamAccess.objects.update_or_create(**access, defaults={"refused_at": timezone.now()})
+        finally:
+            connections.close_all()
+
+    def let_in():
+        try:
+            UpstreamAccess.objects.filter(**access).update(refused_at=None)
+        finally:
+            connections.close_all()
+
+    async def story():
+        stream = await Stream.of(committed.viewer)
+        await looked()
+        for change in (refuse, let_in):
+            await asyncio.to_thread(change)
+            assert (await stream.heard())[0] == "alarm"
+
+    asyncio.run(story())
+
+
+# --- outside of Django ----------------------------------------------------------------------------------
+
+
+class Connection:
+    """One request to the whole ASGI application, as a server makes it."""
+
+    def __init__(self, cookie: str, **scope):
+        self.sent: asyncio.Queue = asyncio.Queue()
+        self.received: asyncio.Queue = asyncio.Queue()
+        self.received.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        headers = [
+            (b"host", b"testserver"),
+            (b"cookie", f"{django_settings.SESSION_COOKIE_NAME}={cookie}".encode()),
+        ]
+        self.scope = {
+            "type": "http", "method": "GET", "path": "/events/", "raw_path": b"/events/", "query_string": b"",
+            "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("testserver", 80),
+            "client": ("127.0.0.1", 1), "asgi": {"version": "3.0"}, **scope,
+        }  # fmt: skip
+        application = feed.outside(get_asgi_application())
+        self.task = asyncio.create_task(application(self.scope, self.received.get, self.sent.put))
+
+    async def answer(self) -> dict:
+        return await asyncio.wait_for(self.sent.get(), 10)
+
+
+async def session_of(user) -> str:
+    return (await client_for(user)).cookies[django_settings.SESSION_COOKIE_NAME].value
+
+
+def test_an_open_stream_keeps_no_thread_and_ends_with_its_browser(committed):
+    account = committed.account()
+
+    async def story():
+        keys = [await session_of(committed.operator) for _ in range(8)]
+        before = set(threading.enumerate())
+        opened = [Connection(key) for key in keys]
+        for connection in opened:
+            head = await connection.answer()
+            names = dict(head["headers"])
+            assert head["status"] == 200 and b"Content-Length" not in names
+            assert names[b"Content-Type"] == b"text/event-stream" and names[b"X-Frame-Options"] == b"DENY"
+            first = (await connection.answer())["body"].decode()
+            low, high = feed.RETRY_MILLISECONDS
+            assert low <= int(re.match(r"retry: (\d+)\n", first)[1]) <= high and "event: relook" in first
+        async with asyncio.timeout(10):
+            while any("Executor" in thread.name for thread in set(threading.enumerate()) - before):
+                await asyncio.sleep(0.01)
+        await ring(account)
+        for connection in opened:
+            while b"event: change" not in (await connection.answer())["body"]:
+                pass
+            connection.received.put_nowait({"type": "http.disconnect"})
+        await asyncio.wait_for(asyncio.gather(*(connection.task for connection in opened)), 10)
+        assert not feed._hub.readers and not +feed._hub.readers.of_user
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/events/", 403), ("POST", "/events/", 403), ("GET", "/login/", 200)],
+)
+def test_everything_else_is_djangos(committed, method, path, status):
+    async def story():
+        connection = Connection("none", method=method, path=path)
+        assert (await connection.answer())["status"] == status
+        await asyncio.wait_for(connection.task, 10)
+
+    asyncio.run(story())
+
+
+def test_a_head_request_asks_which_answer_it_would_be(committed):
+    async def story():
+        assert (await (await client_for(committed.operator)).head("/events/")).status_code == 200
+        assert (await AsyncClient().head("/events/")).status_code == 403
+        assert not feed._hub.readers
+
+    asyncio.run(story())

@@ -170,6 +170,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
+    "wkportal.outage.answers_without_database",
     "wkportal.middleware.one_thread",
 ]
 ROOT_URLCONF = "wkportal.urls"
@@ -263,7 +264,10 @@ elif DATABASES["default"].get("ENGINE") == "django.db.backends.postgresql":
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
         "min_size": 1,
         "max_size": number("DATABASE_POOL", 20, 1, 500),
-        "timeout": 120,
+        # A server that is away is said so to whoever clicks, and is tried again soon: the pool's own pauses
+        # between two tries would grow to minutes.
+        "timeout": 10,
+        "reconnect_timeout": 4,
     }
 else:
     raise ImproperlyConfigured("DATABASE_URL has to begin with postgres:// or sqlite:///.")

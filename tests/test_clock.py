@@ -1,0 +1,185 @@
+"""The one clock of all hosts, where it is read from a server: by hosts whose own clocks are wrong, and by busy ones."""
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import psycopg
+import pytest
+import time_machine
+from django.db import connection, connections
+from django.utils import timezone
+
+from accounts import clock
+from accounts.clock import (
+    now as the_clocks_now,
+)  # as it was before a fixture put this process's own in its place
+from tests import environment
+
+NEAR = timedelta(seconds=0.5)
+WRONG = timedelta(minutes=10)
+on_a_server = pytest.mark.skipif(environment.DATABASE != "postgres", reason="SQLite is on this host")
+
+
+@pytest.fixture
+def read(transactional_db, monkeypatch):
+    """A process that has just started."""
+    fresh = clock._Clock()
+    monkeypatch.setattr(clock, "_clock", fresh)
+    return fresh
+
+
+def of_the_database() -> datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        return cursor.fetchone()[0]
+
+
+@contextmanager
+def host_is_wrong(by: timedelta):
+    with time_machine.travel(timezone.now() + by, tick=True):
+        yield
+
+
+@pytest.mark.skipif(environment.DATABASE == "postgres", reason="SQLite is on this host")
+def test_where_the_database_is_on_the_same_host_its_clock_is_the_hosts(read):
+    with host_is_wrong(WRONG):
+        assert abs(the_clocks_now() - timezone.now()) < NEAR
+    assert read.known is None
+
+
+@on_a_server
+@pytest.mark.parametrize("by", [WRONG, -WRONG])
+def test_a_host_whose_clock_is_wrong_uses_the_databases_and_says_so_once(read, by, caplog):
+    with host_is_wrong(by), caplog.at_level(logging.WARNING, "accounts.clock"):
+        for _time in range(3):
+            assert abs(the_clocks_now() - of_the_database()) < NEAR
+            read.read_next = 0
+    assert [record.name for record in caplog.records] == ["accounts.clock"]
+
+
+@on_a_server
+def test_a_host_whose_clock_is_right_says_nothing(read, caplog):
+    with caplog.at_level(logging.WARNING, "accounts.clock"):
+        assert abs(the_clocks_now() - timezone.now()) < NEAR
+    assert caplog.records == []
+
+
+@on_a_server
+def test_a_host_whose_clock_is_set_meanwhile_goes_on_as_before(read):
+    moments = [the_clocks_now()]
+    for by in (WRONG, -WRONG, timedelta(0)):
+        with host_is_wrong(by):
+            moments += [the_clocks_now() for _time in range(20)]
+    assert moments == sorted(moments)
+    assert moments[-1] - moments[0] < WRONG
+
+
+@on_a_server
+def test_the_database_is_asked_once_a_minute(read, django_assert_num_queries):
+    with django_assert_num_queries(1):
+        for _time in range(100):
+            the_clocks_now()
+    read.read_next -= clock.READ_SECONDS
+    with django_assert_num_queries(1):
+        the_clocks_now()
+
+
+@on_a_server
+def test_while_the_database_is_away_what_was_read_last_holds(read):
+    with host_is_wrong(WRONG):
+        the_clocks_now()
+        close_from_outside()
+        read.read_next = 0
+        moments = [the_clocks_now() for _time in range(3)]
+        connection.close()
+        assert abs(moments[-1] - of_the_database()) < NEAR
+        assert moments == sorted(moments)
+        # It is asked again soon, and not by everybody at once.
+        assert 0 < read.read_next - time.monotonic() <= clock.RETRY_SECONDS
+
+
+@on_a_server
+def test_a_database_that_was_never_there_leaves_the_hosts_clock(read):
+    connection.ensure_connection()
+    close_from_outside()
+    assert abs(the_clocks_now() - timezone.now()) < NEAR
+    connection.close()
+
+
+def close_from_outside() -> None:
+    """The server ends this thread's connection."""
+    connection.ensure_connection()
+    pid = connection.connection.info.backend_pid
+    with psycopg.connect(environment.live_database_url, autocommit=True) as another:
+        another.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+
+@on_a_server
+def test_who_has_to_queue_for_a_connection_reads_no_other_time(read):
+    """Behind a burst of answers that may take many seconds: none of them is a part of the time that is read."""
+    connection.close()
+    most = connection.settings_dict["OPTIONS"]["pool"]["max_size"]
+    taken, enough = threading.Barrier(most + 1), threading.Event()
+
+    def hold():
+        connection.ensure_connection()
+        taken.wait(30)
+        enough.wait(30)
+        connections.close_all()
+
+    def look():
+        try:
+            return read.now(), of_the_database()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(most + 1) as pool:
+        holding = [pool.submit(hold) for _time in range(most)]
+        taken.wait(30)
+        looking = pool.submit(look)
+        until(lambda: connection.pool.get_stats().get("requests_waiting"))
+        began = time.monotonic()
+        until(lambda: time.monotonic() - began > 3)
+        enough.set()
+        found, true = looking.result(30)
+        [each.result(30) for each in holding]
+    assert abs(found - true) < NEAR
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Interrupted(clock._Clock):
+    """Another thread reads the time anew right after this one has looked at the n-th thing it needs."""
+
+    looks = -1
+
+    def __getattribute__(self, name):
+        value = object.__getattribute__(self, name)
+        looks = object.__getattribute__(self, "looks")
+        if not callable(value) and name != "looks" and looks >= 0:
+            self.looks = looks - 1
+            if looks == 0:
+                self.read()
+        return value
+
+
+@on_a_server
+def test_what_was_read_is_never_mixed_with_what_another_thread_reads_meanwhile(transactional_db):
+    clocks = [Interrupted() for _look in range(6)]
+    for each in clocks:
+        each.now()
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > 2)
+
+    for look, each in enumerate(clocks):
+        each.looks = look
+        assert abs(each.now() - of_the_database()) < NEAR

@@ -1,0 +1,132 @@
+"""What open pages are told of without a ring: whose rights end, which rows were missed, who is alone."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts import watch
+from accounts.events import Ring
+from accounts.history import record
+from accounts.models import LoginAttempt, WaitsWorker
+from accounts.states import AttemptState, Happened
+from tests.base import make_attempt
+
+
+def seconds_ago(seconds: float):
+    return timezone.now() - timedelta(seconds=seconds)
+
+
+def key(user) -> str:
+    return user.client.session.session_key
+
+
+# --- rights ---------------------------------------------------------------------------------------------
+
+
+def test_the_rights_of_many_are_what_each_would_be_told_alone(people):
+    asleep = people.person("asleep", "Operators", people.east)
+    asleep.is_active = False
+    asleep.save()
+    own = people.person("own", team=people.west)
+    own.user_permissions.add(Permission.objects.get(codename="view_account"))
+    boss = people.person("boss", "Admins", people.west)
+    half = people.person("half", team=people.east)
+    half.user_permissions.add(Permission.objects.get(codename="view_every_account"))
+    everybody = [people.operator, people.viewer, people.stranger, people.admin, asleep, own, boss, half]
+
+    teams, sessions = watch.rights(
+        {user.pk for user in everybody}, {key(user) for user in everybody} | {"gone"}
+    )
+
+    assert sessions == {key(user) for user in everybody}
+    for user in everybody:
+        fresh = type(user).objects.get(pk=user.pk)
+        assert (user.pk in teams) is fresh.has_perm("accounts.view_account"), user
+    sees_all = {
+        user.pk for user, seen in ((u, teams.get(u.pk)) for u in everybody) if seen is watch.EVERY_TEAM
+    }
+    assert sees_all == {people.admin.pk, boss.pk}
+    assert teams[people.operator.pk] == {people.east.pk}
+    assert teams[own.pk] == {people.west.pk}
+
+
+def test_thousands_are_asked_about_by_as_many_queries_as_one(people):
+    def queries(users):
+        with CaptureQueriesContext(connection) as captured:
+            watch.rights({user.pk for user in users}, {key(user) for user in users})
+        return len(captured)
+
+    few = queries([people.operator])
+    assert queries([people.operator, people.mate, people.viewer, people.stranger, people.admin]) == few <= 8
+
+
+# --- rows -----------------------------------------------------------------------------------------------
+
+
+def test_a_row_that_is_committed_late_is_missed_and_one_that_rang_is_not(monkeypatch):
+    rows = watch.Rows()
+    assert rows.missed([10]) == []
+    assert rows.heard(Ring(12, 1, 1, None, "new")) is True
+    assert rows.heard(Ring(12, 1, 1, None, "new")) is False
+    assert rows.missed([12, 13]) == [13]
+    rows.rung.update([13])
+    assert rows.missed([11, 12, 13]) == [11]
+    monkeypatch.setattr(watch, "COMMIT_SECONDS", -1)
+    for _round in range(3):
+        rows.missed([11, 12, 13])
+    assert rows.floor == 13 and rows.rung == set()
+
+
+def test_a_look_begins_at_the_newest_row(people):
+    account = people.account(w_id="w-1")
+    first = record(account, Happened.CHANGED)
+    assert watch.look(None).ids == [first.pk]
+    second = record(account, Happened.CHANGED)
+    assert watch.look(first.pk).ids == [second.pk]
+    assert watch.rings([second.pk]) == [Ring(second.pk, account.pk, people.east.pk, None, "online")]
+
+
+# --- alone ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "alone"),
+    [
+        ({"queued_at": 20}, 20),
+        ({"queued_at": 20, "worker": 4}, 4),
+        ({"queued_at": 3, "worker": 9}, 3),
+        ({"queued_at": 20, "worker": -5}, 0),
+        ({"qr_shown_at": 7}, 7),
+        ({"queued_at": 20, "state": AttemptState.CODE_REQUIRED}, 0),
+        ({"queued_at": 20, "state": AttemptState.PREPARING}, 20),
+        ({"queued_at": 20, "state": AttemptState.PREPARING, "sent_at": 2}, 0),
+        ({"queued_at": 20, "state": AttemptState.CANCELLED}, 0),
+    ],
+)
+def test_for_how_long_nobody_has_waited(people, fields, alone):
+    worker = fields.pop("worker", None)
+    state = fields.pop("state", AttemptState.WAITING)
+    if worker is not None:
+        WaitsWorker.objects.create(name="worker", alive_until=seconds_ago(worker))
+    times = {name: seconds_ago(seconds) for name, seconds in fields.items()}
+    attempt = make_attempt(
+        people.account(), state, lease_owner="worker" if worker is not None else "", **times
+    )
+    assert watch.seconds_alone(attempt, timezone.now()) == pytest.approx(alone, abs=1)
+
+
+def test_who_is_alone_for_long_is_told_of_in_stages_and_who_should_have_ended_too(people):
+    WaitsWorker.objects.create(name="living", alive_until=seconds_ago(-9))
+    fresh, old, older, held, overdue, ended = (
+        make_attempt(people.account(), queued_at=seconds_ago(seconds)) for seconds in (1, 6, 9, 60, 60, 60)
+    )
+    LoginAttempt.objects.filter(pk=held.pk).update(lease_owner="living")
+    LoginAttempt.objects.filter(pk=overdue.pk).update(deadline_at=seconds_ago(17))
+    ended.move(AttemptState.CANCELLED)
+    found = {ring.attempt: stage for ring, stage in watch.alone(timezone.now()).items()}
+    assert found == {old.pk: 1, older.pk: 2, overdue.pk: 3}
+    assert fresh.pk not in found
