@@ -85,6 +85,7 @@ class _Holder:
         self.taking = threading.Lock()
         self.held: dict[int, Lease] = {}  # by attempt
         self.unreleased: set[tuple[int, int]] = set()
+        self.unsure: set[int] = set()  # a claim may have been committed without anybody hearing of it
         self.pid = 0
         self.name = ""
         self.renewed_at = 0.0  # of our monotonic clock
@@ -102,7 +103,7 @@ class _Holder:
             if self.pid != os.getpid():
                 self.pid = os.getpid()
                 self.name = f"{socket.gethostname()[:50]}:{self.pid}:{secrets.token_hex(4)}"
-                self.held, self.unreleased, self.renewed_at = {}, set(), 0.0
+                self.held, self.unreleased, self.unsure, self.renewed_at = {}, set(), set(), 0.0
                 self.stopped = threading.Event()
                 threading.Thread(
                     target=self.renew_for_ever, args=(self.stopped,), name="leases", daemon=True
@@ -148,6 +149,8 @@ class _Holder:
         for key in list(self.unreleased):
             release(*key, self.name)
             self.unreleased.discard(key)
+        if self.unsure:
+            self.let_go_of_what_nobody_waits_for()
         if not self.held and not self.works:
             return
         now = clock.now()
@@ -159,6 +162,12 @@ class _Holder:
         if self.looks_for_lost:
             self.looks_for_lost -= 1
             self.find_lost()
+
+    def let_go_of_what_nobody_waits_for(self) -> None:
+        with self.taking:
+            unsure = [attempt_id for attempt_id in self.unsure if attempt_id not in self.held]
+            LoginAttempt.objects.filter(pk__in=unsure, lease_owner=self.name).update(lease_owner="")
+            self.unsure.clear()
 
     def register(self) -> None:
         WaitsWorker.objects.update_or_create(name=self.name, defaults={"alive_until": clock.now() + LEASE})
@@ -212,14 +221,16 @@ def _take(attempt_ids: list[int]) -> list[Lease | None]:
     with _holder.taking:
         slots = max(0, _holder.free_slots)
         wanted = [attempt_id for attempt_id in dict.fromkeys(attempt_ids) if attempt_id not in held][:slots]
+        _holder.unsure.update(wanted)
         taken = dict(zip(wanted, claim(wanted, owner) if wanted else [], strict=True))
+        _holder.unsure.difference_update(wanted)
         leases = [
             taken.pop(attempt_id, None) for attempt_id in attempt_ids
         ]  # a doubled message takes it once
         return [lease and _holder.hold(lease) for lease in leases]
 
 
-_together = Together(_take, TAKEN_AT_ONCE)
+_together = Together(_take, TAKEN_AT_ONCE, unwanted=_holder.give_back)
 
 
 def begin() -> bool:

@@ -19,12 +19,12 @@ class CutOff(Exception):
 class _Place:
     """One caller in the queue."""
 
-    __slots__ = ("called", "done", "error", "item", "result")
+    __slots__ = ("called", "done", "error", "item", "left", "result")
 
     def __init__(self, item: Any):
         self.item = item
         self.called = threading.Event()
-        self.done = False
+        self.done = self.left = False
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -33,11 +33,15 @@ class Together:
     """Calls `work(items)` for the items of all who call at the same time; it returns one result for each, in order.
 
     A result that is an exception is raised at its caller; an exception of `work` itself is raised at all of them.
+    A result whose caller was killed meanwhile goes to `unwanted`.
     """
 
-    def __init__(self, work: Callable[[list], list], most: int = MOST):
+    def __init__(
+        self, work: Callable[[list], list], most: int = MOST, unwanted: Callable[[Any], None] | None = None
+    ):
         self.work = work
         self.most = most
+        self.unwanted = unwanted
         self.lock = threading.Lock()
         self.queue: deque[_Place] = deque()
         self.busy = False
@@ -71,14 +75,25 @@ class Together:
                     place.done = True
                     place.called.set()
                 self._call_next()
+            for place in batch:
+                if place.left:
+                    self._drop(place)
 
     def _leave(self, place: _Place) -> None:
         """Killed while it waited: somebody else has to lead in its place."""
         with self.lock:
+            done, place.left = place.done, True
             if place in self.queue:
                 self.queue.remove(place)
                 if place.called.is_set():
                     self._call_next()
+        if done:
+            self._drop(place)
+
+    def _drop(self, place: _Place) -> None:
+        result, place.result = place.result, None
+        if self.unwanted is not None and result is not None:
+            self.unwanted(result)
 
     def _call_next(self) -> None:
         self.busy = bool(self.queue)

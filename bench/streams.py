@@ -238,7 +238,11 @@ def main() -> None:
     parser.add_argument(
         "--patience", type=int, default=120, help="wait so long for a quiet machine (%(default)s)"
     )
+    parser.add_argument(
+        "--nice", type=int, default=0, help="e.g. -10, on a machine that others use too (%(default)s)"
+    )
     asked = parser.parse_args()
+    os.nice(asked.nice)
     with Rig() as rig, ExitStack() as stack:
         log = stack.enter_context((rig.folder / "log").open("w+b"))
         try:

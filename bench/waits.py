@@ -55,6 +55,9 @@ def parse() -> argparse.Namespace:
         help="put the data of database and broker there; /dev/shm takes the disk out of it",
     )
     parser.add_argument("--logs", type=Path, help="keep what the measured processes wrote in this folder")
+    parser.add_argument(
+        "--nice", type=int, default=0, help="priority of everything here, on a busy machine; -10 needs root"
+    )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
     if unknown := set(options.runs) - set(RUNS):
@@ -68,6 +71,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped
+    os.nice(options.nice)
     found: dict[str, object] = {"options": {k: str(v) for k, v in vars(options).items()}}
     with Rig(options.folder, options.logs) as rig:
         os.environ.update(rig.env)

@@ -49,7 +49,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "management.commands.serve": {"feed"},
     "management.commands.first_operator": {"access"},
 }
-ONLY_HERE = {"requests": {"upstream"}, "urllib3": {"deadlines", "upstream"}, "redis": {"events"}, "zxingcpp": {"pictures"}}
+ONLY_HERE = {
+    "requests": {"upstream"},
+    "urllib3": {"deadlines", "upstream"},
+    "redis": {"events"},
+    "zxingcpp": {"pictures"},
+}
 LINES, FUNCTION_LINES = 400, 40
 
 

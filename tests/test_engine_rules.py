@@ -7,7 +7,7 @@ import pytest
 from hypothesis import Phase
 from hypothesis.stateful import run_state_machine_as_test
 
-from accounts import attempts, history, leases, login, models, outcome, waits
+from accounts import attempts, leases, login, models, outcome, waits
 from tests.engine_rules import Broken
 from tests.test_any_order import machine, profile
 

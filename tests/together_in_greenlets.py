@@ -108,6 +108,40 @@ def killed_one_that_others_work_for():
     assert is_idle(worker)
 
 
+def killed_one_whose_result_nobody_wants_then():
+    dropped = []
+    worker = Worker(unwanted=dropped.append)
+    callers = spawn_callers(worker, 4)
+    gate, worker.gate = worker.gate, threading.Event()
+    gate.set()
+    until(lambda: len(worker.batches) == 2)
+    callers[2].kill()
+    assert dropped == []
+    worker.gate.set()
+    assert results(callers) == [10, 20, gevent.GreenletExit, 40]
+    assert dropped == [30]
+
+
+def killed_one_whose_result_has_just_come():
+    dropped = []
+    worker = Worker(unwanted=dropped.append)
+    worker.answer = lambda item: (callers[2].kill(block=False) if item == 4 else None) or item * 10
+    callers = spawn_callers(worker, 4)
+    worker.gate.set()
+    assert results(callers) == [10, 20, gevent.GreenletExit, 40]
+    assert dropped == [30]
+
+
+def killed_one_that_was_not_worked_for_yet():
+    dropped = []
+    worker = Worker(unwanted=dropped.append)
+    callers = spawn_callers(worker, 4)
+    callers[2].kill()
+    worker.gate.set()
+    results(callers)
+    assert dropped == []
+
+
 class TakenLock:
     """A lock that another thread has whenever it is wanted for the n-th time."""
 
@@ -141,7 +175,8 @@ def killed_many_at_random():
         gevent.sleep(chance.choice([0, 0, 0.001]))
         return [item * 10 for item in items]
 
-    together = Together(work, most=5)
+    dropped = []
+    together = Together(work, most=5, unwanted=dropped.append)
     callers = []
     for number in range(1500):
         callers.append(gevent.spawn(outcome, together, number))
@@ -154,6 +189,9 @@ def killed_many_at_random():
     lost = [value for value in found if value in (CutOff, gevent.GreenletExit)]
     assert len(fine) + len(lost) == 1500 and len(fine) > 500 and gevent.GreenletExit in lost
     assert not together.busy and not together.queue
+    # What was worked for and is nobody's went there once, and nothing else did.
+    assert len(set(dropped)) == len(dropped) > 0
+    assert all(found[result // 10] is gevent.GreenletExit for result in dropped)
 
 
 def main() -> None:

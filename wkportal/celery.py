@@ -1,8 +1,10 @@
 import os
+import time
 
 from celery import Celery
 from celery.app.log import Logging
 from kombu.transport import redis as redis_transport
+from kombu.utils import functional as kombu_functional
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
 
@@ -17,6 +19,10 @@ class SettingsLogging(Logging):
 # At a lost connection kombu would put back what was not acknowledged yet, over a channel that is gone, and the worker
 # would die of it. Messages are hints here: what one was about lies in the database.
 redis_transport.Channel.do_restore = False
+
+# gevent replaces time.sleep only after Celery's own import of that module, half-way through the patching; with the
+# real one a worker whose broker is away would stand still as a whole between two tries to connect, with all its waits.
+kombu_functional.sleep = time.sleep
 
 app = Celery("wkportal", log=SettingsLogging)
 app.config_from_object("django.conf:settings", namespace="CELERY")
