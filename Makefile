@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format lock messages clean
+.PHONY: help run test test-faults lint format lock messages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,13 @@ test: ## style, then all tests on SQLite, then all on PostgreSQL
 	try "pytest on SQLite" env TEST_DATABASE=sqlite $(BIN)/python -m pytest $(ARGS); \
 	try "pytest on PostgreSQL" env TEST_DATABASE=postgres $(BIN)/python -m pytest $(ARGS); \
 	printf "\n$$results"; exit $$failed
+
+test-faults: ## the whole fault suite, FAULT_LOGINS=1000 logins under random kills; `make test` has a shorter form
+	@$(PYTHON) bootstrap.py test
+	@FAULT_LOGINS=$${FAULT_LOGINS:-1000} FAULT_ROUNDS=$${FAULT_ROUNDS:-4} TEST_DATABASE=postgres \
+		$(BIN)/python -m pytest -m faults --show-capture=no $(ARGS)
+	@FAULT_LOGINS=100 FAULT_ROUNDS=$${FAULT_ROUNDS:-4} TEST_DATABASE=sqlite \
+		$(BIN)/python -m pytest -m faults --show-capture=no $(ARGS)
 
 lint: ## style and common mistakes
 	@$(PYTHON) bootstrap.py test

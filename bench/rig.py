@@ -57,12 +57,13 @@ class Rig:
     Data lies on the disk of `where`, the usual place for temporary files if it is not given: commits wait for it.
     """
 
-    def __init__(self, where: Path | None = None, logs: Path | None = None):
-        """What the measured processes wrote is kept in `logs`, if that is given."""
-        self.where, self.logs = where, logs
+    def __init__(self, where: Path | None = None, logs: Path | None = None, nice: int = 0):
+        """What the measured processes wrote is kept in `logs`, if that is given; `nice` is everybody's priority."""
+        self.where, self.logs, self.nice = where, logs, nice
 
     def __enter__(self) -> "Rig":
         allow_files(40_000)
+        self.prefer(os.getpid())
         self.temporary = tempfile.TemporaryDirectory(
             prefix="wkbench-", dir=self.where, ignore_cleanup_errors=True
         )
@@ -111,7 +112,17 @@ class Rig:
             database.execute("ALTER SYSTEM SET track_commit_timestamp = on")
         first.cleanup()
         self.postgres = get_server(self.folder / "pg", cleanup_mode="delete")
+        self.prefer(self.postgres.get_pid())
         return self.postgres.get_uri()
+
+    def prefer(self, pid: int) -> None:
+        """Give a process, and all that it starts, our priority: on Linux that is a matter of its whole session."""
+        if not self.nice:
+            return
+        session = Path(f"/proc/{pid}/autogroup")
+        if session.exists():
+            session.write_text(str(self.nice))
+        os.setpriority(os.PRIO_PROCESS, pid, self.nice)
 
     def start_valkey(self) -> str:
         port = free_port()

@@ -59,6 +59,7 @@ class Side:
                 [sys.executable, *self.command()],
                 cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+        self.rig.prefer(self.pid)
         until(lambda: "ready." in self.log, 60, f"{self.name} did not start: {self.log_file}")
         return self
 

@@ -71,9 +71,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped
-    os.nice(options.nice)
     found: dict[str, object] = {"options": {k: str(v) for k, v in vars(options).items()}}
-    with Rig(options.folder, options.logs) as rig:
+    with Rig(options.folder, options.logs, options.nice) as rig:
         os.environ.update(rig.env)
         rig.migrate()
         django.setup()

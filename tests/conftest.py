@@ -41,6 +41,10 @@ def django_db_setup(django_test_environment, django_db_blocker, django_db_modify
         environment.live_database_url = address._replace(path=f"/{name}").geturl()
     yield
     with django_db_blocker.unblock():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:  # of a process that was killed a moment ago
+                others = "datname = current_database() AND pid <> pg_backend_pid()"
+                cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
         teardown_databases(made, verbosity=0)
 
 

@@ -10,7 +10,7 @@ from tests.invariants import assert_sound
 from tests.live import Operator, Stack
 from tests.scenes import all_end, ends, fresh, marks, waiting
 
-pytestmark = marks()
+pytestmark = marks("sqlite")
 WAIT = 8
 METADATA = "http://169.254.169.254/latest/meta-data/"
 BROKEN = {

@@ -24,7 +24,7 @@ from tests.scenes import (
 )
 from wkportal.celery import app
 
-pytestmark = marks()
+pytestmark = marks("postgres")
 WAIT = 20
 
 
