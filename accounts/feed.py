@@ -12,6 +12,7 @@ in has changed), `away` (the database does not answer; a `relook` follows when i
 
 import asyncio
 import contextvars
+import itertools
 import json
 import logging
 import random
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 QUEUE_SIZE = 200
 PING_SECONDS = 15
 RIGHTS_SECONDS = 4
+RIGHTS_AT_ONCE = 250  # a look at thousands would keep everything else in this process waiting
 LOOK_SECONDS = 2
 # So many rows without a ring are no slip of the doorbell: everybody looks anew instead.
 MISSED_MOST = 200
@@ -47,6 +49,7 @@ ALARM = b"event: alarm\ndata: {}\n\n"
 AWAY = b"event: away\ndata: {}\n\n"
 # In the scope of a request: where its reader goes, if the stream is sent outside of Django.
 LEAVING = "wkportal.leaving"
+_turns = itertools.count()
 
 
 @dataclass(eq=False, slots=True)
@@ -55,6 +58,7 @@ class _Reader:
     session_key: str
     teams: frozenset[int]
     queue: asyncio.Queue = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
+    turn: int = field(default_factory=lambda: next(_turns) % PING_SECONDS)
 
     def may_see(self, ring: events.Ring) -> bool:
         return self.teams is EVERY_TEAM or ring.team in self.teams
@@ -131,7 +135,7 @@ class _Hub:
         self.loop, self.look_now, self.rows = loop, asyncio.Event(), watch.Rows()
         # Not in the context of the request that came first, which would be kept as long as the process.
         context = contextvars.Context()
-        works = (self.pass_on, self.watch_rights, self.watch_rows)
+        works = (self.pass_on, self.ping, self.watch_rights, self.watch_rows)
         self.tasks = [loop.create_task(work(), context=context) for work in works]
 
     async def in_thread(self, look: Callable, *args):
@@ -154,23 +158,35 @@ class _Hub:
 
     async def watch_rights(self) -> None:
         while True:
-            await asyncio.sleep(RIGHTS_SECONDS)
             readers = list(self.readers)
-            if not readers:
-                continue
-            people, keys = {r.user_id for r in readers}, {r.session_key for r in readers}
-            try:
-                teams, sessions = await self.in_thread(watch.rights, people, keys)
-            except (DatabaseError, InterfaceError):
-                continue  # nothing can be read in the meantime either
-            except Exception:  # without this look, revoked rights would be served on
-                log.exception("rights of open streams were not looked at")
-                continue
-            for reader in readers:
-                if reader.user_id not in teams or reader.session_key not in sessions:
-                    reader.put(None)
-                elif reader in self.readers:
-                    self.readers.seat(reader, teams[reader.user_id])
+            parts = [readers[n : n + RIGHTS_AT_ONCE] for n in range(0, len(readers), RIGHTS_AT_ONCE)] or [[]]
+            for part in parts:
+                await asyncio.sleep(RIGHTS_SECONDS / len(parts))
+                try:
+                    await self.look_at_rights(part)
+                except (DatabaseError, InterfaceError):
+                    continue  # nothing can be read in the meantime either
+                except Exception:  # without this look, revoked rights would be served on
+                    log.exception("rights of open streams were not looked at")
+
+    async def look_at_rights(self, readers: list[_Reader]) -> None:
+        if not readers:
+            return
+        people, keys = {r.user_id for r in readers}, {r.session_key for r in readers}
+        teams, sessions = await self.in_thread(watch.rights, people, keys)
+        for reader in readers:
+            if reader.user_id not in teams or reader.session_key not in sessions:
+                reader.put(None)
+            elif reader in self.readers and reader.teams != teams[reader.user_id]:
+                self.readers.seat(reader, teams[reader.user_id])
+
+    async def ping(self) -> None:
+        """Something for every stream now and then, or a proxy takes it for dead; a part of them each second."""
+        while True:
+            for turn in range(PING_SECONDS):
+                await asyncio.sleep(1)
+                for reader in [reader for reader in self.readers if reader.turn == turn]:
+                    reader.put(PING)
 
     async def watch_rows(self) -> None:
         while True:
@@ -274,14 +290,7 @@ async def _messages(reader: _Reader) -> AsyncIterator[bytes]:
     _hub.readers.join(reader)
     try:
         yield b"retry: %d\n" % random.randint(*RETRY_MILLISECONDS) + _relook(0)  # noqa: S311 - no secret
-        while True:
-            try:
-                async with asyncio.timeout(PING_SECONDS):
-                    message = await reader.queue.get()
-            except TimeoutError:
-                message = PING
-            if message is None:
-                return
+        while (message := await reader.queue.get()) is not None:
             yield message
     finally:
         _hub.readers.leave(reader)

@@ -41,7 +41,7 @@ def rights(user_ids: set[int], session_keys: set[str]) -> tuple[dict[int, frozen
     What ModelBackend would say of each of them, asked by as many queries for thousands as for one.
     """
     groups = _groups(user_ids)
-    may = {codename: _who_may(codename, groups) for codename in (SEE, SEE_ALL)}
+    may = _who_may(groups)
     roles = set(Group.objects.filter(name__in=ROLES).values_list("pk", flat=True))
     teams = {}
     people = get_user_model().objects.filter(pk__in=user_ids, is_active=True)
@@ -62,12 +62,22 @@ def _groups(user_ids: set[int]) -> defaultdict[int, set[int]]:
     return groups
 
 
-def _who_may(codename: str, groups: dict[int, set[int]]) -> set[int]:
-    """Of the users that are keys, those with the permission, by a group or of their own."""
-    this = Q(permission__codename=codename, permission__content_type__app_label="accounts")
-    by_group = set(Group.permissions.through.objects.filter(this).values_list("group_id", flat=True))
-    own = get_user_model().user_permissions.through.objects.filter(this).values_list("user_id", flat=True)
-    return {user for user, of in groups.items() if not by_group.isdisjoint(of)} | set(own)
+def _who_may(groups: dict[int, set[int]]) -> dict[str, set[int]]:
+    """{permission: users}: of the users that are keys, who has it by a group, and who has it of their own."""
+    these = Q(permission__codename__in=(SEE, SEE_ALL), permission__content_type__app_label="accounts")
+    may: dict[str, set[int]] = {SEE: set(), SEE_ALL: set()}
+    carriers: dict[str, set[int]] = {SEE: set(), SEE_ALL: set()}
+    by_group = Group.permissions.through.objects.filter(these)
+    for codename, group in by_group.values_list("permission__codename", "group_id"):
+        carriers[codename].add(group)
+    own = get_user_model().user_permissions.through.objects.filter(these)
+    for codename, user in own.values_list("permission__codename", "user_id"):
+        may[codename].add(user)
+    for user, of in groups.items():
+        for codename, carrying in carriers.items():
+            if not carrying.isdisjoint(of):
+                may[codename].add(user)
+    return may
 
 
 def _teams(asked: list[tuple[int, str]]) -> list[frozenset[int] | None]:

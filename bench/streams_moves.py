@@ -25,7 +25,7 @@ from django.utils import timezone
 
 from accounts import access
 from accounts.history import record
-from accounts.models import Account, LoginAttempt
+from accounts.models import Account, LoginAttempt, WaitsWorker
 from accounts.states import AttemptState, Happened
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -62,8 +62,15 @@ class Mover:
         )
         accounts = Account.objects.bulk_create(Account(label=team.name, team=team) for team in teams)
         far = timezone.now() + timedelta(days=1)
+        WaitsWorker.objects.create(name="worker", alive_until=far)
+        waiting = {
+            "state": AttemptState.WAITING,
+            "deadline_at": far,
+            "lease_owner": "worker",
+            "lease_epoch": 1,
+        }
         self.attempts = LoginAttempt.objects.bulk_create(
-            LoginAttempt(account=account, seq=1, state=AttemptState.WAITING, deadline_at=far, qr_shown_at=far)
+            LoginAttempt(account=account, seq=1, qr_shown_at=timezone.now(), **waiting)
             for account in accounts
         )
         self.people.write_text(

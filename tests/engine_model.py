@@ -79,6 +79,7 @@ class Call:
     w_id: str = ""
     wire: object = None
     cut: bool = False
+    process: "Process | None" = None
 
     def shut(self) -> None:
         self.cut = True
@@ -200,9 +201,8 @@ class Upstream:
             self.comes_online(w_id, who)
         else:
             code.state, code.who = state, who
-        for task in self.world.tasks:
-            call = task.pending
-            if isinstance(call, Call) and call.path == "/getIPadLoginInfo" and call.w_id == w_id:
+        for call in self.world.calls():
+            if call.w_id == w_id:
                 call.wire = call.wire or self.answer(w_id)
 
     def comes_online(self, w_id: str, who: str) -> None:
@@ -302,13 +302,21 @@ class World:
     def running(self) -> Task:
         return next(task for task in self.tasks if task.greenlet is getcurrent())
 
+    def calls(self) -> list[Call]:
+        """Those that wait for a phone, each with the process that makes it."""
+        found = []
+        for task in self.tasks:
+            call = task.pending
+            if isinstance(call, Call) and call.path == "/getIPadLoginInfo":
+                call.process = task.process
+                found.append(call)
+        return found
+
     def calls_beside_this(self, w_id: str) -> list[Call]:
         """Other calls for the wId that no silent process explains, and that nobody has cut."""
         if self.running().process.silent:
             return []
-        pending = [task.pending for task in self.tasks if not task.process.silent]
-        calls = [call for call in pending if isinstance(call, Call) and not call.cut]
-        return [call for call in calls if (call.path, call.w_id) == ("/getIPadLoginInfo", w_id)]
+        return [call for call in self.calls() if call.w_id == w_id and not (call.cut or call.process.silent)]
 
     # --- processes
 

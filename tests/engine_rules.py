@@ -195,13 +195,15 @@ class Rules:
                 yield f"{process.name} holds {len(held)} leases"
             if process.silent:
                 continue
+            calls = {call.w_id for call in self.world.calls() if call.process is process and not call.cut}
             for lease in held:
-                epoch = self.attempts[lease.attempt.pk]["lease_epoch"]
-                if epoch > lease.epoch and not lease.lost:
-                    yield f"{process.name} goes on with attempt {lease.attempt.pk}, which is another's"
+                row = self.attempts[lease.attempt.pk]
+                if row["lease_epoch"] > lease.epoch and row["w_id"] in calls:
+                    yield f"{process.name} waits on for attempt {row['id']}, which is another's"
             known = {(lease.attempt.pk, lease.epoch) for lease in held} | process.holder.unreleased
             for row in self.open():
-                if row["lease_owner"] == process.name and (row["id"], row["lease_epoch"]) not in known:
+                mine = row["lease_owner"] == process.name and row["id"] not in process.holder.unsure
+                if mine and (row["id"], row["lease_epoch"]) not in known:
                     yield f"attempt {row['id']} is {process.name}'s, which does not know of it"
 
     def numbers_arrive(self) -> Iterator[str]:

@@ -1,7 +1,13 @@
 """Pieces of the scenes that fault tests play: logins that wait, who waits for them, and how they end."""
 
+import http.client
+import json
 import os
+import socket
+import threading
 from collections.abc import Iterable
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 import pytest
 from django.utils import timezone
@@ -72,3 +78,49 @@ def held_by_another(stack: Stack, attempt: LoginAttempt, than: str, seconds: flo
 
 def other(name: str) -> str:
     return {"waits-1": "waits-2", "waits-2": "waits-1"}[name]
+
+
+class Listener:
+    """An open event stream of somebody's browser: `told` is what it has been told so far, as (event, data)."""
+
+    def __init__(self, operator: Operator, last_id: str = ""):
+        address = urlsplit(operator.url)
+        headers = {"Cookie": "; ".join(f"{cookie.name}={cookie.value}" for cookie in operator.http.cookies)}
+        self.call = http.client.HTTPConnection(address.hostname, address.port)
+        self.call.request(
+            "GET", "/events/", headers=headers | ({"Last-Event-ID": last_id} if last_id else {})
+        )
+        self.sock = self.call.sock
+        self.answer = self.call.getresponse()
+        self.told: list[tuple[str, dict]] = []
+        self.ended = threading.Event()
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def __enter__(self) -> "Listener":
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.ended.wait(10)
+        self.answer.close()
+        self.call.close()
+        self.sock.close()
+
+    def listen(self) -> None:
+        event = ""
+        with suppress(OSError, http.client.HTTPException, ValueError, AttributeError):
+            while line := self.answer.readline().decode():
+                name, _colon, value = line.strip().partition(": ")
+                if name == "event":
+                    event = value
+                elif name == "data":
+                    self.told.append((event, json.loads(value)))
+        self.ended.set()
+
+    def hears(self, event: str, seconds: float = 20, **like: object) -> dict:
+        """The data of the first such message, once there is one."""
+        found = lambda: [  # noqa: E731
+            data for name, data in self.told if name == event and like.items() <= data.items()
+        ]
+        return poll(found, seconds, f"no {event} {like}, but {self.told}")[0]

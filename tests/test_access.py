@@ -16,6 +16,7 @@ SIGNED_IN = {**SEE, "stranger": 200}
 MATRIX = {
     "accounts": ("get", SIGNED_IN),
     "account_counts": ("get", SIGNED_IN),
+    "alarm": ("get", SIGNED_IN),
     "new_account": ("get", {**SIGNED_IN, "viewer": 404}),
     "account": ("get", SEE),
     "edit_account": ("get", {**SEE, "viewer": 404}),

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.engine_model import NUMBER, World, install
+from tests.engine_model import CLAIM_TROUBLE, NUMBER, World, install
 from tests.engine_steps import BREAKS, PEOPLE, TROUBLES, Steps
 
 EXAMPLES = int(os.environ.get("ANY_ORDER_EXAMPLES", "200"))
@@ -33,7 +33,7 @@ HOW = st.sampled_from(["", "", "", "", "", "kill", *BREAKS, *TROUBLES])
 WHO = st.sampled_from(["", "", "", *PEOPLE])
 WORKER = st.sampled_from("AB")
 MEANWHILE = st.sampled_from(["", "", "cancel", "phone", "answer"])
-CLAIM = st.just("")  # st.sampled_from(["", "", "", "", CLAIM_TROUBLE])
+CLAIM = st.sampled_from(["", "", "", "", CLAIM_TROUBLE])
 YES = st.booleans()
 MOSTLY = st.sampled_from([True, True, True, True, False])
 

@@ -1,17 +1,15 @@
 """Redis that dies, forgets, refuses, hangs or is full: a click still gets its code, and no login is lost."""
 
-import json
 import signal
 import threading
 from contextlib import contextmanager
 
 import pytest
-import requests
 
 from tests import environment
 from tests.invariants import assert_sound
 from tests.live import Operator, Stack, poll
-from tests.scenes import ROUNDS, all_end, ends, fresh, marks, waiting
+from tests.scenes import ROUNDS, Listener, all_end, ends, fresh, marks, waiting
 from tests.servers import Valkey
 
 pytestmark = marks("postgres")
@@ -155,6 +153,7 @@ def answered(click):
     return found[0]
 
 
+@pytest.mark.long
 def test_redis_is_slow(stack, operator, upstream, live, valkey):
     valkey.proxy.slow(0.3)
     attempts = [answered(lambda: operator.log_in(live.account())) for _ in range(3)]
@@ -186,43 +185,20 @@ def test_the_workers_start_without_redis(stack, operator, upstream, live, valkey
     assert_sound(upstream, stack)
 
 
-def test_a_page_that_listens_is_told_to_look_again_when_redis_is_back(stack, operator, live, valkey):
-    with operator.get("/events/", stream=True) as stream:
-        lines = stream.iter_lines(chunk_size=1)
-        assert event(lines) == "relook"
-        valkey.proxy.cut()
-        assert event(lines) == "relook"
-        valkey.restart()
-        assert event(lines) == "relook"
-
-
-def event(lines) -> str:
-    """The next one that says something."""
-    while True:
-        line = next(lines).decode()
-        if line.startswith("event: ") and line != "event: ping":
-            return line.removeprefix("event: ")
-
-
-def test_a_state_is_told_over_the_stream_while_redis_is_there(stack, operator, upstream, live):
-    """What the test above would miss if nothing were ever told."""
+@pytest.mark.parametrize("how", ["is there", "refuses", "swallows", "dies"])
+def test_an_open_page_is_told_of_a_login_whatever_redis_does(stack, operator, upstream, live, valkey, how):
     account = live.account()
-    with operator.get("/events/", stream=True) as stream:
-        lines = stream.iter_lines(chunk_size=1)
-        assert event(lines) == "relook"
-        told = []
-        reader = threading.Thread(target=lambda: told.extend(states(lines)), daemon=True)
-        reader.start()
-        attempt = waiting(operator, upstream, account)
-        upstream.phone("confirm", wId=attempt.w_id)
-        ends(attempt)
-        poll(lambda: "online" in told or "succeeded" in told, 10, f"only {told} was told")
-
-
-def states(lines):
-    try:
-        for line in lines:
-            if line.startswith(b"data: ") and b"state" in line:
-                yield json.loads(line[6:])["state"]
-    except (requests.RequestException, AttributeError):
-        return
+    with Listener(operator) as page:
+        page.hears("relook")
+        if how == "refuses":
+            valkey.proxy.refuse()
+        elif how == "swallows":
+            valkey.proxy.swallow(new=True)
+        elif how == "dies":
+            valkey.kill()
+        attempt = operator.log_in(account)
+        page.hears("change", account=account.pk, attempt=attempt.pk, state="waiting")
+        confirm(upstream, attempt)
+        page.hears("change", account=account.pk, attempt=attempt.pk, state="succeeded")
+    ends(attempt)
+    assert_sound(upstream, stack)

@@ -56,7 +56,7 @@ def operator(stack, live, upstream):
     return Operator(stack, live.operator)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("sign", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.long)])
 def test_the_waits_of_a_worker_that_died_are_taken_up_and_a_tap_in_between_counts(
     stack, operator, upstream, live, sign
 ):
@@ -105,6 +105,7 @@ def listening() -> int:
     return sum(client["cmd"] == "brpop" and int(client["idle"]) < 3 for client in clients)
 
 
+@pytest.mark.long
 def test_a_worker_that_is_told_to_stop_and_then_killed_loses_nothing(stack, operator, upstream, live):
     attempt = waiting(operator, upstream, live.account())
     leaving = holder(stack, attempt)
@@ -118,7 +119,10 @@ def test_a_worker_that_is_told_to_stop_and_then_killed_loses_nothing(stack, oper
     assert_sound(upstream, stack)
 
 
-@pytest.mark.parametrize(("tap", "state"), [("confirm", "succeeded"), ("cancel", "failed")])
+@pytest.mark.parametrize(
+    ("tap", "state"),
+    [("confirm", "succeeded"), pytest.param("cancel", "failed", marks=pytest.mark.long)],
+)
 def test_a_worker_that_slept_past_its_lease_leaves_the_wait_to_its_successor(
     stack, operator, upstream, live, tap, state
 ):
@@ -180,6 +184,7 @@ def test_without_any_worker_a_login_ends_when_somebody_looks_and_the_next_one_is
     assert_sound(upstream, stack)
 
 
+@pytest.mark.long
 def test_the_workers_come_back_after_longer_than_a_lease_and_take_up_every_wait(
     stack, operator, upstream, live
 ):
@@ -201,6 +206,7 @@ def test_the_workers_come_back_after_longer_than_a_lease_and_take_up_every_wait(
     assert_sound(upstream, stack)
 
 
+@pytest.mark.long
 def test_without_beat_and_jobs_the_waits_workers_find_what_no_message_brings(stack, operator, upstream, live):
     stack.kill("beat")
     stack.kill("jobs")
@@ -310,6 +316,7 @@ def test_two_beats_start_nothing_twice(stack, operator, upstream, live):
     assert_sound(upstream, stack)
 
 
+@pytest.mark.long
 def test_workers_are_replaced_one_after_the_other_under_load(stack, operator, upstream, live):
     accounts = [live.account() for _ in range(8 * ROUNDS)]
     upstream.settings(wait_seconds=60)

@@ -29,12 +29,10 @@ def holder(transactional_db, monkeypatch):
 
 
 def waiting(count: int = 1, **fields) -> list[LoginAttempt]:
-    """Attempts that have waited for a worker for a while, the first one the longest."""
+    """Attempts that have waited for a worker for a while; the first one, whose id is the highest, the longest."""
     now = timezone.now()
-    return [
-        make_attempt(make_account(), queued_at=now - timedelta(minutes=2, seconds=-number), **fields)
-        for number in range(count)
-    ]
+    queued = [now - timedelta(seconds=100 + number) for number in range(count)]
+    return [make_attempt(make_account(), queued_at=at, **fields) for at in queued][::-1]
 
 
 def living(name: str, seconds: float = 9) -> str:
@@ -338,6 +336,17 @@ def test_what_is_given_back_late_is_not_taken_from_who_has_it_now(holder):
     leases.claim([attempt.pk], living("another"))
     holder.renew()
     assert row(attempt) == ("another", 2)
+
+
+def test_what_is_given_back_late_is_not_what_was_taken_again_meanwhile(holder):
+    (attempt,) = waiting()
+    lease = leases.take(attempt.pk)
+    with database_away(), lease:
+        pass
+    dead(holder.name)
+    assert leases.take(attempt.pk).epoch == 2
+    holder.renew()
+    assert row(attempt) == (holder.name, 2)
 
 
 def test_a_row_that_ended_is_not_written_again(holder, django_assert_num_queries):
