@@ -48,7 +48,8 @@ class LooksForWaits(bootsteps.StartStopStep):
         self.stopped.set()
 
     def look_for_ever(self, pool) -> None:
-        while not self.stopped.wait(LOOK_SECONDS):
+        found: list[leases.Lease] = []
+        while not self.stopped.wait(0 if len(found) >= leases.TAKEN_AT_ONCE else LOOK_SECONDS):
             try:
                 found = self.look()
             except Exception as error:  # whatever it is: without these looks, what died with another is lost
@@ -56,7 +57,7 @@ class LooksForWaits(bootsteps.StartStopStep):
                 log.warning("the database was not looked at for waits: %s", type(error).__name__)
             leases.give_back_connection()
             for lease in found:
-                pool.apply_async(wait_and_after, (lease,))
+                pool.apply_async(wait_and_after, (lease,), callback=nothing_to_tell)
 
     def look(self) -> list[leases.Lease]:
         began = time.monotonic()
@@ -67,6 +68,10 @@ class LooksForWaits(bootsteps.StartStopStep):
         found = leases.take_unattended(of_the_dead=calm)
         login.sweep()
         return found
+
+
+def nothing_to_tell(_result: None) -> None:
+    """Celery's pools call it at the end of what they ran."""
 
 
 def wait_and_after(lease: leases.Lease) -> None:

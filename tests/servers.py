@@ -169,7 +169,9 @@ def using_database(url: str) -> Iterator[None]:
     ours = Env.db_url_config(url)
     if "sqlite" in ours["ENGINE"]:
         ours["OPTIONS"] = dict(before["OPTIONS"])
-    connections["default"].close()
+    # Kept and put back: who takes the test database down at the end closes what belongs to this very object.
+    own = connections["default"]
+    own.close()
     try:
         connections.settings["default"] = ours
         connections.configure_settings(connections.settings)
@@ -178,4 +180,4 @@ def using_database(url: str) -> Iterator[None]:
     finally:
         connections["default"].close()
         connections.settings["default"] = before
-        del connections["default"]
+        connections["default"] = own

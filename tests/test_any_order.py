@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from tests.engine_model import CLAIM_TROUBLE, NUMBER, World, install
 from tests.engine_steps import BREAKS, PEOPLE, TROUBLES, Steps
 
-EXAMPLES = int(os.environ.get("ANY_ORDER_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("ANY_ORDER_EXAMPLES", "100"))
 STEPS = int(os.environ.get("ANY_ORDER_STEPS", "30"))
 
 # How often each is chosen. One rule chooses among all: of rules of its own, hypothesis leaves most out of most

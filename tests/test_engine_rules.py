@@ -11,6 +11,9 @@ from accounts import attempts, leases, login, models, outcome, waits
 from tests.engine_rules import Broken
 from tests.test_any_order import machine, profile
 
+# Each breaks the engine and looks until that is found: minutes.
+pytestmark = [pytest.mark.faults, pytest.mark.long]
+
 __all__ = ["machine"]
 
 ENOUGH = 400

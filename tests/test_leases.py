@@ -68,6 +68,10 @@ def until(condition) -> None:
         time.sleep(0.01)
 
 
+class Killed(BaseException):
+    """As GreenletExit."""
+
+
 @contextmanager
 def database_away():
     """Of this thread: whatever it asks the database fails."""
@@ -295,10 +299,6 @@ def test_what_is_held_is_not_looked_at_while_nothing_lapsed(holder, django_asser
 # --- given back ------------------------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """As GreenletExit."""
-
-
 @pytest.mark.parametrize("end", [None, ValueError, Killed])
 def test_a_lease_is_given_back_however_its_block_ends(holder, end):
     (attempt,) = waiting()
@@ -398,6 +398,51 @@ def test_of_the_dead_nothing_is_taken_while_it_is_not_known_whether_they_are(hol
     LoginAttempt.objects.filter(pk=old.pk).update(lease_owner=dead("dead"))
     assert ids(leases.take_unattended(of_the_dead=False)) == [new.pk]
     assert ids(leases.take_unattended()) == [old.pk]
+
+
+def test_renewing_does_not_wait_for_a_claim_under_way(holder, monkeypatch):
+    """Which may have to queue for a connection for longer than a lease lasts."""
+    (attempt,) = waiting()
+    entered, may_go_on, claim = threading.Event(), threading.Event(), leases.claim
+
+    def slow(*args):
+        entered.set()
+        assert may_go_on.wait(SECONDS)
+        return claim(*args)
+
+    monkeypatch.setattr(leases, "claim", slow)
+    leases.begin()
+    with ThreadPoolExecutor(2) as pool:
+        claiming = pool.submit(in_thread, leases.take, attempt.pk)
+        assert entered.wait(SECONDS)
+        first = alive_until(holder)
+        renewing = pool.submit(in_thread, holder.renew)
+        try:
+            until(lambda: alive_until(holder) > first)
+        finally:
+            may_go_on.set()
+        renewing.result(SECONDS)
+        assert claiming.result(SECONDS)
+
+
+@pytest.mark.parametrize("error", [OperationalError, Killed])
+def test_what_was_claimed_and_nobody_was_told_is_left_to_others(holder, monkeypatch, error):
+    """The answer to the COMMIT got lost; the rows are this process's, and it lives."""
+    first, second = waiting(2)
+    claim = leases.claim
+
+    def claim_unheard(*args):
+        claim(*args)
+        raise error("the server was restarted")
+
+    with monkeypatch.context() as broken, pytest.raises(error):
+        broken.setattr(leases, "claim", claim_unheard)
+        leases.take(first.pk)
+    assert [bool(lease) for lease in leases._take([first.pk, second.pk])] == [False, True]
+    holder.renew()
+
+    assert (row(first), row(second)) == (("", 1), (holder.name, 1))
+    assert ids(leases.take_unattended()) == [first.pk]
 
 
 def test_a_forked_child_is_another_holder(holder):
