@@ -164,10 +164,14 @@ class _Holder:
             self.find_lost()
 
     def let_go_of_what_nobody_waits_for(self) -> None:
-        with self.taking:
+        if not self.taking.acquire(blocking=False):
+            return  # a claim is under way, and renewing must not wait for it: the next round will do
+        try:
             unsure = [attempt_id for attempt_id in self.unsure if attempt_id not in self.held]
             LoginAttempt.objects.filter(pk__in=unsure, lease_owner=self.name).update(lease_owner="")
             self.unsure.clear()
+        finally:
+            self.taking.release()
 
     def register(self) -> None:
         WaitsWorker.objects.update_or_create(name=self.name, defaults={"alive_until": clock.now() + LEASE})
@@ -221,12 +225,13 @@ def _take(attempt_ids: list[int]) -> list[Lease | None]:
     with _holder.taking:
         slots = max(0, _holder.free_slots)
         wanted = [attempt_id for attempt_id in dict.fromkeys(attempt_ids) if attempt_id not in held][:slots]
-        _holder.unsure.update(wanted)
-        taken = dict(zip(wanted, claim(wanted, owner) if wanted else [], strict=True))
-        _holder.unsure.difference_update(wanted)
-        leases = [
-            taken.pop(attempt_id, None) for attempt_id in attempt_ids
-        ]  # a doubled message takes it once
+        try:
+            taken = dict(zip(wanted, claim(wanted, owner) if wanted else [], strict=True))
+        except BaseException:
+            _holder.unsure.update(wanted)
+            raise
+        # A doubled message takes it once.
+        leases = [taken.pop(attempt_id, None) for attempt_id in attempt_ids]
         return [lease and _holder.hold(lease) for lease in leases]
 
 
