@@ -4,35 +4,32 @@ Actions call the same functions as the pages. Staff who may not see every accoun
 """
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import Truncator
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import login
 from accounts.admin_actions import CancelAction, LoginActions
+from accounts.admin_filters import ActorFilter, AskedByFilter, DayFilter, LineFilter, TagFilter, TeamFilter
 from accounts.admin_lists import (
     AccountList,
-    ActorFilter,
-    AskedByFilter,
     AttemptList,
-    DayFilter,
     HistoryAdmin,
-    LineFilter,
     LongTableAdmin,
     ReadOnly,
-    TagFilter,
-    TeamFilter,
-    found_once,
     of_visible_accounts,
+    some_that_match,
 )
 from accounts.forms import AccountForm
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag, UpstreamAccess
+from accounts.paging import FEW
 from accounts.reasons import advice
 from accounts.states import AccountState, AttemptState
 
@@ -161,8 +158,15 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         return Account.objects.visible_to(request.user)
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
-        text = search_term.replace("\x00", "").strip()
-        return (found_once(queryset, text) if text else queryset), False
+        if not (text := search_term.replace("\x00", "").strip()):
+            return queryset, False
+        found = some_that_match(queryset, text, FEW + 1)
+        if len(found) > FEW:
+            told = gettext(
+                "More than %(count)s accounts match; these are %(count)s of them. Search for more words."
+            )
+            self.message_user(request, told % {"count": FEW}, messages.WARNING)
+        return queryset.filter(pk__in=found[:FEW]), False
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None):
         """Locked while it is written, so that a login that succeeds meanwhile is not overwritten."""
@@ -278,9 +282,9 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return without_secrets(super().get_queryset(request))
 
-    def found_by(self, request: HttpRequest, text: str) -> Q:
-        instances = LoginAttempt.objects.filter(w_id=text).values_list("pk", flat=True)[:LATEST]
-        return super().found_by(request, text) | Q(pk__in=list(instances))
+    def found_by(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
+        instances = queryset.filter(w_id=text).order_by("-pk").values_list("pk", flat=True)[:LATEST]
+        return [*instances, *super().found_by(request, queryset, text)]
 
     def get_readonly_fields(self, request: HttpRequest, obj=None) -> list[str]:
         return [name for _title, options in self.fieldsets for name in options["fields"]]

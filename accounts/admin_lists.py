@@ -1,69 +1,106 @@
 """What keeps the admin's lists as fast with millions of rows as with a handful.
 
-Counts have a limit, filters never ask a long table for its distinct values, and search names accounts first.
+Counts have a limit, pages are found by ids, and search names accounts first.
 """
 
-from collections.abc import Iterator
-from datetime import date, datetime, timedelta
-
-from django.conf import settings
 from django.contrib import admin, messages
-from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.views.main import ChangeList
-from django.contrib.auth import get_user_model
+from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
 
-from accounts import access, login
+from accounts import login, search
 from accounts.attempts import CLOSED_AFTER
-from accounts.models import Account, AccountEvent, LoginAttempt, Tag
-from accounts.paging import COUNT_LIMIT, PER_PAGE, count_up_to
+from accounts.models import Account, LoginAttempt
+from accounts.paging import COUNT_LIMIT, FEW, PER_PAGE, count_up_to, for_each, nearest
 
-CHOICE_LIMIT = 100
 FOUND_LIMIT = 200
-FEW_ACCOUNTS = 500
-NONE = "none"
+NEWEST = 1_000
+FEW_ACCOUNTS = FEW
 
 
-class CappedPaginator(Paginator):
-    """Counts and pages the first ten thousand rows: beyond them a filter helps more than page 3,817."""
+class LongPaginator(Paginator):
+    """Counts and pages the first ten thousand rows: beyond them a filter helps more than page 3,817.
+
+    Pages are lists of ids, which an index has: what stands before a page is not read.
+    """
+
+    limit = COUNT_LIMIT
+    are_few = False  # the rows are named by their ids
 
     @cached_property
     def count(self) -> int:
-        return min(self._counted, COUNT_LIMIT)
-
-    @cached_property
-    def _counted(self) -> int:
-        return count_up_to(self.object_list)
+        return min(self._counted, self.limit)
 
     @property
     def is_capped(self) -> bool:
-        return self._counted > COUNT_LIMIT
+        return self._counted > self.limit
+
+    @cached_property
+    def _counted(self) -> int:
+        ids, are_all = self._first
+        return len(ids) if are_all else count_up_to(self.object_list, self.limit)
+
+    @cached_property
+    def _first(self) -> tuple[list[int], bool]:
+        """The ids of the first rows, and whether there are no others.
+
+        What many rows pass is found among the first ones of the table; what few pass, by finding all of them.
+        """
+        rows = self.object_list
+        table = rows.model._default_manager.order_by(*rows.query.order_by)
+        if not self.are_few:
+            near, are_all = nearest(table, rows, NEWEST)
+            if are_all or len(near) >= self.per_page:
+                return [pk for (pk,) in near], are_all
+        first = list(rows.values_list("pk", flat=True)[: NEWEST + 1])
+        return first, len(first) <= NEWEST
+
+    def ids(self, number: int) -> list[int]:
+        page = slice((number - 1) * self.per_page, number * self.per_page)
+        first, are_all = self._first
+        if are_all or page.stop <= len(first):
+            return first[page]
+        return list(self.object_list.values_list("pk", flat=True)[page])
 
 
-class EvaluatedList(ChangeList):
+class LongList(ChangeList):
     """The page's rows as a list, so that what belongs to them can be fetched for all of them at once."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.result_list = list(self.result_list[: self.list_per_page]) if self.result_count else []
+        ids = self.paginator.ids(self.page_num)
+        rows = {row.pk: row for row in self.rows(ids)}
+        self.result_list = [rows[pk] for pk in ids if pk in rows]
+
+    def rows(self, ids: list[int]) -> QuerySet:
+        return self.apply_select_related(self.root_queryset.filter(pk__in=ids))
 
     def get_ordering_field(self, field_name: str):
         """None for a column that has no index to sort by, also where the address asks for it."""
         return super().get_ordering_field(field_name) if field_name in self.sortable_by else None
 
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet) -> list:
+        """An index has ids in the direction of the column before them. What one account did is in the order of ids."""
+        if "account__id__exact" in self.params:
+            return ["-pk"]
+        *columns, last = super().get_ordering(request, queryset)
+        if last != "-pk" or not columns:
+            return [*columns, last]
+        column = columns[-1]
+        down = column.startswith("-") if isinstance(column, str) else getattr(column, "descending", False)
+        return [*columns, "-pk" if down else "pk"]
 
-class AccountList(EvaluatedList):
+
+class AccountList(LongList):
     """Each account with `newest_attempt`, found by one look into the index for each row of the page."""
 
-    def get_queryset(self, request: HttpRequest, exclude_parameters: list[str] | None = None) -> QuerySet:
-        return super().get_queryset(request, exclude_parameters).defer("note").prefetch_related("tags")
+    def rows(self, ids: list[int]) -> QuerySet:
+        return super().rows(ids).defer("note").prefetch_related("tags")
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -77,7 +114,7 @@ class AccountList(EvaluatedList):
             account.newest_attempt = of_account.get(account.pk)
 
 
-class AttemptList(EvaluatedList):
+class AttemptList(LongList):
     """Ends what is overdue before it is shown: whoever reads is the last resort when nothing else runs."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -92,7 +129,7 @@ class AttemptList(EvaluatedList):
 class LongTableAdmin(admin.ModelAdmin):
     """The admin of a table that may have millions of rows."""
 
-    paginator = CappedPaginator
+    paginator = LongPaginator
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = PER_PAGE
@@ -101,7 +138,12 @@ class LongTableAdmin(admin.ModelAdmin):
     lookups: tuple[str, ...] = ()  # the lookups on columns that an address may ask for
 
     def get_changelist(self, request: HttpRequest, **kwargs) -> type[ChangeList]:
-        return EvaluatedList
+        return LongList
+
+    def get_paginator(self, request: HttpRequest, *args, **kwargs) -> LongPaginator:
+        paginator = super().get_paginator(request, *args, **kwargs)
+        paginator.are_few = bool(request.GET.get(SEARCH_VAR, "").strip())
+        return paginator
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Only the lookups named here: any other could ask a secret column, or read a whole table."""
@@ -131,28 +173,57 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return of_visible_accounts(super().get_queryset(request), request.user)
 
+    def get_paginator(self, request: HttpRequest, *args, **kwargs) -> LongPaginator:
+        """Where each row's account has to be looked at, fewer are counted."""
+        paginator = super().get_paginator(request, *args, **kwargs)
+        paginator.limit = COUNT_LIMIT if sees_all(request.user) else NEWEST
+        return paginator
+
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
         if not (text := search_term.replace("\x00", "").strip()):
             return queryset, False
-        return queryset.filter(self.found_by(request, text)), False
+        found = self.found_by(request, queryset, text)
+        if len(found) > NEWEST:
+            told = gettext("More than %(count)s; these are the first. Filter to see others.")
+            self.message_user(request, told % {"count": NEWEST}, messages.WARNING)
+        return queryset.filter(pk__in=found[:NEWEST]), False
 
-    def found_by(self, request: HttpRequest, text: str) -> Q:
-        return Q(account__in=self.accounts_found(request, text))
-
-    def accounts_found(self, request: HttpRequest, text: str) -> list[int]:
-        """The accounts first: their label, nickname, wcId or WeChat number has the words."""
-        accounts = Account.objects.visible_to(request.user).matching(text)
-        found = list(accounts.values_list("pk", flat=True)[: FOUND_LIMIT + 1])
+    def found_by(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
+        """The ids of the newest rows of the accounts whose label, nickname, wcId or WeChat number has the words."""
+        found = some_that_match(Account.objects.visible_to(request.user), text, FOUND_LIMIT + 1)
         if len(found) > FOUND_LIMIT:
             told = gettext("More than %(limit)s accounts match; this is the history of %(limit)s of them.")
             self.message_user(request, told % {"limit": FOUND_LIMIT}, messages.WARNING)
-        return found[:FOUND_LIMIT]
+        return newest_of(queryset, found[:FOUND_LIMIT])
 
 
-def found_once(accounts: QuerySet, text: str) -> QuerySet:
-    """The accounts that match, looked for once where they are few: the count and the page then go by id."""
-    few = list(accounts.matching(text).order_by().values_list("pk", flat=True)[: FEW_ACCOUNTS + 1])
-    return accounts.filter(pk__in=few) if len(few) <= FEW_ACCOUNTS else accounts.matching(text)
+def newest_of(rows: QuerySet, accounts: list[int]) -> list[int]:
+    """The ids of the newest rows of these accounts, one more than `NEWEST` if there are more.
+
+    An account that has so many alone says how far back to look: not through its whole history.
+    """
+    of_one = rows.filter(account=OuterRef("pk")).order_by("-pk").values("pk")[NEWEST : NEWEST + 1]
+    oldest = Account.objects.filter(pk__in=accounts).values_list(Subquery(of_one), flat=True)
+    since = max((pk for pk in oldest if pk is not None), default=0)
+    newest = rows.filter(account__in=accounts, pk__gte=since).order_by("-pk")
+    return list(newest.values_list("pk", flat=True)[: NEWEST + 1])
+
+
+def some_that_match(accounts: QuerySet, text: str, number: int) -> list[int]:
+    """The ids of up to so many of these accounts that have the words."""
+    first = search.first(text, number)
+    if first is not None:
+        found = list(accounts.filter(pk__in=first).order_by().values_list("pk", flat=True))
+        if len(first) < number or len(found) == number:
+            return found
+    found, are_all = nearest(Account.objects.order_by("pk"), accounts.read_for(text), number)
+    if are_all or len(found) == number:
+        return [pk for (pk,) in found]
+    return list(accounts.matching(text).order_by().values_list("pk", flat=True)[:number])
+
+
+def sees_all(user) -> bool:
+    return user.is_active and user.has_perms(["accounts.view_account", "accounts.view_every_account"])
 
 
 def of_visible_accounts(rows: QuerySet, user) -> QuerySet:
@@ -161,157 +232,9 @@ def of_visible_accounts(rows: QuerySet, user) -> QuerySet:
     Of few accounts it is found account by account; where a team has many, by going through the rows.
     """
     accounts = Account.objects.visible_to(user)
-    if user.is_active and user.has_perms(["accounts.view_account", "accounts.view_every_account"]):
+    if sees_all(user):
         return rows
     few = list(accounts.values_list("pk", flat=True)[: FEW_ACCOUNTS + 1])
     if len(few) <= FEW_ACCOUNTS:
         return rows.filter(account__in=few)
-    return rows.filter(Exists(accounts.filter(pk=OuterRef("account"))))
-
-
-# --- filters --------------------------------------------------------------------------------------------
-
-
-class ChoiceFilter(admin.SimpleListFilter):
-    """Rows whose `column` is the one chosen, or empty."""
-
-    column = ""
-    empty_title = ""  # the title of "none"; without one there is no such choice
-
-    def options(self, request: HttpRequest) -> list[tuple[int, str]]:
-        raise NotImplementedError
-
-    def lookups(self, request: HttpRequest, model_admin) -> list[tuple[str, str]]:
-        found = [(str(key), title) for key, title in self.options(request)]
-        return [*found, (NONE, self.empty_title)] if self.empty_title and found else found
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        value = self.value()
-        if value is None:
-            return queryset
-        if value == NONE and self.empty_title:
-            return queryset.filter(**{f"{self.column}__isnull": True})
-        if not value.isascii() or not value.isdigit() or len(value) > 18:
-            raise IncorrectLookupParameters(value)
-        return self.narrowed(queryset, int(value))
-
-    def narrowed(self, queryset: QuerySet, key: int) -> QuerySet:
-        return queryset.filter(**{self.column: key})
-
-
-class LineFilter(ChoiceFilter):
-    title = _("line")
-    parameter_name = "line"
-    column = "proxy"
-    empty_title = _("none")
-
-    def options(self, request: HttpRequest) -> list[tuple[int, str]]:
-        return list(settings.WK_PROXIES.items())
-
-
-class TeamFilter(ChoiceFilter):
-    title = _("team")
-    parameter_name = "team"
-    column = "team"
-    empty_title = _("none")
-
-    def options(self, request: HttpRequest) -> list[tuple[int, str]]:
-        return list(access.teams_of(request.user).values_list("pk", "name")[:CHOICE_LIMIT])
-
-
-class TagFilter(ChoiceFilter):
-    title = _("tag")
-    parameter_name = "tag"
-
-    def options(self, request: HttpRequest) -> list[tuple[int, str]]:
-        tags = Tag.objects.all()
-        if not request.user.has_perm("accounts.view_every_account"):
-            seen = Account.objects.visible_to(request.user).filter(pk=OuterRef("account"))
-            tags = tags.filter(Exists(tagged().filter(Exists(seen), tag=OuterRef("pk"))))
-        return list(tags.values_list("pk", "name")[:CHOICE_LIMIT])
-
-    def narrowed(self, queryset: QuerySet, key: int) -> QuerySet:
-        return queryset.filter(pk__in=tagged().filter(tag=key).values("account"))
-
-
-def tagged() -> QuerySet:
-    return Account.tags.through.objects.all()
-
-
-class AskedByFilter(ChoiceFilter):
-    """Who has asked for a login, by one look into the index for each person."""
-
-    title = _("operator")
-    parameter_name = "operator"
-    column = "asked_by"
-    started = LoginAttempt
-
-    def options(self, request: HttpRequest) -> Iterator[tuple[int, str]]:
-        people = get_user_model().objects.order_by("username")
-        if not request.user.has_perm("accounts.view_every_account"):
-            people = people.filter(groups__in=access.teams_of(request.user)).distinct()
-        active = people.filter(Exists(self.started.objects.filter(**{self.column: OuterRef("pk")})))
-        return ((person.pk, person.get_username()) for person in active[:CHOICE_LIMIT])
-
-
-class ActorFilter(AskedByFilter):
-    column = "actor"
-    started = AccountEvent
-
-
-class DayFilter(admin.FieldListFilter):
-    """From one day to another, both included, in the time zone of the page; with the usual stretches as links."""
-
-    template = "admin/accounts/day_filter.html"
-
-    def expected_parameters(self) -> list[str]:
-        return [f"{self.field_path}_from", f"{self.field_path}_to"]
-
-    def __init__(self, field, request, params, model, model_admin, field_path):
-        super().__init__(field, request, params, model, model_admin, field_path)
-        self.first_name, self.last_name = self.expected_parameters()
-        self.first, self.last = (self._day(name) for name in self.expected_parameters())
-
-    def _day(self, name: str) -> date | None:
-        value = self.used_parameters.get(name, [""])[-1]
-        try:
-            return date.fromisoformat(value) if value else None
-        except ValueError as error:
-            raise IncorrectLookupParameters(name) from error
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        try:
-            if self.first:
-                queryset = queryset.filter(**{f"{self.field_path}__gte": _midnight(self.first)})
-            if self.last:
-                last = _midnight(self.last + timedelta(days=1))
-                queryset = queryset.filter(**{f"{self.field_path}__lt": last})
-        except (OverflowError, ValueError) as error:
-            raise IncorrectLookupParameters(self.field_path) from error
-        return queryset
-
-    def choices(self, changelist: ChangeList) -> Iterator[dict]:
-        today = timezone.localdate()
-        names = self.expected_parameters()
-        stretches = (
-            (_("Any date"), None),
-            (_("Today"), today),
-            (_("Past 7 days"), today - timedelta(days=6)),
-            (_("Past 30 days"), today - timedelta(days=29)),
-        )
-        for title, first in stretches:
-            query = {names[0]: first.isoformat()} if first else {}
-            yield {
-                "selected": self.first == first and self.last is None,
-                "query_string": changelist.get_query_string(query, remove=names),
-                "display": title,
-            }
-
-    def kept(self) -> list[tuple[str, str]]:
-        """The rest of the question, for the form with the two days."""
-        mine = {*self.expected_parameters(), "p", "e"}
-        return [(name, value) for name, value in self.request.GET.items() if name not in mine]
-
-
-def _midnight(day: date) -> datetime:
-    return timezone.make_aware(datetime.combine(day, datetime.min.time()))
+    return rows.filter(for_each(accounts.filter(pk=OuterRef("account"))))

@@ -1,13 +1,14 @@
-"""The accounts page as a question: what was asked (search, state, tag, order, page), and what answers it."""
+"""The accounts page as a question: what was asked (search, state, tag, order, page), and where that is asked again."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import urlencode
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import Account, LoginAttempt
-from accounts.paging import Order, Page, count_up_to, page_of
+from accounts.finding import EVERY, WAITING, Finding, Seen
+from accounts.paging import Order, Page
 from accounts.states import AccountState
 
 ORDERS = {
@@ -19,9 +20,8 @@ ORDERS = {
     "-since": Order("state_since"),
 }
 DEFAULT_ORDER = "label"
-WAITING = "waiting"
 TABS = (
-    ("", _("All")),
+    (EVERY, _("All")),
     (AccountState.ONLINE.value, _("Online")),
     (WAITING, _("Waiting")),
     (AccountState.OFFLINE.value, _("Offline")),
@@ -29,7 +29,7 @@ TABS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AccountSearch:
     """Built from a query string; what is not understood there counts as not asked."""
 
@@ -54,37 +54,31 @@ class AccountSearch:
             cursor=asked.get("page", ""),
         )
 
-    def found(self, state: str | None = None) -> QuerySet:
-        """Every account asked for, unordered; `state` asks for another tab."""
-        state = self.state if state is None else state
-        accounts = Account.objects.visible_to(self.user).kept()
-        if self.text:
-            accounts = accounts.matching(self.text)
-        if self.tag:
-            accounts = accounts.filter(tags__name=self.tag)
-        if state == WAITING:
-            accounts = accounts.filter(pk__in=LoginAttempt.objects.open().values("account"))
-        elif state:
-            accounts = accounts.filter(state=state)
-        return accounts
+    @cached_property
+    def _finding(self) -> Finding:
+        return Finding(Seen(self.user), self.text, self.tag)
 
     def page(self) -> Page:
-        rows = self.found().with_open_attempt().prefetch_related("tags").select_related("team")
-        seen = Account.objects.visible_to(self.user)
-        return page_of(rows.defer("note"), ORDERS[self.order], self.cursor, anchors=seen)
+        return self._finding.page(self.state, ORDERS[self.order], self.cursor)
 
     def tabs(self) -> list[dict]:
-        """Each tab with its title, its address, and how many accounts it has (None: more than are counted)."""
+        """Each tab with its title, its address, and how many accounts it has; with `more`, at least so many."""
+        counts = self._finding.counts()
         return [
             {
                 "state": state,
                 "title": title,
                 "query": self.query(state=state),
-                "count": count_up_to(self.found(state)),
+                "count": counts[state][0],
+                "more": counts[state][1],
                 "current": state == self.state,
             }
             for state, title in TABS
         ]
+
+    def tags(self) -> QuerySet:
+        """Those that can be asked for."""
+        return self._finding.seen.tags()
 
     def query(self, **changes) -> str:
         """The query string of this question with something changed; another question begins at its first page."""

@@ -1,12 +1,18 @@
 """Pages of a long table by key instead of by offset: the last page costs what the first one does."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Lower
+from django.db.models import F, Lookup, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce, Lower
+from django.db.models.lookups import IsNull
 
 PER_PAGE = 50
 COUNT_LIMIT = 10_000
+# Up to so many rows are read along an index, in the hope that a page of those asked for is among them.
+STRETCHES = ((0, 200), (200, 1_500))
+# So many are taken by their ids.
+FEW = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,11 @@ class Order:
     def expression(self):
         return Lower(self.column) if self.fold else F(self.column)
 
+    @property
+    def without_index(self):
+        """The same for rows that are to be found first and sorted then: no index is made of this."""
+        return Coalesce(self.expression, self.expression)
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -33,25 +44,56 @@ class Page:
         return not self.previous and not self.next
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the rows of a list, in the order of which no index has all, and two ways to them.
+
+    All of them are among `along`, which an index has in every order. `found` gives the rows as their filter's own
+    index finds them, `one_by_one` are the same as they are best asked for among few; None: they are all of `along`.
+    """
+
+    along: QuerySet
+    found: Callable[[], QuerySet] | None = None
+    one_by_one: QuerySet | None = None
+
+    def next(self, order: Order, anchor: tuple | None, up: bool, number: int) -> list[int]:
+        """The ids of the next rows: from among those nearest in the order, or if these have too few, from all."""
+        along = _sorted(self.along, order.expression, anchor, up)
+        if self.found is None:
+            return _ids(along, number)
+        rows, are_all = nearest(along, self.one_by_one, number)
+        if are_all or len(rows) == number:
+            return [pk for (pk,) in rows]
+        return _ids(_sorted(self.found(), order.without_index, anchor, up), number)
+
+
 def page_of(
-    rows: QuerySet, order: Order, cursor: str = "", size: int = PER_PAGE, anchors: QuerySet | None = None
+    rows: QuerySet,
+    order: Order,
+    cursor: str = "",
+    size: int = PER_PAGE,
+    *,
+    anchors: QuerySet | None = None,
+    parts: Sequence[Part] = (),
 ) -> Page:
     """One page. `cursor` is "" (first page), "last", ">ID" (what follows that row) or "<ID" (what precedes it).
 
     A cursor names a row, not a value: rows that are gone, junk, and cursors
     beyond the ends lead to the first page. `anchors` are the rows that it may name (default: `rows`): those that
     left the filter still mark a place, those that are hidden from the reader must not tell where they stand.
+    `parts`, where they are given, say which of `rows` are asked for.
     """
-    rows = rows.annotate(sort_key=order.expression)
-    named = rows if anchors is None else anchors.annotate(sort_key=order.expression)
-    anchor = _anchor(named, cursor)
+    named = rows if anchors is None else anchors
+    anchor = _anchor(named.annotate(sort_key=order.expression), cursor)
     backwards = cursor == "last" or (cursor.startswith("<") and anchor is not None)
     up = order.descending == backwards
-    asked = rows.filter(_beyond(anchor, up)) if anchor else rows
-    prefix = "" if up else "-"
-    found = list(asked.order_by(f"{prefix}sort_key", f"{prefix}pk")[: size + 1])
+    if parts:
+        ids = [pk for part in parts for pk in part.next(order, anchor, up, size + 1)]
+        found = list(_sorted(rows.filter(pk__in=ids), order.without_index, None, up)[: size + 1])
+    else:
+        found = list(_sorted(rows, order.expression, anchor, up)[: size + 1])
     if not found and cursor:
-        return page_of(rows, order, "", size, anchors)
+        return page_of(rows, order, "", size, anchors=anchors, parts=parts)
     more = len(found) > size
     found = found[:size]
     if backwards:
@@ -73,11 +115,46 @@ def _anchor(rows: QuerySet, cursor: str) -> tuple | None:
     return rows.filter(pk=int(number)).values_list("sort_key", "pk").first()
 
 
+def _sorted(rows: QuerySet, key, anchor: tuple | None, up: bool) -> QuerySet:
+    rows = rows.annotate(sort_key=key)
+    prefix = "" if up else "-"
+    return (rows.filter(_beyond(anchor, up)) if anchor else rows).order_by(f"{prefix}sort_key", f"{prefix}pk")
+
+
+def _ids(rows: QuerySet, number: int) -> list[int]:
+    return list(rows.values_list("pk", flat=True)[:number])
+
+
 def _beyond(anchor: tuple, up: bool) -> Q:
     """Rows after the anchor. The outer comparison is one an index can start from."""
     key, pk = anchor
     side = "gt" if up else "lt"
     return Q(**{f"sort_key__{side}e": key}) & (Q(**{f"sort_key__{side}": key}) | Q(**{f"pk__{side}": pk}))
+
+
+def nearest(along: QuerySet, asked: QuerySet, number: int, *columns: str) -> tuple[list[tuple], bool]:
+    """The ids (and columns) of the rows nearest `along` an index that are among those `asked` for; and whether there
+    are no others.
+
+    Up to `number`, and fewer if they are rare: then whoever asks finds them all and sorts them. So neither a filter
+    that few rows pass nor one that most pass reads the whole table, and no database has to guess which one it is.
+    """
+    is_asked = Subquery(asked.filter(pk=OuterRef("pk")).order_by().values("pk")[:1])
+    rows, found = along.annotate(is_asked=is_asked).values_list("is_asked", "pk", *columns), []
+    for begin, end in STRETCHES:
+        stretch = list(rows[begin:end])
+        found += [row[1:] for row in stretch if row[0] is not None]
+        if len(found) >= number or len(stretch) < end - begin:
+            return found[:number], len(stretch) < end - begin and len(found) <= number
+    return found, False
+
+
+def for_each(rows: QuerySet) -> Lookup:
+    """Whether there is one of `rows`, which refer to the outer row: looked at for each outer row by itself.
+
+    An EXISTS PostgreSQL may turn into a join, and read both tables to their ends for a page of rows.
+    """
+    return IsNull(Subquery(rows.values("pk")[:1]), False)
 
 
 def count_up_to(rows: QuerySet, limit: int = COUNT_LIMIT) -> int:

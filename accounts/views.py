@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts import access, clock, events, login, watch
 from accounts.forms import AccountForm, CodeForm, StartLoginForm
 from accounts.lists import AccountSearch
-from accounts.models import Account, Avatar, LoginAttempt, Tag
+from accounts.models import Account, Avatar, LoginAttempt
 from accounts.paging import Order, page_of
 from accounts.states import AccountState, AttemptState
 from accounts.tasks import put_into_queue, wait_for_phone
@@ -37,7 +37,7 @@ def accounts(request: HttpRequest) -> HttpResponse:
         "search": search,
         "page": search.page(),
         "tabs": search.tabs(),
-        "tags": Tag.objects.used_in(Account.objects.visible_to(request.user).kept())[:50],
+        "tags": search.tags(),
         "sorts": {column: search.sorted_by(column) for column in ("label", "state", "since")},
         **rights(request),
     }

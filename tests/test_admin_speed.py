@@ -87,7 +87,8 @@ def test_no_list_counts_or_reads_without_a_limit(people, path):
             bounded = "LIMIT" in sql or '"id" IN (' in sql
             assert bounded, sql
         assert "DISTINCT" not in sql
-        assert "OFFSET" not in sql
+        how_far_back_to_look_in_an_index = "LIMIT 1 OFFSET 1000)"
+        assert "OFFSET" not in sql.replace(how_far_back_to_look_in_an_index, ")")
 
 
 def test_codes_and_pictures_are_not_even_read(people):

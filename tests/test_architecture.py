@@ -8,14 +8,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LEAVES = {
     *("answers", "clock", "deadlines", "events", "lines", "paging"),
-    *("pictures", "reasons", "roles", "states", "together", "vault"),
+    *("pictures", "reasons", "roles", "search", "states", "together", "vault"),
 }
 MAY_IMPORT: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
     "upstream": {"answers", "deadlines"},
     "history": {"clock", "events", "reasons", "states"},
     "attempts": {"clock", "history", "lines", "reasons", "states", "vault"},
-    "models": {"attempts", "history", "lines", "roles", "states", "vault"},
+    "models": {"attempts", "history", "lines", "roles", "search", "states", "vault"},
     "leases": {"clock", "history", "models", "states", "together"},
     "tokens": {"answers", "leases", "models", "reasons"},
     "outcome": {"answers", "attempts", "clock", "history", "models", "reasons", "states", "together"},
@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worker": {"leases", "login", "tasks", "waits"},
     "access": {"models", "roles"},
     "forms": {"access", "answers", "history", "lines", "models", "states"},
-    "lists": {"models", "paging", "states"},
+    "finding": {"access", "models", "paging", "search", "states"},
+    "lists": {"finding", "paging", "states"},
     "context": {"models"},
     "watch": {
         *("attempts", "clock", "context", "events", "history"),
@@ -40,13 +41,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("models", "paging", "reasons", "states", "tasks", "watch"),
     },
     "urls": {"feed", "views"},
-    "admin_lists": {"access", "attempts", "login", "models", "paging"},
+    "admin_filters": {"access", "models", "paging"},
+    "admin_lists": {"attempts", "login", "models", "paging", "search"},
     "admin_actions": {"access", "login", "models", "reasons", "states", "tasks"},
-    "admin": {"admin_actions", "admin_lists", "forms", "login", "models", "reasons", "states"},
+    "admin": {
+        *("admin_actions", "admin_filters", "admin_lists", "forms"),
+        *("login", "models", "paging", "reasons", "states"),
+    },
     "apps": set(),
     "templatetags.looks": {"access", "lines", "models", "paging", "reasons", "states"},
     "management.commands.up": {"management.commands.first_operator"},
     "management.commands.serve": {"feed"},
+    "management.commands.migrate": {"search"},
     "management.commands.first_operator": {"access"},
 }
 ONLY_HERE = {

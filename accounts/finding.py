@@ -1,0 +1,194 @@
+"""Which accounts answer a question, and by which way a database comes to them without reading all accounts.
+
+Rows that few pass a filter are found by the filter's index and taken by their ids; where many pass it, some are
+among the first ones in the list's order. Which of the two it is, is looked at, never guessed.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+from django.db.models import OuterRef, QuerySet
+from django.db.models.functions import Lower
+
+from accounts import access, search
+from accounts.models import Account, LoginAttempt, Tag
+from accounts.paging import COUNT_LIMIT, FEW, Order, Page, Part, count_up_to, for_each, nearest, page_of
+from accounts.states import AccountState
+
+WAITING = "waiting"  # beside the states: with an open attempt
+EVERY = ""
+FEW_TEAMS = 4
+TAGS_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The accounts that a user sees, without those that were joined with another."""
+
+    user: object
+
+    @property
+    def accounts(self) -> QuerySet:
+        accounts = Account.objects.visible_to(self.user).kept()
+        if self.few is not None:
+            return accounts.filter(pk__in=self.few)
+        # Their ids beside their names: so the database can tell how many accounts these teams have.
+        return accounts.filter(team__in=self.teams) if self.teams else accounts
+
+    @property
+    def are_all(self) -> bool:
+        return self.user.has_perm("accounts.view_every_account")
+
+    @cached_property
+    def few(self) -> list[int] | None:
+        """The ids of all, if somebody does not see all that there are, but few."""
+        if self.are_all:
+            return None
+        ids = list(Account.objects.visible_to(self.user).kept().values_list("pk", flat=True)[: FEW + 1])
+        return ids if len(ids) <= FEW else None
+
+    @cached_property
+    def teams(self) -> list[int]:
+        """The ids of the teams that they are of, where these say what is seen."""
+        if self.are_all or self.few is not None:
+            return []
+        return list(access.teams_of(self.user).values_list("pk", flat=True))
+
+    @property
+    def along(self) -> QuerySet:
+        """Accounts that indexes have in every order, all of these among them: those of the only team, or all."""
+        return (
+            Account.objects.kept().filter(team=self.teams[0])
+            if len(self.teams) == 1
+            else Account.objects.kept()
+        )
+
+    def parts(self) -> list[Part]:
+        """They themselves, in parts that indexes have in every order; where these are too many, in one."""
+        if len(self.teams) <= FEW_TEAMS:
+            return [Part(Account.objects.kept().filter(team=team)) for team in self.teams]
+        return [Part(Account.objects.kept(), lambda: self.accounts, self.accounts)]
+
+    def tags(self) -> QuerySet:
+        """The first of the tags that they have."""
+        uses = Account.tags.through.objects.filter(tag=OuterRef("pk"))
+        if self.few is not None:
+            uses = uses.filter(account__in=self.few)
+        else:
+            uses = uses.filter(for_each(self.accounts.filter(pk=OuterRef("account"))))
+        return Tag.objects.filter(for_each(uses))[:TAGS_SHOWN]
+
+
+@dataclass(frozen=True)
+class First:
+    """The states of accounts by their ids: of all that were asked for, or of the first ones."""
+
+    states: dict[int, str]
+    are_all: bool
+
+    @classmethod
+    def of(cls, accounts: QuerySet) -> "First":
+        found = list(accounts.values_list("pk", "state")[: FEW + 1])
+        return cls(dict(found[:FEW]), len(found) <= FEW)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The accounts with all of some words, and with a tag, among those that a user sees."""
+
+    seen: Seen
+    text: str = ""
+    tag: str = ""
+
+    def found(self, state: str) -> QuerySet:
+        """All that are in a state, by the index of what narrows them."""
+        accounts = self.seen.accounts
+        if not self.tag:
+            return _in(state, accounts.matching(self.text))
+        if count_up_to(self._uses) <= COUNT_LIMIT:
+            return _in(state, accounts.filter(pk__in=self._uses.values("account")).read_for(self.text))
+        return _in(state, accounts.filter(self._has_tag).matching(self.text))
+
+    def one_by_one(self, state: str) -> QuerySet:
+        """The same accounts, as they are best asked for among few."""
+        accounts = self.seen.accounts.read_for(self.text)
+        return _in(state, accounts.filter(self._has_tag) if self.tag else accounts)
+
+    @cached_property
+    def _uses(self) -> QuerySet:
+        """Of the tag, by its number: so the database can tell how common it is."""
+        tag = Tag.objects.filter(name=self.tag).values_list("pk", flat=True).first()
+        return Account.tags.through.objects.filter(tag=tag or 0)
+
+    @property
+    def _has_tag(self):
+        return for_each(self._uses.filter(account=OuterRef("pk")))
+
+    @property
+    def waiting(self) -> QuerySet:
+        """Their open attempts: there are few, and one for each account at most."""
+        return LoginAttempt.objects.open().filter(
+            for_each(self.one_by_one(EVERY).filter(pk=OuterRef("account")))
+        )
+
+    @cached_property
+    def first(self) -> First | None:
+        """None where an index counts the accounts of a state as they are."""
+        if self.seen.few is not None:
+            return First.of(self.one_by_one(EVERY))
+        if not (self.text or self.tag):
+            return None
+        ways = [search.first(self.text, FEW + 1)] if self.text else []
+        if self.tag:
+            ways.append(list(self._uses.values_list("account", flat=True)[: FEW + 1]))
+        ids = min((ids for ids in ways if ids is not None), key=len, default=None)
+        if ids is not None and len(ids) <= FEW:
+            return First.of(self.one_by_one(EVERY).filter(pk__in=ids))
+        if self.seen.are_all and ids is not None and len(ways) == 1:
+            return First(First.of(self.seen.accounts.filter(pk__in=ids)).states, are_all=False)
+        along = self.seen.along.order_by(Lower("label"), "pk")
+        near, are_all = nearest(along, self.one_by_one(EVERY), FEW + 1, "state")
+        if are_all or len(near) > FEW:
+            return First(dict(near[:FEW]), are_all)
+        return First.of(self.found(EVERY))
+
+    def page(self, state: str, order: Order, cursor: str) -> Page:
+        rows, parts = Account.objects.all(), []
+        if state == WAITING:
+            rows = rows.filter(pk__in=self.waiting.values("account"))
+        elif self.first and self.first.are_all:
+            rows = rows.filter(
+                pk__in=[pk for pk, its_own in self.first.states.items() if state in (EVERY, its_own)]
+            )
+        elif self.first or (self.seen.teams and state):
+            parts = [Part(self.seen.along, lambda: self.found(state), self.one_by_one(state))]
+        elif len(self.seen.teams) > 1:
+            parts = self.seen.parts()
+        else:
+            rows = _in(state, self.seen.accounts)
+        rows = rows.with_open_attempt().prefetch_related("tags").defer("note")
+        # A cursor may name an account that is no longer among those asked for, but none that was never seen.
+        anchors = Account.objects.visible_to(self.seen.user)
+        return page_of(rows, order, cursor, anchors=anchors, parts=parts)
+
+    def counts(self) -> dict[str, tuple[int, bool]]:
+        """How many there are in each state, or at least so many. All of them are those of all states."""
+        limit = FEW if self.first else COUNT_LIMIT
+        if self.first:
+            states = Counter(self.first.states.values())
+            counts = {state: (states[state], not self.first.are_all) for state in AccountState.values}
+        else:
+            counts = {state: _up_to(limit, self.found(state)) for state in AccountState.values}
+        every = sum(count for count, _more in counts.values())
+        more = every > limit or any(more for _count, more in counts.values())
+        return {**counts, WAITING: _up_to(limit, self.waiting), EVERY: (min(every, limit), more)}
+
+
+def _in(state: str, accounts: QuerySet) -> QuerySet:
+    return accounts.filter(state=state) if state else accounts
+
+
+def _up_to(limit: int, rows: QuerySet) -> tuple[int, bool]:
+    count = count_up_to(rows, limit)
+    return min(count, limit), count > limit
