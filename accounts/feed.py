@@ -38,6 +38,7 @@ PING_SECONDS = 15
 RIGHTS_SECONDS = 4
 RIGHTS_AT_ONCE = 250  # a look at thousands would keep everything else in this process waiting
 LOOK_SECONDS = 2
+LOOKS_ALONE = 10  # somebody goes from page to page
 # So many rows without a ring are no slip of the doorbell: everybody looks anew instead.
 MISSED_MOST = 200
 STREAMS_PER_USER = 40
@@ -122,9 +123,16 @@ class _Hub:
         self.thread = ThreadPoolExecutor(1, "looks")
         self.rows = watch.Rows()
         self.look_now = asyncio.Event()
+        self.looks_alone = 0
         self.database_away = False
         self.alarm: tuple[str, str] | None = None
         self.alone: dict[events.Ring, int] = {}
+
+    def join(self, reader: _Reader) -> None:
+        self.start()
+        self.readers.join(reader)
+        if self.rows.floor is None:
+            self.look_now.set()
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -146,15 +154,11 @@ class _Hub:
             self.readers.tell_of(ring)
 
     async def pass_on(self) -> None:
-        listening = False
         async for ring in events.listen():
-            if ring is not None:
-                self.pass_ring(ring)
-            elif listening:
+            if ring is None:
                 self.look_now.set()  # what was not heard in between is among the rows
             else:
-                listening = True
-                self.readers.tell_all(_relook(0))
+                self.pass_ring(ring)
 
     async def watch_rights(self) -> None:
         while True:
@@ -202,13 +206,16 @@ class _Hub:
             self.look_now.clear()
 
     async def look_at_rows(self) -> None:
-        if not self.readers:
+        self.looks_alone = 0 if self.readers else self.looks_alone + 1
+        if self.looks_alone > LOOKS_ALONE:
             self.rows = watch.Rows()
             return
+        begun = self.rows.floor is None
         seen = await self.in_thread(watch.look, self.rows.floor)
         missed = self.rows.missed(seen.ids)
-        if len(missed) > MISSED_MOST or self.database_away:
-            self.database_away = False
+        if begun:
+            self.readers.tell_all(_relook(0))  # what happened between their first look and ours
+        elif len(missed) > MISSED_MOST or self.database_away:
             self.rows.rung.update(missed)
             self.readers.tell_all(_relook(len(self.readers)))
         elif missed:
@@ -219,7 +226,7 @@ class _Hub:
                 self.readers.tell_of(ring)
         if seen.alarm != self.alarm:
             self.readers.tell_all(ALARM)
-        self.alarm, self.alone = seen.alarm, seen.alone
+        self.alarm, self.alone, self.database_away = seen.alarm, seen.alone, False
 
     def say_away(self, error: Exception) -> None:
         if not self.database_away:
@@ -286,8 +293,7 @@ async def stream(request: HttpRequest) -> HttpResponse:
 
 
 async def _messages(reader: _Reader) -> AsyncIterator[bytes]:
-    _hub.start()
-    _hub.readers.join(reader)
+    _hub.join(reader)
     try:
         yield b"retry: %d\n" % random.randint(*RETRY_MILLISECONDS) + _relook(0)  # noqa: S311 - no secret
         while (message := await reader.queue.get()) is not None:

@@ -241,6 +241,19 @@ def test_a_row_whose_ring_got_lost_is_passed_on_once(committed, monkeypatch):
     asyncio.run(story())
 
 
+def test_what_happens_before_the_first_look_is_seen_by_looking_anew(committed, monkeypatch):
+    account = committed.account()
+
+    async def story():
+        stream = Stream(await (await client_for(committed.operator)).get("/events/"))
+        assert (await stream.message())[0] == "relook"
+        await asyncio.to_thread(unrung, account)
+        assert (await stream.message())[0] == "relook"  # the table has been looked at: what comes now is new
+        assert feed._hub.rows.floor is not None
+
+    asyncio.run(story())
+
+
 def test_events_are_heard_of_while_redis_is_away(committed, settings, monkeypatch):
     monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
@@ -276,9 +289,9 @@ def test_many_rows_without_a_ring_are_one_look_for_all(committed, monkeypatch):
 
     async def story():
         stream = await Stream.of(committed.stranger)
+        await looked()
         while not all(reader.queue.empty() for reader in feed._hub.readers):
             await stream.message()
-        await looked()
         await asyncio.to_thread(many)
         kind, data = await stream.message()
         assert kind == "relook" and data["within"] >= 0

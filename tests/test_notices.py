@@ -12,6 +12,7 @@ import pytest
 import requests
 from django.conf import settings
 from django.core.management import call_command
+from django.db import connections
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
@@ -308,6 +309,21 @@ def test_a_form_sent_without_a_database_is_kept_and_sent_again(desk, stack, rig,
     expect(page.locator("h1")).to_contain_text("旗舰店")
     account = Account.objects.get()
     assert (account.label, account.note.split()) == ('<b>旗舰店</b> "01"', ["two", "lines"])
+
+
+@pytest.mark.parametrize("what", ["postgres", "valkey"])
+def test_after_a_restart_pages_are_live_again(desk, stack, rig, live, what):
+    account = live.account(label="Before")
+    page = desk.page(live.operator)
+    expect(page.locator("main")).to_contain_text("Before")
+    getattr(rig, what).restart()
+    connections.close_all()
+    renamed(account, "After")
+    expect(page.locator("main")).to_contain_text("After", timeout=SOON)
+    expect(page.locator("#outage")).to_be_hidden(timeout=SOON)
+    renamed(account, "Later")
+    expect(page.locator("main")).to_contain_text("Later", timeout=SOON)
+    assert stays(page)
 
 
 def test_every_address_answers_503_and_says_when_to_ask_again(stack, rig, live, upstream):
