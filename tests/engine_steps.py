@@ -11,8 +11,9 @@ from accounts.attempts import SWEPT_AFTER
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
 from accounts.states import OPEN_STATES, AttemptState, Trigger
 from accounts.worker import CALM_SECONDS
-from tests.engine_model import NUMBER, Call, Pause, Process, Task, TroubleWithAClaim, World
+from tests.engine_model import Pause, Process, Task, TroubleWithAClaim, World
 from tests.engine_rules import Broken, Rules
+from tests.engine_upstream import NUMBER, Call
 
 PEOPLE = ["wxid_ann", "wxid_bob", "wxid_cat", "wxid_dan"]
 BREAKS = {
@@ -22,7 +23,7 @@ BREAKS = {
     "refused": answers.Refused("失败", "1002"),
     "sign-in refused": answers.SignInRefused("HTTP 401", "401"),
 }
-TROUBLES = ("rolled back", "committed, and not told so", "killed right after")
+TROUBLES = ("rolled back", "committed, and not told so", "killed right after", "the process dies right after")
 
 
 def forget_all() -> None:
@@ -187,6 +188,8 @@ class Steps:
         self.world.trouble = trouble
         self.world.go_on(task, task.pending.wire)
         self.world.trouble = ""
+        if trouble == "the process dies right after":
+            self.world.die(task.process)
 
     def answers_together(self, process: Process, trouble: str = "") -> None:
         """All that has left the upstream for this process arrives at one moment."""
