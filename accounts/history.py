@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import clock, events
 from accounts.reasons import Reason
-from accounts.states import Happened
+from accounts.states import Because, Happened
 
 
 class ForbiddenMove(Exception):
@@ -78,6 +78,13 @@ class AccountEvent(models.Model):
         if self.pk is not None:
             raise ForbiddenMove("an event never changes")
         super().save(*args, **kwargs)
+
+    @property
+    def words(self) -> str:
+        """The details as people read them: what recovery writes down is a code."""
+        if self.happened in (Happened.TO_SCAN, Happened.RECOVERY_ENDED):
+            return str(dict(Because.choices).get(self.detail, self.detail))
+        return self.detail
 
 
 class _Gathered(threading.local):

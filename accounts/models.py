@@ -17,13 +17,40 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import search
 from accounts.attempts import LoginAttempt, WaitsWorker
+from accounts.channels import Channel, Delivery, Notice, Reading, Rule
+from accounts.drops import Drop, Incident
 from accounts.history import AccountEvent, record
+from accounts.hours import Hours
 from accounts.lines import line_name
+from accounts.plans import Plan, PlanEntry, PlanRun
+from accounts.policies import RecoveryPolicy
 from accounts.roles import ROLES
-from accounts.states import AccountState, Happened
+from accounts.sightings import Discovered, Presence
+from accounts.states import AccountState, FoundBy, Happened
 from accounts.vault import EncryptedTextField
 
-__all__ = ["Account", "AccountEvent", "Avatar", "LoginAttempt", "Tag", "UpstreamAccess", "WaitsWorker"]
+__all__ = [
+    "Account",
+    "AccountEvent",
+    "Avatar",
+    "Channel",
+    "Delivery",
+    "Discovered",
+    "Drop",
+    "Incident",
+    "LoginAttempt",
+    "Notice",
+    "Plan",
+    "PlanEntry",
+    "PlanRun",
+    "Presence",
+    "Reading",
+    "RecoveryPolicy",
+    "Rule",
+    "Tag",
+    "UpstreamAccess",
+    "WaitsWorker",
+]
 
 
 class Tag(models.Model):
@@ -64,13 +91,17 @@ class AccountQuerySet(models.QuerySet):
             self = self.filter(reduce(or_, within))
         return self
 
+    def to_scan(self) -> Self:
+        """Those that wait for a person with the phone."""
+        return self.kept().filter(to_scan_since__isnull=False)
+
     def with_open_attempt(self) -> Self:
         """Each with `open_attempts`, a list of none or one."""
         open_ones = LoginAttempt.objects.open().light().select_related("asked_by")
         return self.prefetch_related(models.Prefetch("attempts", open_ones, to_attr="open_attempts"))
 
 
-class Account(models.Model):
+class Account(Hours):
     label = models.CharField(_("label"), max_length=100, help_text=_("Your own name for this account."))
     wc_id = models.CharField("wcId", max_length=100, null=True, blank=True, unique=True, default=None)
     w_id = models.CharField("wId", max_length=100, blank=True, default="")
@@ -102,6 +133,22 @@ class Account(models.Model):
         _("wanted online"), default=True, help_text=_("Whether this account should be online.")
     )
     relogin_at = models.DateTimeField(_("re-login due"), null=True, blank=True)
+    policy = models.ForeignKey(
+        RecoveryPolicy,
+        verbose_name=_("recovery policy"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="accounts",
+    )
+    # What speaks against it being online: how many sweeps in a row have not named it, and a notice of the upstream.
+    # Since when, and what came first.
+    absent = models.PositiveSmallIntegerField(default=0, editable=False)
+    missed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    missed_by = models.CharField(max_length=10, choices=FoundBy, blank=True, default="", editable=False)
+    # Since when it is on the list "To scan": its code is fetched when somebody opens it.
+    to_scan_since = models.DateTimeField(_("to be scanned since"), null=True, blank=True)
+    reason_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     first_login_at = models.DateTimeField(_("first login"), null=True, blank=True)
     last_login_at = models.DateTimeField(_("last login"), null=True, blank=True)
@@ -162,6 +209,10 @@ class Account(models.Model):
             models.Index("joined_to", condition=Q(joined_to__isnull=False), name="account_joined"),
             models.Index("first_login_at", name="account_first_login"),
             models.Index("last_login_at", name="account_last_login"),
+            models.Index(
+                "to_scan_since", "id", name="account_to_scan", condition=Q(to_scan_since__isnull=False)
+            ),
+            models.Index("relogin_at", "id", name="account_due", condition=Q(relogin_at__isnull=False)),
         ]
 
     def __str__(self) -> str:
@@ -219,6 +270,10 @@ class Account(models.Model):
             "verified_at": now,
             "last_login_at": now,
             "relogin_at": None,
+            "to_scan_since": None,
+            "absent": 0,
+            "missed_at": None,
+            "missed_by": "",
             **profile,
         }
         first = Coalesce(F("first_login_at"), now)

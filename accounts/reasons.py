@@ -28,6 +28,9 @@ class Reason(models.TextChoices):
     QR_HOST = "qr_host", _("QR picture on an unknown host")
     QR_PICTURE = "qr_picture", _("QR picture not readable")
     INTERRUPTED = "interrupted", _("Interrupted")
+    NOT_TAPPED = "not_tapped", _("Nobody tapped the prompt in time")
+    PROMPT_DECLINED = "prompt_declined", _("The prompt was declined on the phone")
+    PROMPT_REFUSED = "prompt_refused", _("A prompt is not possible now")
 
 
 ADVICE: dict[str, Promise] = {
@@ -72,6 +75,15 @@ ADVICE: dict[str, Promise] = {
     Reason.QR_HOST: _("An admin has to add the picture's host to WK_QR_HOSTS."),
     Reason.QR_PICTURE: _("The upstream sent no usable picture. Ask for a new code."),
     Reason.INTERRUPTED: _("The process that asked for the code stopped. Ask for a new code."),
+    Reason.NOT_TAPPED: _(
+        "Have the phone ready, unlocked and with WeChat open, then send another prompt; or ask for a code to scan."
+    ),
+    Reason.PROMPT_DECLINED: _(
+        "Somebody tapped “Cancel” on the phone. Ask its owner, then send another prompt or ask for a code to scan."
+    ),
+    Reason.PROMPT_REFUSED: _(
+        "The upstream could not log this account in by a prompt. Ask for a code and scan it."
+    ),
 }
 
 

@@ -1,10 +1,14 @@
 """The groups that say what somebody may do. Every other group is a team, and says for which accounts."""
 
+# What admins set.
+EDITED = ("tag", "recoverypolicy", "plan", "channel", "rule")
 ROLES: dict[str, tuple[str, ...]] = {
     "Operators": ("view_account", "add_account", "change_account", "log_in_account", "view_loginattempt"),
     "Viewers": ("view_account", "view_loginattempt"),
     "Admins": (
         "view_account", "add_account", "change_account", "delete_account", "log_in_account", "view_every_account",
-        "view_loginattempt", "view_accountevent", "view_upstreamaccess", "view_tag", "add_tag", "change_tag", "delete_tag",
+        "view_loginattempt", "view_accountevent", "view_upstreamaccess",
+        "view_drop", "view_incident", "view_planrun", "view_planentry", "view_notice", "view_delivery",
+        *(f"{action}_{model}" for model in EDITED for action in ("view", "add", "change", "delete")),
     ),
 }  # fmt: skip

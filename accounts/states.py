@@ -30,8 +30,64 @@ class Trigger(models.TextChoices):
     OPERATOR = "operator", _("Operator")
     SCHEDULE = "schedule", _("Schedule")
     BULK = "bulk", _("Bulk start")
+    RECOVERY = "recovery", _("Recovery")
     API = "api", _("Program")
     OWNER = "owner", _("Phone owner")
+
+
+class DropKind(models.TextChoices):
+    """What kind of drop it was, by when it came."""
+
+    ORDINARY = "ordinary", _("Dropped")
+    FIRST_NIGHT = "first_night", _("First-night drop")
+    AT_ONCE = "at_once", _("Dropped at once")
+
+
+class FoundBy(models.TextChoices):
+    """How we came to know that an account is offline."""
+
+    SWEEP = "sweep", _("Sweep")
+    NOTICE = "notice", _("The upstream's notice")
+    CHECK = "check", _("Check by hand")
+
+
+class NextStep(models.TextChoices):
+    """What recovery does next for a drop, or what it waits for."""
+
+    LOOK = "look", _("Recovery looks at it next")
+    POPUP = "popup", _("A prompt is on the phone")
+    BACK_OFF = "back_off", _("Waits before the next prompt")
+    HOURS = "hours", _("Waits for the hours of the phone’s owner")
+    CAP = "cap", _("Today’s prompts are used up")
+    SCAN = "scan", _("To be scanned")
+    NOTHING = "nothing", _("Nothing is done by itself")
+    PAUSED = "paused", _("Paused: it is not wanted online")
+
+
+class Because(models.TextChoices):
+    """Why an account has to be scanned, or recovery has nothing left to try."""
+
+    FIRST_NIGHT = "first_night", _("A first-night drop: a prompt does not help")
+    AT_ONCE = "at_once", _("It dropped within a minute of its login: look at its line first")
+    NO_PROMPTS = "no_prompts", _("Its recovery policy has no prompts")
+    USED_UP = "used_up", _("Today’s prompts are used up")
+    REFUSED = "refused", _("The upstream wants a scan")
+    NEVER_OPEN = "never_open", _("There is no hour in which its phone may be prompted")
+    ASKED = "asked", _("Put onto the list")
+    NO_STEPS = "no_steps", _("Its recovery policy has no step left")
+
+
+class NoticeKind(models.TextChoices):
+    """What people can be told of."""
+
+    OFFLINE = "offline", _("An account is offline")
+    TO_SCAN = "to_scan", _("An account has to be scanned")
+    BACK = "back", _("An account is back")
+    INCIDENT = "incident", _("Many accounts dropped at once")
+    INCIDENT_OVER = "incident_over", _("An incident is over")
+    UPSTREAM = "upstream", _("The upstream does not let us in")
+    PLAN = "plan", _("A plan has run")
+    CHANNEL = "channel", _("A channel was switched off")
 
 
 class Happened(models.TextChoices):
@@ -50,6 +106,10 @@ class Happened(models.TextChoices):
     JOINED = "joined", _("Joined with the record that has this wcId")
     ADDED = "added", _("Account added")
     CHANGED = "changed", _("Details changed")
+    TO_SCAN = "to_scan", _("To be scanned")
+    FOUND_ONLINE = "found_online", _("Found online: not logged in from here")
+    REASON_TOLD = "reason_told", _("The upstream said why it went offline")
+    RECOVERY_ENDED = "recovery_ended", _("Recovery has nothing left to try")
 
 
 A = AttemptState

@@ -12,16 +12,17 @@ import sys
 import threading
 from collections.abc import Callable
 
-from django.db import InterfaceError, OperationalError
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.decorators import sync_only_middleware
 from django.views.defaults import server_error
 from psycopg_pool import PoolTimeout
 
+from accounts.trouble import is_away
+
 log = logging.getLogger(__name__)
 
-ERRORS = (OperationalError, InterfaceError)
 RETRY_SECONDS = 5
 ALWAYS = {"/healthz", "/readyz"}  # they find out for themselves
 
@@ -66,7 +67,7 @@ def answers_without_database(get_response: Callable[[HttpRequest], HttpResponse]
         return response
 
     def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if not isinstance(error, ERRORS):
+        if not is_away(error):
             return None
         if isinstance(error.__cause__, PoolTimeout):
             _Away.known = True
@@ -79,4 +80,4 @@ def answers_without_database(get_response: Callable[[HttpRequest], HttpResponse]
 def broken(request: HttpRequest) -> HttpResponse:
     """The handler of 500: an error outside of a view, as when a session is saved, may have the same cause."""
     error = sys.exc_info()[1]
-    return database_away(request, error) if isinstance(error, ERRORS) else server_error(request)
+    return database_away(request, error) if error is not None and is_away(error) else server_error(request)

@@ -1,0 +1,107 @@
+"""Drops: one row for each time that an account went offline, until it is back; and incidents, many drops at once.
+
+A drop carries what recovery does about it, so that the record explains every account that is offline.
+"""
+
+from datetime import datetime, timedelta
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.states import DropKind, FoundBy, Method, NextStep
+
+# Vendor's rules: the first login of an account drops once within a day; a drop this soon is about its line.
+FIRST_NIGHT = timedelta(hours=24)
+AT_ONCE = timedelta(seconds=60)
+
+
+class Incident(models.Model):
+    """Drops that came together and share something: people are told once, of all of them."""
+
+    at = models.DateTimeField(_("began"), default=timezone.now)
+    # What they share: "proxy" and its code, "region" and its name, or nothing but the time.
+    shares = models.CharField(_("they share"), max_length=10, blank=True, default="")
+    shared = models.CharField(_("shared value"), max_length=101, blank=True, default="")
+    last_drop_at = models.DateTimeField(_("latest drop"), default=timezone.now)
+    ended_at = models.DateTimeField(_("over"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("incident")
+        verbose_name_plural = _("incidents")
+        indexes = [models.Index("id", name="incident_open", condition=Q(ended_at=None))]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+
+class DropQuerySet(models.QuerySet):
+    def open(self) -> Self:
+        return self.filter(ended_at=None)
+
+
+class Drop(models.Model):
+    account = models.ForeignKey(
+        "accounts.Account",
+        verbose_name=_("account"),
+        on_delete=models.CASCADE,
+        related_name="drops",
+        db_index=False,
+    )
+    incident = models.ForeignKey(
+        Incident,
+        verbose_name=_("incident"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="drops",
+    )
+    kind = models.CharField(_("kind"), max_length=15, choices=DropKind, default=DropKind.ORDINARY)
+    found_by = models.CharField(_("found by"), max_length=10, choices=FoundBy, default=FoundBy.SWEEP)
+    w_id = models.CharField("wId", max_length=100)
+    online_since = models.DateTimeField(_("online since"), null=True, blank=True)
+    at = models.DateTimeField(_("noticed"), default=timezone.now)
+    # As they were then: what an incident may share.
+    proxy = models.PositiveSmallIntegerField(_("line"), null=True, blank=True)
+    region = models.CharField(_("region"), max_length=101, blank=True, default="")
+    # The upstream's own sentence, by /offlineReason.
+    reason_text = models.CharField(_("the upstream's words"), max_length=300, blank=True, default="")
+
+    next_step = models.CharField(_("recovery"), max_length=10, choices=NextStep, default=NextStep.LOOK)
+    # When recovery looks at it again; empty when nothing is left that it could do by itself.
+    next_at = models.DateTimeField(_("next"), null=True, blank=True, default=timezone.now)
+    popups = models.PositiveSmallIntegerField(_("prompts"), default=0)
+
+    ended_at = models.DateTimeField(_("back"), null=True, blank=True)
+    # How it came back: by which login of ours; empty when it came back otherwise.
+    ended_by = models.CharField(_("by"), max_length=10, choices=Method, blank=True, default="")
+
+    objects = DropQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("drop")
+        verbose_name_plural = _("drops")
+        constraints = [
+            models.UniqueConstraint(fields=["account"], condition=Q(ended_at=None), name="one_open_drop"),
+        ]
+        indexes = [
+            models.Index(fields=["account", "-id"], name="drop_of_account"),
+            models.Index("at", "id", name="drop_time"),
+            models.Index("next_at", "id", name="drop_due", condition=Q(ended_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} #{self.pk}"
+
+
+def kind_of(first_login_at: datetime | None, last_login_at: datetime | None, at: datetime) -> DropKind:
+    """By when the account logged in for the first time, and last."""
+    if last_login_at is not None and at - last_login_at <= AT_ONCE:
+        return DropKind.AT_ONCE
+    if first_login_at is not None and first_login_at == last_login_at and at - first_login_at <= FIRST_NIGHT:
+        return DropKind.FIRST_NIGHT
+    return DropKind.ORDINARY

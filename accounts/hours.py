@@ -1,0 +1,118 @@
+"""Hours of a day in a time zone: when phones may be prompted, when people may be told."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+# As far as it is looked for the next window: clocks that are set may take away one or two.
+DAYS = 5
+# Windows that have not met by then never do.
+NEVER = timedelta(days=21)
+
+
+def known_zone(name: str) -> None:
+    """Validator of a column with the name of a time zone."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValidationError(
+            _("There is no time zone “%(name)s”. Write one as Asia/Shanghai."), params={"name": name}
+        ) from None
+
+
+class Hours(models.Model):
+    """A daily window in a time zone; both ends empty: all day. An end before its beginning is the next morning's."""
+
+    hours_from = models.TimeField(_("from"), null=True, blank=True)
+    hours_until = models.TimeField(_("until"), null=True, blank=True)
+    time_zone = models.CharField(
+        _("time zone"),
+        max_length=60,
+        blank=True,
+        default="",
+        validators=[known_zone],
+        help_text=_("As Asia/Shanghai. Empty: this site’s."),
+    )
+
+    class Meta:
+        abstract = True
+
+    @property
+    def has_hours(self) -> bool:
+        return (
+            self.hours_from is not None
+            and self.hours_until is not None
+            and self.hours_from != self.hours_until
+        )
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """A name that is none, which only a row written past the forms can have, counts as empty."""
+        try:
+            return ZoneInfo(self.time_zone) if self.time_zone else timezone.get_default_timezone()
+        except (KeyError, ValueError, OSError):
+            return timezone.get_default_timezone()
+
+    def is_within(self, now: datetime) -> bool:
+        if not self.has_hours:
+            return True
+        at = now.astimezone(self.zone).time()
+        if self.hours_from < self.hours_until:
+            return self.hours_from <= at < self.hours_until
+        return at >= self.hours_from or at < self.hours_until
+
+    def next_within(self, now: datetime) -> datetime:
+        """The first moment from `now` on that is within; where the clocks skip its beginning, right after the gap.
+
+        It may be days away: a window that lies in a gap as a whole does not exist on that day.
+        """
+        if self.is_within(now):
+            return now
+        zone, now = self.zone, now.astimezone(UTC)
+        today = now.astimezone(zone).date()
+        moments = _transitions(zone, now)
+        for days in range(DAYS):
+            beginning = datetime.combine(today + timedelta(days=days), self.hours_from)
+            moments += [beginning.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)]
+        return min(moment for moment in moments if moment >= now and self.is_within(moment))
+
+
+def next_within_all(windows: list[Hours], now: datetime) -> datetime | None:
+    """The first moment from `now` on that is within all of them; None: in weeks there is none."""
+    at = now
+    while at - now < NEVER:
+        before = at
+        for hours in windows:
+            at = hours.next_within(at)
+        if at == before:
+            return at
+    return None
+
+
+def _transitions(zone: ZoneInfo, now: datetime) -> list[datetime]:
+    """When the clocks of the zone are set, in the days from `now` on: a window may begin or go on right then."""
+    found = []
+    low, until = now, now + timedelta(days=DAYS)
+    while low < until:
+        high = low + timedelta(hours=1)
+        if _offset(zone, low) != _offset(zone, high):
+            found.append(_change(zone, low, high))
+        low = high
+    return found
+
+
+def _change(zone: ZoneInfo, low: datetime, high: datetime) -> datetime:
+    """To the second: clocks are set at whole ones."""
+    low, high = low.replace(microsecond=0), high.replace(microsecond=0)
+    while high - low > timedelta(seconds=1):
+        middle = low + timedelta(seconds=(high - low).seconds // 2)
+        low, high = (low, middle) if _offset(zone, low) != _offset(zone, middle) else (middle, high)
+    return high
+
+
+def _offset(zone: ZoneInfo, at: datetime) -> timedelta | None:
+    return at.astimezone(zone).utcoffset()

@@ -1,0 +1,75 @@
+"""How accounts are recovered, as admins set it: the steps, how often, how fast, and in which hours."""
+
+from datetime import timedelta
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from accounts.hours import Hours
+
+LONGEST_PAUSE = timedelta(hours=12)
+
+
+class RecoveryPolicy(Hours):
+    """The hours are those in which phones may be prompted: outside of them it is quiet."""
+
+    name = models.CharField(_("name"), max_length=60, unique=True)
+    is_default = models.BooleanField(_("for all accounts without a policy of their own"), default=False)
+    popup = models.BooleanField(
+        _("prompt on the phone first"),
+        default=True,
+        help_text=_(
+            "Its owner taps once; nothing is scanned. Not after a first-night drop, where it does not help."
+        ),
+    )
+    popups_a_day = models.PositiveSmallIntegerField(
+        _("prompts for an account in 24 hours, at most"), default=3, validators=[MaxValueValidator(20)]
+    )
+    popups_a_minute = models.PositiveSmallIntegerField(
+        _("prompts over all accounts in a minute, at most"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(600)],
+    )
+    pause_minutes = models.PositiveSmallIntegerField(
+        _("minutes before the second prompt"),
+        default=5,
+        help_text=_("Doubled for each one after it, with some chance added."),
+        validators=[MinValueValidator(1), MaxValueValidator(720)],
+    )
+    scan = models.BooleanField(
+        _("then to be scanned"), default=True, help_text=_("Puts the account onto the list “To scan”.")
+    )
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("recovery policy")
+        verbose_name_plural = _("recovery policies")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["is_default"], condition=Q(is_default=True), name="one_default_policy"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        if (self.hours_from is None) != (self.hours_until is None):
+            raise ValidationError({"hours_until": _("Give both ends of the hours, or neither.")})
+
+    def pause_after(self, prompts: int) -> timedelta:
+        """How long to wait at least after so many prompts of a drop, the last of them just ended."""
+        doubled = timedelta(minutes=self.pause_minutes) * 2 ** min(max(prompts, 1) - 1, 10)
+        return min(doubled, LONGEST_PAUSE)
+
+
+def default_policy() -> RecoveryPolicy:
+    """The one for accounts without their own; where admins have none, one that is as its columns' defaults."""
+    return RecoveryPolicy.objects.filter(is_default=True).first() or RecoveryPolicy()
+
+
+def policy_for(account) -> RecoveryPolicy:
+    return account.policy or default_policy()
