@@ -1,8 +1,8 @@
 """What the upstream says, read into frozen values; what it refuses, into errors named by their meaning.
 
 Nothing in an answer is trusted: neither its type nor its length nor that it is JSON at all. Facts about the
-answers come from the vendor's pages for `/member/login`, `/iPadLogin`, `/getIPadLoginInfo`, `/queryLoginWx`,
-`/isOnline` and from what public clients of several generations of that API handle.
+answers come from the vendor's pages for `/member/login`, `/iPadLogin`, `/getIPadLoginInfo` and from what public
+clients of several generations of that API handle. What is said about who is online is read in `standing`.
 """
 
 import json
@@ -24,6 +24,8 @@ NEW_DEVICE = re.compile("新设备.{0,6}验证")
 RUN_OUT = re.compile("过期|超时|失效|timed? ?out|expired", re.IGNORECASE)
 DECLINED = re.compile("取消|拒绝|cancel", re.IGNORECASE)
 LINE_DOWN = re.compile("网络.{0,2}异常|代理.{0,6}(异常|失败|不可用|超时)")
+# A prompt on the phone cannot log this account in any more.
+SCAN_WANTED = re.compile("扫码")
 # No vendor text for a bad Authorization is known: these are the forms such a text would take. (No \b beside
 # "token": a Chinese character counts as a part of the word.)
 SIGN_IN = re.compile(
@@ -161,14 +163,6 @@ class NotLoggedIn:
 LoginAnswer = LoggedIn | CodeAsked | PageAsked | NotLoggedIn
 
 
-@dataclass(frozen=True, slots=True)
-class Online:
-    """One entry of `/queryLoginWx`: an account that is online, and its current instance."""
-
-    wc_id: str
-    w_id: str
-
-
 def clean(value: object, limit: int = TEXT_LIMIT) -> str:
     """Text from outside, fit to be stored and shown: one line, no control or direction characters, capped."""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -212,7 +206,8 @@ def _decoded(body: bytes, charset: str) -> str:
     return body.decode("utf-8", "replace")
 
 
-def _deeper_than(text: str, limit: int) -> bool:
+def deeper_than(text: str, limit: int) -> bool:
+    """Whether JSON has more brackets within each other than that; its reader would run out of stack."""
     depth = 0
     for token in STRING_OR_BRACKET.finditer(text):
         char = text[token.start()]
@@ -233,7 +228,7 @@ def read(status: int, charset: str, body: bytes, secrets: tuple[str, ...] = ()) 
     what = f"HTTP {status}, {len(body)} bytes"
     try:
         text = _decoded(body, charset)
-        if _deeper_than(text, DEPTH_LIMIT):
+        if deeper_than(text, DEPTH_LIMIT):
             raise BadAnswer(f"nested too deep ({what})")
         document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_twins)
     except (ValueError, RecursionError) as error:
@@ -346,6 +341,16 @@ def login_answer(answer: Answer) -> LoginAnswer:
     return LoggedIn(profile, answer.code, answer.text)
 
 
+def prompt_answer(answer: Answer) -> LoginAnswer:
+    """As `login_answer`, of `/secondLogin`. "Log in again by a scan" is about the account, not about our sign-in."""
+    try:
+        return login_answer(answer)
+    except SignInRefused as refused:
+        if not SCAN_WANTED.search(refused.text):
+            raise
+        return NotLoggedIn(Ending.REFUSED, refused.code, refused.text)
+
+
 def _not_logged_in(code: str, text: str) -> CodeAsked | NotLoggedIn:
     if CODE_ASKED.search(text):
         return CodeAsked(code, text)
@@ -377,23 +382,3 @@ def _profile(data: dict) -> Profile | None:
         signature=clean(data.get("signature"), 200),
         mobile=clean(data.get("mobilePhone"), 30),
     )
-
-
-def online_list(answer: Answer) -> list[Online]:
-    """Who is online, by `/queryLoginWx`; `data` is a list, or null when nobody is. Other shapes: BadAnswer."""
-    entries = succeeded(answer).data
-    if entries is None:
-        return []
-    if not isinstance(entries, list):
-        raise BadAnswer("no list of accounts", answer.code)
-    pairs = [(identifier(e.get("wcId")), identifier(e.get("wId"))) for e in entries if isinstance(e, dict)]
-    online = [Online(wc_id, w_id) for wc_id, w_id in pairs if wc_id]
-    if entries and not online:
-        raise BadAnswer("a list without a single account", answer.code)
-    return online
-
-
-def is_online(answer: Answer) -> bool | None:
-    """True or False as `data.isOnline` says; None (not known) for every other shape."""
-    value = succeeded(answer).fields.get("isOnline")
-    return value if isinstance(value, bool) else None

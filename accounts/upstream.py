@@ -12,6 +12,7 @@ import logging
 import socket
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -19,24 +20,28 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from accounts import answers
+from accounts import answers, standing
 from accounts.answers import (
     BadAnswer,
     LoginAnswer,
     LoginCode,
-    Online,
     OutcomeUnknown,
     SignInRefused,
     Unreachable,
     UpstreamError,
 )
 from accounts.deadlines import Cuttable, Deadline, Pool, SecurePool
+from accounts.standing import Online
 
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 1024 * 1024
+# Who is online: about 90 bytes for each account.
+LIST_LIMIT = 4 * BODY_LIMIT
 PICTURE_LIMIT = 512 * 1024
 CONNECT_SECONDS = 4
+# How notices are written: 2 is the "optimised" form, the only one that all generations of the API have.
+CALLBACK_TYPE = 2
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -197,13 +202,41 @@ class Client:
             body["autoCheck"] = False
         return self._signed("/getIPadLoginInfo", body, answers.login_answer, seconds, call)
 
+    def second_login(self, wc_id: str, seconds: float, call: Cuttable | None = None) -> LoginAnswer:
+        """What the phone said to a prompt, by POST `/secondLogin {wcId}`, which blocks until it is answered.
+
+        Every call opens a prompt on the phone: it is never repeated. A success brings a new wId.
+        """
+        body: dict[str, object] = {"wcId": wc_id}
+        if self.login_type:
+            body["type"] = int(self.login_type)
+        return self._signed("/secondLogin", body, answers.prompt_answer, seconds, call)
+
     def online(self, seconds: float | None = None) -> list[Online]:
         """Every account that is online under the developer account, by POST `/queryLoginWx`: one cheap call."""
-        return self._signed("/queryLoginWx", {}, answers.online_list, seconds)
+        return self._signed("/queryLoginWx", {}, standing.online_list, seconds, limit=LIST_LIMIT)
 
     def is_online(self, w_id: str) -> bool | None:
         """Whether that instance is online, by POST `/isOnline {wId}`; None when the answer does not say."""
-        return self._signed("/isOnline", {"wId": w_id}, answers.is_online)
+        return self._signed("/isOnline", {"wId": w_id}, standing.is_online)
+
+    def offline_reason(self, wc_id: str) -> str:
+        """Why the account went offline, by POST `/offlineReason {wcId}`: its sentence, or "".
+
+        The vendor's rule: only for an account that is offline, and at most once in 12 hours.
+        """
+        return self._signed("/offlineReason", {"wcId": wc_id}, partial(standing.offline_reason, wc_id=wc_id))
+
+    def set_callback(self, url: str) -> None:
+        """Have notices posted to `url`, by POST `/setHttpCallbackUrl {httpUrl, type}`; a test notice comes at once.
+
+        There is one such address for the whole developer account: what was set before gets nothing any more.
+        """
+        self._signed("/setHttpCallbackUrl", {"httpUrl": url, "type": CALLBACK_TYPE}, answers.succeeded)
+
+    def clear_callback(self) -> None:
+        """Have no notices posted any more, by POST `/cancelHttpCallbackUrl`."""
+        self._signed("/cancelHttpCallbackUrl", {}, answers.succeeded)
 
     def log_out(self, wc_ids: list[str]) -> None:
         """Log accounts out, by POST `/member/offline {account, wcIds}`; it takes effect a little later."""
@@ -236,20 +269,32 @@ class Client:
             return False
 
     def _answer(
-        self, path: str, body: dict, seconds: float, authorization: str = "", call: Cuttable | None = None
+        self,
+        path: str,
+        body: dict,
+        seconds: float,
+        authorization: str = "",
+        call: Cuttable | None = None,
+        limit: int = BODY_LIMIT,
     ) -> answers.Answer:
         headers = {"Authorization": authorization} if authorization else {}
-        got = _exchange("POST", self.base_url + path, seconds, BODY_LIMIT, call, json=body, headers=headers)
+        got = _exchange("POST", self.base_url + path, seconds, limit, call, json=body, headers=headers)
         return answers.read(got.status, got.charset, got.content, (authorization, self.password))
 
     def _signed(
-        self, path: str, body: dict, meaning, seconds: float | None = None, call: Cuttable | None = None
+        self,
+        path: str,
+        body: dict,
+        meaning,
+        seconds: float | None = None,
+        call: Cuttable | None = None,
+        limit: int = BODY_LIMIT,
     ):
         """One call with the Authorization. A refused one is renewed once, for all who wait, and the call repeated.
 
         Repeating is safe even for `/iPadLogin`: a call that was refused for its Authorization had no effect.
         """
-        since, limit = time.time(), time.monotonic() + (seconds or self.seconds)
+        since, until = time.time(), time.monotonic() + (seconds or self.seconds)
         signed_in: list[str] = []
 
         def sign_in() -> str:
@@ -259,8 +304,8 @@ class Client:
         authorization = self.tokens.current() or self.tokens.renew("", sign_in, since)
         for tries in (1, 2, 3):
             try:
-                left = max(1.0, limit - time.monotonic())
-                found = meaning(self._answer(path, body, left, authorization, call))
+                left = max(1.0, until - time.monotonic())
+                found = meaning(self._answer(path, body, left, authorization, call, limit))
                 break
             except SignInRefused as refused:
                 log.warning("%s: the Authorization is refused (code %s)", path, refused.code)

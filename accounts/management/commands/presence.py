@@ -1,0 +1,115 @@
+import json
+import sys
+import unicodedata
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from accounts import presence
+from accounts.models import Account
+from accounts.reasons import Reason
+from accounts.states import AccountState
+
+ALL_ONLINE, NOT_KNOWN, SOME_ARE_NOT = 0, 1, 3
+COLUMNS = ("account", "wcId", "state", "since", "verified")
+
+
+class Command(BaseCommand):
+    help = (
+        "Asks the upstream once who is online and writes down what follows. Exit code 0: every account that is "
+        "wanted online is; 3: some are not; 1: the upstream does not say."
+    )
+
+    def add_arguments(self, parser) -> None:
+        parser.add_argument("--json", action="store_true", help="a JSON document instead of a table")
+        parser.add_argument(
+            "--all",
+            action="store_true",
+            help="every account, not only those that should be online and are not",
+        )
+
+    def handle(self, **options) -> None:
+        swept = presence.check_all()
+        rows = Account.objects.kept().order_by("label", "pk")
+        missing = rows.filter(keep_online=True).exclude(state=AccountState.ONLINE)
+        shown = rows if options["all"] else missing
+        if options["json"]:
+            self.stdout.write(as_json(swept, shown))
+        else:
+            self.stdout.write(as_table(shown) + summary(swept))
+        if not swept.known:
+            sys.exit(NOT_KNOWN)
+        sys.exit(SOME_ARE_NOT if missing.exists() else ALL_ONLINE)
+
+
+def as_json(swept: presence.Swept, accounts) -> str:
+    """{known, unknown_why, online, verified, discovered; absent, offline, back: ids; accounts: [...]}."""
+    document = {
+        "known": swept.known,
+        "unknown_why": swept.unknown_why,
+        "online": swept.online,
+        "verified": swept.verified,
+        "discovered": swept.discovered,
+        "absent": list(swept.absent),
+        "offline": list(swept.offline),
+        "back": list(swept.back),
+        "accounts": [
+            {
+                "id": account.pk,
+                "label": account.label,
+                "wcId": account.wc_id,
+                "wId": account.w_id,
+                "state": account.state,
+                "since": account.state_since.isoformat(),
+                "verified": account.verified_at.isoformat() if account.verified_at else None,
+                "keep_online": account.keep_online,
+            }
+            for account in accounts
+        ],
+    }
+    return json.dumps(document, ensure_ascii=False)
+
+
+def as_table(accounts) -> str:
+    rows = [COLUMNS, *(cells(account) for account in accounts)]
+    if len(rows) == 1:
+        return ""
+    widths = [max(width(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = [
+        "  ".join(cell + " " * (size - width(cell)) for cell, size in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*lines, "", ""])
+
+
+def cells(account: Account) -> tuple[str, ...]:
+    def at(moment) -> str:
+        return timezone.localtime(moment).strftime("%m-%d %H:%M:%S") if moment else "-"
+
+    return (
+        account.display_name,
+        account.wc_id or "-",
+        account.state,
+        at(account.state_since),
+        at(account.verified_at),
+    )
+
+
+def width(text: str) -> int:
+    """Columns of a terminal: a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def summary(swept: presence.Swept) -> str:
+    if not swept.known:
+        return f"Who is online is not known: {Reason(swept.unknown_why).label} Nothing was changed."
+    parts = [f"{swept.online} online upstream, {swept.verified} verified"]
+    for count, what in (
+        (len(swept.offline), "went offline"),
+        (len(swept.absent), "missed for the first time"),
+        (len(swept.back), "found online"),
+        (swept.discovered, "unknown here"),
+    ):
+        if count:
+            parts.append(f"{count} {what}")
+    return ", ".join(parts) + "."

@@ -1,0 +1,164 @@
+"""Who is online: one call for all accounts, and everything that follows from its answer.
+
+Whoever takes the row `Presence` when it is due asks; everybody else goes by what is found. An account is offline
+when two looks in a row have not named it, or one look after a notice of the upstream. An upstream that does not
+answer, or answers what cannot be, leaves every account as it is: who is online is unknown then.
+"""
+
+import logging
+import random
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Coalesce
+
+from accounts import absence, clock, failures, leases, login
+from accounts.answers import BadAnswer, UpstreamError
+from accounts.history import gathered
+from accounts.models import Account, Presence
+from accounts.settling import Look, Swept, adopt
+from accounts.standing import Online
+from accounts.states import AccountState, FoundBy
+from accounts.together import Together
+
+__all__ = [
+    "Swept",
+    "adopt",
+    "ask_soon",
+    "check",
+    "check_all",
+    "is_due",
+    "notice",
+    "seen",
+    "sweep",
+    "sweep_if_due",
+]
+
+log = logging.getLogger(__name__)
+
+# Notices of a thousand drops do not make a thousand sweeps.
+SOONEST = timedelta(seconds=1)
+LOOKS_IN_A_ROW = 3
+
+jitter = random.Random()  # noqa: S311 - a pause is no secret
+
+
+def seen() -> Presence | None:
+    """When the upstream was asked last, and whether it answered; None before the first time."""
+    return Presence.objects.filter(pk=Presence.ONLY).first()
+
+
+# --- when ----------------------------------------------------------------------------------------------
+
+
+def is_due() -> bool:
+    row, now = seen(), clock.now()
+    return row is None or (row.due_at <= now and (row.taken_until is None or row.taken_until <= now))
+
+
+def ask_soon() -> None:
+    """The next look is due now: whoever sweeps next does so at once."""
+    row, now = seen(), clock.now()
+    if row is not None:
+        soon = max(now, row.asked_at + SOONEST) if row.asked_at else now
+        Presence.objects.filter(pk=Presence.ONLY, due_at__gt=soon).update(due_at=soon)
+
+
+def sweep_if_due() -> Swept | None:
+    """Look, if it is due and nobody else does; None when there was nothing to do."""
+    found = None
+    for _ in range(LOOKS_IN_A_ROW):  # a notice may have come while the upstream was asked
+        until = _take(clock.now())
+        if until is None:
+            break
+        try:
+            found = sweep()
+        finally:
+            Presence.objects.filter(pk=Presence.ONLY, taken_until=until).update(taken_until=None)
+    return found
+
+
+def _take(now: datetime) -> datetime | None:
+    """The row, until that moment; None when it is not due, or somebody else has it."""
+    until = now + timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 10)
+    next_at = now + timedelta(seconds=settings.WK_PRESENCE_SECONDS * jitter.uniform(0.9, 1.1))
+    due = Presence.objects.filter(Q(taken_until=None) | Q(taken_until__lte=now), due_at__lte=now)
+    taken = {"due_at": next_at, "taken_until": until}
+    if due.filter(pk=Presence.ONLY).update(**taken):
+        return until
+    made = Presence.objects.get_or_create(pk=Presence.ONLY, defaults=taken)[1]
+    return until if made else None
+
+
+# --- looks ---------------------------------------------------------------------------------------------
+
+
+def sweep(found_by: str = FoundBy.SWEEP) -> Swept:
+    """Ask who is online, due or not, and write down what follows. Not within a transaction."""
+    began = clock.now()
+    Presence.objects.update_or_create(pk=Presence.ONLY, defaults={"asked_at": began})
+    leases.give_back_connection()
+    try:
+        listed = _listed()
+    except UpstreamError as error:
+        why = failures.why(error)
+        log.warning("who is online is not known: %s (%s)", why, error.text)
+        since = Coalesce("unknown_since", began)
+        Presence.objects.filter(pk=Presence.ONLY).update(unknown_since=since, unknown_why=why)
+        return Swept(unknown_why=why)
+    return Look(began, listed, found_by).settled()
+
+
+def _listed() -> list[Online]:
+    """Raises BadAnswer where nobody is listed, and an account that we take to be online is, by `/isOnline`."""
+    listed = login.client().online()
+    if not listed:
+        w_id = Account.objects.filter(state=AccountState.ONLINE).values_list("w_id", flat=True).first()
+        leases.give_back_connection()
+        if w_id and login.client().is_online(w_id):
+            raise BadAnswer("a list without anybody, while somebody is online")
+    return listed
+
+
+def check_all() -> Swept:
+    """Look now, because somebody asked. Those who ask at the same time share the answer."""
+    return _shared(None)
+
+
+_shared = Together(lambda askers: [sweep(FoundBy.CHECK)] * len(askers), most=1000)
+
+
+def check(account: Account) -> Swept:
+    """As `check_all`, and refresh the account. Where it was missed, `/isOnline` may say so a second time."""
+    swept = check_all()
+    account.refresh_from_db()
+    if not (swept.known and account.state == AccountState.ONLINE and account.absent):
+        return swept
+    began = clock.now()
+    leases.give_back_connection()
+    try:
+        gone = login.client().is_online(account.w_id) is False
+    except UpstreamError as error:
+        log.info("whether account %s is online is not known: %s", account.pk, type(error).__name__)
+        return swept
+    if gone:
+        with transaction.atomic(), gathered():
+            absence.go_offline([account.pk], began, clock.now())
+        account.refresh_from_db()
+    return swept
+
+
+def notice(w_id: str, wc_id: str = "") -> bool:
+    """The upstream says that this instance is offline. It counts only where it is the account's current one, and as
+    one of two signs: the other is the look that it asks for. False: it says nothing about an account that is online.
+    """
+    current = Account.objects.filter(state=AccountState.ONLINE, w_id=w_id, joined_to=None)
+    if wc_id:
+        current = current.filter(wc_id=wc_id)
+    missed = {"absent": 1, "missed_at": clock.now(), "missed_by": FoundBy.NOTICE}
+    if not (current.filter(absent=0).update(**missed) or current.exists()):
+        return False
+    ask_soon()
+    return True

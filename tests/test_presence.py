@@ -1,0 +1,652 @@
+"""One call settles who is online: who is verified, who dropped, who came back by other ways, who is unknown here."""
+
+from datetime import timedelta
+from threading import Barrier, Thread
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts import absence, clock, login, presence
+from accounts.drops import kind_of
+from accounts.history import AccountEvent
+from accounts.models import Account, Discovered, Drop, LoginAttempt, Presence
+from accounts.states import AccountState, AttemptState, DropKind, Happened, Method, Trigger
+from accounts.upstream import Client
+from tests.base import make_account, make_attempt
+from tests.scenes import fresh
+
+LIST, IS_ONLINE, REASON = "/queryLoginWx", "/isOnline", "/offlineReason"
+AN_HOUR = timedelta(hours=1)
+SAID = "登录出现错误，请你重新登录。"
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def online(upstream):
+    """Makes accounts that are online here and there, since an hour."""
+
+    def make(wc_id: str, **fields) -> Account:
+        person = upstream.person(wc_id, online=True)
+        since = timezone.now() - AN_HOUR
+        times = {"first_login_at": since - 30 * AN_HOUR, "last_login_at": since, "state_since": since}
+        return make_account(
+            **{"wc_id": wc_id, "w_id": person["wId"], "verified_at": since, **times, **fields}
+        )
+
+    return make
+
+
+def happened(account: Account) -> list[str]:
+    return [event.happened for event in AccountEvent.objects.filter(account=account).order_by("id")]
+
+
+def moved_on(account: Account, upstream) -> str:
+    """The account logs in by other means: its new wId."""
+    upstream.drop(account.wc_id, callback=False)
+    return upstream.person(account.wc_id, online=True)["wId"]
+
+
+# --- online, missed, offline
+
+
+def test_one_call_verifies_everybody_who_is_online(online, upstream):
+    accounts = [online(f"wxid_{n}", absent=n % 2, missed_at=timezone.now() - AN_HOUR) for n in range(6)]
+    before = timezone.now()
+    swept = presence.sweep()
+    assert (swept.online, swept.verified, swept.offline) == (6, 6, ())
+    for account in map(fresh, accounts):
+        assert account.verified_at >= before
+        assert (account.absent, account.missed_at, account.state) == (0, None, "online")
+        assert happened(account) == []
+    assert upstream.calls(LIST) == 1
+    assert presence.seen().online == 6
+
+
+def test_an_account_is_offline_after_two_looks_that_do_not_name_it(online, upstream):
+    account, other = online("wxid_a", proxy=3, region="中国 杭州"), online("wxid_b")
+    w_id = account.w_id
+    upstream.drop("wxid_a", callback=False)
+
+    first = presence.sweep()
+    assert (first.absent, first.offline) == ((account.pk,), ())
+    assert (fresh(account).state, fresh(account).absent) == ("online", 1)
+    assert not Drop.objects.exists()
+
+    second = presence.sweep()
+    assert (second.absent, second.offline) == ((), (account.pk,))
+    account = fresh(account)
+    assert (account.state, account.w_id, account.absent) == ("offline", "", 0)
+    drop, event = account.drops.get(), account.events.get()
+    assert account.state_since == account.last_offline_at == drop.at == event.at
+    assert (event.happened, event.from_state, event.to_state) == ("account_offline", "online", "offline")
+    assert (drop.kind, drop.found_by, drop.w_id) == ("ordinary", "sweep", w_id)
+    assert (drop.proxy, drop.region, drop.online_since) == (3, "中国 杭州", account.last_login_at)
+    assert (drop.next_step, drop.next_at) == ("look", drop.at)
+    assert fresh(other).state == "online"
+
+    presence.sweep()
+    assert account.drops.count() == account.events.count() == 1
+
+
+def test_absences_count_only_in_a_row(online, upstream):
+    account = online("wxid_a")
+    online("wxid_b")
+    entries = [{"wcId": "wxid_b", "wId": "w"}]
+    for _ in range(3):
+        upstream.fault(LIST, "raw", json={"code": "1000", "message": "", "data": entries}, times=1)
+        assert presence.sweep().absent[:1] == (account.pk,)
+        assert presence.sweep().offline == ()
+    assert fresh(account).state == "online"
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "why"),
+    [
+        ("html", {"status": 502}, "bad_answer"),
+        ("reset", {}, "outcome_unknown"),
+        ("empty", {}, "bad_answer"),
+        ("data_string", {}, "bad_answer"),
+        ("rewrite", {"set": {"data": [{"x": 1}]}}, "bad_answer"),
+        ("raw", {"json": {"code": "1001", "message": "失败", "data": None}}, "refused"),
+        ("raw", {"json": {"code": "1001", "message": "token无效", "data": None}}, "sign_in_refused"),
+    ],
+)
+def test_trouble_upstream_is_never_offline(kind, how, why, online, upstream):
+    account = online("wxid_a", absent=1, missed_at=timezone.now())
+    upstream.drop("wxid_a", callback=False)
+    upstream.fault(LIST, kind, **how)
+    swept = [presence.sweep() for _ in range(2)]
+    assert [found.unknown_why for found in swept] == [why, why]
+    row = presence.seen()
+    assert (row.unknown_why, row.answered_at) == (why, None)
+    first_trouble = row.unknown_since
+    assert first_trouble < row.asked_at
+    assert (fresh(account).state, fresh(account).absent) == ("online", 1)
+    assert not AccountEvent.objects.exists()
+
+    upstream.clear()
+    upstream.person("wxid_a", online=True)
+    presence.sweep()
+    row = presence.seen()
+    assert (row.unknown_since, row.unknown_why) == (None, "")
+
+
+def test_a_list_without_anybody_is_not_believed_while_somebody_is_online(online, upstream):
+    account = online("wxid_a", absent=1, missed_at=timezone.now())
+    upstream.fault(LIST, "data_null")
+    assert presence.sweep().unknown_why == "bad_answer"
+    assert fresh(account).state == "online"
+    upstream.clear()
+    upstream.drop("wxid_a", callback=False)
+    assert presence.sweep().offline == (account.pk,)
+
+
+def test_an_entry_without_wid_still_says_that_the_account_is_online(online, upstream):
+    account = online("wxid_a", absent=1, missed_at=timezone.now() - AN_HOUR)
+    upstream.fault(LIST, "raw", json={"code": "1000", "data": [{"wcId": "wxid_a"}]})
+    assert presence.sweep().verified == 1
+    assert (fresh(account).absent, fresh(account).w_id) == (0, account.w_id)
+
+
+def test_a_login_that_ends_while_the_upstream_is_asked_is_newer_than_its_answer(
+    online, upstream, monkeypatch
+):
+    account = online("wxid_a", absent=1, missed_at=timezone.now())
+    upstream.drop("wxid_a", callback=False)
+    online("wxid_b")
+
+    def answered_late(client, seconds=None):
+        found = ask(client, seconds)
+        row = Account.objects.get(pk=account.pk)
+        assert row.go_online(row.bound_seq + 1, "w-newer", clock.now(), None)
+        return found
+
+    ask = Client.online
+    monkeypatch.setattr(Client, "online", answered_late)
+    assert presence.sweep().offline == ()
+    assert (fresh(account).state, fresh(account).w_id, fresh(account).absent) == ("online", "w-newer", 0)
+
+
+def test_answers_that_were_asked_for_at_the_same_time_are_not_two_looks(online, upstream, monkeypatch):
+    account, _other = online("wxid_a"), online("wxid_b")
+    upstream.drop("wxid_a", callback=False)
+
+    def with_another(client, seconds=None):
+        monkeypatch.setattr(Client, "online", ask)
+        assert presence.sweep().absent == (account.pk,)
+        return ask(client, seconds)
+
+    ask = Client.online
+    monkeypatch.setattr(Client, "online", with_another)
+    assert presence.sweep().offline == ()
+    assert (fresh(account).state, fresh(account).absent) == ("online", 1)
+
+
+def test_a_record_that_was_joined_is_left_alone(online, upstream):
+    owner = online("wxid_a")
+    joined = make_account(wc_id="wxid_old", joined_to=owner)
+    upstream.person("wxid_old", online=True)
+    swept = presence.sweep()
+    assert (swept.back, swept.discovered) == ((), 0)
+    assert fresh(joined).state == "new"
+
+
+# --- drops
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "at", "kind"),
+    [
+        (0, 0, 30, DropKind.AT_ONCE),
+        (0, 0, 60, DropKind.AT_ONCE),
+        (0, 0, 61, DropKind.FIRST_NIGHT),
+        (0, 0, 24 * 3600, DropKind.FIRST_NIGHT),
+        (0, 0, 24 * 3600 + 1, DropKind.ORDINARY),
+        (0, 7200, 7300, DropKind.ORDINARY),
+        (0, 7200, 7230, DropKind.AT_ONCE),
+        (None, 0, 61, DropKind.ORDINARY),
+        (None, None, 61, DropKind.ORDINARY),
+    ],
+)
+def test_what_kind_of_drop_it_was(first, last, at, kind):
+    start = timezone.now()
+    times = [None if seconds is None else start + timedelta(seconds=seconds) for seconds in (first, last, at)]
+    assert kind_of(*times) == kind
+
+
+@pytest.mark.parametrize(
+    ("since_login", "seen_after", "since_missed", "kind"),
+    [
+        # Login, then not in a single list: it dropped before the first sweep came by.
+        (100, None, 60, DropKind.AT_ONCE),
+        (130, None, 60, DropKind.AT_ONCE),
+        (200, None, 60, DropKind.ORDINARY),
+        (100, 20, 60, DropKind.AT_ONCE),
+        (130, 20, 60, DropKind.ORDINARY),
+    ],
+)
+def test_a_drop_is_judged_by_when_the_account_was_missed_first(
+    since_login, seen_after, since_missed, kind, online, upstream
+):
+    now = timezone.now()
+    login_at = now - timedelta(seconds=since_login)
+    seen = login_at + timedelta(seconds=seen_after) if seen_after else login_at
+    account = online(
+        "wxid_a",
+        last_login_at=login_at,
+        verified_at=seen,
+        absent=1,
+        missed_at=now - timedelta(seconds=since_missed),
+    )
+    upstream.drop("wxid_a", callback=False)
+    presence.sweep()
+    assert account.drops.get().kind == kind
+
+
+@pytest.mark.parametrize(("method", "by"), [(Method.QR, "qr"), (Method.POPUP, "popup"), (None, "")])
+def test_a_drop_ends_when_the_account_is_online_again(method, by, online, upstream):
+    account = online("wxid_a", absent=1, missed_at=timezone.now())
+    upstream.drop("wxid_a", callback=False)
+    presence.sweep()
+    account = fresh(account)
+    assert absence.end_drops() == 0
+    now = timezone.now()
+    if method:
+        make_attempt(account, AttemptState.SUCCEEDED, method=method, w_id="w-9")
+    account.go_online(99, "w-9", now, None)
+    assert absence.end_drops() == 1
+    drop = account.drops.get()
+    assert (drop.ended_at, drop.ended_by, drop.next_at) == (now, by, None)
+    assert absence.end_drops() == 0
+
+
+def test_an_account_that_drops_again_has_a_drop_of_its_own_for_it(online, upstream):
+    account = online("wxid_a", absent=1, missed_at=timezone.now())
+    online("wxid_b")
+    upstream.drop("wxid_a", callback=False)
+    presence.sweep()
+    fresh(account).go_online(99, "w-9", timezone.now(), None)
+    for _ in range(2):
+        presence.sweep()
+    assert [drop.ended_at is None for drop in account.drops.order_by("id")] == [False, True]
+    assert fresh(account).state == "offline"
+
+
+# --- online by other ways
+
+
+def test_a_wid_that_changed_elsewhere_is_taken_at_once(online, upstream):
+    account = online("wxid_a")
+    w_id = moved_on(account, upstream)
+    swept = presence.sweep()
+    account = fresh(account)
+    assert (swept.back, swept.absent) == ((account.pk,), ())
+    assert (account.w_id, account.state) == (w_id, "online")
+    assert happened(account) == ["account_online", "found_online"]
+    presence.sweep()
+    assert happened(account) == ["account_online", "found_online"]
+
+
+@pytest.mark.parametrize("state", [AccountState.NEW, AccountState.OFFLINE])
+def test_an_account_that_logged_in_elsewhere_is_online_here(state, upstream):
+    account = make_account(wc_id="wxid_a", state=state, to_scan_since=timezone.now())
+    w_id = upstream.person("wxid_a", online=True)["wId"]
+    assert presence.sweep().back == (account.pk,)
+    account = fresh(account)
+    assert (account.state, account.w_id, account.to_scan_since) == ("online", w_id, None)
+
+
+def test_a_login_that_was_open_meanwhile_still_is_the_newer_one(online, upstream):
+    account = online("wxid_a")
+    attempt = make_attempt(account, w_id="w-mine")
+    w_id = moved_on(account, upstream)
+    presence.sweep()
+    assert fresh(account).w_id == w_id
+    answer = login.found_in({"w-mine": "wxid_a"}, attempt)
+    login.finish(LoginAttempt.objects.get(pk=attempt.pk), answer)
+    assert fresh(account).w_id == "w-mine"
+    assert fresh(attempt).state == "succeeded"
+
+
+@pytest.mark.parametrize("state", [AttemptState.WAITING, AttemptState.EXPIRED, AttemptState.CANCELLED])
+def test_a_login_of_ours_whose_listener_is_gone_counts(state, upstream):
+    account = make_account(wc_id="wxid_a", state=AccountState.OFFLINE)
+    w_id = upstream.person("wxid_a", online=True)["wId"]
+    attempt = make_attempt(account, state, w_id=w_id)
+    assert presence.sweep().back == (account.pk,)
+    assert (fresh(account).w_id, fresh(account).state) == (w_id, "online")
+    if state == AttemptState.WAITING:
+        assert fresh(attempt).state == "succeeded"
+    else:
+        assert Happened.LATE_SUCCESS in happened(account)
+    before = AccountEvent.objects.count()
+    presence.sweep()
+    assert AccountEvent.objects.count() == before
+
+
+def test_a_first_login_whose_listener_is_gone_gets_its_wcid(upstream):
+    account = make_account()
+    w_id = upstream.person("wxid_new", online=True)["wId"]
+    make_attempt(account, AttemptState.EXPIRED, w_id=w_id)
+    swept = presence.sweep()
+    assert (swept.back, swept.discovered) == ((account.pk,), 0)
+    assert (fresh(account).wc_id, fresh(account).w_id) == ("wxid_new", w_id)
+
+
+def test_what_answered_a_prompt_is_the_prompts(online, upstream):
+    account = online("wxid_a", absent=1, missed_at=timezone.now())
+    upstream.drop("wxid_a", callback=False)
+    presence.sweep()
+    account = fresh(account)
+    attempt, _new = login.begin(account, method=Method.POPUP, trigger=Trigger.RECOVERY, queued=True)
+    LoginAttempt.objects.filter(pk=attempt.pk).update(state=AttemptState.WAITING, sent_at=timezone.now())
+    w_id = upstream.person("wxid_a", online=True)["wId"]
+    assert presence.sweep().back == (account.pk,)
+    assert (fresh(attempt).state, fresh(attempt).w_id, fresh(account).w_id) == ("succeeded", w_id, w_id)
+    assert account.drops.get().ended_by == "popup"
+
+
+def test_an_account_that_was_only_thought_to_be_offline_comes_back_with_its_wid(online, upstream):
+    account = online("wxid_a")
+    other = online("wxid_b")
+    make_attempt(account, AttemptState.SUCCEEDED, w_id=account.w_id)
+    Account.objects.filter(pk=account.pk).update(bound_seq=1)
+    others = [{"wcId": "wxid_b", "wId": other.w_id}]
+    upstream.fault(LIST, "raw", json={"code": "1000", "data": others}, times=2)
+    presence.sweep(), presence.sweep()
+    assert fresh(account).state == "offline"
+    assert presence.sweep().back == (account.pk,)
+    assert (fresh(account).state, fresh(account).w_id) == ("online", account.w_id)
+    assert not Drop.objects.open().filter(account=account).exists()
+
+
+def test_a_list_that_is_behind_does_not_bring_back_the_instance_before(online, upstream):
+    account = online("wxid_a")
+    old = account.w_id
+    make_attempt(account, AttemptState.SUCCEEDED, w_id=old)
+    newer = make_attempt(account, AttemptState.SUCCEEDED, w_id="w-newer")
+    Account.objects.filter(pk=account.pk).update(w_id="w-newer", bound_seq=newer.seq)
+    presence.sweep()
+    assert (fresh(account).w_id, fresh(account).absent) == ("w-newer", 1)
+    presence.sweep()
+    assert (fresh(account).w_id, fresh(account).state) == (old, "online")
+
+
+# --- unknown here
+
+
+def test_who_is_online_and_unknown_here_is_discovered_until_gone(upstream):
+    w_id = upstream.person("wxid_x", online=True)["wId"]
+    upstream.person("wxid_y", online=True)
+    assert presence.sweep().discovered == 2
+    Discovered.objects.filter(wc_id="wxid_y").update(ignored=True)
+    found = Discovered.objects.get(wc_id="wxid_x")
+    assert found.w_id == w_id
+
+    upstream.drop("wxid_x", callback=False)
+    w_id = upstream.person("wxid_x", online=True)["wId"]
+    presence.sweep()
+    assert (fresh(found).w_id, fresh(found).found_at) == (w_id, found.found_at)
+
+    upstream.drop("wxid_x", callback=False)
+    upstream.drop("wxid_y", callback=False)
+    presence.sweep()
+    assert list(Discovered.objects.values_list("wc_id", "ignored")) == [("wxid_y", True)]
+
+
+def test_a_discovered_account_is_adopted(people, upstream):
+    w_id = upstream.person("wxid_x", online=True)["wId"]
+    presence.sweep()
+    account = presence.adopt(Discovered.objects.get(), by=people.operator, team=people.east, label="Shop 9")
+    account = fresh(account)
+    assert (account.label, account.team, account.wc_id) == ("Shop 9", people.east, "wxid_x")
+    assert (account.state, account.w_id, account.first_login_at) == ("online", w_id, None)
+    assert happened(account) == ["added", "account_online", "found_online"]
+    assert not Discovered.objects.exists()
+    assert presence.sweep().verified == 1
+
+
+def test_adopting_what_has_a_record_by_now_gives_that_record(people, online):
+    account = online("wxid_x")
+    stale = Discovered.objects.create(wc_id="wxid_x", w_id="w-old")
+    assert presence.adopt(stale, by=people.operator, team=people.west) == account
+    assert (fresh(account).team, fresh(account).w_id) == (account.team, account.w_id)
+    assert not Discovered.objects.exists()
+
+
+# --- what it costs
+
+
+def queries_of_a_sweep() -> int:
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        assert presence.sweep().known
+    return len(captured)
+
+
+def test_the_number_of_queries_does_not_depend_on_the_number_of_accounts(online, upstream):
+    counts = []
+    for batch in (range(5), range(5, 205)):
+        for n in batch:
+            online(f"wxid_{n}")
+        queries_of_a_sweep()
+        before = upstream.calls(LIST)
+        counts.append(queries_of_a_sweep())
+        assert upstream.calls(LIST) == before + 1
+    assert counts[0] == counts[1] <= 16
+
+
+def test_many_drops_cost_one_insert_more_and_not_one_each(online, upstream):
+    accounts = [online(f"wxid_{n}", absent=1, missed_at=timezone.now()) for n in range(150)]
+    online("wxid_stays")
+    for account in accounts:
+        upstream.drop(account.wc_id, callback=False)
+    assert queries_of_a_sweep() < 40
+    assert Drop.objects.count() == 150
+    assert AccountEvent.objects.filter(happened=Happened.ACCOUNT_OFFLINE).count() == 150
+
+
+# --- when
+
+
+def test_two_beats_at_once_are_one_sweep(committed, online, upstream):
+    online("wxid_a")
+    ready = Barrier(4)
+
+    def beat():
+        try:
+            ready.wait()
+            presence.sweep_if_due()
+        finally:
+            connection.close()
+
+    threads = [Thread(target=beat) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert upstream.calls(LIST) == 1
+    assert not presence.is_due()
+    assert presence.sweep_if_due() is None
+    assert upstream.calls(LIST) == 1
+
+
+def test_the_next_sweep_is_about_a_minute_later(settings, upstream, monkeypatch):
+    settings.WK_PRESENCE_SECONDS = 60
+    now, pauses = timezone.now(), set()
+    for n in range(20):
+        monkeypatch.setattr(clock, "now", lambda at=now + n * AN_HOUR: at)
+        assert presence.sweep_if_due() is not None
+        pauses.add((presence.seen().due_at - clock.now()).total_seconds())
+    assert len(pauses) > 10
+    assert all(54 <= pause <= 66 for pause in pauses)
+
+
+def test_whoever_died_while_asking_is_replaced(upstream, monkeypatch):
+    now = timezone.now()
+    Presence.objects.create(pk=1, due_at=now - AN_HOUR, taken_until=now + timedelta(seconds=20))
+    assert not presence.is_due()
+    assert presence.sweep_if_due() is None
+    monkeypatch.setattr(clock, "now", lambda: now + timedelta(seconds=21))
+    assert presence.is_due()
+    assert presence.sweep_if_due().known
+
+
+# --- checks by hand
+
+
+def test_a_check_finds_out_about_one_account_at_once(online, upstream):
+    account, other = online("wxid_a"), online("wxid_b")
+    upstream.drop("wxid_a", callback=False)
+    assert presence.check(account).known
+    assert (account.state, account.drops.get().found_by) == ("offline", "check")
+    assert presence.check(other).known
+    assert other.state == "online"
+    assert (upstream.calls(LIST), upstream.calls(IS_ONLINE)) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["data_null", "html", "raw"])
+def test_a_check_that_is_not_answered_clearly_leaves_the_account_as_it_is(kind, online, upstream):
+    account, _other = online("wxid_a"), online("wxid_b")
+    upstream.drop("wxid_a", callback=False)
+    how = {"json": {"code": "1000", "data": {"isOnline": True}}} if kind == "raw" else {}
+    upstream.fault(IS_ONLINE, kind, **how)
+    presence.check(account)
+    assert (account.state, account.absent, account.missed_by) == ("online", 1, "check")
+
+
+# --- notices
+
+
+def test_a_notice_for_the_current_wid_is_one_sign_and_the_look_after_it_the_other(online, upstream):
+    account = online("wxid_a")
+    online("wxid_b")
+    assert presence.sweep_if_due().verified == 2
+    upstream.drop("wxid_a", callback=False)
+    assert presence.notice(account.w_id)
+    assert presence.notice(account.w_id, "wxid_a")
+    assert (fresh(account).state, fresh(account).absent) == ("online", 1)
+    assert presence.seen().due_at <= clock.now() + presence.SOONEST
+    Presence.objects.update(due_at=timezone.now())
+    assert presence.sweep_if_due().offline == (account.pk,)
+    assert account.drops.get().found_by == "notice"
+    assert not presence.notice(account.w_id, "wxid_a")
+
+
+def test_a_notice_is_not_believed(online):
+    account = online("wxid_a")
+    assert presence.notice(account.w_id)
+    for _ in range(3):
+        assert presence.sweep().offline == ()
+    assert (fresh(account).state, fresh(account).absent, fresh(account).missed_by) == ("online", 0, "")
+
+
+@pytest.mark.parametrize("which", ["stale", "of another", "offline"])
+def test_a_notice_for_anything_else_does_nothing(which, online):
+    account, other = online("wxid_a"), online("wxid_b")
+    presence.sweep_if_due()
+    told = {"stale": ("w-old", "wxid_a"), "of another": (other.w_id, "wxid_a"), "offline": ("", "")}[which]
+    assert not presence.notice(*told)
+    assert not presence.is_due()
+    assert fresh(account).absent == fresh(other).absent == 0
+
+
+def test_a_notice_while_the_upstream_is_asked_is_looked_at_again(online, upstream, monkeypatch):
+    account = online("wxid_a")
+    online("wxid_b")
+
+    def dropped_meanwhile(client, seconds=None):
+        monkeypatch.setattr(Client, "online", ask)
+        found = ask(client, seconds)
+        upstream.drop("wxid_a", callback=False)
+        assert presence.notice(account.w_id)
+        return found
+
+    ask = Client.online
+    monkeypatch.setattr(Client, "online", dropped_meanwhile)
+    monkeypatch.setattr(presence, "SOONEST", timedelta(0))
+    assert presence.sweep_if_due().offline == (account.pk,)
+    assert upstream.calls(LIST) == 2
+
+
+# --- reasons
+
+
+@pytest.fixture
+def dropped(online, upstream, monkeypatch):
+    monkeypatch.setattr(absence, "PAUSE", (0, 0))
+
+    def make(wc_id: str, reason: str = SAID) -> Account:
+        account = online(wc_id, absent=1, missed_at=timezone.now())
+        upstream.drop(wc_id, callback=False, reason=reason)
+        presence.sweep()
+        return fresh(account)
+
+    return make
+
+
+def test_the_reason_is_asked_once_and_unpacked_to_its_sentence(dropped, upstream):
+    account = dropped("wxid_a")
+    assert absence.reasons_are_due()
+    assert absence.ask_reasons() == 1
+    account = fresh(account)
+    assert (account.last_offline_reason, account.drops.get().reason_text) == (SAID, SAID)
+    assert account.events.get(happened=Happened.REASON_TOLD).detail == SAID
+    assert not absence.reasons_are_due()
+    assert absence.ask_reasons() == 0
+    assert upstream.bodies(REASON) == [{"wcId": "wxid_a"}]
+
+
+def test_a_reason_is_asked_for_once_in_twelve_hours(dropped, upstream, monkeypatch):
+    account = dropped("wxid_a")
+    upstream.fault(REASON, "data_null")
+    now = timezone.now()
+    for hours in range(30):
+        monkeypatch.setattr(clock, "now", lambda at=now + hours * AN_HOUR: at)
+        absence.ask_reasons()
+    assert upstream.calls(REASON) == 1
+    # It was back meanwhile, and dropped again.
+    Drop.objects.update(at=clock.now())
+    absence.ask_reasons()
+    absence.ask_reasons()
+    assert upstream.calls(REASON) == 2
+    assert fresh(account).last_offline_reason == ""
+
+
+def test_a_question_that_did_not_leave_was_not_asked(dropped, settings):
+    account = dropped("wxid_a")
+    address = settings.WK_BASE_URL
+    settings.WK_BASE_URL = "http://127.0.0.1:9"
+    settings.WK_AUTHORIZATION = "x"
+    assert absence.ask_reasons() == 0
+    assert fresh(account).reason_asked_at is None
+    settings.WK_BASE_URL, settings.WK_AUTHORIZATION = address, ""
+    assert absence.ask_reasons() == 1
+
+
+def test_reasons_are_asked_by_one_process_at_a_time(dropped, upstream):
+    dropped("wxid_a")
+    Presence.objects.update(reasons_until=timezone.now() + AN_HOUR)
+    assert absence.ask_reasons() == 0
+    Presence.objects.update(reasons_until=timezone.now())
+    assert absence.ask_reasons() == 1
+    assert presence.seen().reasons_until is None
+
+
+def test_nobody_is_asked_about_who_is_back(dropped, upstream):
+    account = dropped("wxid_a")
+    account.go_online(99, "w-9", timezone.now(), None)
+    assert absence.ask_reasons() == 0
+    assert upstream.calls(REASON) == 0
+
+
+def test_a_round_of_reasons_ends_in_time_and_the_next_goes_on(dropped, upstream, monkeypatch):
+    for n in range(3):
+        dropped(f"wxid_{n}")
+    monkeypatch.setattr(absence, "ROUND_SECONDS", 0)
+    assert [absence.ask_reasons() for _ in range(4)] == [1, 1, 1, 0]
+    assert sorted(body["wcId"] for body in upstream.bodies(REASON)) == ["wxid_0", "wxid_1", "wxid_2"]
