@@ -37,6 +37,7 @@ TAKEN_AT_ONCE = 200
 # Kept in memory by each of thousands: enough to ask for the code, to wait, and to write a success down.
 WHAT_A_WAIT_NEEDS = (
     *("account", "state", "seq", "w_id", "proxy", "verify_code", "codes_tried", "sent_at", "queued_at"),
+    *("method", "trigger", "device_type", "old_w_id"),
     *("deadline_at", "lease_owner", "lease_epoch", "wait_started_at", "resumed_at", "qr_shown_at"),
     *("account__state", "account__wc_id", "account__team", "account__joined_to", "account__proxy"),
     *("account__nickname", "account__wechat_number", "account__sex", "account__region", "account__mobile"),

@@ -7,17 +7,19 @@ here puts work into a queue: who calls a step does.
 import copy
 import logging
 import time
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 
 from django.conf import settings
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import IntegrityError, transaction
 
-from accounts import answers, clock, leases, pictures
+from accounts import answers, clock, failures, leases, pictures, trouble
 from accounts.answers import CodeAsked, Ending, LoggedIn, LoginAnswer, NotLoggedIn, PageAsked, UpstreamError
 from accounts.attempts import CLOSED_AFTER, SWEPT_AFTER, LoginAttempt
+from accounts.failures import why, words
 from accounts.history import record
-from accounts.models import Account, Avatar
+from accounts.models import Account
 from accounts.outcome import next_seq, record_login
 from accounts.reasons import Reason
 from accounts.states import AttemptState, Happened, Method, Trigger
@@ -33,22 +35,6 @@ RECONCILE_SECONDS = 4
 ANSWER_KEPT, PERSON_WAITS = 600, 20
 # How long a start may lie in the queue until a worker has a slot for it.
 QUEUED_FOR = timedelta(minutes=30)
-WHY: tuple[tuple[type[UpstreamError], str], ...] = (
-    (answers.DeveloperFrozen, Reason.DEVELOPER_FROZEN),
-    (answers.DeveloperExpired, Reason.DEVELOPER_EXPIRED),
-    (answers.SignInRefused, Reason.SIGN_IN_REFUSED),
-    (answers.LineDown, Reason.LINE_DOWN),
-    (answers.Refused, Reason.REFUSED),
-    (answers.Unreachable, Reason.UNREACHABLE),
-    (answers.OutcomeUnknown, Reason.OUTCOME_UNKNOWN),
-    (answers.BadAnswer, Reason.BAD_ANSWER),
-)
-ENDINGS: dict[Ending, tuple[str, str]] = {
-    Ending.RUN_OUT: (AttemptState.EXPIRED, Reason.NOT_SCANNED),
-    Ending.DECLINED: (AttemptState.FAILED, Reason.DECLINED),
-    Ending.NEW_DEVICE_CHECK: (AttemptState.FAILED, Reason.NEW_DEVICE_CHECK),
-    Ending.REFUSED: (AttemptState.FAILED, Reason.REFUSED),
-}
 
 
 def client() -> Client:
@@ -69,16 +55,10 @@ def _client(base_url: str, account: str, password: str, authorization: str, **op
     return Client(base_url, account, password, KeptTokens(base_url, account, authorization), **options)
 
 
-def why(error: UpstreamError) -> str:
-    return next(reason for kind, reason in WHY if isinstance(error, kind))
-
-
-def _words(error: UpstreamError) -> dict[str, str]:
-    """What the upstream itself said. What we say about an answer that is none goes into the log."""
-    if not isinstance(error, answers.Refused):
-        log.warning("no usable answer of the upstream: %s (%s)", type(error).__name__, error.text)
-        return {"upstream_code": "", "upstream_text": ""}
-    return {"upstream_code": error.code, "upstream_text": error.text}
+def client_for(attempt: LoginAttempt) -> Client:
+    """The same, as the device that this attempt asks for."""
+    own = attempt.device_type
+    return replace(client(), device_type=own) if own else client()
 
 
 def begin(
@@ -88,17 +68,28 @@ def begin(
     trigger: str = Trigger.OPERATOR,
     proxy: int | None = None,
     queued: bool = False,
+    method: str = Method.QR,
+    device_type: str = "",
 ) -> tuple[LoginAttempt, bool]:
     """The account's open attempt, and whether it was begun just now.
 
     A double click, a second operator or a schedule gets the attempt that is open already. A `queued` one is for
-    a worker: it asks for the code once it has a slot for the wait, so that no code ages in a queue.
+    a worker: it asks for the code once it has a slot for the wait, so that no code ages in a queue. A prompt
+    (`Method.POPUP`) always is, and needs an account whose wcId is known: ValueError otherwise. `device_type` is what
+    the code is asked for as ("mac"); "" as the settings say.
     """
+    if method == Method.POPUP and not (queued and account.wc_id):
+        raise ValueError("a prompt is for a worker, and for an account whose wcId is known")
+    how = {"method": method, "trigger": trigger, "device_type": device_type}
+    if method == Method.QR:
+        how["proxy"] = proxy if proxy is not None else account.proxy
+    else:  # which names no line; `account` may have been read a while ago
+        how["old_w_id"] = Account.objects.values_list("w_id", flat=True).get(pk=account.pk)
     close_read(account)
     tries = 3
     while True:
         try:
-            return _new_attempt(account, by, trigger, proxy, queued), True
+            return _new_attempt(account, by, queued, how), True
         except IntegrityError:
             found = LoginAttempt.objects.open().filter(account=account).first()
             if found:
@@ -108,20 +99,18 @@ def begin(
                 raise
 
 
-def _new_attempt(account: Account, by, trigger: str, proxy: int | None, queued: bool) -> LoginAttempt:
+def _new_attempt(account: Account, by, queued: bool, how: dict[str, object]) -> LoginAttempt:
     now = clock.now()
     with transaction.atomic():
         attempt = LoginAttempt.objects.create(
             account=account,
-            method=Method.QR,
-            trigger=trigger,
             asked_by=by,
             asked_by_name=by.get_username() if by else "",
-            proxy=proxy if proxy is not None else account.proxy,
             seq=next_seq(account),
             created_at=now,
             queued_at=now if queued else None,
             deadline_at=now + (QUEUED_FOR if queued else _time_for_code()),
+            **how,
         )
         record(account, Happened.ATTEMPT_STARTED, attempt=attempt, new=attempt.state, by=by, at=now)
     return attempt
@@ -141,10 +130,10 @@ def fetch_code(attempt: LoginAttempt) -> bool:
     wc_id, proxy = attempt.account.wc_id or "", attempt.proxy
     leases.give_back_connection()
     try:
-        code = client().fetch_code(wc_id, proxy)
+        code = client_for(attempt).fetch_code(wc_id, proxy)
         text, png = pictures.read_code(client().fetch_picture(code.picture_url, settings.WK_QR_HOSTS))
     except UpstreamError as error:
-        failure = {"reason": why(error), **_words(error)}
+        failure = {"reason": why(error), **words(error)}
     except PermissionError as error:
         failure = {"reason": Reason.QR_HOST, "upstream_text": answers.clean(str(error))}
     except pictures.NoPicture:
@@ -171,6 +160,27 @@ def _show_code(attempt: LoginAttempt, w_id: str, text: str, png: bytes) -> bool:
     )
 
 
+def send_prompt(attempt: LoginAttempt, epoch: int) -> bool:
+    """Note that the prompt is sent, before it is: whoever finds the row later must not send it again.
+
+    True: send it now. What was begun by itself is not sent any more once its account is not wanted online.
+    """
+    wanted = Account.objects.filter(pk=attempt.account_id, keep_online=True)
+    if attempt.trigger in (Trigger.RECOVERY, Trigger.SCHEDULE) and not wanted.exists():
+        cancel(attempt)
+        return False
+    now = clock.now()
+    return attempt.move(
+        AttemptState.WAITING,
+        epoch=epoch,
+        now=now,
+        sent_at=now,
+        queued_at=now,
+        wait_started_at=now,
+        deadline_at=now + timedelta(seconds=settings.WK_LOGIN_WAIT_SECONDS),
+    )
+
+
 def persistently(step, attempt: LoginAttempt, *args, seconds: float = ANSWER_KEPT, **kwargs):
     """Run a step whose result must not be lost although the database may be away for a while."""
     until = time.monotonic() + seconds
@@ -180,8 +190,9 @@ def persistently(step, attempt: LoginAttempt, *args, seconds: float = ANSWER_KEP
         trial = copy.copy(attempt)
         try:
             result = step(trial, *args, **kwargs)
-        except (OperationalError, InterfaceError, CutOff) as error:
-            if time.monotonic() > until:
+        except (*trouble.DATABASE_ERRORS, CutOff) as error:
+            away = isinstance(error, CutOff) or trouble.is_away(error)
+            if not away or time.monotonic() > until:
                 raise
             told = "attempt %s: the database is away (%s); trying again"
             log.warning(told, attempt.pk, type(error).__name__)
@@ -211,19 +222,18 @@ def finish(
             upstream_code=answer.code, upstream_text=answer.text,
         )  # fmt: skip
     elif isinstance(answer, NotLoggedIn):
-        state, reason = ENDINGS[answer.ending]
+        state, reason = failures.ending(attempt.method, answer.ending)
         attempt.move(state, epoch=epoch, reason=reason, upstream_code=answer.code, upstream_text=answer.text)
-    elif isinstance(answer, answers.Refused):
-        attempt.move(
-            AttemptState.FAILED,
-            epoch=epoch,
-            reason=why(answer),
-            upstream_code=answer.code,
-            upstream_text=answer.text,
-        )
+    elif isinstance(answer, answers.Refused) or _was_never_sent(attempt, answer):
+        attempt.move(AttemptState.FAILED, epoch=epoch, reason=why(answer), **words(answer))
     else:
         return reconcile(attempt, answer, epoch)
     return None
+
+
+def _was_never_sent(attempt: LoginAttempt, answer: UpstreamError | None) -> bool:
+    """A prompt that did not leave is on no phone."""
+    return attempt.method == Method.POPUP and isinstance(answer, answers.Unreachable)
 
 
 def _ask_for_number(attempt: LoginAttempt, answer: CodeAsked, code_sent: bool, epoch: int | None) -> None:
@@ -264,15 +274,24 @@ def _ask_who_is_online(askers: list) -> list[dict[str, str]]:
 _online = Together(_ask_who_is_online, most=10_000)
 
 
+def found_in(online: dict[str, str], attempt: LoginAttempt) -> LoggedIn | None:
+    """Its success, if those who are online show it: by its wId; of a prompt by the account's, if it is a new one."""
+    w_id = attempt.w_id
+    if attempt.method == Method.POPUP and attempt.sent_at is not None:
+        theirs = [w for w, wc_id in online.items() if wc_id == attempt.account.wc_id and w]
+        w_id = next((w for w in theirs if w != attempt.old_w_id), "")
+    wc_id = online.get(w_id) if w_id else None
+    return LoggedIn(answers.Profile(wc_id=wc_id, w_id=w_id)) if wc_id else None
+
+
 def _end_overdue(
     attempt: LoginAttempt, online: dict[str, str], error: UpstreamError | None = None
 ) -> Account | None:
-    wc_id = online.get(attempt.w_id) if attempt.w_id else None
-    if wc_id:
-        return record_login(attempt, LoggedIn(answers.Profile(wc_id=wc_id, w_id=attempt.w_id)))
-    words = _words(error) if error else {}
+    found = found_in(online, attempt)
+    if found is not None:
+        return record_login(attempt, found)
     state, reason = _end(attempt, error)
-    attempt.move(state, reason=reason, **words)
+    attempt.move(state, reason=reason, **(words(error) if error else {}))
     return None
 
 
@@ -286,7 +305,7 @@ def _end(attempt: LoginAttempt, error: UpstreamError | None) -> tuple[str, str]:
         return AttemptState.EXPIRED, Reason.NO_WORKER
     if error is not None or attempt.state != AttemptState.WAITING:
         return AttemptState.EXPIRED, Reason.NO_ANSWER
-    return AttemptState.EXPIRED, Reason.NOT_SCANNED
+    return failures.ending(attempt.method, Ending.RUN_OUT)
 
 
 def submit_code(attempt: LoginAttempt, code: str, *, by=None) -> bool:
@@ -308,6 +327,8 @@ def _wait_again(attempt: LoginAttempt, by, **changes) -> bool:
         AttemptState.WAITING,
         by=by,
         lease_owner="",
+        # Whoever waited before is out: what he still has to write, perhaps once more, is about the wait that ended.
+        lease_epoch=attempt.lease_epoch + 1,
         queued_at=clock.now(),
         wait_started_at=None,
         resumed_at=None,
@@ -343,18 +364,3 @@ def sweep() -> int:
             except Exception:  # one row that cannot be ended must not keep the others from their end
                 log.exception("attempt %s could not be ended", attempt.pk)
     return len(overdue)
-
-
-def fetch_avatar(account_id: int) -> bool:
-    """Fetch the account's avatar, if it has another address than the one we have a picture of."""
-    account = Account.objects.filter(pk=account_id).exclude(avatar_url="").first()
-    if account is None or Avatar.objects.filter(pk=account.pk, source_url=account.avatar_url).exists():
-        return False
-    leases.give_back_connection()
-    try:
-        png = pictures.avatar(client().fetch_picture(account.avatar_url, settings.WK_AVATAR_HOSTS))
-    except (UpstreamError, PermissionError, pictures.NoPicture) as error:
-        log.info("no avatar for account %s: %s", account_id, type(error).__name__)
-        return False
-    Avatar.objects.update_or_create(account=account, defaults={"png": png, "source_url": account.avatar_url})
-    return True

@@ -7,14 +7,14 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import F
 
-from accounts import clock
+from accounts import clock, trouble
 from accounts.answers import LoggedIn, Profile
 from accounts.attempts import move_together
 from accounts.history import gathered, record
-from accounts.models import Account, LoginAttempt
+from accounts.models import Account, LoginAttempt, Presence
 from accounts.reasons import Reason
 from accounts.states import AttemptState, Happened
 from accounts.together import Together
@@ -76,6 +76,10 @@ def _record_all(logins: list[tuple[LoginAttempt, LoggedIn]]) -> list[Account | N
             _write_foreseen(foreseen)
     except (IntegrityError, _Apart):
         foreseen = []
+    except OperationalError as error:
+        if not trouble.is_held(error):
+            raise
+        foreseen = []  # somebody holds one of these rows: the others need not wait for that one
     return [
         login.account if login in foreseen else _record_alone(login.attempt.pk, login.answer)
         for login in asked
@@ -130,7 +134,7 @@ def _record_alone(attempt_id: int, answer: LoggedIn) -> Account | None | Excepti
 def _record(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
     # Both locked: a cancel that commits in between would turn this into a success without its event.
     rows = LoginAttempt.objects.light().select_related("account__avatar").defer("account__avatar__png")
-    attempt = rows.select_for_update(of=("self", "account"), no_key=True).get(pk=attempt_id)
+    attempt = rows.select_for_update(of=("self", "account"), no_key=True, nowait=True).get(pk=attempt_id)
     login, account = _Login(attempt, answer, now), attempt.account
     if attempt.state == AttemptState.SUCCEEDED or _known(login):
         return None
@@ -160,8 +164,14 @@ def _expected(login: _Login) -> Account:
     if attempt.proxy is not None:
         fields["proxy"] = attempt.proxy
     if not account.go_online(attempt.seq, login.w_id, login.now, attempt, **fields):
-        record(account, Happened.STALE_SUCCESS, attempt=attempt, at=login.now)
+        _doubt(account, login)
     return account
+
+
+def _doubt(account: Account, login: _Login) -> None:
+    """A newer login stays; which of them really is, the upstream knows, and is asked soon."""
+    record(account, Happened.STALE_SUCCESS, attempt=login.attempt, at=login.now)
+    Presence.objects.filter(pk=Presence.ONLY, due_at__gt=login.now).update(due_at=login.now)
 
 
 def _joined(login: _Login, owner: Account) -> Account:
@@ -230,7 +240,7 @@ def _bind(login: _Login, owner: Account, seq: int, stale: bool) -> Account:
     if stale or not owner.go_online(
         seq, login.w_id, login.now, login.attempt, **_profile(login.answer.profile)
     ):
-        record(owner, Happened.STALE_SUCCESS, attempt=login.attempt, at=login.now)
+        _doubt(owner, login)
     # A login of its own that is open now will be the newer one when it succeeds.
     LoginAttempt.objects.open().filter(account=owner).update(seq=next_seq(owner))
     return owner

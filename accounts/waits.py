@@ -10,17 +10,21 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError
 
 from accounts import answers, clock, leases, login
-from accounts.answers import Ending, LoggedIn, LoginAnswer, NotLoggedIn, UpstreamError
+from accounts.answers import SCAN_WANTED, Ending, LoggedIn, LoginAnswer, NotLoggedIn, UpstreamError
 from accounts.attempts import GRACE
 from accounts.leases import Lease
 from accounts.models import Account, LoginAttempt
-from accounts.states import AttemptState
+from accounts.states import AttemptState, Method
 
 log = logging.getLogger(__name__)
 
 # A refusal this shortly before the wait's own limit is the limit, whatever words it has.
 LIMIT_SECONDS = 3
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5
+# Whom the upstream does not even ask, it refuses within these seconds.
+REFUSED_AT_ONCE = 10
+# How often those who are online are looked at for a prompt that cannot be listened to.
+LOOK_SECONDS = 3
 
 Heard = LoginAnswer | UpstreamError | None
 
@@ -39,17 +43,81 @@ def wait_under(lease: Lease) -> Account | None:
     """As `wait`, with the lease already taken. Of a start that was put into the queue, the code is asked for first."""
     with lease:
         attempt = lease.attempt
+        if attempt.method == Method.POPUP:
+            return _prompt(lease)
         if attempt.state == AttemptState.PREPARING and not login.fetch_code(attempt):
             return None
         code = attempt.verify_code
         if code:
             LoginAttempt.objects.filter(pk=attempt.pk).update(verify_code="")
-        answer = _ask_until_decided(lease, code)
-        if lease.lost and not isinstance(answer, LoggedIn):
+        return _written(lease, _ask_until_decided(lease, code), bool(code))
+
+
+def _written(lease: Lease, answer: Heard, code_sent: bool = False) -> Account | None:
+    attempt = lease.attempt
+    if lease.lost and not isinstance(answer, LoggedIn):
+        return None
+    account = login.persistently(login.finish, attempt, answer, code_sent=code_sent, epoch=lease.epoch)
+    lease.over = account is not None or not attempt.is_open
+    return account
+
+
+def _prompt(lease: Lease) -> Account | None:
+    """Open the prompt on the phone, once for the attempt, whoever dies: later holders only look who is online."""
+    attempt = lease.attempt
+    if attempt.state != AttemptState.PREPARING:
+        return _written(lease, _look_until_online(lease))
+    if not login.send_prompt(attempt, lease.epoch):
+        return None
+    leases.give_back_connection()
+    began, last = time.monotonic(), None
+    try:
+        heard = login.client().second_login(attempt.account.wc_id, _seconds_left(attempt), lease)
+    except (answers.Refused, answers.Unreachable) as error:
+        return _written(lease, error)
+    except UpstreamError as error:
+        last = None if _ran_out(error) else error
+        log.info("attempt %s: %s to a prompt (%s)", attempt.pk, type(error).__name__, error.text)
+    else:
+        answer = _of_a_prompt(attempt, heard, time.monotonic() - began)
+        if answer is not None:
+            return _written(lease, answer)
+    return _written(lease, _look_until_online(lease, last))
+
+
+def _of_a_prompt(attempt: LoginAttempt, answer: LoginAnswer, seconds: float) -> LoginAnswer | None:
+    """None: a login without its wId, which those who are online have. What a prompt cannot pass is a refusal.
+
+    How long the upstream itself waits for the tap is not documented, nor what it says then: a refusal that took a
+    while, and does not ask for a scan, means that nobody tapped.
+    """
+    if isinstance(answer, LoggedIn):
+        return answer if answer.profile.w_id else None
+    if not isinstance(answer, NotLoggedIn):
+        return NotLoggedIn(Ending.REFUSED, answer.code, answer.text)
+    answer = _at_the_limit(attempt, answer, seconds)
+    refused = answer.ending is Ending.REFUSED and not SCAN_WANTED.search(answer.text)
+    if refused and seconds > min(REFUSED_AT_ONCE, settings.WK_LOGIN_WAIT_SECONDS / 10):
+        return NotLoggedIn(Ending.RUN_OUT, answer.code, answer.text)
+    return answer
+
+
+def _look_until_online(lease: Lease, last: UpstreamError | None = None) -> Heard:
+    """The prompt may be on the phone although nobody hears its answer: whether it was tapped shows in who is online."""
+    attempt = lease.attempt
+    while (left := _seconds_left(attempt)) > 0 and not lease.lost:
+        leases.give_back_connection()
+        found = login.found_in(login.online_instances(), attempt)
+        if found is not None:
+            return found
+        time.sleep(min(LOOK_SECONDS, left))
+        if not _still_wanted(lease):
             return None
-        account = login.persistently(login.finish, attempt, answer, code_sent=bool(code), epoch=lease.epoch)
-        lease.over = account is not None or not attempt.is_open
-        return account
+    return last
+
+
+def _ran_out(error: UpstreamError) -> bool:
+    return isinstance(error, answers.OutcomeUnknown) and error.text == "out of time"
 
 
 def _ask_until_decided(lease: Lease, code: str) -> Heard:
@@ -61,13 +129,12 @@ def _ask_until_decided(lease: Lease, code: str) -> Heard:
         leases.give_back_connection()
         began = time.monotonic()
         try:
-            answer = login.client().wait_for_login(attempt.w_id, code, left, lease)
+            answer = login.client_for(attempt).wait_for_login(attempt.w_id, code, left, lease)
         except answers.Refused as error:
             return error
         except UpstreamError as error:
             # A cut connection or a gateway's page says nothing about the phone: ask again, same wId.
-            in_time = isinstance(error, answers.OutcomeUnknown) and error.text == "out of time"
-            last = None if in_time else error
+            last = None if _ran_out(error) else error
             log.info("attempt %s: %s while waiting (%s)", attempt.pk, type(error).__name__, error.text)
         else:
             answer = _at_the_limit(attempt, answer, time.monotonic() - began)

@@ -183,6 +183,7 @@ async def popup(call: Call) -> Answer:
     login = Login("popup", wcId, wcId=wcId, type=call.body.get("type"))
     login.phone_url = f"{call.phone_base}/phone/popup/{quoted(wcId)}"
     world.open_login(login, phone.life(world, login), functools.partial(phone.confirm_by_itself, world))
+    phone.answer_by_habit(world, login)
     while login.open:
         await login.changed(phone.life(world, login) + 60)
     if login.state == "online":

@@ -47,6 +47,8 @@ class Person:
     logins: int = 0
     wIds: list[str] = field(default_factory=list)
     popup_works: bool = True
+    prompt: str = ""  # what they do with a prompt by themselves: "accept", "decline", "ignore"
+    prompt_seconds: float = 0  # (scaled) how long that takes them
     offline_reason: str | None = None
 
     def profile(self, wId: str, base: str, settings_account: str) -> dict[str, Any]:
@@ -74,7 +76,7 @@ class Person:
 
 PERSON_FIELDS = (
     *("nickname", "wAccount", "sex", "country", "city", "signature", "mobilePhone"),
-    *("uin", "deviceType", "headUrl", "popup_works"),
+    *("uin", "deviceType", "headUrl", "popup_works", "prompt", "prompt_seconds"),
 )
 
 

@@ -80,8 +80,17 @@ def answer_popup(world: World, login: Login, accept: bool) -> None:
 
 def confirm_by_itself(world: World, login: Login) -> None:
     """Auto mode: the person confirms, unless somebody was faster."""
-    if world.logins.get(login.wId) is login and login.state in ("waiting", "scanned"):
+    habit = login.method == "popup" and world.person(login.wcId).prompt
+    if world.logins.get(login.wId) is login and login.state in ("waiting", "scanned") and not habit:
         tap(world, login, "confirm")
+
+
+def answer_by_habit(world: World, login: Login) -> None:
+    """A prompt meets somebody who always does the same with it, after their time; or who does nothing."""
+    person = world.person(login.wcId)
+    if person.prompt in ("accept", "decline"):
+        loop, seconds = asyncio.get_running_loop(), world.settings.scaled(person.prompt_seconds)
+        loop.call_later(seconds, lambda: login.open and answer_popup(world, login, person.prompt == "accept"))
 
 
 def pass_page_by_itself(world: World, login: Login) -> None:

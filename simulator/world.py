@@ -96,7 +96,7 @@ class World:
 
     def expire(self, login: Login) -> None:
         if login.open:
-            login.move("expired", "二维码已过期")
+            login.move("expired", "系统失败,请重试" if login.method == "popup" else "二维码已过期")
             self.touch()
 
     def latest(self, wcId: str | None, method: str = "qr") -> Login | None:

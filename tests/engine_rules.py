@@ -15,6 +15,7 @@ from tests.engine_model import World
 
 MOVES = (Happened.ATTEMPT_STARTED, Happened.ATTEMPT_MOVED)
 WAITS = (Happened.WAIT_TAKEN, Happened.WAIT_RESUMED)
+ASKED = (AttemptState.CODE_REQUIRED, AttemptState.PAGE_REQUIRED)
 
 
 class Broken(AssertionError):
@@ -112,8 +113,11 @@ class Rules:
         if ends != (row["state"] in FINAL_STATES):
             yield f"it ended {ends} times"
         happened = Counter(event["happened"] for event in events)
-        if happened[Happened.WAIT_TAKEN] + happened[Happened.WAIT_RESUMED] != row["lease_epoch"]:
-            yield f"{row['lease_epoch']} leases, and other events of that"
+        taken = happened[Happened.WAIT_TAKEN] + happened[Happened.WAIT_RESUMED]
+        # Who waited before somebody typed a number is out.
+        ended = sum(here in ASKED and to == AttemptState.WAITING for here, to in moves)
+        if taken + ended != row["lease_epoch"]:
+            yield f"{row['lease_epoch']} is its epoch, with {taken} leases taken and {ended} waits ended"
         if happened[Happened.LATE_SUCCESS] > 1:
             yield "its late success was noted twice"
 
@@ -143,9 +147,14 @@ class Rules:
                 yield f"account {pk} had the wcId {old['wc_id']} and has {row['wc_id']}"
         for pk, row in self.attempts.items():
             account = self.accounts[row["account_id"]]
-            if row["state"] == AttemptState.SUCCEEDED and (
-                account["bound_seq"] < row["seq"]
-                or (account["bound_seq"] == row["seq"] and account["w_id"] != row["w_id"])
+            stale = any(event["happened"] == Happened.STALE_SUCCESS for event in self.events[pk])
+            if (
+                row["state"] == AttemptState.SUCCEEDED
+                and not stale
+                and (
+                    account["bound_seq"] < row["seq"]
+                    or (account["bound_seq"] == row["seq"] and account["w_id"] != row["w_id"])
+                )
             ):
                 yield f"attempt {pk} succeeded, and its account has {account['w_id']} by an older login"
 
@@ -171,8 +180,10 @@ class Rules:
         """Who is online there, and was heard of, is online here; by another wId only where that is in doubt.
 
         Which of two logins of one account is the newer is told by the order of their codes, and by the order in which
-        they were heard of. Where these say different things, either may be what is written here.
+        they were heard of. Where these say different things, or where the wait was taken up again, so that its answer
+        may have been given before, either may be what is written here, until the upstream is asked who is online.
         """
+        again = {row["w_id"] for row in self.attempts.values() if row["resumed_at"]}
         begun = {row["w_id"]: pk for pk, row in self.attempts.items() if row["w_id"]}
         here = {row["wc_id"]: row for row in self.accounts.values() if row["wc_id"]}
         heard = self.world.heard
@@ -185,7 +196,7 @@ class Rules:
                 continue
             has = here[who]["w_id"] if who in here else "no record"
             doubt = has in turns and (begun[has] > begun[w_id] or turns[has] > turns[w_id])
-            if has != w_id and not doubt:
+            if has != w_id and not (doubt or w_id in again and has in turns):
                 yield f"{who} is online with {w_id} there, and was heard of; here it has {has!r}"
 
     def leases(self) -> Iterator[str]:

@@ -20,6 +20,7 @@ from accounts.states import (
     AccountState,
     AttemptState,
     Happened,
+    Method,
     may_move,
 )
 from tests.environment import CANARIES
@@ -76,6 +77,7 @@ def violations(state: dict, log: str = "", explained: Explained | None = None) -
         *nothing_left_behind(),
         *chains(),
         *codes(state, explained),
+        *prompts(state),
         *online(state, explained),
         *waits(state, explained),
         *secrets(state, log),
@@ -163,13 +165,14 @@ def account_chain(account: Account) -> list[str]:
 
 def codes(state: dict, explained: Explained) -> list[str]:
     """`/iPadLogin` was sent once for every attempt that says so, and never twice."""
-    sent = LoginAttempt.objects.exclude(sent_at=None)
+    scans = LoginAttempt.objects.filter(method=Method.QR)
+    sent = scans.exclude(sent_at=None)
     calls = state["calls"].get("/iPadLogin", 0)
     found = []
     if calls != sent.count() - explained.unsent + explained.repeated:
         found.append(f"{calls} calls for a code, {sent.count()} attempts that asked for one ({explained})")
     made = [login["wId"] for login in state["logins"] if login["method"] == "qr"]
-    known = Counter(LoginAttempt.objects.exclude(w_id="").values_list("w_id", flat=True))
+    known = Counter(scans.exclude(w_id="").values_list("w_id", flat=True))
     found += [f"{n} attempts have wId {w_id}" for w_id, n in known.items() if n > 1]
     found += [f"wId {w_id} is none of the upstream's" for w_id in known if w_id not in set(made)]
     strays = [w_id for w_id in made if w_id not in known]
@@ -177,6 +180,20 @@ def codes(state: dict, explained: Explained) -> list[str]:
     if len(strays) > lost:
         found.append(f"{len(strays)} codes belong to no attempt, and {lost} answers got lost")
     return found
+
+
+def prompts(state: dict) -> list[str]:
+    """`/secondLogin` was sent at most once for every attempt that says so: who died right before it sent none."""
+    popups = LoginAttempt.objects.filter(method=Method.POPUP)
+    sent, calls = popups.exclude(sent_at=None).count(), state["calls"].get("/secondLogin", 0)
+    found = [f"{calls} prompts, and {sent} attempts that sent one"] if calls > sent else []
+    made = {login["wId"] for login in state["logins"]}
+    known = Counter(popups.exclude(w_id="").values_list("w_id", flat=True))
+    found += [f"{n} prompts have wId {w_id}" for w_id, n in known.items() if n > 1]
+    return [
+        *found,
+        *(f"wId {w_id} of a prompt is none of the upstream's" for w_id in known if w_id not in made),
+    ]
 
 
 def online(state: dict, explained: Explained) -> list[str]:

@@ -1,0 +1,26 @@
+"""Avatars: fetched once from where the upstream says they are, and drawn anew."""
+
+import logging
+
+from django.conf import settings
+
+from accounts import leases, login, pictures
+from accounts.answers import UpstreamError
+from accounts.models import Account, Avatar
+
+log = logging.getLogger(__name__)
+
+
+def fetch(account_id: int) -> bool:
+    """Fetch the account's avatar, if it has another address than the one we have a picture of."""
+    account = Account.objects.filter(pk=account_id).exclude(avatar_url="").first()
+    if account is None or Avatar.objects.filter(pk=account.pk, source_url=account.avatar_url).exists():
+        return False
+    leases.give_back_connection()
+    try:
+        png = pictures.avatar(login.client().fetch_picture(account.avatar_url, settings.WK_AVATAR_HOSTS))
+    except (UpstreamError, PermissionError, pictures.NoPicture) as error:
+        log.info("no avatar for account %s: %s", account_id, type(error).__name__)
+        return False
+    Avatar.objects.update_or_create(account=account, defaults={"png": png, "source_url": account.avatar_url})
+    return True

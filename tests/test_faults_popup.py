@@ -1,0 +1,98 @@
+"""Prompts, while the worker that sent one dies, sleeps or is replaced: one prompt for an attempt, and no tap is lost."""
+
+import signal
+
+import pytest
+
+from accounts import login
+from accounts.history import record
+from accounts.models import LoginAttempt
+from accounts.states import Happened, Method
+from tests.base import make_account
+from tests.invariants import assert_sound
+from tests.live import Stack
+from tests.scenes import ends, fresh, held_by_another, holder, marks, other
+
+pytestmark = marks("postgres")
+WAIT = 20
+
+
+@pytest.fixture(scope="module")
+def running(django_db_setup, django_db_blocker):
+    with (
+        django_db_blocker.unblock(),
+        Stack("waits-1", "waits-2", WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack,
+    ):
+        yield stack
+
+
+@pytest.fixture
+def stack(running):
+    yield running
+    for name in running.processes:
+        running.send(name, signal.SIGCONT)
+    running.complete()
+
+
+@pytest.fixture
+def upstream(upstream):
+    upstream.settings(popup_seconds=60)
+    return upstream
+
+
+@pytest.fixture
+def prompted(stack, upstream, live) -> LoginAttempt:
+    """A prompt that is on the phone, with nobody but the row to know of it: no message was sent."""
+    account = make_account(wc_id="wxid_a", state="offline", team=live.east)
+    record(account, Happened.ACCOUNT_OFFLINE, old="online", new="offline")
+    attempt, _new = login.begin(account, method=Method.POPUP, queued=True)
+    upstream.wait(wcId="wxid_a", prompt=True, timeout=20)
+    return fresh(attempt)
+
+
+@pytest.mark.parametrize("tap", ["while nobody listens", "later"])
+def test_the_worker_of_a_prompt_is_killed_and_a_tap_counts(stack, upstream, prompted, tap):
+    dead = holder(stack, prompted)
+    stack.kill(dead)
+    if tap == "while nobody listens":
+        upstream.phone("accept", wcId="wxid_a")
+    else:
+        assert held_by_another(stack, prompted, dead) == other(dead)
+        upstream.wait(path="/queryLoginWx", calls=2, timeout=20)
+        assert fresh(prompted).state == "waiting"
+        upstream.phone("accept", wcId="wxid_a")
+
+    attempt = ends(prompted)
+    assert attempt.resumed
+    assert upstream.online == {"wxid_a": attempt.w_id} == {"wxid_a": fresh(attempt.account).w_id}
+    assert upstream.calls("/secondLogin") == 1
+    assert_sound(upstream, stack)
+
+
+def test_a_prompt_whose_workers_die_again_and_again_is_sent_once_and_expires(stack, upstream, prompted):
+    first = holder(stack, prompted)
+    stack.kill(first)
+    second = held_by_another(stack, prompted, first)
+    stack.start(first)
+    stack.wait_ready(first)
+    stack.kill(second)
+    assert held_by_another(stack, prompted, second) == first
+
+    assert ends(prompted, "expired").reason == "not_tapped"
+    assert upstream.calls("/secondLogin") == 1
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.long
+def test_a_sleeper_that_wakes_hangs_up_and_its_successor_hears_of_the_tap(stack, upstream, prompted):
+    asleep = holder(stack, prompted)
+    stack.send(asleep, signal.SIGSTOP)
+    assert held_by_another(stack, prompted, asleep) == other(asleep)
+    stack.send(asleep, signal.SIGCONT)
+    upstream.wait(path="/secondLogin", in_flight=0, timeout=20)
+    assert holder(stack, prompted) == other(asleep)
+
+    upstream.phone("accept", wcId="wxid_a")
+    assert ends(prompted).lease_epoch == 2
+    assert upstream.calls("/secondLogin") == 1
+    assert_sound(upstream, stack)
