@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts import access, login
+from accounts import access, login, schedule
 from accounts.models import Account, LoginAttempt
 from accounts.states import AccountState, Trigger
 from accounts.tasks import put_into_queue, wait_for_phone
@@ -37,8 +41,48 @@ class CancelAction:
         cancel(self, request, attempts)
 
 
+class DueActionForm(ActionForm):
+    """The action to run and, for "Set when a re-login is due", the time: of this site's zone."""
+
+    # Read by the one action that asks for it: what is typed here must not keep the others from running.
+    due_at = forms.CharField(
+        label=_("Due at:"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
+    )
+
+
 class LoginActions(CancelAction):
-    actions = ("log_in", "cancel_login")
+    actions = ("log_in", "cancel_login", "make_due", "clear_due")
+    action_form = DueActionForm
+
+    def has_make_due_permission(self, request: HttpRequest) -> bool:
+        return access.may_log_in(request.user) and access.may_edit(request.user)
+
+    @admin.action(description=_("Set when a re-login is due"), permissions=["make_due"])
+    def make_due(self, request: HttpRequest, queryset: QuerySet) -> None:
+        try:
+            at = forms.DateTimeField().clean(request.POST.get("due_at"))
+        except forms.ValidationError:
+            told = gettext("Give the time in “Due at”, such as 2026-01-31 09:30; nothing was changed.")
+            self.message_user(request, told, messages.ERROR)
+            return
+        number = schedule.make_due(of_nobody_else(queryset), at, request.user)
+        told = ngettext(
+            "A re-login of %(count)s account is due at %(time)s.",
+            "A re-login of %(count)s accounts is due at %(time)s.",
+            number,
+        )
+        when = date_format(timezone.localtime(at), "SHORT_DATETIME_FORMAT")
+        self.message_user(request, told % {"count": number, "time": when}, messages.SUCCESS)
+
+    @admin.action(description=_("No re-login at a set time"), permissions=["make_due"])
+    def clear_due(self, request: HttpRequest, queryset: QuerySet) -> None:
+        number = schedule.make_due(of_nobody_else(queryset).exclude(relogin_at=None), None, request.user)
+        told = ngettext(
+            "%(count)s account has no set time for a re-login any more.",
+            "%(count)s accounts have no set time for a re-login any more.",
+            number,
+        )
+        self.message_user(request, told % {"count": number}, messages.SUCCESS)
 
     @admin.action(description=_("Log in (fetch codes)"), permissions=["log_in"])
     def log_in(self, request: HttpRequest, queryset: QuerySet) -> None:
@@ -54,6 +98,11 @@ class LoginActions(CancelAction):
             level, sentence = OUTCOMES[outcome]
             told = format_html("{} {}", sentence(len(those)), links(those))
             self.message_user(request, told, level)
+
+
+def of_nobody_else(queryset: QuerySet) -> QuerySet:
+    """The accounts chosen, without records that were joined with another one, as rows that can be locked."""
+    return Account.objects.kept().filter(pk__in=queryset.order_by().values("pk"))
 
 
 def start(account: Account, by) -> str:

@@ -1,0 +1,351 @@
+"""Plans: which accounts are logged in again and when, as admins set it; and the record of each run.
+
+The plan's row is the truth: `next_at` is its next slot, and a run is a row of its own for each slot. Beat knows
+each plan too, by a periodic task that is kept in step here; what it sends is a hint to look at the row at once.
+"""
+
+import json
+from datetime import datetime
+from typing import Self
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django_celery_beat.models import CrontabSchedule, PeriodicTask
+
+from accounts import clock, slots
+from accounts.hours import known_zone
+from accounts.states import AccountState
+
+TASK = "accounts.tasks.run_plan"
+# By then the plan's row was looked at anyway.
+HINT_SECONDS = 120
+WEEKDAYS = (
+    ("1", _("Monday")),
+    ("2", _("Tuesday")),
+    ("3", _("Wednesday")),
+    ("4", _("Thursday")),
+    ("5", _("Friday")),
+    ("6", _("Saturday")),
+    ("7", _("Sunday")),
+)
+
+
+class PlanMethod(models.TextChoices):
+    LADDER = "ladder", _("Prompt on the phone, then to be scanned")
+    POPUP = "popup", _("Prompt on the phone only")
+    SCAN = "scan", _("To be scanned")
+
+
+class Outcome(models.TextChoices):
+    """What happened to one account in a run."""
+
+    WAITING = "waiting", _("Not its turn yet")
+    PROMPTED = "prompted", _("A prompt is on the phone")
+    RECOVERY = "recovery", _("Recovery goes on with it")
+    ONLINE = "online", _("Logged in")
+    TO_SCAN = "to_scan", _("To be scanned")
+    DECLINED = "declined", _("The prompt led to no login")
+    BUSY = "busy", _("A login was open already")
+    LISTED = "listed", _("Was on the list “To scan” already")
+    CHANGED = "changed", _("Was not due any more at its turn")
+    NO_PROMPT = "no_prompt", _("Never logged in: it can only be scanned")
+    CAP = "cap", _("Today’s prompts are used up")
+    HOURS = "hours", _("Outside of the hours for prompts")
+    LEFT = "left", _("Left for the next run")
+
+
+# These came to no step that a person or the upstream notices: they do not count for the pace.
+PASSED_OVER = (
+    Outcome.BUSY, Outcome.LISTED, Outcome.CHANGED, Outcome.NO_PROMPT, Outcome.CAP, Outcome.HOURS, Outcome.LEFT,
+)  # fmt: skip
+LEFT_OVER = (
+    Outcome.WAITING, Outcome.DECLINED, Outcome.BUSY, Outcome.NO_PROMPT, Outcome.CAP, Outcome.HOURS, Outcome.LEFT,
+)  # fmt: skip
+
+
+class PlanQuerySet(models.QuerySet):
+    def due(self, now: datetime) -> Self:
+        return self.filter(active=True, next_at__lte=now)
+
+    def delete(self):
+        """With what beat knows of them."""
+        with transaction.atomic():
+            for plan_id in self.values_list("pk", flat=True):
+                forget_in_beat(plan_id)
+            return super().delete()
+
+
+class Plan(models.Model):
+    name = models.CharField(_("name"), max_length=60, unique=True)
+    active = models.BooleanField(_("active"), default=True)
+
+    tags = models.ManyToManyField(
+        "accounts.Tag",
+        verbose_name=_("tags"),
+        blank=True,
+        related_name="plans",
+        help_text=_("Accounts with any of these. None: whatever their tags."),
+    )
+    team = models.ForeignKey(
+        Group,
+        verbose_name=_("team"),
+        null=True,
+        blank=True,
+        # Without its team a plan would be one for the accounts of all teams.
+        on_delete=models.CASCADE,
+        related_name="plans",
+        help_text=_("Empty: of all teams."),
+    )
+    state = models.CharField(
+        _("state"),
+        max_length=10,
+        choices=AccountState,
+        blank=True,
+        default=AccountState.OFFLINE,
+        help_text=_("Empty: whatever their state. Accounts that are online get a new wId, too."),
+    )
+    only_due = models.BooleanField(
+        _("only those due"),
+        default=False,
+        help_text=_("Accounts whose time for a re-login has come and that have not been logged in since."),
+    )
+
+    crontab = models.CharField(
+        _("crontab line"),
+        max_length=200,
+        blank=True,
+        default="",
+        help_text=_(
+            "Minute, hour, day of the month, month, day of the week: “30 9 * * 1-5” is 9:30 from Monday to Friday. "
+            "Where both kinds of days are named, both have to hold."
+        ),
+    )
+    weekdays = models.CharField(_("days of the week"), max_length=13, blank=True, default="")
+    at = models.TimeField(
+        _("time of day"),
+        null=True,
+        blank=True,
+        help_text=_("Instead of a crontab line. A time that the clocks skip is right after the gap."),
+    )
+    time_zone = models.CharField(
+        _("time zone"),
+        max_length=60,
+        blank=True,
+        default="",
+        validators=[known_zone],
+        help_text=_("As Asia/Shanghai. Empty: this site’s."),
+    )
+
+    method = models.CharField(_("method"), max_length=10, choices=PlanMethod, default=PlanMethod.LADDER)
+    most_a_run = models.PositiveIntegerField(
+        _("accounts in a run, at most"),
+        default=100,
+        validators=[MinValueValidator(1), MaxValueValidator(20_000)],
+        help_text=_("Who was logged in longest ago comes first; the others are left for the next run."),
+    )
+    most_a_minute = models.PositiveSmallIntegerField(
+        _("accounts in a minute, at most"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(600)],
+        help_text=_("The limits and hours of each account’s recovery policy hold as well."),
+    )
+    next_at = models.DateTimeField(_("next run"), null=True, blank=True, editable=False)
+
+    objects = PlanQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("plan")
+        verbose_name_plural = _("plans")
+        indexes = [models.Index("next_at", name="plan_next", condition=Q(active=True))]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def save(self, *args, **kwargs) -> None:
+        """A plan that was changed begins anew: what it would have done meanwhile is not made up for."""
+        with transaction.atomic():
+            before = Plan.objects.filter(pk=self.pk).first() if self.pk else None
+            if not self.active:
+                self.next_at = None
+            elif before is None or before.next_at is None or _when(before) != _when(self):
+                self.next_at = slots.next_after(self.rule, clock.now())
+            else:
+                self.next_at = before.next_at
+            super().save(*args, **kwargs)
+            self.tell_beat()
+
+    def delete(self, *args, **kwargs):
+        return Plan.objects.filter(pk=self.pk).delete()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone) if self.time_zone else timezone.get_default_timezone()
+
+    @property
+    def line(self) -> str:
+        """When, as a crontab line, whichever way it was typed."""
+        if self.crontab:
+            return " ".join(self.crontab.split())
+        days = ",".join(sorted(str(int(day) % 7) for day in self.weekdays.split(",") if day))
+        return f"{self.at.minute} {self.at.hour} * * {days}"
+
+    @property
+    def rule(self) -> slots.Rule:
+        return slots.read(self.line, self.zone)
+
+    def clean(self) -> None:
+        by_weekday = bool(self.weekdays) or self.at is not None
+        if self.crontab.strip() and by_weekday:
+            raise ValidationError(_("Give either a crontab line, or days of the week with a time; not both."))
+        if not self.crontab.strip() and not (self.weekdays and self.at is not None):
+            raise ValidationError(_("Say when: days of the week and a time, or a crontab line."))
+        try:
+            zone = self.zone
+        except (KeyError, ValueError, OSError):
+            return  # its own field says so
+        try:
+            slots.read(self.line, zone)
+        except ValidationError as error:
+            raise ValidationError({"crontab": error}) from None
+
+    def tell_beat(self) -> None:
+        """Keep the periodic task of this plan in step with it."""
+        fields = dict(zip(slots.FIELDS, self.line.split(), strict=True))
+        known = {**fields, "timezone": self.zone}
+        when = CrontabSchedule.objects.filter(**known).first() or CrontabSchedule.objects.create(**known)
+        PeriodicTask.objects.update_or_create(
+            name=periodic_name(self.pk),
+            defaults={
+                "task": TASK,
+                "args": json.dumps([self.pk]),
+                "crontab": when,
+                "enabled": self.active,
+                "expire_seconds": HINT_SECONDS,
+            },
+        )
+
+
+def periodic_name(plan_id: int) -> str:
+    return f"plan {plan_id}"
+
+
+def forget_in_beat(plan_id: int) -> None:
+    for task in PeriodicTask.objects.filter(name=periodic_name(plan_id)):
+        task.delete()
+
+
+def _when(plan: Plan) -> tuple:
+    return plan.active, plan.line, plan.zone.key
+
+
+class PlanRun(models.Model):
+    """One slot of a plan; without a plan, accounts whose own time had come."""
+
+    plan = models.ForeignKey(
+        Plan,
+        verbose_name=_("plan"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="runs",
+        db_index=False,
+    )
+    plan_name = models.CharField(_("plan"), max_length=60, blank=True, default="")
+    method = models.CharField(_("method"), max_length=10, choices=PlanMethod, default=PlanMethod.LADDER)
+    slot_at = models.DateTimeField(_("slot"))
+    began_at = models.DateTimeField(_("began"), default=timezone.now)
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    # Somebody pressed "Run now"; empty: the slot came.
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("operator"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
+    asked_by_name = models.CharField(_("by"), max_length=150, blank=True, default="")
+    due = models.PositiveIntegerField(_("accounts due"), default=0)
+    # When people were told of it.
+    told_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # The run before was still on: nobody was taken.
+    skipped = models.BooleanField(_("left out"), default=False)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
+        constraints = [
+            models.UniqueConstraint(fields=["plan", "slot_at"], name="one_run_per_slot"),
+            # By a column that is the same in all of them.
+            models.UniqueConstraint(
+                fields=["skipped"],
+                condition=Q(plan_name="", ended_at=None),
+                name="one_open_run_of_the_due",
+            ),
+        ]
+        indexes = [
+            models.Index("began_at", "id", name="run_time"),
+            models.Index("id", name="run_open", condition=Q(ended_at=None)),
+            models.Index("ended_at", name="run_untold", condition=Q(told_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.plan_name or _('Accounts due')} #{self.pk}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.ended_at is None
+
+
+class PlanEntry(models.Model):
+    """One account of a run, and what happened to it."""
+
+    run = models.ForeignKey(
+        PlanRun, verbose_name=_("run"), on_delete=models.CASCADE, related_name="entries", db_index=False
+    )
+    account = models.ForeignKey(
+        "accounts.Account", verbose_name=_("account"), on_delete=models.CASCADE, related_name="plan_entries"
+    )
+    # Which due time of the account this answers: each is answered once.
+    due_at = models.DateTimeField(_("due"), null=True, blank=True)
+    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome, default=Outcome.WAITING)
+    attempt = models.ForeignKey(
+        "accounts.LoginAttempt",
+        verbose_name=_("login attempt"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    # Not before: it waits for the hours of its owner.
+    next_at = models.DateTimeField(_("next"), null=True, blank=True)
+    taken_at = models.DateTimeField(_("its turn"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("settled"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name = _("account of a run")
+        verbose_name_plural = _("accounts of a run")
+        constraints = [
+            models.UniqueConstraint(fields=["run", "account"], name="an_account_once_a_run"),
+            models.UniqueConstraint(
+                fields=["account", "due_at"], condition=Q(due_at__isnull=False), name="a_due_time_once"
+            ),
+        ]
+        indexes = [
+            models.Index("run", "outcome", "id", name="entry_of_run"),
+            models.Index("id", name="entry_unsettled", condition=Q(ended_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_outcome_display()} #{self.pk}"

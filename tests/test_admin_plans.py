@@ -1,0 +1,187 @@
+"""Plans in the admin: what can be typed and what is said about it, "Run now", the record, and due times for many."""
+
+from datetime import time, timedelta
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask
+
+from accounts import schedule
+from accounts.models import Account, LoginAttempt, Plan, PlanRun, Tag
+from accounts.plans import Outcome, PlanMethod
+from accounts.states import AccountState
+from tests.base import make_account
+
+PLANS, RUNS, ENTRIES = "/admin/accounts/plan/", "/admin/accounts/planrun/", "/admin/accounts/planentry/"
+ACCOUNTS = "/admin/accounts/account/"
+
+
+def typed(**changed) -> dict:
+    fields = {
+        "name": "Mornings", "active": "on", "tags": [], "team": "", "state": "offline", "weekdays": ["5", "1"],
+        "at": "09:30", "crontab": "", "time_zone": "Europe/Berlin", "method": "scan", "most_a_run": "20", "most_a_minute": "5",
+    }  # fmt: skip
+    return {name: value for name, value in (fields | changed).items() if value is not None}
+
+
+def text(answer) -> str:
+    return answer.content.decode()
+
+
+@pytest.fixture
+def admin(people):
+    return people.admin.client
+
+
+def make_plan(**fields) -> Plan:
+    return Plan.objects.create(
+        **({"name": "Mornings", "crontab": "0 9 * * *", "method": PlanMethod.SCAN} | fields)
+    )
+
+
+def test_a_plan_is_made_in_plain_fields_and_says_when_it_runs_next(admin, people):
+    tag = Tag.objects.create(name="vip")
+    form = text(admin.get(f"{PLANS}add/"))
+    assert "Monday" in form
+    assert "30 9 * * 1-5" in form
+    answer = admin.post(f"{PLANS}add/", typed(tags=[tag.pk], team=people.east.pk), follow=True)
+    plan = Plan.objects.get()
+    assert (plan.weekdays, plan.at, plan.line) == ("1,5", time(9, 30), "30 9 * * 1,5")
+    assert list(plan.tags.all()) == [tag]
+    berlin = plan.next_at.astimezone(plan.zone)
+    assert (berlin.hour, berlin.minute, berlin.isoweekday() in (1, 5)) == (9, 30, True)
+    assert f"The next run is at {berlin:%Y-%m-%d} 09:30 (Europe/Berlin)." in text(answer)
+    page = text(admin.get(PLANS))
+    assert f"{berlin:%Y-%m-%d} 09:30 (Europe/Berlin)" in page
+    assert "Offline, East, vip" in page
+    assert "Monday, Friday 09:30" in page
+    change = text(admin.get(f"{PLANS}{plan.pk}/change/"))
+    assert change.count("checked") == 3  # active, Monday, Friday
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"weekdays": [], "at": ""}, "Say when: days of the week and a time, or a crontab line."),
+        ({"at": ""}, "Say when: days of the week and a time, or a crontab line."),
+        ({"crontab": "0 9 * * *"}, "Give either a crontab line, or days of the week with a time; not both."),
+        ({"weekdays": [], "at": "", "crontab": "0 9 * *"}, "This one has 4."),
+        ({"weekdays": [], "at": "", "crontab": "0 99 * * *"}, "is not a crontab line"),
+        ({"time_zone": "Berlin"}, "There is no time zone “Berlin”. Write one as Asia/Shanghai."),
+        ({"most_a_run": "0"}, "greater than or equal to 1"),
+        ({"most_a_minute": "9999"}, "less than or equal to 600"),
+        ({"weekdays": ["8"]}, "Select a valid choice"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence(admin, changed, said):
+    answer = admin.post(f"{PLANS}add/", typed(**changed))
+    assert said in text(answer)
+    assert not Plan.objects.exists()
+
+
+def test_a_plan_is_changed_and_deleted_with_what_beat_knows(admin):
+    admin.post(f"{PLANS}add/", typed())
+    plan = Plan.objects.get()
+    admin.post(f"{PLANS}{plan.pk}/change/", typed(weekdays=[], at="", crontab="5 4 * * *", active=None))
+    assert (PeriodicTask.objects.get().crontab.minute, PeriodicTask.objects.get().enabled) == ("5", False)
+    other = make_plan(name="Other")
+    admin.post(PLANS, {"action": "delete_selected", "_selected_action": [plan.pk], "post": "yes"})
+    assert [task.args for task in PeriodicTask.objects.all()] == [f"[{other.pk}]"]
+    admin.post(f"{PLANS}{other.pk}/delete/", {"post": "yes"})
+    assert not PeriodicTask.objects.exists()
+
+
+def test_beats_own_tables_have_no_pages(admin):
+    assert "django_celery_beat" not in text(admin.get("/admin/"))
+    assert admin.get("/admin/django_celery_beat/periodictask/").status_code == 404
+
+
+def test_run_now_and_its_record(admin, people):
+    accounts = [
+        people.account(label=f"off {n}", wc_id=f"wxid_{n}", state=AccountState.OFFLINE) for n in range(3)
+    ]
+    plan = make_plan(most_a_run=2)
+    answer = admin.post(PLANS, {"action": "run_now", "_selected_action": [plan.pk]}, follow=True)
+    assert "Mornings runs now; accounts to take: 2." in text(answer)
+    again = admin.post(PLANS, {"action": "run_now", "_selected_action": [plan.pk]}, follow=True)
+    assert "Mornings: its run before is still on." in text(again)
+    schedule.tick()
+    run = PlanRun.objects.get(skipped=False)
+    listed = text(admin.get(RUNS))
+    assert "To be scanned: 2" in listed
+    assert "Left for the next run: 1" in listed
+    page = text(admin.get(f"{RUNS}{run.pk}/change/"))
+    for account, outcome in zip(accounts, (Outcome.TO_SCAN, Outcome.TO_SCAN, Outcome.LEFT), strict=True):
+        assert f'data-account="{account.pk}" data-outcome="{outcome}"' in page
+    rows = text(admin.get(f"{ENTRIES}?run__id__exact={run.pk}&outcome__exact=left"))
+    assert "off 2" in rows
+    assert "off 1" not in rows
+    assert admin.post(f"{RUNS}{run.pk}/change/", {"due": 9}).status_code == 403
+    assert admin.get(f"{RUNS}add/").status_code == 403
+
+
+def test_with_nobody_to_take_it_says_so(admin):
+    plan = make_plan()
+    answer = admin.post(PLANS, {"action": "run_now", "_selected_action": [plan.pk]}, follow=True)
+    assert "Mornings: no account is to be taken now." in text(answer)
+
+
+def test_plans_are_for_those_who_see_all_teams(people):
+    staff = people.operator
+    staff.is_staff = True
+    staff.save()
+    named = ["view_plan", "add_plan", "change_plan", "view_planrun", "view_planentry"]
+    staff.user_permissions.add(*Permission.objects.filter(codename__in=named))
+    for address in (PLANS, f"{PLANS}add/", RUNS, ENTRIES):
+        assert staff.client.get(address).status_code == 403
+    staff.user_permissions.add(Permission.objects.get(codename="view_every_account"))
+    for address in (PLANS, f"{PLANS}add/", RUNS, ENTRIES):
+        assert staff.client.get(address).status_code == 200
+
+
+def test_many_runs_cost_no_more_queries_than_a_few(admin, django_assert_max_num_queries):
+    plan = make_plan(active=False)
+    make_account(state=AccountState.OFFLINE, wc_id="wxid_1")
+    for minute in range(20):
+        run = schedule.run(plan, timezone.now() - timedelta(minutes=minute))
+        PlanRun.objects.filter(pk=run.pk).update(ended_at=timezone.now())
+    with django_assert_max_num_queries(14):
+        admin.get(RUNS)
+
+
+# --- due times for many --------------------------------------------------------------------------------
+
+
+def test_a_due_time_is_set_for_many_and_taken_away(admin, people):
+    accounts = [people.account() for _ in range(3)]
+    chosen = [account.pk for account in accounts[:2]]
+    form = {"action": "make_due", "due_at": "2031-05-06T07:08", "_selected_action": chosen}
+    answer = admin.post(ACCOUNTS, form, follow=True)
+    assert "A re-login of 2 accounts is due at" in text(answer)
+    due = Account.objects.exclude(relogin_at=None)
+    assert {timezone.localtime(account.relogin_at).isoformat()[:16] for account in due} == {
+        "2031-05-06T07:08"
+    }
+    assert set(due.values_list("pk", flat=True)) == set(chosen)
+    answer = admin.post(ACCOUNTS, {"action": "clear_due", "_selected_action": chosen}, follow=True)
+    assert "2 accounts have no set time for a re-login any more." in text(answer)
+    assert not Account.objects.exclude(relogin_at=None).exists()
+
+
+@pytest.mark.parametrize("due_at", ["", "tomorrow", None])
+def test_a_time_that_is_none_changes_nothing(admin, people, due_at):
+    account = people.account()
+    form = {"action": "make_due", "due_at": due_at, "_selected_action": [account.pk]}
+    answer = admin.post(ACCOUNTS, {k: v for k, v in form.items() if v is not None}, follow=True)
+    assert "nothing was changed" in text(answer)
+    assert not LoginAttempt.objects.exists()
+    assert Account.objects.get().relogin_at is None
+
+
+def test_the_other_actions_need_no_time(admin, people):
+    people.account()
+    page = text(admin.get(ACCOUNTS))
+    assert 'type="datetime-local" name="due_at"' in page
+    form = {"action": "cancel_login", "due_at": "", "_selected_action": [Account.objects.get().pk]}
+    assert "No login is open there." in text(admin.post(ACCOUNTS, form, follow=True))
