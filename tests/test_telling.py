@@ -1,0 +1,657 @@
+"""From event rows to messages at a real receiving end, with time set by the test."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts import clock, notices, telling
+from accounts.channels import DeliveryState
+from accounts.history import gathered, record
+from accounts.models import (
+    Account,
+    AccountEvent,
+    Channel,
+    Delivery,
+    Drop,
+    Notice,
+    Presence,
+    Rule,
+    UpstreamAccess,
+)
+from accounts.states import AccountState, DropKind, Happened, NextStep, NoticeKind
+from tests.base import make_account
+from tests.receiving import Receiver
+
+KINDS = list(NoticeKind.values)
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
+
+class Time:
+    """The test's clock: it stands still, and goes on when told."""
+
+    def __init__(self):
+        self.now = timezone.now().replace(microsecond=0)
+
+    def __call__(self):
+        return self.now
+
+    def goes_on(self, **delta):
+        self.now += timedelta(**delta)
+
+
+@pytest.fixture
+def time(monkeypatch, own_clock):
+    stands = Time()
+    monkeypatch.setattr(clock, "now", stands)
+    return stands
+
+
+@pytest.fixture
+def phone():
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def site(settings):
+    settings.WK_PUBLIC_URL = "https://desk.example.com"
+
+
+def channel_to(receiver, name="Shop desk", language="en", **rule):
+    channel = Channel.objects.create(name=name, url=receiver.url, language=language)
+    teams = rule.pop("teams", [])
+    made = Rule.objects.create(channel=channel, **{"kinds": KINDS, **rule})
+    made.teams.set(teams)
+    return channel
+
+
+def drops(*accounts, kind=DropKind.ORDINARY, **fields):
+    """These accounts go offline now, as the sweep does it: the account, its event and its drop in one transaction."""
+    now = clock.now()
+    with gathered():
+        for account in accounts:
+            account.state, account.w_id, account.state_since = AccountState.OFFLINE, "", now
+            account.save()
+            Drop.objects.create(
+                account=account,
+                kind=kind,
+                at=now,
+                w_id="w-old",
+                proxy=account.proxy,
+                region=account.region,
+                **fields,
+            )
+            record(account, Happened.ACCOUNT_OFFLINE, old="online", new="offline", at=now)
+
+
+def comes_back(*accounts):
+    now = clock.now()
+    for account in accounts:
+        account.login_seq += 1
+        assert account.go_online(account.login_seq, f"w-new-{account.pk}-{account.login_seq}", now, None)
+        Drop.objects.filter(account=account, ended_at=None).update(ended_at=now)
+
+
+def to_scan(account):
+    account.to_scan_since = clock.now()
+    account.save()
+    account.drops.filter(ended_at=None).update(next_step=NextStep.SCAN, next_at=None)
+    record(account, Happened.TO_SCAN, detail="used_up", at=clock.now())
+
+
+def tell():
+    telling.tick()
+    return telling.send_due()
+
+
+def online(**fields):
+    number = Account.objects.count() + 1
+    return make_account(w_id=f"w-{number}", wc_id=f"wxid_secret{number:04}", mobile="13812345678", **fields)
+
+
+def states(channel):
+    return sorted(Delivery.objects.filter(channel=channel).values_list("notice__kind", "state"))
+
+
+# --- one account ---------------------------------------------------------------------------------------
+
+
+def test_a_drop_that_is_over_within_the_debounce_is_not_told(db, time, phone):
+    channel, account = channel_to(phone), online()
+    drops(account)
+    assert tell() == 0
+    time.goes_on(seconds=170)
+    comes_back(account)
+    assert tell() == 0
+    time.goes_on(hours=1)
+    assert tell() == 0
+    assert phone.messages == []
+    assert states(channel) == [("offline", "unneeded")]
+
+
+def test_a_drop_that_stays_is_told_once_and_its_end_once(db, time, phone):
+    channel, account = channel_to(phone), online(label="Shop 7")
+    drops(account)
+    for _tick in range(5):
+        tell()
+        time.goes_on(seconds=60)
+    assert phone.titles == ["Offline: Shop 7"]
+    time.goes_on(minutes=20)
+    comes_back(account)
+    for _tick in range(5):
+        tell()
+        time.goes_on(seconds=60)
+    assert phone.titles == ["Offline: Shop 7", "Back: Shop 7"]
+    assert "away for 25 minutes" in phone.messages[1]["message"]
+    assert states(channel) == [("back", "sent"), ("offline", "sent")]
+
+
+def test_the_end_is_told_to_those_who_were_told_of_the_drop(db, time, phone):
+    account = online(label="Shop 7")
+    with Receiver() as slow:
+        channel_to(slow, "slow", debounce_seconds=3600)
+        channel_to(phone, "quick")
+        drops(account)
+        tell()
+        time.goes_on(minutes=5)
+        tell()
+        comes_back(account)
+        tell()
+        time.goes_on(hours=2)
+        tell()
+        assert slow.messages == []
+    assert phone.titles == ["Offline: Shop 7", "Back: Shop 7"]
+
+
+def test_what_has_to_be_scanned_is_told_once_and_not_as_offline_too(db, time, phone):
+    channel_to(phone)
+    account = online(label="Shop 7")
+    drops(account)
+    time.goes_on(seconds=20)
+    to_scan(account)
+    for _tick in range(10):
+        tell()
+        time.goes_on(seconds=60)
+    assert phone.titles == ["To be scanned: Shop 7"]
+    assert "prompts are used up" in phone.messages[0]["message"]
+    comes_back(account)
+    tell()
+    assert phone.titles == ["To be scanned: Shop 7", "Back: Shop 7"]
+
+
+def test_a_scan_that_becomes_needed_after_people_were_told_is_told_too(db, time, phone):
+    channel_to(phone)
+    account = online(label="Shop 7")
+    drops(account, next_step=NextStep.POPUP)
+    telling.tick()
+    time.goes_on(minutes=4)
+    tell()
+    time.goes_on(minutes=20)
+    to_scan(account)
+    telling.tick()
+    time.goes_on(minutes=4)
+    tell()
+    assert phone.titles == ["Offline: Shop 7", "To be scanned: Shop 7"]
+    to_scan(account)
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    assert len(phone.messages) == 2
+
+
+def test_a_scan_that_a_plan_wants_of_an_account_without_a_drop(db, time, phone):
+    channel_to(phone)
+    account = online(label="Shop 7")
+    to_scan(account)
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    assert phone.titles == ["To be scanned: Shop 7"]
+
+
+@pytest.mark.parametrize("how", ["paused", "joined", "deleted"])
+def test_nobody_is_told_of_an_account_that_nobody_wants_online(db, time, phone, how):
+    channel_to(phone)
+    account, other = online(), online()
+    drops(account)
+    tell()
+    if how == "deleted":
+        account.delete()
+    elif how == "paused":
+        Account.objects.filter(pk=account.pk).update(keep_online=False)
+    else:
+        Account.objects.filter(pk=account.pk).update(joined_to=other)
+    time.goes_on(minutes=10)
+    assert tell() == 0
+    assert phone.asked == 0
+
+
+# --- what a message says -------------------------------------------------------------------------------
+
+
+def test_a_message_says_why_since_when_what_is_next_and_where(db, time, phone, site):
+    channel_to(phone)
+    account = online(label="Shop 7 <@all>", wechat_number="shop7number")
+    words = "设备 wxid_secret0001 13812345678 shop7number w-old 在其他地方登录 @all"
+    drops(account, kind=DropKind.AT_ONCE, next_step=NextStep.BACK_OFF, next_at=time.now + timedelta(hours=1))
+    Drop.objects.update(reason_text=words)
+    began = timezone.localtime(time.now)
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    (message,) = phone.messages
+    text = message["message"]
+    assert message["title"] == "Offline: Shop 7 ‹＠all›"
+    assert f"Offline since {began:%m-%d %H:%M}." in text
+    assert "within a minute of its login" in text
+    assert "在其他地方登录" in text
+    assert f"Waits before the next prompt, until {began + timedelta(hours=1):%m-%d %H:%M}." in text
+    assert f"https://desk.example.com/accounts/{account.pk}/" in text
+    for secret in ("wxid_", "13812345678", "w-old", "shop7number", "@"):
+        assert secret not in text + message["title"]
+    assert re.search(rf"Message {Delivery.objects.get().pk}$", text)
+
+
+def test_an_account_without_a_name_is_not_called_by_its_wcid(db, time, phone):
+    channel_to(phone)
+    account = online(label="")
+    drops(account)
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    assert phone.titles == [f"Offline: #{account.pk}"]
+
+
+def test_each_channel_speaks_its_language_and_times_are_the_sites(db, time, phone, settings):
+    settings.TIME_ZONE = "Asia/Shanghai"
+    account = online(label="七号店")
+    with Receiver() as chinese:
+        channel_to(chinese, "zh", language="zh-hans")
+        channel_to(phone, "en")
+        drops(account, kind=DropKind.FIRST_NIGHT)
+        tell()
+        time.goes_on(minutes=4)
+        tell()
+        assert "七号店" in chinese.titles[0]
+    assert phone.titles == ["Offline: 七号店"]
+    assert "expected once" in phone.messages[0]["message"]
+
+
+def test_without_an_address_of_this_site_there_is_no_link(db, time, phone, settings):
+    settings.WK_PUBLIC_URL = ""
+    channel_to(phone)
+    drops(online())
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    assert "http" not in phone.messages[0]["message"]
+
+
+# --- rules ---------------------------------------------------------------------------------------------
+
+
+def test_a_rule_tells_of_its_kinds_and_teams(people, time, phone):
+    with Receiver() as west, Receiver() as scans:
+        channel_to(phone, "east", teams=[people.east])
+        channel_to(west, "west", teams=[people.west])
+        channel_to(scans, "scans", kinds=[NoticeKind.TO_SCAN])
+        mine, of_nobody = online(label="Mine", team=people.east), online(label="Of nobody")
+        drops(mine, of_nobody)
+        tell()
+        time.goes_on(minutes=4)
+        tell()
+        assert west.asked == scans.asked == 0
+    assert phone.titles == ["Offline: Mine"]
+
+
+def test_quiet_hours_keep_what_comes_and_tell_it_as_one_message_at_their_end(db, time, phone, settings):
+    time.now = timezone.make_aware(timezone.datetime(2026, 3, 2, 23, 0), timezone.get_default_timezone())
+    channel_to(phone, hours_from="22:00", hours_until="08:00")
+    first, second, back = online(label="One"), online(label="Two"), online(label="Three")
+    drops(first, second, back)
+    for _hour in range(4):
+        assert tell() == 0
+        time.goes_on(hours=1)
+    comes_back(back)
+    for _hour in range(4):
+        assert tell() == 0
+        time.goes_on(hours=1)
+    time.goes_on(hours=1, minutes=1)
+    tell()
+    (message,) = phone.messages
+    assert message["title"] == "offline 2"
+    assert "Offline: One" in message["message"] and "Offline: Two" in message["message"]
+    assert "Three" not in message["message"]
+
+
+def test_a_digest_tells_what_came_together_in_one_message(db, time, phone):
+    time.now = time.now.replace(minute=1, second=0)
+    channel_to(phone, digest_minutes=30)
+    drops(online(label="One"))
+    time.goes_on(minutes=10)
+    tell()
+    drops(online(label="Two"))
+    for _minute in range(15):
+        assert tell() == 0
+        time.goes_on(minutes=1)
+    time.goes_on(minutes=5)
+    tell()
+    assert phone.titles == ["offline 2"]
+
+
+def test_many_at_once_are_one_message_also_without_an_incident(db, time, phone):
+    channel_to(phone)
+    accounts = [online(label=f"Shop {n}") for n in range(8)]
+    drops(*accounts)
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    assert phone.titles == ["offline 8"]
+    comes_back(*accounts)
+    tell()
+    assert phone.titles == ["offline 8", "back 8"]
+
+
+# --- sending -------------------------------------------------------------------------------------------
+
+
+def test_a_service_that_is_away_is_tried_again_with_growing_pauses(db, time, phone):
+    channel = channel_to(phone)
+    phone.status = 503
+    drops(online(label="Shop 7"))
+    tell()
+    time.goes_on(minutes=4)
+    tries = []
+    for _second in range(0, 3600, 20):
+        before = phone.asked
+        tell()
+        if phone.asked > before:
+            tries.append(time.now)
+        time.goes_on(seconds=20)
+    pauses = [(later - earlier).total_seconds() for earlier, later in zip(tries, tries[1:], strict=False)]
+    assert 4 <= len(pauses) <= 6
+    for pause, minutes in zip(pauses, (1, 2, 4, 8, 16), strict=False):
+        assert minutes * 60 * 0.8 <= pause <= minutes * 60 * 1.2 + 20
+    delivery = Delivery.objects.get()
+    assert delivery.state == DeliveryState.FAILED and "503" in delivery.error
+    assert Channel.objects.get(pk=channel.pk).active
+    phone.status = 200
+    time.goes_on(hours=1)
+    assert tell() == 1
+    assert states(channel) == [("offline", "sent")]
+    assert Delivery.objects.get().error == ""
+
+
+def test_a_message_that_never_gets_through_is_given_up(db, time, phone):
+    channel_to(phone)
+    phone.status = 500
+    drops(online())
+    tell()
+    for _hour in range(30):
+        time.goes_on(hours=1)
+        tell()
+        time.goes_on(hours=4)
+        tell()
+    delivery = Delivery.objects.get()
+    assert (delivery.state, delivery.tries) == (DeliveryState.GIVEN_UP, telling.TRIES)
+
+
+def test_a_service_that_refuses_switches_its_channel_off_and_others_are_told(db, time, phone):
+    with Receiver() as gone:
+        gone.status = 404
+        channel = channel_to(gone, "gone")
+        channel_to(phone, "other")
+        drops(online(label="Shop 7"))
+        tell()
+        time.goes_on(minutes=4)
+        for _minute in range(10):
+            tell()
+            time.goes_on(minutes=1)
+        assert gone.asked == telling.REFUSALS
+        channel.refresh_from_db()
+        assert not channel.active and channel.switched_off_at is not None
+        assert "404" in channel.switched_off_why
+        assert "canary" not in channel.switched_off_why
+        assert list(Channel.objects.broken()) == [channel]
+        assert states(channel) == [("offline", "given_up")]
+        drops(online(label="Shop 8"))
+        time.goes_on(minutes=10)
+        tell()
+        assert gone.asked == telling.REFUSALS
+    assert phone.titles[:2] == ["Offline: Shop 7", "The channel “gone” was switched off"]
+
+
+def test_an_address_that_is_none_switches_its_channel_off_at_once(db, time):
+    channel = Channel.objects.create(name="broken", url="tgram://nonsense", language="en")
+    Rule.objects.create(channel=channel, kinds=KINDS)
+    drops(online())
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    channel.refresh_from_db()
+    assert not channel.active
+    assert "cannot be read" in str(channel.why_off)
+
+
+def test_what_failed_and_is_over_meanwhile_is_not_told_nor_is_its_end(db, time, phone):
+    channel, account = channel_to(phone), online()
+    phone.status = 502
+    drops(account)
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    comes_back(account)
+    phone.status = 200
+    time.goes_on(minutes=10)
+    assert tell() == 0
+    assert states(channel) == [("offline", "unneeded")]
+
+
+def test_one_that_sends_keeps_all_others_from_the_channel(db, time, phone):
+    channel = channel_to(phone)
+    drops(online())
+    tell()
+    time.goes_on(minutes=4)
+    telling.tick()
+    turn = telling.Turn.take(channel.pk)
+    assert telling.send(channel.pk) == 0
+    assert channel.pk not in telling.tick()
+    batch, _message = turn.next()
+    assert len(batch) == 1
+    # It was killed: its turn runs out, and the message is sent by another, with the same number.
+    time.goes_on(minutes=2)
+    assert tell() == 1
+    assert phone.messages[0]["message"].endswith(f"Message {batch[0].pk}")
+
+
+def test_who_lost_the_turn_sends_nothing_more(db, time, phone):
+    channel = channel_to(phone)
+    drops(online(), online())
+    tell()
+    time.goes_on(minutes=4)
+    telling.tick()
+    slept = telling.Turn.take(channel.pk)
+    time.goes_on(minutes=2)
+    assert telling.send(channel.pk) == 2
+    assert slept.next() == ([], ("", ""))
+    assert len(phone.messages) == 2
+
+
+def test_a_channel_that_is_switched_off_by_hand_is_told_nothing_and_keeps_nothing(db, time, phone):
+    channel = channel_to(phone)
+    drops(online())
+    tell()
+    Channel.objects.update(active=False)
+    time.goes_on(hours=1)
+    assert tell() == 0
+    Channel.objects.update(active=True)
+    assert tell() == 0
+    assert states(channel) == [("offline", "given_up")]
+
+
+# --- reading -------------------------------------------------------------------------------------------
+
+
+def test_reading_again_adds_nothing(db, time, phone):
+    channel_to(phone)
+    drops(*[online() for _n in range(3)])
+    for _tick in range(3):
+        notices.read(time.now)
+    assert Notice.objects.count() == Delivery.objects.count() == 3
+
+
+def test_a_row_that_is_committed_behind_a_later_one_is_read(db, time, phone):
+    """Its id was given before: as of a transaction that took a while."""
+    channel_to(phone)
+    tell()
+    account, other = online(label="Late"), online(label="Early")
+    drops(account)
+    late = AccountEvent.objects.get()
+    AccountEvent.objects.filter(pk=late.pk).delete()
+    drops(other)
+    tell()
+    time.goes_on(seconds=30)
+    AccountEvent.objects.bulk_create([late])
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    assert sorted(phone.titles) == ["Offline: Early", "Offline: Late"]
+
+
+def test_what_happened_while_nobody_read_is_told_if_it_still_is_so(db, time, phone):
+    channel_to(phone)
+    tell()
+    away, back = online(label="Away"), online(label="Back")
+    drops(away, back)
+    time.goes_on(hours=5)
+    comes_back(back)
+    time.goes_on(hours=5)
+    tell()
+    assert phone.titles == ["Offline: Away"]
+
+
+def test_at_the_first_reading_old_history_is_not_told(db, time, phone):
+    channel_to(phone)
+    drops(online(label="Old"))
+    time.goes_on(days=2)
+    drops(online(label="New"))
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    assert phone.titles == ["Offline: New"]
+
+
+def test_old_notices_are_forgotten(db, time, phone):
+    channel_to(phone)
+    drops(online())
+    tell()
+    time.goes_on(days=91)
+    telling.forget_old()
+    assert not Notice.objects.exists() and not Delivery.objects.exists()
+
+
+# --- what no account is about --------------------------------------------------------------------------
+
+
+def test_an_upstream_that_does_not_let_us_in_is_told_once_and_its_end_once(db, time, phone, settings):
+    channel_to(phone)
+    access = UpstreamAccess.objects.create(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
+    for _minute in range(10):
+        access.refused_at, access.refused_why = time.now, "developer_frozen"
+        access.refused_text = "账号冻结"
+        access.save()
+        tell()
+        time.goes_on(minutes=1)
+    assert phone.titles == ["The upstream does not let us in"]
+    assert "账号冻结" in phone.messages[0]["message"]
+    assert "talk to the upstream" in phone.messages[0]["message"]
+    access.refused_at = None
+    access.save()
+    for _minute in range(10):
+        tell()
+        time.goes_on(minutes=1)
+    assert phone.titles == ["The upstream does not let us in", "The upstream lets us in again"]
+
+
+def test_an_upstream_that_does_not_say_who_is_online_is_told_unless_it_is_short(db, time, phone):
+    channel_to(phone)
+    presence, _new = Presence.objects.get_or_create(pk=Presence.ONLY)
+    for minutes in (2, 10):
+        presence.unknown_since, presence.unknown_why = time.now, "unreachable"
+        presence.save()
+        for _minute in range(minutes):
+            tell()
+            time.goes_on(minutes=1)
+        presence.unknown_since = None
+        presence.save()
+        tell()
+    assert phone.titles == [
+        "The upstream does not say who is online",
+        "The upstream says again who is online",
+    ]
+
+
+def test_a_plans_run_is_told_once(db, time, phone):
+    channel_to(phone)
+    for _again in range(2):
+        telling.plan_has_run(7, "Every Monday", {"due": 12, "online": 9, "to_scan": 2, "left": 1})
+        tell()
+    assert phone.titles == ["The plan “Every Monday” has run"]
+    assert "due 12 · online 9 · to be scanned 2 · left 1" in phone.messages[0]["message"]
+
+
+# --- limits --------------------------------------------------------------------------------------------
+
+
+def test_a_long_message_fits_into_what_the_strictest_service_takes(db, time, phone):
+    """WeCom takes 2,048 bytes; what is longer would be cut into several messages, or be refused."""
+    channel_to(phone, language="zh-hans")
+    drops(*[online(label="七" * 100) for _n in range(40)], kind=DropKind.FIRST_NIGHT)
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    (message,) = phone.messages
+    assert len(f"{message['title']}\r\n{message['message']}".encode()) <= 2048
+    assert re.search(r"\d+$", message["message"])
+
+
+def test_only_some_channels_are_sent_on_at_the_same_time(db, time, phone):
+    """Services that let us wait must not hold up all short tasks."""
+    for number in range(5):
+        channel_to(phone, f"Channel {number}", debounce_seconds=0)
+    drops(online())
+    first = telling.tick()
+    assert len(first) == telling.SENDERS
+    for channel in first:
+        assert telling.Turn.take(channel) is not None
+    assert telling.tick() == []
+    time.goes_on(minutes=2)
+    for _tick in range(3):
+        for channel in telling.tick():
+            telling.send(channel)
+    assert len(phone.messages) == 5
+
+
+def test_what_cannot_be_put_into_words_keeps_nothing_else_from_being_told(db, time, phone):
+    channel = channel_to(phone, debounce_seconds=0)
+    Notice.objects.create(key="x", kind=NoticeKind.PLAN, facts={"counts": None}, at=time.now)
+    Delivery.objects.create(channel=channel, notice=Notice.objects.get(), next_at=time.now)
+    drops(online(label="Shop 7"))
+    tell()
+    tell()
+    assert phone.titles == ["Offline: Shop 7"]
+    assert Delivery.objects.get(notice__key="x").state == DeliveryState.GIVEN_UP
+
+
+def test_an_idle_tick_asks_little(db, time, phone, django_assert_max_num_queries):
+    channel_to(phone)
+    drops(*[online() for _n in range(8)])
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    time.goes_on(minutes=5)
+    tell()
+    with django_assert_max_num_queries(32):
+        telling.tick()
