@@ -29,6 +29,7 @@ POSTGRES = """
 listen_addresses = ''
 fsync = off
 max_connections = 120
+deadlock_timeout = 2s
 log_min_messages = fatal
 """
 

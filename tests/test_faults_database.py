@@ -1,5 +1,8 @@
 """PostgreSQL that crashes, is cut off, hangs, or loses the answer to a COMMIT: what was decided is written all the same."""
 
+from contextlib import contextmanager
+
+import psycopg
 import pytest
 import requests
 from django.core.management import call_command
@@ -194,6 +197,92 @@ def test_far_more_answers_at_once_than_there_are_connections(stack, operator, up
     upstream.wait(path="/getIPadLoginInfo", in_flight=0, timeout=30)
     postgres.proxy.thaw()
     all_end(attempts)
+    assert_sound(upstream, stack)
+
+
+@pytest.fixture
+def read_only(postgres):
+    """Call it: the server takes no writes any more, as one that became a replica; call what it gives: again."""
+
+    def set_to(value: str) -> None:
+        with psycopg.connect(postgres.direct_url("postgres"), autocommit=True) as admin:
+            admin.execute("SET default_transaction_read_only = off")
+            admin.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+            admin.execute("SELECT pg_reload_conf()")
+        with psycopg.connect(postgres.direct_url("faults"), autocommit=True) as probe:
+            shown = lambda: probe.execute("SHOW default_transaction_read_only").fetchone()[0]  # noqa: E731
+            poll(lambda: shown() == value, 10, "the setting does not change")
+
+    yield set_to
+    set_to("off")
+
+
+@pytest.mark.parametrize("tap", ["confirm", "cancel"])
+def test_the_server_takes_no_writes_when_the_phone_decides(
+    stack, operator, upstream, people, postgres, read_only, tap
+):
+    """As after a failover to a server that is still a replica: it answers, and refuses every write."""
+    attempts = [waiting(operator, upstream, people.account()) for _ in range(3)]
+    account = people.account()
+    read_only("on")
+    for attempt in attempts:
+        upstream.phone(tap, wId=attempt.w_id)
+    upstream.wait(path="/getIPadLoginInfo", in_flight=0)
+    assert operator.get("/accounts/new/").ok
+    answer = operator.post(f"/accounts/{account.pk}/login/")
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    poll(lambda: tells_of_it(stack, attempts), 20, "no worker tried to write it")
+    assert {fresh(attempt).state for attempt in attempts} == {"waiting"}
+
+    read_only("off")
+    all_end(attempts, {"confirm": "succeeded", "cancel": "failed"}[tap])
+    assert upstream.calls("/getIPadLoginInfo") == 3
+    assert_sound(upstream, stack)
+
+
+def tells_of_it(stack: Stack, attempts: list[LoginAttempt]) -> bool:
+    """Every one of them was tried to be written, in vain."""
+    return all(f"attempt {attempt.pk}: the database is away (" in stack.log for attempt in attempts)
+
+
+@contextmanager
+def somebody_holds(postgres: Postgres, table: str, row_id: int):
+    """A transaction of somebody else has locked this row; inside the block it goes on."""
+    with psycopg.connect(postgres.direct_url("faults")) as other:
+        other.execute("SET deadlock_timeout = '60s'")  # so that it is not this one that is given up
+        other.execute(f"SELECT 1 FROM {table} WHERE id = %s FOR NO KEY UPDATE", [row_id])
+        yield other
+
+
+def blocked(postgres: Postgres) -> int:
+    """How many of the product's connections wait for a lock now."""
+    with psycopg.connect(postgres.direct_url("postgres"), autocommit=True) as admin:
+        question = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = 'faults' AND wait_event_type = 'Lock'"
+        )
+        return admin.execute(question).fetchone()[0]
+
+
+def deadlocks(postgres: Postgres) -> int:
+    """How many the server has broken up so far."""
+    with psycopg.connect(postgres.direct_url("postgres"), autocommit=True) as admin:
+        question = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'faults'"
+        return admin.execute(question).fetchone()[0]
+
+
+def test_two_transactions_that_wait_for_each_other(stack, operator, upstream, people, postgres):
+    """The server ends one of the two, the one that writes a success: it is written after the other."""
+    upstream.person("wxid_known")
+    before = deadlocks(postgres)
+    attempt = waiting(operator, upstream, people.account(wc_id="wxid_known"))
+    with somebody_holds(postgres, "accounts_account", attempt.account_id) as other:
+        upstream.phone("confirm", wId=attempt.w_id, who="wxid_known")
+        poll(lambda: blocked(postgres), 20, "nobody wants the row")
+        # The success has its attempt's row already, and waits for the account's.
+        other.execute("SELECT 1 FROM accounts_loginattempt WHERE id = %s FOR UPDATE", [attempt.pk])
+        other.commit()
+    ends(attempt)
+    poll(lambda: deadlocks(postgres) > before, 10, "the two did not wait for each other")
     assert_sound(upstream, stack)
 
 

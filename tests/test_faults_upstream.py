@@ -4,14 +4,16 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.utils import timezone
 
-from accounts.models import Account, AccountEvent, LoginAttempt
+from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
 from tests.invariants import assert_sound
-from tests.live import Operator, Stack
+from tests.live import Operator, Stack, poll
 from tests.scenes import all_end, ends, fresh, marks, waiting
 
 pytestmark = marks("sqlite")
 WAIT = 8
+LONG = pytest.mark.long
 METADATA = "http://169.254.169.254/latest/meta-data/"
 BROKEN = {
     "refuse": {}, "reset": {}, "empty": {}, "garbage": {}, "html": {"status": 502},
@@ -148,9 +150,9 @@ def from_then_on(condition) -> None:
     raise AssertionError("it never came true")
 
 
-@pytest.mark.parametrize("operators", [1, 2])
+@pytest.mark.parametrize("operators", [pytest.param(1, marks=LONG), 2])
 def test_many_clicks_at_once_begin_one_login(stack, upstream, live, operators):
-    account, clicks = live.account(), 40
+    account, clicks = live.account(), 200
     people = [live.operator, live.mate][:operators]
     desks = [Operator(stack, people[n % operators]) for n in range(8)]
     together = threading.Barrier(clicks)
@@ -168,6 +170,41 @@ def test_many_clicks_at_once_begin_one_login(stack, upstream, live, operators):
     ends(attempt)
     assert upstream.calls("/iPadLogin") == 1
     assert_sound(upstream, stack)
+
+
+@pytest.mark.parametrize("status", [429, pytest.param(500, marks=LONG), pytest.param(503, marks=LONG)])
+def test_an_upstream_that_refuses_everything_for_a_while_is_not_hammered(
+    stack, operator, upstream, live, status
+):
+    attempts = [waiting(operator, upstream, live.account()) for _ in range(2)]
+    upstream.fault("/getIPadLoginInfo", "html", status=status)
+    attempts += [operator.log_in(live.account()) for _ in range(3)]
+    for path in ("/iPadLogin", "/queryLoginWx", "/member/login"):
+        upstream.fault(path, "html", status=status)
+    refused = [operator.log_in(live.account()) for _ in range(3)]
+    assert {(attempt.state, bool(attempt.reason)) for attempt in refused} == {("failed", True)}
+    assert upstream.calls("/iPadLogin") == 5 + 3  # no click is repeated by itself
+
+    workers_live_on(times=2)  # for several seconds, that is
+    # Five waits, of which three are refused: each asks again after ever longer pauses.
+    assert upstream.calls("/getIPadLoginInfo") <= 5 + 3 * 8
+    upstream.clear()
+    for attempt in attempts:
+        upstream.phone("confirm", wId=attempt.w_id)
+    all_end(attempts)
+    assert_sound(upstream, stack)
+
+
+def workers_live_on(times: int) -> None:
+    """Every worker has said so often that it lives, which it does every few seconds."""
+    seen = set()
+
+    def said() -> bool:
+        seen.update(WaitsWorker.objects.filter(alive_until__gt=timezone.now()).values_list())
+        names = [name for name, _alive_until in seen]
+        return bool(names) and min(map(names.count, names)) > times
+
+    poll(said, 40, "a worker is silent")
 
 
 @pytest.mark.parametrize("parallel", ["refuse", "kick"])

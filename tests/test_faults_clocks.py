@@ -1,0 +1,91 @@
+"""Workers on hosts whose clocks are wrong: no login ends early, no wait is taken away."""
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
+from tests.environment import DATABASE
+from tests.invariants import assert_sound
+from tests.live import Operator, Stack, poll
+from tests.scenes import all_end, fresh, held_by_another, holder, marks
+
+# With SQLite there is only one host.
+pytestmark = [
+    *marks("postgres"),
+    pytest.mark.long,
+    pytest.mark.skipif(DATABASE != "postgres", reason="one host"),
+]
+WAIT = 40
+# By how much the clocks of the hosts are wrong that these processes run on.
+SKEWED = {"waits-1": -600, "waits-2": 600}
+
+
+class SkewedStack(Stack):
+    def command(self, name: str) -> list[str]:
+        words = super().command(name)
+        return ["-m", "tests.skewed", str(SKEWED[name]), *words] if name in SKEWED else words
+
+
+@pytest.fixture(scope="module")
+def running(django_db_setup, django_db_blocker):
+    names = ("web", "waits-1", "waits-2", "jobs", "beat")
+    with django_db_blocker.unblock(), SkewedStack(*names, WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(running):
+    yield running
+    running.complete()
+
+
+@pytest.fixture
+def upstream(upstream):
+    upstream.settings(wait_seconds=WAIT)
+    return upstream
+
+
+@pytest.fixture
+def operator(stack, live, upstream):
+    return Operator(stack, live.operator)
+
+
+def confirm(upstream, attempts: list[LoginAttempt]) -> None:
+    for attempt in attempts:
+        upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+        upstream.phone("confirm", wId=attempt.w_id)
+
+
+def every_worker_looked(times: int = 1) -> None:
+    """Each of them has renewed what it holds so often, and has looked for what it could take over, or end."""
+    seen = set()
+
+    def looked() -> bool:
+        seen.update(WaitsWorker.objects.filter(alive_until__gt=timezone.now()).values_list())
+        names = [name for name, _alive_until in seen]
+        return sum(names.count(name) > times for name in set(names)) == 2
+
+    poll(looked, 40, "workers do not look")
+
+
+def test_hosts_whose_clocks_are_wrong(stack, operator, upstream, live):
+    began = timezone.now()
+    attempts = [operator.log_in(live.account()) for _ in range(12)]
+    for attempt in attempts:
+        upstream.wait(wId=attempt.w_id, step3_now=1)
+    every_worker_looked()
+    assert {(row.state, row.lease_epoch) for row in map(fresh, attempts)} == {("waiting", 1)}
+
+    lost = [attempt for attempt in attempts if holder(stack, attempt) == "waits-1"]
+    stack.kill("waits-1")
+    for attempt in lost:
+        assert held_by_another(stack, attempt, "waits-1") == "waits-2"
+    confirm(upstream, attempts)
+    all_end(attempts)
+    assert "this host's clock differs" in stack.log_of("waits-2")
+    for times in (
+        AccountEvent.objects.values_list("at", flat=True),
+        LoginAttempt.objects.values_list("ended_at", flat=True),
+    ):
+        assert all(began <= at <= timezone.now() for at in times)
+    assert_sound(upstream, stack)

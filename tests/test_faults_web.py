@@ -1,0 +1,280 @@
+"""The web under streams that are cut, ids that are none, a restart, a crowd of tabs, and no more files to open."""
+
+import http.client
+import itertools
+import os
+import resource
+import signal
+import socket
+import subprocess
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from playwright.sync_api import Page
+
+from accounts.feed import STREAMS_PER_USER
+from accounts.models import AccountEvent, LoginAttempt
+from tests import chromium
+from tests.base import PASSWORD
+from tests.invariants import assert_sound
+from tests.live import Operator, Stack, poll
+from tests.proxying import Proxy
+from tests.scenes import ROUNDS, Listener, all_end, ends, marks, waiting
+
+pytestmark = marks("postgres")
+# Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+WAIT = 40
+STREAMS = 500 if ROUNDS > 1 else 120
+
+
+@pytest.fixture(scope="module")
+def running(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock(), Stack("web", "waits", WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(running):
+    yield running
+    running.complete()
+
+
+@pytest.fixture
+def upstream(upstream):
+    upstream.settings(wait_seconds=WAIT)
+    return upstream
+
+
+@pytest.fixture
+def operator(stack, live, upstream):
+    return Operator(stack, live.operator)
+
+
+def confirm(upstream, attempts: list[LoginAttempt]) -> None:
+    for attempt in attempts:
+        upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+        upstream.phone("confirm", wId=attempt.w_id)
+
+
+# --- streams
+
+
+def test_a_stream_that_is_taken_up_at_a_place_that_is_none(stack, operator, upstream, live):
+    """Whatever a browser says it heard last, it is told to look anew, and hears nothing of other teams."""
+    hidden = waiting(Operator(stack, live.stranger), upstream, live.account(team=live.west))
+    known, theirs = (
+        AccountEvent.objects.filter(attempt__isnull=(which is None)).order_by("pk").last()
+        for which in (None, hidden)
+    )
+    places = ["0", "-1", "9" * 40, "1.5", "abc", "' OR 1=1 --", "\xff\xfe", "x" * 5000, str(theirs.pk)]
+    places += [str(theirs.pk - 1), str(known.pk) if known else "1"]
+    account = live.account()
+    with ExitStack() as open_pages:
+        pages = [open_pages.enter_context(Listener(operator, last_id=place)) for place in places]
+        for page in pages:
+            page.hears("relook")
+        attempt = waiting(operator, upstream, account)
+        upstream.phone("confirm", wId=hidden.w_id)
+        ends(hidden)
+        confirm(upstream, [attempt])
+        for page in pages:
+            page.hears("change", account=account.pk, attempt=attempt.pk, state="succeeded")
+            told_of = {data["account"] for event, data in page.told if event == "change"}
+            assert told_of == {account.pk}
+    ends(attempt)
+    assert_sound(upstream, stack)
+
+
+def test_a_stream_that_is_cut_again_and_again_is_none_too_many(stack, operator, upstream, live):
+    address = urlsplit(stack.url)
+    attempt = waiting(operator, upstream, live.account())
+    with Proxy((address.hostname, address.port)) as proxy:
+        operator.url = f"http://127.0.0.1:{proxy.port}"
+        for _ in range(STREAMS_PER_USER + 10):
+            with Listener(operator) as page:
+                page.hears("relook")
+                proxy.cut()
+                assert page.ended.wait(10)
+        with Listener(operator) as page:
+            page.hears("relook")
+            confirm(upstream, [attempt])
+            page.hears("change", attempt=attempt.pk, state="succeeded")
+    ends(attempt)
+    assert_sound(upstream, stack)
+
+
+class Stream:
+    """A browser's stream without a thread of its own, for hundreds of them."""
+
+    def __init__(self, operator: Operator):
+        address = urlsplit(operator.url)
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in operator.http.cookies)
+        self.call = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
+        self.call.request("GET", "/events/", headers={"Cookie": cookies})
+        self.answer = self.call.getresponse()
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        self.answer.close()
+        self.call.close()
+
+    def hears(self, words: bytes) -> None:
+        while words not in (line := self.answer.readline()):
+            assert line, "the stream ended"
+
+    def rest(self) -> bytes:
+        """What is still said until the end; an end that is none raises IncompleteRead, or a reset."""
+        return self.answer.read()
+
+
+def test_the_web_is_restarted_under_many_open_streams(stack, upstream, live):
+    per_user = STREAMS_PER_USER - 10
+    people = [live.person(f"crowd-{n}", "Operators", live.east) for n in range(-(-STREAMS // per_user))]
+    operators = [operator for person in people for operator in [Operator(stack, person)] * per_user]
+    attempt = waiting(operators[0], upstream, live.account())
+    with ExitStack() as open_pages:
+        streams = [open_pages.enter_context(Stream(operator)) for operator in operators]
+        for stream in streams:
+            stream.hears(b"relook")
+        stack.send("web", signal.SIGTERM)
+        for stream in streams:
+            stream.rest()  # each is ended in order, none is cut off
+        assert stack.ended("web") == -signal.SIGTERM
+    confirm(upstream, [attempt])
+    stack.start("web")
+    stack.wait_ready("web")
+    with ExitStack() as open_pages:
+        streams = [open_pages.enter_context(Stream(operator)) for operator in operators]
+        for stream in streams:
+            stream.hears(b"relook")
+        ends(attempt)
+        assert 'data-state="succeeded"' in operators[-1].get(f"/attempts/{attempt.pk}/").text
+    assert_sound(upstream, stack)
+
+
+def test_two_hundred_tabs_of_one_person(stack, operator, upstream, live):
+    """So many streams as one person may have, and all other tabs are told to come back later; nothing else suffers."""
+    account = live.account()
+    with ExitStack() as open_tabs:
+        tabs = [open_tabs.enter_context(Stream(operator)) for _ in range(200)]
+        told = [tab.answer.status for tab in tabs]
+        assert (told.count(200), told.count(503)) == (STREAMS_PER_USER, 200 - STREAMS_PER_USER)
+        assert all(tab.answer.headers["Retry-After"] for tab in tabs if tab.answer.status == 503)
+        with Listener(Operator(stack, live.mate)) as other:
+            other.hears("relook")
+            attempt = waiting(operator, upstream, account)
+            other.hears("change", account=account.pk, state="waiting")
+        confirm(upstream, [attempt])
+        for tab in tabs:
+            if tab.answer.status == 200:
+                tab.hears(b"succeeded")
+    ends(attempt)
+    poll(lambda: operator.get("/events/", stream=True).status_code == 200, 10, "no stream is free again")
+    assert_sound(upstream, stack)
+
+
+# --- clicks of a person
+
+
+@pytest.fixture
+def page(stack, live, upstream):
+    with chromium.browser() as chrome:
+        page = chrome.new_context().new_page()
+        page.set_default_timeout(15_000)
+        page.goto(stack.url + "/login/")
+        page.locator("[name=username]").fill(live.operator.get_username())
+        page.locator("[name=password]").fill(PASSWORD)
+        page.locator("[name=password]").press("Enter")
+        page.wait_for_url(stack.url + "/")
+        yield page
+
+
+def shows_a_code(page: Page) -> None:
+    page.locator("[data-attempt][data-state=waiting]").first.wait_for()
+
+
+@pytest.mark.browser
+def test_a_double_click_and_a_way_back_begin_one_login(page, stack, upstream, live):
+    accounts = {how: live.account() for how in ("double click", "enter and click", "back and again")}
+    for how, account in accounts.items():
+        page.goto(f"{stack.url}/accounts/{account.pk}/")
+        form = page.locator("form[action$='/login/']").first
+        if how == "double click":
+            form.locator("button").dblclick(no_wait_after=True)
+        elif how == "enter and click":
+            form.evaluate(
+                "f => { for (const n of [1, 2, 3]) f.requestSubmit(); f.querySelector('button').click(); }"
+            )
+        else:
+            form.locator("button").click()
+            shows_a_code(page)
+            page.goto(stack.url)
+            page.go_back()
+            if form.is_visible():
+                form.locator("button").click()
+        shows_a_code(page)
+    attempts = [account.attempts.get() for account in accounts.values()]
+    confirm(upstream, attempts)
+    all_end(attempts)
+    assert upstream.calls("/iPadLogin") == 3
+    assert_sound(upstream, stack)
+
+
+# --- files
+
+
+@contextmanager
+def open_files(process: subprocess.Popen, more: int):
+    """It may open only so many more than it has open now: the limit is one on their numbers."""
+    before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    used = {int(entry.name) for entry in Path(f"/proc/{process.pid}/fd").iterdir()}
+    free = itertools.islice((number for number in itertools.count() if number not in used), more + 1)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (list(free)[-1], before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_a_worker_may_open_no_more_files(stack, operator, upstream, live):
+    before = [waiting(operator, upstream, live.account()) for _ in range(4)]
+    worker = stack.processes["waits"]
+    with open_files(worker, more=2):
+        attempts = [operator.log_in(live.account()) for _ in range(8)]
+        poll(lambda: "Unreachable while waiting" in stack.log_of("waits"), 20, "there is always room")
+        confirm(upstream, before)
+        for attempt in attempts:
+            upstream.phone("confirm", wId=attempt.w_id)
+    all_end([*before, *attempts])
+    assert worker.poll() is None
+    assert_sound(upstream, stack)
+
+
+def answers(stack: Stack) -> bool:
+    try:
+        return requests.get(stack.url + "/healthz", timeout=3).ok
+    except requests.RequestException:
+        return False
+
+
+def test_the_web_may_open_no_more_files(stack, operator, upstream, live):
+    attempt = waiting(operator, upstream, live.account())
+    address, web = urlsplit(stack.url), stack.processes["web"]
+    with open_files(web, more=8), ExitStack() as browsers:
+        for _ in range(40):
+            browsers.enter_context(socket.create_connection((address.hostname, address.port)))
+        poll(lambda: not answers(stack), 20, "there is always room")
+        confirm(upstream, [attempt])
+        ends(attempt)
+    poll(lambda: operator.get(f"/attempts/{attempt.pk}/").ok, 20, "the web does not come back")
+    after = waiting(operator, upstream, live.account())
+    confirm(upstream, [after])
+    ends(after)
+    assert web.poll() is None
+    assert_sound(upstream, stack)
