@@ -33,6 +33,11 @@ def may_add(user) -> bool:
     return user.has_perm("accounts.add_account")
 
 
+def may_adopt(user) -> bool:
+    """An account that has no record here is nobody's team yet: only for those who see every account."""
+    return may_add(user) and user.has_perm("accounts.view_every_account")
+
+
 def teams_of(user):
     """The groups that an account may be given to by this user: teams, not roles."""
     groups = Group.objects.all() if user.has_perm("accounts.view_every_account") else user.groups.all()

@@ -15,7 +15,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts import login
+from accounts import admin_plans, admin_recovery, admin_telling, login  # noqa: F401 - their pages are registered by the import
 from accounts.admin_actions import CancelAction, LoginActions
 from accounts.admin_filters import ActorFilter, AskedByFilter, DayFilter, LineFilter, TagFilter, TeamFilter
 from accounts.admin_lists import (
@@ -37,6 +37,7 @@ LATEST = 50
 NOTHING = "-"  # the admin prints None as it is
 STATE_TITLES = {**dict(AccountState.choices), **dict(AttemptState.choices)}
 EDITABLE = ("label", "wc_id", "proxy", "team", "tag_names", "keep_online", "relogin_at", "note")
+RECOVERY = ("policy", "hours_from", "hours_until", "time_zone")
 
 
 def without_secrets(attempts) -> QuerySet:
@@ -90,6 +91,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     search_help_text = _("Label, nickname, wcId or WeChat number.")
     fieldsets = (
         (None, {"fields": EDITABLE}),
+        (_("Getting it back when it drops"), {"fields": RECOVERY}),
         (_("Now"), {"fields": ("standing", "state_since", "w_id", "verified_at", "outcome")}),
         (
             _("Logins"),
@@ -344,14 +346,14 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
 @admin.register(AccountEvent)
 class AccountEventAdmin(HistoryAdmin):
     ordering = ("-at", "-id")
-    list_display = ("at", "account_link", "happened", "move", "reason", "detail", "attempt_link", "who")
+    list_display = ("at", "account_link", "happened", "move", "reason", "details", "attempt_link", "who")
     list_display_links = ("at",)
     list_select_related = ("account",)
     list_filter = ("happened", "reason", ("at", DayFilter), ActorFilter)
     lookups = ("happened__exact", "reason__exact", "account__id__exact", "attempt__id__exact")
     search_fields = ("account__label", "account__wc_id")
     search_help_text = _("Label, nickname, wcId or WeChat number of the account.")
-    fields = ("at", "account_link", "attempt_link", "happened", "move", "reason", "detail", "who")
+    fields = ("at", "account_link", "attempt_link", "happened", "move", "reason", "details", "who")
     readonly_fields = fields
 
     @admin.display(description=_("account"))
@@ -365,6 +367,10 @@ class AccountEventAdmin(HistoryAdmin):
     @admin.display(description=_("from and to"))
     def move(self, event: AccountEvent) -> str:
         return moved(event) or NOTHING
+
+    @admin.display(description=_("details"))
+    def details(self, event: AccountEvent) -> str:
+        return event.words or NOTHING
 
     @admin.display(description=_("by"))
     def who(self, event: AccountEvent) -> str:

@@ -4,6 +4,7 @@ import re
 
 from django import forms
 from django.conf import settings
+from django.contrib.auth.models import Group
 from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
@@ -37,13 +38,26 @@ class AccountForm(forms.ModelForm):
 
     class Meta:
         model = Account
-        fields = ["label", "wc_id", "proxy", "tag_names", "team", "keep_online", "note"]
-        widgets = {"note": forms.Textarea(attrs={"rows": 3})}
+        fields = [
+            *("label", "wc_id", "proxy", "tag_names", "team", "keep_online", "note"),
+            *("policy", "hours_from", "hours_until", "time_zone"),
+        ]
+        widgets = {
+            "note": forms.Textarea(attrs={"rows": 3}),
+            "hours_from": forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+            "hours_until": forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+        }
+        labels = {
+            "hours_from": _("The phone’s owner is there from"),
+            "hours_until": _("until"),
+            "time_zone": _("in the time zone"),
+        }
         help_texts = {
             "wc_id": _(
                 "Only if the account has been logged in before and you know its wcId; otherwise leave it empty."
             ),
             "team": _("Who sees this account and may log it in."),
+            "hours_until": _("The phone is prompted by itself only in these hours. Empty: at any hour."),
         }
         error_messages = {
             "label": {"required": _("Give the account a name, so that people can tell it from others.")}
@@ -57,6 +71,7 @@ class AccountForm(forms.ModelForm):
         sees_all = user.has_perm("accounts.view_every_account")
         self.fields["team"].required = not sees_all
         self.fields["team"].empty_label = _("Nobody but admins") if sees_all else None
+        self.fields["policy"].empty_label = _("The default policy")
         self.fields["label"].widget.attrs["autofocus"] = True
         if self.instance.pk is None:
             self.initial.setdefault("team", teams.first())
@@ -90,6 +105,19 @@ class AccountForm(forms.ModelForm):
             raise forms.ValidationError(_("At most 20 tags, each of at most 40 characters."))
         return sorted(names)
 
+    def clean(self) -> dict:
+        cleaned = super().clean()
+        both = [cleaned.get("hours_from"), cleaned.get("hours_until")]
+        if (both[0] is None) != (both[1] is None) and not {"hours_from", "hours_until"} & set(self.errors):
+            self.add_error("hours_until", _("Give both times, or none."))
+        return cleaned
+
+    @property
+    def has_recovery(self) -> bool:
+        """Whether anything is set, or wrong, in what is rarely needed."""
+        names = ("policy", "hours_from", "hours_until", "time_zone")
+        return any(self[name].value() or self[name].errors for name in names)
+
     def changed_columns(self) -> list[str]:
         columns = {field.name for field in Account._meta.concrete_fields}
         return [name for name in self.changed_data if name in columns]
@@ -118,11 +146,39 @@ class AccountForm(forms.ModelForm):
         return account
 
 
+class AdoptForm(forms.Form):
+    """The first details of an account that is online under our developer account and has no record here yet."""
+
+    label = forms.CharField(label=_("Label"), max_length=100, required=False)
+    team = forms.ModelChoiceField(Group.objects.none(), label=_("Team"), required=False)
+
+    def __init__(self, *args, user, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["team"].queryset = access.teams_of(user)
+        self.fields["team"].empty_label = _("Nobody but admins")
+
+    def clean_label(self) -> str:
+        return clean(self.cleaned_data["label"], 100)
+
+
+class DueForm(forms.ModelForm):
+    """When an account is to be logged in again; empty: at no set time."""
+
+    class Meta:
+        model = Account
+        fields = ["relogin_at"]
+        widgets = {
+            "relogin_at": forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+        }
+
+
 class StartLoginForm(forms.Form):
     """Without a line, the account's own is used. `sure` confirms the login of an account that is online."""
 
     proxy = LineField()
     sure = forms.BooleanField(required=False)
+    # A new code as a Mac, for phones that want to be checked on a new device.
+    mac = forms.BooleanField(required=False)
 
 
 class CodeForm(forms.Form):

@@ -87,6 +87,12 @@ def read_code(content: bytes) -> tuple[str, bytes]:
     return text, _png(picture)
 
 
+def code_png(text: str) -> bytes:
+    """A text of ours as a QR code, large enough to be scanned from a screen."""
+    drawn = draw_named_code(text)
+    return _png(drawn.resize((drawn.width * SCALE, drawn.height * SCALE), Image.Resampling.NEAREST))
+
+
 def draw_code(text: str) -> Image.Image:
     """A QR code, one pixel for a module, dark on light, with its quiet zone. By zxing-cpp: a person waits for it."""
     code = zxingcpp.create_barcode(text, zxingcpp.BarcodeFormat.QRCode, ec_level="M")

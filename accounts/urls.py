@@ -1,6 +1,6 @@
 from django.urls import path
 
-from accounts import feed, views
+from accounts import desk, feed, hooks, views
 
 urlpatterns = [
     path("", views.accounts, name="accounts"),
@@ -12,6 +12,18 @@ urlpatterns = [
     path("accounts/<int:account_id>/live/", views.account_live, name="account_live"),
     path("accounts/<int:account_id>/avatar.png", views.avatar, name="avatar"),
     path("accounts/<int:account_id>/login/", views.start_login, name="start_login"),
+    path("accounts/<int:account_id>/popup/", desk.ask_phone, name="ask_phone"),
+    path("accounts/<int:account_id>/check/", desk.check_account, name="check_account"),
+    path("accounts/<int:account_id>/keep-online/", desk.keep_online, name="keep_online"),
+    path("accounts/<int:account_id>/due/", desk.due, name="due"),
+    path("accounts/check/", desk.check_all, name="check_all"),
+    path("to-scan/", desk.to_scan, name="to_scan"),
+    path("incidents/", desk.incidents, name="incidents"),
+    path("incidents/<int:incident_id>/", desk.incident, name="incident"),
+    path("incidents/<int:incident_id>/recover/", desk.recover_incident, name="recover_incident"),
+    path("discovered/", desk.discovered, name="discovered"),
+    path("discovered/<int:discovered_id>/adopt/", desk.adopt, name="adopt"),
+    path("discovered/<int:discovered_id>/ignore/", desk.ignore, name="ignore"),
     path("attempts/<int:attempt_id>/", views.attempt, name="attempt"),
     path("attempts/<int:attempt_id>/live/", views.attempt_live, name="attempt_live"),
     path("attempts/<int:attempt_id>/qr.png", views.qr_png, name="qr_png"),
@@ -19,6 +31,7 @@ urlpatterns = [
     path("attempts/<int:attempt_id>/code/", views.submit_code, name="submit_code"),
     path("alarm/", views.alarm, name="alarm"),
     path("events/", feed.stream, name="events"),
+    path("callbacks/wkteam/<str:secret>/", hooks.wkteam, name="callback"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
 ]

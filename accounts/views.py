@@ -1,12 +1,8 @@
 """Pages and their fragments. The same fragment serves the first render and every live refresh."""
 
-from base64 import b64encode
-
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import DatabaseError, connection
-from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -14,16 +10,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import access, clock, events, login, watch
+from accounts import access, events, login, presence
 from accounts.forms import AccountForm, CodeForm, StartLoginForm
 from accounts.lists import AccountSearch
 from accounts.models import Account, Avatar, LoginAttempt
-from accounts.paging import Order, page_of
+from accounts.panels import live_account, live_attempt, panel, rights
 from accounts.states import AccountState, AttemptState
 from accounts.tasks import put_into_queue, wait_for_phone
-
-HISTORY_SIZE = 20
-
 
 # --- the list -------------------------------------------------------------------------------------------
 
@@ -38,6 +31,7 @@ def accounts(request: HttpRequest) -> HttpResponse:
         "page": search.page(),
         "tabs": search.tabs(),
         "tags": search.tags(),
+        "presence": presence.seen(),
         "sorts": {column: search.sorted_by(column) for column in ("label", "state", "since")},
         **rights(request),
     }
@@ -92,58 +86,6 @@ def account_live(request: HttpRequest, account_id: int) -> HttpResponse:
     if account.joined_to:
         return HttpResponse(headers={"HX-Redirect": redirect("account", account_id).url})
     return render(request, "accounts/_account_live.html", live_account(request, account))
-
-
-def live_account(request: HttpRequest, account: Account) -> dict:
-    """What the account's page shows and keeps showing: state, panel (the open or the last attempt), history."""
-    login.close_read(account)
-    account.refresh_from_db(fields=["state", "w_id", "state_since", "verified_at"])
-    history = page_of(
-        LoginAttempt.objects.filter(account=account).light().select_related("asked_by", "other_account"),
-        Order("id", descending=True),
-        request.GET.get("page", ""),
-        HISTORY_SIZE,
-    )
-    newest = account.attempts.light().select_related("asked_by", "other_account").order_by("-id").first()
-    if newest is not None:
-        newest.account = account
-    return {"account": account, "history": history, **panel(request, newest), **rights(request)}
-
-
-def panel(request: HttpRequest, attempt: LoginAttempt | None, code_form: CodeForm | None = None) -> dict:
-    """What the login panel needs beside the attempt."""
-    now = clock.now()
-    alone = watch.seconds_alone(attempt, now) if attempt else 0
-    queue_away = alone > 0 and not events.ping()
-    no_worker = alone > (watch.NO_WORKER_WITHOUT_QUEUE_AFTER if queue_away else watch.NO_WORKER_AFTER)
-    return {
-        "attempt": attempt,
-        "qr_data": qr_data(request, attempt),
-        "seconds_left": attempt.seconds_left(now) if attempt else 0,
-        "wait_seconds": settings.WK_LOGIN_WAIT_SECONDS,
-        "no_worker": no_worker,
-        "queue_away": queue_away and not no_worker,
-        "code_form": code_form or CodeForm(),
-        "other_visible": attempt is not None
-        and attempt.other_account_id is not None
-        and Account.objects.visible_to(request.user).filter(pk=attempt.other_account_id).exists(),
-    }
-
-
-def qr_data(request: HttpRequest, attempt: LoginAttempt | None) -> str:
-    """The code itself, within the page: one request less before it can be scanned. Only for who may log in."""
-    if attempt is None or attempt.state != AttemptState.WAITING or not access.may_log_in(request.user):
-        return ""
-    return "data:image/png;base64," + b64encode(attempt.qr_png or b"").decode()
-
-
-def rights(request: HttpRequest) -> dict[str, bool]:
-    user = request.user
-    return {
-        "may_log_in": access.may_log_in(user),
-        "may_edit": access.may_edit(user),
-        "may_add": access.may_add(user),
-    }
 
 
 @require_http_methods(["GET", "POST"])
@@ -208,7 +150,10 @@ def start_login(request: HttpRequest, account_id: int) -> HttpResponse:
     ):
         ctx = {"account": account, "form": form, "proxy": form.cleaned_data["proxy"]}
         return answer(request, "accounts/start_login.html", "accounts/_start_login.html", ctx, 200)
-    attempt, begun = login.begin(account, by=request.user, proxy=form.cleaned_data["proxy"])
+    device_type = "mac" if form.cleaned_data["mac"] else ""
+    attempt, begun = login.begin(
+        account, by=request.user, proxy=form.cleaned_data["proxy"], device_type=device_type
+    )
     if begun and login.fetch_code(attempt):
         put_into_queue(wait_for_phone, attempt.pk)
     if request.htmx and attempt.is_open:
@@ -254,23 +199,6 @@ def attempt(request: HttpRequest, attempt_id: int) -> HttpResponse:
 def attempt_live(request: HttpRequest, attempt_id: int) -> HttpResponse:
     attempt = access.attempt_to_see(request, attempt_id)
     return render(request, "accounts/_attempt_live.html", live_attempt(request, attempt))
-
-
-def live_attempt(request: HttpRequest, attempt: LoginAttempt) -> dict:
-    """The attempt with its panel and timeline."""
-    login.close_read(attempt.account)
-    attempt.refresh_from_db()
-    timeline = (
-        attempt.events.filter(Q(account=attempt.account) | Q(from_state__gt=""))
-        .select_related("actor")
-        .order_by("id")
-    )
-    return {
-        "account": attempt.account,
-        "timeline": timeline[:100],
-        **panel(request, attempt),
-        **rights(request),
-    }
 
 
 @require_GET

@@ -14,10 +14,11 @@ from django.utils.translation import gettext_lazy, pgettext
 
 from accounts import access, reasons
 from accounts.lines import line_choices as choices_of_lines
-from accounts.models import Account, Avatar, LoginAttempt
+from accounts.lines import line_name
+from accounts.models import Account, Avatar, Drop, LoginAttempt
 from accounts.paging import COUNT_LIMIT
 from accounts.reasons import Reason
-from accounts.states import AccountState, AttemptState
+from accounts.states import AccountState, AttemptState, DropKind, Method
 
 register = template.Library()
 
@@ -56,7 +57,15 @@ def account_chip(account: Account) -> dict:
 
 @register.inclusion_tag("accounts/_chip.html")
 def attempt_chip(attempt: LoginAttempt) -> dict:
-    return {"kind": ATTEMPT_KINDS.get(attempt.state, ""), "label": attempt.get_state_display()}
+    prompted = attempt.method == Method.POPUP and attempt.state == AttemptState.WAITING
+    label = _("Waiting for the tap") if prompted else attempt.get_state_display()
+    return {"kind": ATTEMPT_KINDS.get(attempt.state, ""), "label": label}
+
+
+@register.inclusion_tag("accounts/_chip.html")
+def drop_chip(drop: Drop) -> dict:
+    expected = drop.kind == DropKind.FIRST_NIGHT
+    return {"kind": "due" if expected else "failed", "label": drop.get_kind_display()}
 
 
 @register.filter
@@ -254,6 +263,12 @@ def initial(name: str) -> str:
 @register.simple_tag
 def line_choices() -> list[tuple[str | int, str]]:
     return choices_of_lines()
+
+
+@register.filter
+def line(code: str | int | None) -> str:
+    """A line's name, from its code as a number or as text."""
+    return line_name(int(code)) if str(code or "").isdecimal() else ""
 
 
 @register.filter

@@ -1,0 +1,89 @@
+"""How accounts are recovered, and every time that one was offline, for admins."""
+
+from django.contrib import admin
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+
+from accounts.admin_filters import DayFilter
+from accounts.admin_lists import HistoryAdmin
+from accounts.models import Drop, RecoveryPolicy
+
+
+@admin.register(RecoveryPolicy)
+class RecoveryPolicyAdmin(admin.ModelAdmin):
+    list_display = (
+        "name",
+        "is_default",
+        "popup",
+        "popups_a_day",
+        "popups_a_minute",
+        "hours",
+        "scan",
+        "used_by",
+    )
+    fieldsets = (
+        (None, {"fields": ("name", "is_default")}),
+        (
+            _("Prompts on phones"),
+            {"fields": ("popup", "popups_a_day", "popups_a_minute", "pause_minutes")},
+        ),
+        (
+            _("Hours in which phones may be prompted"),
+            {
+                "fields": ("hours_from", "hours_until", "time_zone"),
+                "description": _("Empty: at any hour. An account’s own hours hold as well."),
+            },
+        ),
+        (_("Then"), {"fields": ("scan",)}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).annotate(accounts_count=Count("accounts"))
+
+    @admin.display(description=_("hours"))
+    def hours(self, policy: RecoveryPolicy) -> str:
+        if not policy.has_hours:
+            return "-"
+        return f"{policy.hours_from:%H:%M}–{policy.hours_until:%H:%M} {policy.zone.key}"
+
+    @admin.display(description=_("accounts of its own"))
+    def used_by(self, policy: RecoveryPolicy) -> int:
+        return policy.accounts_count
+
+
+@admin.register(Drop)
+class DropAdmin(HistoryAdmin):
+    ordering = ("-at", "-id")
+    list_display = (
+        "at",
+        "account_link",
+        "kind",
+        "found_by",
+        "next_step",
+        "popups",
+        "ended_at",
+        "ended_by",
+        "words",
+    )
+    list_display_links = ("at",)
+    list_select_related = ("account",)
+    list_filter = ("kind", ("at", DayFilter))
+    lookups = ("kind__exact", "incident__exact", "account__id__exact")
+    search_fields = ("account__label", "account__wc_id")
+    fields = (
+        *("at", "account_link", "incident", "kind", "found_by", "online_since", "proxy", "region", "words"),
+        *("next_step", "next_at", "popups", "ended_at", "ended_by"),
+    )
+    readonly_fields = fields
+
+    @admin.display(description=_("account"))
+    def account_link(self, drop: Drop) -> str:
+        address = reverse("admin:accounts_account_change", args=[drop.account_id])
+        return format_html('<a href="{}">{}</a>', address, drop.account.display_name)
+
+    @admin.display(description=_("the upstream's words"))
+    def words(self, drop: Drop) -> str:
+        return drop.reason_text or "-"

@@ -1,0 +1,260 @@
+"""The pages about keeping accounts online: what has to be scanned, incidents, accounts nobody here knows, buttons."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.models import Account, AccountEvent, Discovered, Drop, Incident, LoginAttempt, Presence
+from accounts.states import AttemptState, Happened, Method, NextStep
+from tests.base import make_account, make_attempt
+
+HOURS_AGO = [timezone.now() - timedelta(hours=n) for n in range(10)]
+
+
+def html(answer, status: int = 200) -> str:
+    assert answer.status_code == status
+    return answer.content.decode()
+
+
+def dropped(people, to_scan_hours: int | None = None, **fields) -> Account:
+    """An account that is offline, in an open drop; on the list "To scan" for so many hours."""
+    drop = fields.pop("drop", {})
+    account = people.account(
+        state="offline", wc_id=f"wxid_{Account.objects.count()}_gone", state_since=HOURS_AGO[3], **fields
+    )
+    if to_scan_hours is not None:
+        Account.objects.filter(pk=account.pk).update(to_scan_since=HOURS_AGO[to_scan_hours])
+        drop.setdefault("next_step", NextStep.SCAN)
+    Drop.objects.create(account=account, w_id="gone", at=HOURS_AGO[3], **drop)
+    account.refresh_from_db()
+    return account
+
+
+def accounts_on(page: str) -> list[int]:
+    return [int(number) for number in re.findall(r'<tr[^>]*data-account="(\d+)"', page)]
+
+
+# --- to scan --------------------------------------------------------------------------------------------
+
+
+def test_who_waits_longest_is_first_and_other_teams_are_not_there(people):
+    short, long = dropped(people, 1), dropped(people, 5)
+    dropped(people, 9, team=people.west)
+    dropped(people)
+    page = html(people.operator.client.get("/to-scan/"))
+    assert accounts_on(page) == [long.pk, short.pk]
+    assert '<b class="count">2</b>' in page
+    assert not LoginAttempt.objects.exists()  # a code is asked for when somebody opens it
+
+
+def test_what_somebody_has_open_is_not_the_next_one(people):
+    first, second = dropped(people, 5), dropped(people, 1)
+    make_attempt(first, asked_by=people.mate)
+    page = html(people.operator.client.get("/to-scan/"))
+    keyed = re.search(r'<button id="do-(\d+)"[^>]*data-key="n"', page)
+    assert keyed and int(keyed[1]) == second.pk
+
+
+def test_a_viewer_sees_the_list_and_no_button(people):
+    dropped(people, 1)
+    page = html(people.viewer.client.get("/to-scan/"))
+    assert len(accounts_on(page)) == 1
+    assert "start_login" not in page and "<button id=" not in page
+
+
+def test_the_list_needs_as_many_queries_for_more_rows(people):
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            html(people.operator.client.get("/to-scan/"))
+        return len(captured)
+
+    for _n in range(3):
+        make_attempt(dropped(people, 2), asked_by=people.mate)
+    few = queries()
+    for _n in range(6):
+        make_attempt(dropped(people, 2), asked_by=people.mate)
+    assert queries() == few
+
+
+def test_after_a_login_the_next_one_is_one_key_away(people):
+    done, waiting = people.account(w_id="w-new"), dropped(people, 2)
+    attempt = make_attempt(done, AttemptState.SUCCEEDED, w_id="w-new")
+    page = html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
+    assert f"/accounts/{waiting.pk}/login/" in page and 'id="next-to-scan"' in page
+    assert 'id="next-to-scan"' not in html(people.viewer.client.get(f"/attempts/{attempt.pk}/"))
+    make_attempt(waiting, asked_by=people.mate)
+    assert 'id="next-to-scan"' not in html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
+
+
+# --- incidents ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def incident(people):
+    found = Incident.objects.create(shares="proxy", shared="2")
+    for _n in range(3):
+        dropped(people, drop={"incident": found})
+    dropped(people, team=people.west, drop={"incident": found})
+    return found
+
+
+def test_an_incident_shows_the_accounts_of_ones_teams(people, incident):
+    page = html(people.operator.client.get(f"/incidents/{incident.pk}/"))
+    assert len(accounts_on(page)) == 3 and "南京" in page
+    assert len(accounts_on(html(people.admin.client.get(f"/incidents/{incident.pk}/")))) == 4
+    assert f'data-incident="{incident.pk}"' in html(people.operator.client.get("/incidents/"))
+
+
+def test_an_incident_of_other_teams_is_not_there(people):
+    found = Incident.objects.create()
+    dropped(people, team=people.west, drop={"incident": found})
+    assert people.operator.client.get(f"/incidents/{found.pk}/").status_code == 404
+    assert "data-incident=" not in html(people.operator.client.get("/incidents/"))
+
+
+def test_recover_these_takes_the_open_drops_of_ones_teams(people, incident):
+    Drop.objects.update(next_step=NextStep.BACK_OFF, next_at=timezone.now() + timedelta(hours=5))
+    assert people.viewer.client.post(f"/incidents/{incident.pk}/recover/").status_code == 404
+    assert people.operator.client.post(f"/incidents/{incident.pk}/recover/").status_code == 302
+    soon = timezone.now() + timedelta(hours=1)
+    hurried = Drop.objects.filter(next_at__lt=soon) | Drop.objects.filter(next_at=None)
+    assert {drop.account.team for drop in hurried} == {people.east}
+    assert hurried.count() == 3
+
+
+# --- discovered -----------------------------------------------------------------------------------------
+
+
+def test_only_who_sees_every_account_may_adopt(people):
+    found = Discovered.objects.create(wc_id="wxid_stranger", w_id="w-stranger")
+    assert people.operator.client.get("/discovered/").status_code == 404
+    assert people.operator.client.post(f"/discovered/{found.pk}/adopt/").status_code == 404
+    assert "wxid_stranger" in html(people.admin.client.get("/discovered/"))
+    answer = people.admin.client.post(
+        f"/discovered/{found.pk}/adopt/", {"label": "Front desk", "team": people.east.pk}
+    )
+    account = Account.objects.get(wc_id="wxid_stranger")
+    assert answer.url == f"/accounts/{account.pk}/"
+    assert (account.label, account.team, account.w_id) == ("Front desk", people.east, "w-stranger")
+    assert account.state == "online" and not Discovered.objects.exists()
+
+
+def test_what_is_ignored_is_not_offered_until_it_is_again(people):
+    found = Discovered.objects.create(wc_id="wxid_stranger", w_id="w-stranger")
+    client = people.admin.client
+    for ignored in (True, False):
+        assert client.post(f"/discovered/{found.pk}/ignore/").status_code == 302
+        found.refresh_from_db()
+        assert found.ignored is ignored
+
+
+def test_a_team_that_is_not_there_adopts_nobody(people):
+    found = Discovered.objects.create(wc_id="wxid_stranger", w_id="w-stranger")
+    people.admin.client.post(f"/discovered/{found.pk}/adopt/", {"team": "99999"})
+    assert Discovered.objects.filter(pk=found.pk).exists()
+    assert not Account.objects.filter(wc_id="wxid_stranger").exists()
+
+
+# --- one account ----------------------------------------------------------------------------------------
+
+
+def test_check_now_makes_the_next_sweep_due_at_once(people, broker_away):
+    later = timezone.now() + timedelta(minutes=5)
+    Presence.objects.update_or_create(pk=Presence.ONLY, defaults={"due_at": later})
+    account = people.account(w_id="w1")
+    assert people.stranger.client.post(f"/accounts/{account.pk}/check/").status_code == 404
+    assert Presence.objects.get().due_at == later
+    assert people.operator.client.post(f"/accounts/{account.pk}/check/").status_code == 302
+    assert Presence.objects.get().due_at <= timezone.now()
+
+
+@pytest.fixture
+def broker_away(monkeypatch):
+    """Nothing is put into a queue: the row alone has to do."""
+    monkeypatch.setattr("accounts.events.ping", lambda: False)
+
+
+def test_a_paused_account_leaves_the_list_and_says_so(people):
+    account = dropped(people, 1, relogin_at=HOURS_AGO[1])
+    client = people.operator.client
+    assert (
+        people.viewer.client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "0"}).status_code == 404
+    )
+    for _twice in range(2):
+        assert client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "0"}).status_code == 302
+    account.refresh_from_db()
+    assert (account.keep_online, account.to_scan_since, account.relogin_at) == (False, None, None)
+    assert AccountEvent.objects.filter(account=account, happened=Happened.CHANGED).count() == 1
+    assert 'data-recovery="paused"' in html(client.get(f"/accounts/{account.pk}/"))
+    client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "1"})
+    account.refresh_from_db()
+    assert account.keep_online
+
+
+def test_a_due_time_is_set_and_cleared(people):
+    account = people.account(w_id="w1")
+    client = people.operator.client
+    client.post(f"/accounts/{account.pk}/due/", {"relogin_at": "2031-05-04T09:30"})
+    account.refresh_from_db()
+    assert timezone.localtime(account.relogin_at).strftime("%Y-%m-%d %H:%M") == "2031-05-04 09:30"
+    assert 'value="2031-05-04T09:30"' in html(client.get(f"/accounts/{account.pk}/"))
+    client.post(f"/accounts/{account.pk}/due/", {"relogin_at": "soon"})
+    account.refresh_from_db()
+    assert account.relogin_at is not None
+    client.post(f"/accounts/{account.pk}/due/", {"relogin_at": ""})
+    account.refresh_from_db()
+    assert account.relogin_at is None
+
+
+def test_the_phone_is_asked_once_however_often_it_is_clicked(people, broker_away):
+    account = dropped(people)
+    client = people.operator.client
+    answers = {client.post(f"/accounts/{account.pk}/popup/").url for _twice in range(2)}
+    attempt = LoginAttempt.objects.get()
+    assert answers == {f"/attempts/{attempt.pk}/"}
+    assert (attempt.method, attempt.state, attempt.sent_at) == (Method.POPUP, AttemptState.PREPARING, None)
+    assert 'id="qr-' not in html(client.get(f"/attempts/{attempt.pk}/"))
+
+
+def test_who_never_logged_in_cannot_be_asked_on_the_phone(people):
+    account = people.account()
+    assert people.operator.client.post(f"/accounts/{account.pk}/popup/").status_code == 404
+    assert 'id="ask-phone"' not in html(people.operator.client.get(f"/accounts/{account.pk}/"))
+
+
+def test_a_new_code_as_a_mac_is_offered_where_a_new_device_is_checked(people, broker_away):
+    account = dropped(people)
+    make_attempt(account, AttemptState.FAILED, reason="new_device_check", ended_at=timezone.now())
+    assert 'id="start-mac"' in html(people.operator.client.get(f"/accounts/{account.pk}/"))
+    people.operator.client.post(f"/accounts/{account.pk}/login/", {"mac": "1"})
+    assert LoginAttempt.objects.latest("pk").device_type == "mac"
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("first_night", True), ("at_once", True), ("ordinary", False)])
+def test_a_drop_says_what_kind_it_is(people, kind, shown):
+    account = dropped(people, drop={"kind": kind})
+    page = html(people.operator.client.get(f"/accounts/{account.pk}/"))
+    assert (f'data-drop="{kind}"' in page) is shown
+
+
+def test_a_check_on_a_page_is_a_link_and_a_code(people):
+    account = make_account(team=people.east)
+    attempt = make_attempt(account, AttemptState.PAGE_REQUIRED, page_url="https://upstream.example/check")
+    page = html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
+    assert 'href="https://upstream.example/check"' in page and "data:image/png;base64," in page
+    assert "upstream.example" not in html(people.viewer.client.get(f"/attempts/{attempt.pk}/"))
+
+
+def test_only_one_time_of_the_owners_hours_is_a_sentence_and_loses_nothing(people):
+    account = people.account()
+    answer = people.operator.client.post(
+        f"/accounts/{account.pk}/edit/",
+        {"label": "Kept", "team": people.east.pk, "hours_from": "09:00", "time_zone": "Mars/Olympus"},
+    )
+    page = html(answer, 422)
+    assert "Give both times, or none." in page and 'value="Kept"' in page and 'value="09:00"' in page
+    assert "Mars/Olympus" in page
