@@ -20,6 +20,7 @@ from accounts.paging import COUNT_LIMIT, FEW, PER_PAGE, count_up_to, for_each, n
 
 FOUND_LIMIT = 200
 NEWEST = 1_000
+NEWEST_OF_TEAMS = 250
 FEW_ACCOUNTS = FEW
 
 
@@ -43,7 +44,9 @@ class LongPaginator(Paginator):
     @cached_property
     def _counted(self) -> int:
         ids, are_all = self._first
-        return len(ids) if are_all else count_up_to(self.object_list, self.limit)
+        if are_all or len(ids) > self.limit:
+            return len(ids)
+        return count_up_to(self.object_list, self.limit)
 
     @cached_property
     def _first(self) -> tuple[list[int], bool]:
@@ -51,14 +54,14 @@ class LongPaginator(Paginator):
 
         What many rows pass is found among the first ones of the table; what few pass, by finding all of them.
         """
-        rows = self.object_list
+        rows, most = self.object_list, min(NEWEST, self.limit)
         table = rows.model._default_manager.order_by(*rows.query.order_by)
         if not self.are_few:
-            near, are_all = nearest(table, rows, NEWEST)
+            near, are_all = nearest(lambda end: table, rows, most, enough=self.per_page)
             if are_all or len(near) >= self.per_page:
                 return [pk for (pk,) in near], are_all
-        first = list(rows.values_list("pk", flat=True)[: NEWEST + 1])
-        return first, len(first) <= NEWEST
+        first = list(rows.values_list("pk", flat=True)[: most + 1])
+        return first, len(first) <= most
 
     def ids(self, number: int) -> list[int]:
         page = slice((number - 1) * self.per_page, number * self.per_page)
@@ -176,7 +179,7 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
     def get_paginator(self, request: HttpRequest, *args, **kwargs) -> LongPaginator:
         """Where each row's account has to be looked at, fewer are counted."""
         paginator = super().get_paginator(request, *args, **kwargs)
-        paginator.limit = COUNT_LIMIT if sees_all(request.user) else NEWEST
+        paginator.limit = COUNT_LIMIT if sees_all(request.user) else NEWEST_OF_TEAMS
         return paginator
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
@@ -216,7 +219,7 @@ def some_that_match(accounts: QuerySet, text: str, number: int) -> list[int]:
         found = list(accounts.filter(pk__in=first).order_by().values_list("pk", flat=True))
         if len(first) < number or len(found) == number:
             return found
-    found, are_all = nearest(Account.objects.order_by("pk"), accounts.read_for(text), number)
+    found, are_all = nearest(lambda end: Account.objects.order_by("pk"), accounts.read_for(text), number)
     if are_all or len(found) == number:
         return [pk for (pk,) in found]
     return list(accounts.matching(text).order_by().values_list("pk", flat=True)[:number])

@@ -9,16 +9,28 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from django.db.models import OuterRef, QuerySet
-from django.db.models.functions import Lower
 
 from accounts import access, search
 from accounts.models import Account, LoginAttempt, Tag
-from accounts.paging import COUNT_LIMIT, FEW, Order, Page, Part, count_up_to, for_each, nearest, page_of
+from accounts.paging import (
+    COUNT_LIMIT,
+    FEW,
+    Order,
+    Page,
+    Part,
+    count_up_to,
+    counts_up_to,
+    for_each,
+    nearest,
+    page_of,
+    plaited,
+)
 from accounts.states import AccountState
 
 WAITING = "waiting"  # beside the states: with an open attempt
 EVERY = ""
-FEW_TEAMS = 4
+FEW_TEAMS = 10
+BY_LABEL = Order("label", fold=True)
 TAGS_SHOWN = 50
 
 
@@ -56,19 +68,11 @@ class Seen:
         return list(access.teams_of(self.user).values_list("pk", flat=True))
 
     @property
-    def along(self) -> QuerySet:
-        """Accounts that indexes have in every order, all of these among them: those of the only team, or all."""
-        return (
-            Account.objects.kept().filter(team=self.teams[0])
-            if len(self.teams) == 1
-            else Account.objects.kept()
-        )
-
-    def parts(self) -> list[Part]:
-        """They themselves, in parts that indexes have in every order; where these are too many, in one."""
-        if len(self.teams) <= FEW_TEAMS:
-            return [Part(Account.objects.kept().filter(team=team)) for team in self.teams]
-        return [Part(Account.objects.kept(), lambda: self.accounts, self.accounts)]
+    def strands(self) -> list[QuerySet]:
+        """Accounts that indexes have in every order, all of these among them: those of each team, or all."""
+        kept = Account.objects.kept()
+        few = 0 < len(self.teams) <= FEW_TEAMS
+        return [kept.filter(team=team) for team in self.teams] if few else [kept]
 
     def tags(self) -> QuerySet:
         """The first of the tags that they have."""
@@ -106,7 +110,7 @@ class Finding:
         accounts = self.seen.accounts
         if not self.tag:
             return _in(state, accounts.matching(self.text))
-        if count_up_to(self._uses) <= COUNT_LIMIT:
+        if self._is_rare:
             return _in(state, accounts.filter(pk__in=self._uses.values("account")).read_for(self.text))
         return _in(state, accounts.filter(self._has_tag).matching(self.text))
 
@@ -120,6 +124,10 @@ class Finding:
         """Of the tag, by its number: so the database can tell how common it is."""
         tag = Tag.objects.filter(name=self.tag).values_list("pk", flat=True).first()
         return Account.tags.through.objects.filter(tag=tag or 0)
+
+    @cached_property
+    def _is_rare(self) -> bool:
+        return count_up_to(self._uses) <= COUNT_LIMIT
 
     @property
     def _has_tag(self):
@@ -147,48 +155,52 @@ class Finding:
             return First.of(self.one_by_one(EVERY).filter(pk__in=ids))
         if self.seen.are_all and ids is not None and len(ways) == 1:
             return First(First.of(self.seen.accounts.filter(pk__in=ids)).states, are_all=False)
-        along = self.seen.along.order_by(Lower("label"), "pk")
-        near, are_all = nearest(along, self.one_by_one(EVERY), FEW + 1, "state")
-        if are_all or len(near) > FEW:
+        enough = FEW // 5
+        along = plaited(self.seen.strands, BY_LABEL)
+        near, are_all = nearest(along, self.one_by_one(EVERY), FEW + 1, "state", enough=enough)
+        if are_all or len(near) >= enough:
             return First(dict(near[:FEW]), are_all)
         return First.of(self.found(EVERY))
 
     def page(self, state: str, order: Order, cursor: str) -> Page:
-        rows, parts = Account.objects.all(), []
+        rows, part = Account.objects.all(), None
         if state == WAITING:
             rows = rows.filter(pk__in=self.waiting.values("account"))
         elif self.first and self.first.are_all:
             rows = rows.filter(
                 pk__in=[pk for pk, its_own in self.first.states.items() if state in (EVERY, its_own)]
             )
-        elif self.first or (self.seen.teams and state):
-            parts = [Part(self.seen.along, lambda: self.found(state), self.one_by_one(state))]
-        elif len(self.seen.teams) > 1:
-            parts = self.seen.parts()
+        elif 1 < len(self.seen.teams) <= FEW_TEAMS and not (self.first or state):
+            part = Part(self.seen.strands)
+        elif self.first or len(self.seen.teams) > 1 or (self.seen.teams and state):
+            part = Part(self.seen.strands, lambda: self.found(state), self.one_by_one(state))
         else:
             rows = _in(state, self.seen.accounts)
         rows = rows.with_open_attempt().prefetch_related("tags").defer("note")
         # A cursor may name an account that is no longer among those asked for, but none that was never seen.
         anchors = Account.objects.visible_to(self.seen.user)
-        return page_of(rows, order, cursor, anchors=anchors, parts=parts)
+        return page_of(rows, order, cursor, anchors=anchors, part=part)
 
     def counts(self) -> dict[str, tuple[int, bool]]:
         """How many there are in each state, or at least so many. All of them are those of all states."""
-        limit = FEW if self.first else COUNT_LIMIT
         if self.first:
             states = Counter(self.first.states.values())
             counts = {state: (states[state], not self.first.are_all) for state in AccountState.values}
+            limit, waiting = FEW, count_up_to(self.waiting, FEW)
         else:
-            counts = {state: _up_to(limit, self.found(state)) for state in AccountState.values}
+            limit, lists = COUNT_LIMIT, [self.found(state) for state in AccountState.values]
+            *found, waiting = counts_up_to(limit, *lists, self.waiting)
+            counts = {
+                state: _capped(count, limit) for state, count in zip(AccountState.values, found, strict=True)
+            }
         every = sum(count for count, _more in counts.values())
         more = every > limit or any(more for _count, more in counts.values())
-        return {**counts, WAITING: _up_to(limit, self.waiting), EVERY: (min(every, limit), more)}
+        return {**counts, WAITING: _capped(waiting, limit), EVERY: (min(every, limit), more)}
 
 
 def _in(state: str, accounts: QuerySet) -> QuerySet:
     return accounts.filter(state=state) if state else accounts
 
 
-def _up_to(limit: int, rows: QuerySet) -> tuple[int, bool]:
-    count = count_up_to(rows, limit)
+def _capped(count: int, limit: int) -> tuple[int, bool]:
     return min(count, limit), count > limit

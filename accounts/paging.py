@@ -3,14 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from django.db.models import F, Lookup, OuterRef, Q, QuerySet, Subquery
+from django.db.models import F, IntegerField, Lookup, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Lower
 from django.db.models.lookups import IsNull
 
 PER_PAGE = 50
 COUNT_LIMIT = 10_000
-# Up to so many rows are read along an index, in the hope that a page of those asked for is among them.
-STRETCHES = ((0, 200), (200, 1_500))
+# So many rows are read along an index, in the hope that a page of those asked for is among them; and up to so many,
+# if the first ones promise that this will do.
+NEAR, FAR = 200, 1_500
 # So many are taken by their ids.
 FEW = 500
 
@@ -48,19 +49,20 @@ class Page:
 class Part:
     """Some of the rows of a list, in the order of which no index has all, and two ways to them.
 
-    All of them are among `along`, which an index has in every order. `found` gives the rows as their filter's own
-    index finds them, `one_by_one` are the same as they are best asked for among few; None: they are all of `along`.
+    All of them are among the `strands`, each of which an index has in every order. `found` gives the rows as their
+    filter's own index finds them, `one_by_one` are the same as they are best asked for among few; None: they are all
+    of the strands.
     """
 
-    along: QuerySet
+    strands: Sequence[QuerySet]
     found: Callable[[], QuerySet] | None = None
     one_by_one: QuerySet | None = None
 
     def next(self, order: Order, anchor: tuple | None, up: bool, number: int) -> list[int]:
         """The ids of the next rows: from among those nearest in the order, or if these have too few, from all."""
-        along = _sorted(self.along, order.expression, anchor, up)
+        along = plaited(self.strands, order, anchor, up)
         if self.found is None:
-            return _ids(along, number)
+            return _ids(along(number), number)
         rows, are_all = nearest(along, self.one_by_one, number)
         if are_all or len(rows) == number:
             return [pk for (pk,) in rows]
@@ -74,26 +76,26 @@ def page_of(
     size: int = PER_PAGE,
     *,
     anchors: QuerySet | None = None,
-    parts: Sequence[Part] = (),
+    part: Part | None = None,
 ) -> Page:
     """One page. `cursor` is "" (first page), "last", ">ID" (what follows that row) or "<ID" (what precedes it).
 
     A cursor names a row, not a value: rows that are gone, junk, and cursors
     beyond the ends lead to the first page. `anchors` are the rows that it may name (default: `rows`): those that
     left the filter still mark a place, those that are hidden from the reader must not tell where they stand.
-    `parts`, where they are given, say which of `rows` are asked for.
+    `part`, where it is given, says which of `rows` are asked for.
     """
     named = rows if anchors is None else anchors
     anchor = _anchor(named.annotate(sort_key=order.expression), cursor)
     backwards = cursor == "last" or (cursor.startswith("<") and anchor is not None)
     up = order.descending == backwards
-    if parts:
-        ids = [pk for part in parts for pk in part.next(order, anchor, up, size + 1)]
-        found = list(_sorted(rows.filter(pk__in=ids), order.without_index, None, up)[: size + 1])
+    if part:
+        ids = part.next(order, anchor, up, size + 1)
+        found = list(_sorted(rows.filter(pk__in=ids), order.without_index, None, up))
     else:
         found = list(_sorted(rows, order.expression, anchor, up)[: size + 1])
     if not found and cursor:
-        return page_of(rows, order, "", size, anchors=anchors, parts=parts)
+        return page_of(rows, order, "", size, anchors=anchors, part=part)
     more = len(found) > size
     found = found[:size]
     if backwards:
@@ -132,7 +134,29 @@ def _beyond(anchor: tuple, up: bool) -> Q:
     return Q(**{f"sort_key__{side}e": key}) & (Q(**{f"sort_key__{side}": key}) | Q(**{f"pk__{side}": pk}))
 
 
-def nearest(along: QuerySet, asked: QuerySet, number: int, *columns: str) -> tuple[list[tuple], bool]:
+def plaited(
+    strands: Sequence[QuerySet], order: Order, anchor: tuple | None = None, up: bool = True
+) -> Callable[[int], QuerySet]:
+    """What gives the rows of all strands in one order, right up to as many as it is told: each by its own index."""
+    each = [_sorted(rows, order.expression, anchor, up) for rows in strands]
+    if len(each) == 1:
+        return lambda end: each[0]
+    table = strands[0].model._default_manager
+
+    def first(end: int) -> QuerySet:
+        ids, *others = [table.filter(pk__in=rows[:end].values("pk")).values("pk") for rows in each]
+        return _sorted(table.filter(pk__in=ids.union(*others, all=True)), order.without_index, None, up)
+
+    return first
+
+
+def nearest(
+    along: Callable[[int], QuerySet],
+    asked: QuerySet,
+    number: int,
+    *columns: str,
+    enough: int | None = None,
+) -> tuple[list[tuple], bool]:
     """The ids (and columns) of the rows nearest `along` an index that are among those `asked` for; and whether there
     are no others.
 
@@ -140,13 +164,16 @@ def nearest(along: QuerySet, asked: QuerySet, number: int, *columns: str) -> tup
     that few rows pass nor one that most pass reads the whole table, and no database has to guess which one it is.
     """
     is_asked = Subquery(asked.filter(pk=OuterRef("pk")).order_by().values("pk")[:1])
-    rows, found = along.annotate(is_asked=is_asked).values_list("is_asked", "pk", *columns), []
-    for begin, end in STRETCHES:
+    found, begin, end, enough = [], 0, NEAR, enough or number
+    while True:
+        rows = along(end).annotate(is_asked=is_asked).values_list("is_asked", "pk", *columns)
         stretch = list(rows[begin:end])
         found += [row[1:] for row in stretch if row[0] is not None]
-        if len(found) >= number or len(stretch) < end - begin:
-            return found[:number], len(stretch) < end - begin and len(found) <= number
-    return found, False
+        at_the_end = len(stretch) < end - begin
+        needed = end * enough // max(1, len(found))
+        if len(found) >= enough or at_the_end or begin or needed > FAR:
+            return found[:number], at_the_end and len(found) <= number
+        begin, end = end, min(FAR, needed + needed // 2)
 
 
 def for_each(rows: QuerySet) -> Lookup:
@@ -160,3 +187,18 @@ def for_each(rows: QuerySet) -> Lookup:
 def count_up_to(rows: QuerySet, limit: int = COUNT_LIMIT) -> int:
     """How many rows, counting no further than `limit` + 1."""
     return rows.order_by().values("pk")[: limit + 1].count()
+
+
+class _Number(Subquery):
+    """How many rows there are, as a value."""
+
+    template = "(SELECT COUNT(*) FROM (%(subquery)s) AS counted)"
+    output_field = IntegerField()
+    empty_result_set_value = 0
+
+
+def counts_up_to(limit: int, *lists: QuerySet) -> list[int]:
+    """How many rows each list has, counting no further than `limit` + 1; by one query for all."""
+    table = lists[0].model._default_manager.order_by()
+    counted = table.values_list(*(_Number(rows.order_by().values("pk")[: limit + 1]) for rows in lists))
+    return list(counted.first() or [0] * len(lists))

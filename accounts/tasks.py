@@ -1,12 +1,14 @@
 """What workers run: load by id, one call, maybe the next step. Arguments are ids; running twice is harmless."""
 
 import logging
+from collections.abc import Callable
 
 from celery import shared_task
 from django.core.management import call_command
 from kombu.exceptions import OperationalError
 
-from accounts import events, leases, login, waits
+from accounts import absence, avatars, events, leases, login, recovery, schedule, telling, waits
+from accounts import presence as who_is_online
 from accounts.models import Account
 
 log = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ def after_wait(account: Account | None) -> None:
 
 @shared_task
 def fetch_avatar(account_id: int) -> None:
-    login.fetch_avatar(account_id)
+    avatars.fetch(account_id)
 
 
 @shared_task
@@ -36,18 +38,89 @@ def sweep() -> None:
 
 
 @shared_task
+def tick() -> None:
+    """Every two seconds: whatever is due begins. What may take long is a task of its own."""
+    for step in (_presence_if_due, _reasons_if_due, absence.end_drops, _recover, _plans, _tell):
+        _by_itself(step)
+
+
+def _by_itself(step: Callable[[], object]) -> None:
+    """The failure of one step must not keep the others from theirs."""
+    try:
+        step()
+    except Exception:
+        log.exception("%s failed; it is tried again soon", getattr(step, "__qualname__", step))
+
+
+def _presence_if_due() -> None:
+    if who_is_online.is_due():
+        put_into_queue(presence)
+
+
+def _reasons_if_due() -> None:
+    if absence.reasons_are_due():
+        put_into_queue(reasons)
+
+
+def _recover() -> None:
+    for attempt_id in recovery.tick():
+        put_into_queue(wait_for_phone, attempt_id)
+
+
+def _plans() -> None:
+    for attempt_id in schedule.tick():
+        put_into_queue(wait_for_phone, attempt_id)
+
+
+def _tell() -> None:
+    for channel_id in telling.tick():
+        put_into_queue(tell, channel_id)
+
+
+@shared_task
+def tell(channel_id: int) -> None:
+    telling.send(channel_id)
+
+
+@shared_task
+def run_plan(plan_id: int) -> None:
+    """What beat sends when a plan's time comes."""
+    for attempt_id in schedule.look_at(plan_id):
+        put_into_queue(wait_for_phone, attempt_id)
+
+
+@shared_task
+def presence() -> None:
+    who_is_online.sweep_if_due()
+
+
+@shared_task
+def reasons() -> None:
+    absence.ask_reasons()
+
+
+@shared_task
+def offline_notice(w_id: str, wc_id: str) -> None:
+    """The upstream's notice that an instance is offline: it is not believed, but looked at now."""
+    if who_is_online.notice(w_id, wc_id):
+        who_is_online.sweep_if_due()
+
+
+@shared_task
 def forget_what_is_old() -> None:
     call_command("clearsessions")
     leases.forget_old_workers()
+    schedule.forget_old_runs()
+    telling.forget_old()
 
 
-def put_into_queue(task, row_id: int) -> bool:
-    """Hand a row to a worker. Where the queue is away the row stands, and a waits worker finds it by itself."""
+def put_into_queue(task, *ids: int | str) -> bool:
+    """Hand a row, or a job of its own, to a worker. Where the queue is away the row stands, and is found by itself."""
     try:
         if not events.ping():  # bounded; publishing to a Redis that swallows packets would take much longer
             raise OperationalError("no answer")
-        task.apply_async((row_id,), expires=MESSAGE_SECONDS)
+        task.apply_async(ids, expires=MESSAGE_SECONDS)
     except OperationalError as error:
-        log.warning("the queue is away (%s): %s %s waits in its row", error, task.name, row_id)
+        log.warning("the queue is away (%s): %s %s waits in its row", error, task.name, ids)
         return False
     return True

@@ -4,7 +4,8 @@
 
 The rows keep every constraint, look like a year of work (a few accounts have a very long history, a few
 logins are open), and are the same at every run. Ids grow with time, as they do in the real tables. Labels begin
-with a city, and the teams are those of the cities: what a filter passes often stands at one end of an order.
+with a city, and most teams are those of the cities: what a filter passes often stands at one end of an order. One
+team has most accounts, so that its pages are full in a small database as they are in a large one.
 """
 
 # ruff: noqa: E402 - Django has to be set up before its models can be imported
@@ -41,6 +42,7 @@ from accounts.states import AccountState, AttemptState, Happened, Method, Trigge
 PASSWORD = "seeded-password"
 PEOPLE = 40
 TAGS = 30
+COMMON = {"most": 0.6, "many": 0.3}
 HOT_ACCOUNTS = 20  # a tenth of all attempts is theirs
 PLAIN_ACCOUNTS = (1, 500)  # the same in a small and a large database: offline, their last login expired
 OPEN_ATTEMPTS = 50
@@ -144,16 +146,19 @@ class World:
         users = get_user_model().objects
         self.teams = {city: Group.objects.create(name=f"Team {city}") for city in CITIES}
         self.small_team = Group.objects.create(name="Team of a few")
+        self.main_team = Group.objects.create(name="Team of most")
         teams = list(self.teams.values())
         self.users = [users.create_superuser("admin", password=PASSWORD)]
         for n in range(PEOPLE):
             self.users.append(self.operator(f"operator{n + 1:02}", teams[n % len(teams)]))
-        self.operator("one-team", teams[-1])
-        self.operator("three-teams", *teams[-3:])
+        self.operator("one-team", self.main_team)
+        self.operator("three-teams", self.main_team, *teams[-2:])
+        self.operator("city-team", teams[-1])
+        self.operator("city-teams", *teams[-3:])
         self.operator("small-team", self.small_team)
         self.askers = self.users[: PEOPLE // 2]  # the others never started anything
         names = [f"tag {n + 1:02}" for n in range(TAGS)]
-        self.tags = Tag.objects.bulk_create(Tag(name=name) for name in (*names, "most", "few", "none"))
+        self.tags = Tag.objects.bulk_create(Tag(name=name) for name in (*names, *COMMON, "few", "none"))
 
     def operator(self, name: str, *teams: Group):
         """Somebody who sees the accounts of some teams, and may look into the admin."""
@@ -175,7 +180,7 @@ class World:
             since = self.end - YEAR * pick.random()
             seen = state != AccountState.NEW
             city = pick.choice(CITIES)
-            team = None if pick.random() < 0.03 else self.teams[city]
+            team = pick.choices([None, self.main_team, self.teams[city]], (6, 74, 20))[0]
             name = "骆驿" if pk == 500 else pick.choice(SURNAMES) + pick.choice(GIVEN)
             yield table.row(
                 id=pk,
@@ -203,14 +208,14 @@ class World:
             )
 
     def tagged(self) -> Iterator[tuple]:
-        """Most tags are on one account in twenty; one is on most, one on the last of the small database."""
+        """Most tags are on one account in twenty, two on more, one on the last of the small database."""
         ids = itertools.count(1)
         table = Table(Account.tags.through)
         for account in range(1, self.n_accounts + 1):
             tags = self.random.sample(self.tags[:TAGS], self.random.randrange(4))
-            tags += [self.tags[TAGS]] * (self.random.random() < 0.6) + [self.tags[TAGS + 1]] * (
-                900 < account <= 1000
-            )
+            for tag, likely in zip(self.tags[TAGS:], COMMON.values(), strict=False):
+                tags += [tag] * (self.random.random() < likely)
+            tags += [self.tags[TAGS + len(COMMON)]] * (900 < account <= 1000)
             for tag in tags:
                 yield table.row(id=next(ids), account_id=account, tag_id=tag.pk)
 

@@ -11,7 +11,18 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts import access
-from accounts.models import Account, AccountEvent, LoginAttempt, Tag, UpstreamAccess
+from accounts.models import (
+    Account,
+    AccountEvent,
+    Discovered,
+    Incident,
+    LoginAttempt,
+    Plan,
+    PlanRun,
+    Presence,
+    Tag,
+    UpstreamAccess,
+)
 from accounts.outcome import next_seq
 from accounts.states import FINAL_STATES, AccountState, AttemptState
 
@@ -78,6 +89,11 @@ def forget_everything() -> None:
         try:
             with transaction.atomic():
                 for model in (
+                    Plan,
+                    PlanRun,
+                    Presence,
+                    Discovered,
+                    Incident,
                     AccountEvent,
                     LoginAttempt,
                     Account,

@@ -13,12 +13,12 @@ from accounts.answers import (
     LoggedIn,
     LoginCode,
     NotLoggedIn,
-    Online,
     OutcomeUnknown,
     PageAsked,
     Profile,
 )
 from accounts.models import LoginAttempt
+from accounts.standing import Online
 from accounts.states import Trigger
 
 if TYPE_CHECKING:

@@ -5,12 +5,13 @@ import random
 import string
 import unicodedata
 from dataclasses import fields, is_dataclass
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from accounts import answers
+from accounts import answers, standing
 from accounts.answers import (
     Answer,
     BadAnswer,
@@ -19,7 +20,6 @@ from accounts.answers import (
     LoggedIn,
     LoginCode,
     NotLoggedIn,
-    Online,
     PageAsked,
     Profile,
     Refused,
@@ -34,8 +34,9 @@ MEANINGS = {
     "sign_in": (answers.sign_in, SignIn),
     "login_code": (answers.login_code, LoginCode),
     "login_answer": (answers.login_answer, LoggedIn | CodeAsked | PageAsked | NotLoggedIn),
-    "online_list": (answers.online_list, list),
-    "is_online": (answers.is_online, bool | None),
+    "online_list": (standing.online_list, list),
+    "is_online": (standing.is_online, bool | None),
+    "offline_reason": (partial(standing.offline_reason, wc_id="w"), str),
     "succeeded": (answers.succeeded, Answer),
 }
 ENDINGS = {
@@ -435,45 +436,6 @@ def test_no_text_is_longer_than_its_column():
     ]
     assert [len(text) for text in (profile.signature, profile.mobile, found.text)] == [200, 30, 300]
     assert profile.avatar_url == ""
-
-
-# --- who is online
-
-
-def test_who_is_online_is_a_list_of_ids():
-    entries = [{"wcId": "a", "wId": "1"}, {"wcId": "b", "wId": None}, {"wcId": ""}, "x", None, {"wId": "3"}]
-    assert answers.online_list(read(envelope(entries))) == [Online("a", "1"), Online("b", "")]
-
-
-@pytest.mark.parametrize("nobody", [None, []])
-def test_nobody_online_is_an_empty_list_or_null(nobody):
-    assert answers.online_list(read(envelope(nobody))) == []
-
-
-@pytest.mark.parametrize(
-    "data", ["", {}, 0, False, "[]", {"list": []}, ["a"], [1, 2], [None], [{}], [{"wcid": "a"}], [[]]]
-)
-def test_any_other_shape_does_not_mean_that_nobody_is_online(data):
-    with pytest.raises(BadAnswer):
-        answers.online_list(read(envelope(data)))
-
-
-@pytest.mark.parametrize(
-    ("data", "known"),
-    [
-        *(({"isOnline": True}, True), ({"isOnline": False}, False), ({"isOnline": "true"}, None), ({}, None)),
-        *(
-            ({"isOnline": 1}, None),
-            ({"isOnline": None}, None),
-            (None, None),
-            ([], None),
-            ("x", None),
-            (True, None),
-        ),
-    ],
-)
-def test_only_a_plain_yes_or_no_says_whether_an_instance_is_online(data, known):
-    assert answers.is_online(read(envelope(data))) is known
 
 
 # --- whatever comes

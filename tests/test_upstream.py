@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,6 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
-from accounts import answers
 from accounts import upstream as client_module
 from accounts.answers import (
     BadAnswer,
@@ -28,6 +28,7 @@ from accounts.answers import (
     Unreachable,
     UpstreamError,
 )
+from accounts.standing import Online
 from tests import bodies, wires
 from tests.bodies import envelope
 from tests.environment import CANARIES
@@ -115,12 +116,18 @@ def test_the_other_calls_send_what_their_pages_say(client, upstream):
     client.online()
     client.is_online("w-1")
     client.log_out(["wxid_a", "wxid_b"])
+    client.offline_reason("wxid_a")
+    client.set_callback("http://127.0.0.1:9/x")
+    client.clear_callback()
     client.sign_in()
     sent = {path: found[0]["body"] for path, found in upstream.state()["bodies"].items()}
     assert sent == {
         "/queryLoginWx": {},
         "/isOnline": {"wId": "w-1"},
         "/member/offline": {"account": "canary-developer", "wcIds": ["wxid_a", "wxid_b"]},
+        "/offlineReason": {"wcId": "wxid_a"},
+        "/setHttpCallbackUrl": {"httpUrl": "http://127.0.0.1:9/x", "type": 2},
+        "/cancelHttpCallbackUrl": {},
         "/member/login": {"account": "canary-developer", "password": CANARIES["WK_PASSWORD"]},
     }
 
@@ -184,7 +191,7 @@ def test_a_whole_login_in_each_generation(dialect, how, code, upstream, db):
     assert isinstance(found, LoggedIn)
     assert found.profile.w_id in (qr.w_id, "")
     assert upstream.online == {found.profile.wc_id: qr.w_id}
-    assert client.online() == [answers.Online(found.profile.wc_id, qr.w_id)]
+    assert client.online() == [Online(found.profile.wc_id, qr.w_id)]
     assert client.is_online(qr.w_id) is True
     again = client.fetch_code(found.profile.wc_id, 1)
     assert again.w_id != qr.w_id
@@ -520,6 +527,12 @@ def test_a_body_without_end_costs_little_memory(path, kind, how, client, upstrea
     assert type(found) is BadAnswer
     assert seconds < 4
     assert peak() - before < 20 * MIB
+
+
+def test_twenty_thousand_who_are_online_fit_into_one_answer(client, upstream):
+    entries = [{"wcId": f"wxid_{n:014}", "wId": str(uuid.UUID(int=n))} for n in range(20_000)]
+    upstream.fault(WHO, "raw", json={"code": "1000", "message": "成功", "data": entries})
+    assert client.online() == [Online(entry["wcId"], entry["wId"]) for entry in entries]
 
 
 def test_a_huge_body_of_a_redirect_costs_little_memory(db):

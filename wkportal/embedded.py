@@ -27,13 +27,14 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 # What `manage.py shell` in a second terminal needs to see the same portal as the running one.
 SHARED = (
     *("SECRET_KEY", "FIELD_KEYS", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL"),
-    *("WK_BASE_URL", "WK_ACCOUNT", "WK_PASSWORD", "WK_AUTHORIZATION"),
+    *("WK_BASE_URL", "WK_ACCOUNT", "WK_PASSWORD", "WK_AUTHORIZATION", "WK_CALLBACK_SECRET", "WK_PUBLIC_URL"),
 )
 # Generated once; the keys of the second kind are Fernet's: 32 bytes, URL-safe base64.
 GENERATED: dict[str, Callable[[], str]] = {
     "SECRET_KEY": lambda: secrets.token_urlsafe(50),
     "FIELD_KEYS": lambda: base64.urlsafe_b64encode(os.urandom(32)).decode(),
     "REDIS_PASSWORD": lambda: secrets.token_urlsafe(32),
+    "WK_CALLBACK_SECRET": lambda: secrets.token_urlsafe(32),
 }
 # Ports from 32768 on may be taken for a moment by any outgoing connection.
 FIRST_PORT, LAST_PORT = 20_000, 32_000

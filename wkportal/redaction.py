@@ -20,6 +20,8 @@ NAMED = re.compile(
 )
 # user:password@ in an address. What begins like a port and a path is not a password.
 ADDRESS = re.compile(r"(?<=://)([^\s/:@]{0,100}:)(?!\d{1,5}[/?#])\S{1,300}(?=@)")
+# Where the upstream posts to: whoever knows the last part may post as well, and a wrong one may be nearly right.
+CALLBACK = re.compile(r"(?<=/callbacks/wkteam/)[^\s/?#\"']+")
 TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
 # Whoever names an account must not be able to begin a line of the log, or to move a terminal's cursor.
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
@@ -50,5 +52,5 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = self.known.sub(MASK, super().format(record))
         line = NAMED.sub(rf"\g<1>{MASK}", line)
-        line = ADDRESS.sub(rf"\g<1>{MASK}", line)
+        line = CALLBACK.sub(MASK, ADDRESS.sub(rf"\g<1>{MASK}", line))
         return TOKEN.sub(MASK, line).translate(CONTROL)

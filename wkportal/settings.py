@@ -142,6 +142,17 @@ WK_PROXIES = named_codes("WK_PROXIES", "1=广州,2=南京,3=杭州,4=上海,5=�
 WK_QR_HOSTS = [host.lower() for host in words("WK_QR_HOSTS")]
 WK_AVATAR_HOSTS = [host.lower() for host in words("WK_AVATAR_HOSTS", "wx.qlogo.cn,mmhead.c2c.wechat.com")]
 WAIT_SLOTS = number("WAIT_SLOTS", 10_000, 1, 100_000)
+# How often the upstream is asked who is online; a tenth more or less, by chance.
+WK_PRESENCE_SECONDS = number("WK_PRESENCE_SECONDS", 60, 5, 3600)
+# Where the upstream reaches this portal, and the part of the address by which it is known; empty: no notices.
+WK_PUBLIC_URL = text("WK_PUBLIC_URL").strip()
+if WK_PUBLIC_URL:
+    WK_PUBLIC_URL = http_address("WK_PUBLIC_URL", WK_PUBLIC_URL)
+WK_CALLBACK_SECRET = text("WK_CALLBACK_SECRET").strip()
+if WK_CALLBACK_SECRET and not re.fullmatch(r"[\w-]{20,200}", WK_CALLBACK_SECRET, re.ASCII):
+    raise ImproperlyConfigured(
+        "WK_CALLBACK_SECRET has to be 20 to 200 letters, digits, - or _; empty, no notices are taken."
+    )
 
 # --- Django --------------------------------------------------------------------------------------------
 
@@ -156,6 +167,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_htmx",
     "axes",
+    "django_celery_beat",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -189,6 +201,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "accounts.context.upstream_alarm",
+                "accounts.context.keeping_online",
             ],
         },
     }
@@ -260,6 +273,10 @@ if DATABASES["default"].get("ENGINE") == "django.db.backends.sqlite3":
 elif DATABASES["default"].get("ENGINE") == "django.db.backends.postgresql":
     # A connection that a restart of the server killed is noticed when it is taken from the pool.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    # A row that a frozen process holds must not stop everybody else, and the server takes it from that process.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault(
+        "options", "-c lock_timeout=3s -c idle_in_transaction_session_timeout=10s"
+    )
     # Thousands of waits answer in bursts: they queue for a connection here instead of exhausting the server.
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
         "min_size": 1,
@@ -309,16 +326,18 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TASK_DEFAULT_QUEUE = "jobs"
 CELERY_TASK_ROUTES = {"accounts.tasks.wait_for_phone": {"queue": "waits"}}
+CELERY_BEAT_SCHEDULER = "wkportal.beat:Scheduler"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "accounts.tasks.sweep", "schedule": 2.0, "options": {"expires": 4}},
+    "tick": {"task": "accounts.tasks.tick", "schedule": 2.0, "options": {"expires": 4}},
     "forget-what-is-old": {"task": "accounts.tasks.forget_what_is_old", "schedule": 24 * 3600.0},
 }
 CELERY_WORKER_REDIRECT_STDOUTS = False
 
 # --- logs ----------------------------------------------------------------------------------------------
 
-SECRETS = [SECRET_KEY, WK_PASSWORD, WK_AUTHORIZATION, *FIELD_KEYS]
+SECRETS = [SECRET_KEY, WK_PASSWORD, WK_AUTHORIZATION, WK_CALLBACK_SECRET, *FIELD_KEYS]
 SECRETS += [urlsplit(url).password or "" for url in (DATABASE_URL, REDIS_URL)]
 LOGGING = {
     "version": 1,
@@ -330,7 +349,10 @@ LOGGING = {
             "secrets": SECRETS,
         }
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "plain"},
+        "nowhere": {"class": "logging.NullHandler"},
+    },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         # At DEBUG these print request paths, SQL parameters or message bodies: addresses and secrets among them.
@@ -338,6 +360,8 @@ LOGGING = {
         "django.db.backends": {"level": "WARNING"},
         "PIL": {"level": "WARNING"},
         "axes": {"level": "WARNING"},
+        # It names addresses that are secrets. What it says about a message is kept with the message.
+        "apprise": {"level": "WARNING", "handlers": ["nowhere"], "propagate": False},
         "django.request": {"level": "WARNING"},
         # One line per run of a task that runs every two seconds tells nobody anything.
         "celery.app.trace": {"level": "WARNING"},

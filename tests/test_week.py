@@ -1,0 +1,172 @@
+"""A simulated week: every account that can be online is online or on the list "To scan", with its people told."""
+
+from collections import Counter, defaultdict
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.db.models import Count
+
+from accounts.channels import DeliveryState
+from accounts.models import Account, AccountEvent, Delivery, Drop, Incident, LoginAttempt, PlanEntry, PlanRun
+from accounts.policies import policy_for
+from accounts.states import AccountState, DropKind, Happened, Method, NextStep, NoticeKind
+from tests.week import AWAY, BEGINNING, DAY, MASS_DROP, PLAN_TIME, ZONE, Mailbox, Week, install, tell
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def week(transactional_db, monkeypatch, settings):
+    settings.WK_PRESENCE_SECONDS = 60
+    found = Week(seed=20260302)
+    install(found, monkeypatch)
+    found.people(get_user_model().objects, Group.objects.create(name="Shops"))
+    mailbox = Mailbox()
+    tell(mailbox)
+    found.process.holder.works = True
+    try:
+        found.run()
+        found.messages = list(mailbox.messages)
+        yield found
+    finally:
+        mailbox.shutdown()
+        mailbox.server_close()
+
+
+@pytest.mark.timeout(900)
+def test_a_week_of_two_hundred_accounts(week):
+    everybody_is_accounted_for(week)
+    no_cap_was_exceeded(week)
+    no_slot_ran_twice()
+    the_record_explains_every_account(week)
+    people_were_told_once(week)
+    nothing_was_believed_while_the_upstream_was_away()
+
+
+def everybody_is_accounted_for(week):
+    states = Counter()
+    for account in Account.objects.all():
+        drop = account.drops.open().first()
+        if account.wc_id in week.phones.there:
+            assert (account.state, account.w_id) == (AccountState.ONLINE, week.phones.there[account.wc_id])
+            assert drop is None and account.to_scan_since is None
+            states["online"] += 1
+        elif not account.keep_online:
+            assert account.to_scan_since is None and drop.next_at is None
+            states["paused"] += 1
+        else:
+            assert account.state == AccountState.OFFLINE and account.to_scan_since is not None, account
+            assert drop.next_step == NextStep.SCAN
+            states["to scan"] += 1
+    assert states["online"] > 150 and states["to scan"] > 2 and states["paused"] > 2, states
+    assert not LoginAttempt.objects.open().exists()
+
+
+def no_cap_was_exceeded(week):
+    by_account = defaultdict(list)
+    accounts = {account.wc_id: account for account in Account.objects.select_related("policy")}
+    for at, wc_id in week.phones.prompts:
+        account = accounts[wc_id]
+        policy = policy_for(account)
+        by_account[wc_id].append(at)
+        assert policy.popup and account.keep_online, wc_id
+        assert policy.is_within(at - timedelta(seconds=15)) and account.is_within(
+            at - timedelta(seconds=15)
+        ), at
+    assert len(week.phones.prompts) > 200
+    for wc_id, times in by_account.items():
+        for n, at in enumerate(times):
+            assert sum(at - DAY < other <= at for other in times[: n + 1]) <= 3, (wc_id, at)
+    times = sorted(at for at, _wc_id in week.phones.prompts)
+    begun = sorted(
+        LoginAttempt.objects.filter(method=Method.POPUP)
+        .exclude(sent_at=None)
+        .values_list("sent_at", flat=True)
+    )
+    assert len(begun) == len(times)  # each attempt prompted once
+    reasons = Counter(wc_id for _at, wc_id in week.phones.asked_why)
+    asked = defaultdict(list)
+    for at, wc_id in week.phones.asked_why:
+        assert all(at - before >= timedelta(hours=12) for before in asked[wc_id]), wc_id
+        asked[wc_id].append(at)
+    assert reasons
+
+
+def no_slot_ran_twice():
+    runs = PlanRun.objects.exclude(plan_name="")
+    doubled = runs.values("plan", "slot_at").annotate(n=Count("pk")).filter(n__gt=1)
+    assert not doubled.exists()
+    slots = sorted(run.slot_at.astimezone(ZONE) for run in runs)
+    assert [slot.time() for slot in slots] == [PLAN_TIME] * 7
+    assert (
+        len({slot.date() for slot in slots}) == 7
+    )  # also the one that was missed, when everything ran again
+    late = max(runs, key=lambda run: run.began_at - run.slot_at)
+    assert late.began_at - late.slot_at > timedelta(hours=1)
+    assert not PlanEntry.objects.filter(ended_at=None, run__ended_at__isnull=False).exists()
+
+
+def the_record_explains_every_account(week):
+    for account in Account.objects.all():
+        moves = list(
+            AccountEvent.objects.filter(account=account, happened__in=MOVES)
+            .order_by("id")
+            .values_list("happened", flat=True)
+        )
+        offline = moves.count(Happened.ACCOUNT_OFFLINE)
+        assert offline == account.drops.count() == week.dropped[account.wc_id], (account.wc_id, moves)
+        state = (
+            AccountState.ONLINE
+            if account.first_login_at and account.first_login_at < BEGINNING
+            else AccountState.NEW
+        )
+        for move in moves:
+            if move == Happened.ACCOUNT_OFFLINE:
+                assert state == AccountState.ONLINE
+                state = AccountState.OFFLINE
+            else:
+                state = AccountState.ONLINE
+        assert state == account.state
+    kinds = Counter(Drop.objects.values_list("kind", flat=True))
+    assert kinds[DropKind.FIRST_NIGHT] >= 15 and kinds[DropKind.AT_ONCE] >= 2, kinds
+    ended = Drop.objects.exclude(ended_at=None)
+    assert {Method.QR, Method.POPUP} <= set(ended.values_list("ended_by", flat=True))
+    assert not ended.filter(ended_at__lt=BEGINNING).exists()
+
+
+MOVES = (Happened.ACCOUNT_ONLINE, Happened.ACCOUNT_OFFLINE)
+
+
+def people_were_told_once(week):
+    sent = Delivery.objects.filter(state=DeliveryState.SENT).select_related("notice__drop")
+    assert not Delivery.objects.unsent().filter(next_at__lt=week.at - MINUTE).exists()
+    of_kind = defaultdict(Counter)
+    for delivery in sent:
+        notice = delivery.notice
+        of_kind[notice.kind][notice.drop_id or notice.incident_id or notice.pk] += 1
+    for kind, told in of_kind.items():
+        assert max(told.values()) == 1, kind
+    assert len(week.messages) == sent.values("message").distinct().count()
+
+    mass = Incident.objects.get()
+    assert (mass.shares, mass.shared) == ("proxy", "3") and abs(mass.at - MASS_DROP) < 15 * MINUTE
+    assert mass.drops.count() >= 50
+    assert of_kind[NoticeKind.INCIDENT] == {mass.pk: 1} == of_kind[NoticeKind.INCIDENT_OVER]
+    alone = {NoticeKind.OFFLINE, NoticeKind.TO_SCAN}
+    for drop in Drop.objects.select_related("account"):
+        told = sum(of_kind[kind][drop.pk] for kind in alone)
+        if drop.incident_id or not drop.account.keep_online:
+            assert told == 0
+        elif drop.account.to_scan_since and drop.ended_at is None:
+            assert of_kind[NoticeKind.TO_SCAN][drop.pk] == 1, drop
+        elif drop.ended_at and drop.ended_at - drop.at < 3 * MINUTE:
+            assert told == 0, drop
+    for text in (message["message"] for message in week.messages):
+        assert "wxid_" not in text
+
+
+def nothing_was_believed_while_the_upstream_was_away():
+    away = AccountEvent.objects.filter(happened=Happened.ACCOUNT_OFFLINE, at__gt=AWAY[0], at__lt=AWAY[1])
+    assert not away.exists()

@@ -1,0 +1,304 @@
+"""A week of two hundred accounts, run by a clock that jumps from one thing to the next.
+
+The engine is the real one, with its rows in the real database: presence, recovery, plans, incidents, messages, and
+the waits. In place of the upstream stand the phones: who is online there, who taps a prompt, and everything that they
+were asked, with the time. People scan what is on the list "To scan" in working hours.
+"""
+
+import heapq
+import json
+import random
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from zoneinfo import ZoneInfo
+
+from accounts import absence, clock, leases, login, presence, recovery, schedule, telling, waits
+from accounts.answers import Ending, LoggedIn, LoginCode, NotLoggedIn, Profile, Unreachable
+from accounts.models import Account, Channel, Plan, RecoveryPolicy, Rule, Tag
+from accounts.plans import PlanMethod
+from accounts.standing import Online
+from accounts.states import AccountState, NoticeKind
+from tests.engine_model import Process
+from tests.engine_upstream import picture
+
+ZONE = ZoneInfo("Asia/Shanghai")
+BEGINNING = datetime(2026, 3, 2, tzinfo=ZONE).astimezone(UTC)  # a Monday
+STEP, STEP_AT_NIGHT = timedelta(minutes=15), timedelta(minutes=60)
+DAY = timedelta(days=1)
+WEEK = 7 * DAY
+MASS_DROP = BEGINNING + timedelta(days=3, hours=15)
+AWAY = (BEGINNING + timedelta(days=5, hours=2), BEGINNING + timedelta(days=5, hours=4))
+DOWN = (BEGINNING + timedelta(days=4, hours=12), BEGINNING + timedelta(days=4, hours=14))
+PEOPLE_GO = BEGINNING + timedelta(days=6, hours=10)
+LAST_DROPS = BEGINNING + timedelta(days=6, hours=10, minutes=30)
+PHONE_HOURS = (time(8), time(22))
+PLAN_TIME = time(12, 30)  # on the fifth day nothing runs then
+MASS_LINE = 3
+
+
+@dataclass
+class Phones:
+    """In place of `login.client()`."""
+
+    week: "Week"
+    there: dict[str, str] = field(default_factory=dict)
+    taps: set[str] = field(default_factory=set)  # of these accounts, prompts are tapped
+    no_prompt: set[str] = field(default_factory=set)  # after a first-night drop a prompt does not help
+    codes: dict[str, str] = field(default_factory=dict)
+    prompts: list[tuple[datetime, str]] = field(default_factory=list)
+    asked_why: list[tuple[datetime, str]] = field(default_factory=list)
+    numbers: count = field(default_factory=lambda: count(1))
+
+    def online(self, _seconds: float | None = None) -> list[Online]:
+        if AWAY[0] <= self.week.at < AWAY[1]:
+            raise Unreachable("away")
+        return [Online(wc_id, w_id) for wc_id, w_id in self.there.items()]
+
+    def is_online(self, w_id: str) -> bool:
+        return w_id in self.there.values()
+
+    def offline_reason(self, wc_id: str) -> str:
+        self.asked_why.append((self.week.at, wc_id))
+        return "登录出现错误，请你重新登录。"
+
+    def second_login(self, wc_id: str, _seconds: float, _call=None) -> LoggedIn | NotLoggedIn:
+        self.prompts.append((self.week.at, wc_id))
+        self.week.pass_time(8)
+        if wc_id in self.no_prompt:
+            return NotLoggedIn(Ending.REFUSED, "1001", "系统失败,请重试")
+        if wc_id not in self.taps:
+            return NotLoggedIn(Ending.RUN_OUT, "1001", "操作超时")
+        return self.logs_in(wc_id)
+
+    def fetch_code(self, wc_id: str, _line: int | None) -> LoginCode:
+        w_id = f"w{next(self.numbers)}"
+        self.codes[w_id] = wc_id
+        return LoginCode(w_id, "https://upstream.example/code.png", "")
+
+    def fetch_picture(self, _url: str, _hosts: list[str]) -> bytes:
+        return picture()
+
+    def wait_for_login(self, w_id: str, _code: str, _seconds: float, _call=None) -> LoggedIn:
+        self.week.pass_time(12)
+        return self.logs_in(self.codes.pop(w_id) or f"wxid_first_{w_id}", w_id)
+
+    def logs_in(self, wc_id: str, w_id: str = "") -> LoggedIn:
+        w_id = w_id or f"w{next(self.numbers)}"
+        first = wc_id.startswith("wxid_first_") and wc_id not in self.week.first_nights
+        self.there[wc_id] = w_id
+        self.week.will_drop(wc_id, first)
+        return LoggedIn(Profile(wc_id=wc_id, w_id=w_id, nickname=wc_id), "1000", "成功")
+
+
+class Mailbox(ThreadingHTTPServer):
+    """Takes what is told, over HTTP."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        self.messages: list[dict] = []
+        super().__init__(("127.0.0.1", 0), _Letter)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"json://127.0.0.1:{self.server_port}/"
+
+
+class _Letter(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.messages.append(json.loads(body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_args) -> None:
+        pass
+
+
+class Week:
+    def __init__(self, seed: int):
+        self.at = BEGINNING
+        self.dice = random.Random(seed)
+        self.phones = Phones(self)
+        self.process = Process("week")
+        self.events: list[tuple[datetime, int, str, str]] = []  # when, turn, wcId, wId
+        self.turns = count()
+        self.first_nights: set[str] = set()
+        self.dropped: Counter = Counter()
+        self.operator = None
+
+    # --- time
+
+    def now(self) -> datetime:
+        self.at += timedelta(microseconds=50)
+        return self.at
+
+    def monotonic(self) -> float:
+        return (self.at - BEGINNING).total_seconds() + 1000
+
+    def pass_time(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+    def local(self, at: datetime) -> datetime:
+        return at.astimezone(ZONE)
+
+    # --- what happens to phones
+
+    def will_drop(self, wc_id: str, first: bool = False) -> None:
+        if first:
+            self.first_nights.add(wc_id)
+            after = timedelta(hours=self.dice.uniform(2, 23))
+        elif self.dice.random() < 0.03:
+            after = timedelta(seconds=self.dice.uniform(20, 45))
+        else:
+            after = timedelta(days=self.dice.expovariate(1 / 5))
+        at = self.at + after
+        if at < LAST_DROPS - timedelta(hours=2):
+            self.happens(at, wc_id)
+
+    def happens(self, at: datetime, wc_id: str) -> None:
+        heapq.heappush(self.events, (at, next(self.turns), wc_id, self.phones.there[wc_id]))
+
+    def drop(self, wc_id: str, w_id: str) -> None:
+        if self.phones.there.get(wc_id) != w_id:
+            return  # a login came in between
+        del self.phones.there[wc_id]
+        self.dropped[wc_id] += 1
+        once = wc_id in self.first_nights and self.dropped[wc_id] == 1
+        (self.phones.no_prompt.add if once else self.phones.no_prompt.discard)(wc_id)
+        told = self.dice.random() < 0.5 and not self.is_down
+        if told and presence.notice(w_id, wc_id):
+            self.sweep()
+
+    @property
+    def is_day(self) -> bool:
+        return PHONE_HOURS[0] <= self.local(self.at).time() < PHONE_HOURS[1]
+
+    @property
+    def is_down(self) -> bool:
+        return DOWN[0] <= self.at < DOWN[1]
+
+    # --- what the product's processes do
+
+    def sweep(self) -> None:
+        presence.sweep_if_due()
+
+    def work(self) -> None:
+        """Everything that the tasks and the workers do within a few seconds, twice: what is begun goes on."""
+        self.process.holder.renew()
+        self.sweep()
+        if absence.reasons_are_due():
+            absence.ask_reasons()
+        for _again in range(2):
+            absence.end_drops()
+            recovery.tick()
+            schedule.tick()
+            self.pass_time(3)
+            for lease in leases.take_unattended():
+                waits.wait_under(lease)
+        telling.tick()
+        telling.send_due()
+        login.sweep()
+
+    def people_scan(self) -> None:
+        local = self.local(self.at)
+        if not (time(9) <= local.time() < time(18)) or self.at > PEOPLE_GO:
+            return
+        for account in recovery.waiting_to_be_scanned(Account.objects.all())[:6]:
+            attempt, begun = login.begin(account, by=self.operator)
+            if begun and login.fetch_code(attempt):
+                waits.wait(attempt.pk)
+
+    def run(self) -> None:
+        mass = last = False
+        while self.at < BEGINNING + WEEK:
+            until = self.at + (STEP if self.is_day else STEP_AT_NIGHT)
+            while self.events and self.events[0][0] <= until:
+                at, _turn, wc_id, w_id = heapq.heappop(self.events)
+                self.at = max(self.at, at)
+                self.drop(wc_id, w_id)
+            self.at = max(self.at, until)
+            if not mass and self.at >= MASS_DROP:
+                mass = self.many_drop(60, MASS_LINE)
+            if not last and self.at >= LAST_DROPS:
+                last = self.many_drop(8, None)
+            if not self.is_down:
+                self.work()
+                self.people_scan()
+
+    def many_drop(self, most: int, line: int | None) -> bool:
+        rows = Account.objects.filter(state=AccountState.ONLINE, keep_online=True)
+        rows = rows.filter(proxy=line).order_by("pk") if line else rows.order_by("-pk")
+        for wc_id, w_id in list(rows.values_list("wc_id", "w_id")[:most]):
+            if self.phones.there.get(wc_id) == w_id:
+                del self.phones.there[wc_id]
+                self.phones.no_prompt.discard(wc_id)
+                self.dropped[wc_id] += 1
+        return True
+
+    # --- before it begins
+
+    def people(self, users, team) -> None:
+        self.operator = users.create_user("operator")
+        policy = RecoveryPolicy.objects.filter(is_default=True).first() or RecoveryPolicy(is_default=True)
+        policy.name, policy.popups_a_day, policy.popups_a_minute = "Default", 3, 10
+        policy.hours_from, policy.hours_until = PHONE_HOURS
+        policy.time_zone = ZONE.key
+        policy.save()
+        only_scan = RecoveryPolicy.objects.create(name="Only scanned", popup=False)
+        nightly = Tag.objects.create(name="renewed daily")
+        for n in range(180):
+            self.established(n, team, only_scan if n % 18 == 5 else None, nightly if n % 12 == 7 else None)
+        for n in range(20):
+            due = BEGINNING + timedelta(hours=9, minutes=10 * n)
+            Account.objects.create(label=f"New {n}", team=team, proxy=1, relogin_at=due, state_since=self.at)
+        plan = Plan(name="Renew", state="", at=PLAN_TIME, weekdays="1,2,3,4,5,6,7", time_zone=ZONE.key)
+        plan.method, plan.most_a_minute = PlanMethod.POPUP, 10
+        plan.save()
+        plan.tags.add(nightly)
+
+    def established(self, n: int, team, policy, tag) -> None:
+        wc_id, w_id = f"wxid_old_{n:03}", f"w{next(self.phones.numbers)}"
+        self.phones.there[wc_id] = w_id
+        if n % 2:
+            self.phones.taps.add(wc_id)
+        account = Account.objects.create(
+            label=f"Shop {n}", team=team, wc_id=wc_id, w_id=w_id, state=AccountState.ONLINE, policy=policy,
+            state_since=self.at - 9 * DAY, first_login_at=self.at - 30 * DAY, last_login_at=self.at - 9 * DAY,
+            proxy=MASS_LINE if n % 2 == 0 and n < 140 else 1 + n % 2, keep_online=n % 18 != 0,
+        )  # fmt: skip
+        if n % 36 == 11:
+            account.hours_from, account.hours_until, account.time_zone = time(12), time(13), "Asia/Urumqi"
+            account.save()
+        if tag:
+            account.tags.add(tag)
+        self.will_drop(wc_id)
+
+
+def tell(mailbox: Mailbox) -> Channel:
+    channel = Channel.objects.create(name="Desk", url=mailbox.address, language="en")
+    kinds = [NoticeKind.OFFLINE, NoticeKind.TO_SCAN, NoticeKind.BACK, NoticeKind.INCIDENT]
+    Rule.objects.create(channel=channel, kinds=[*kinds, NoticeKind.INCIDENT_OVER, NoticeKind.PLAN])
+    return channel
+
+
+def install(week: Week, monkeypatch) -> None:
+    class Time:
+        monotonic = staticmethod(lambda: week.monotonic())
+        sleep = staticmethod(lambda seconds: week.pass_time(seconds))
+
+    for module in (absence, leases, login, waits):
+        monkeypatch.setattr(module, "time", Time)
+    monkeypatch.setattr(clock, "now", lambda: week.now())
+    monkeypatch.setattr(leases, "_holder", week.process.holder)
+    monkeypatch.setattr(login, "client", lambda: week.phones)
+    monkeypatch.setattr(login, "client_for", lambda _attempt: week.phones)
+    for module in (presence, recovery, telling):
+        monkeypatch.setattr(
+            module, "jitter" if module is presence else "dice", random.Random(week.dice.random())
+        )
