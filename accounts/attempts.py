@@ -103,7 +103,7 @@ class LoginAttempt(models.Model):
     asked_by_name = models.CharField(max_length=150, blank=True, default="", editable=False)
     proxy = models.PositiveSmallIntegerField(_("line"), null=True, blank=True)
     # What the code is asked for as ("mac"); empty: as the settings say.
-    device_type = models.CharField(_("device"), max_length=10, blank=True, default="")
+    device_type = models.CharField(_("device"), max_length=10, blank=True, default="", db_default="")
     seq = models.PositiveIntegerField(editable=False)
 
     state = models.CharField(_("state"), max_length=15, choices=AttemptState, default=AttemptState.PREPARING)
@@ -124,7 +124,7 @@ class LoginAttempt(models.Model):
     w_id = models.CharField("wId", max_length=100, blank=True, default="")
     # The instance that the account had when this began: a prompt that nobody listens to any more has succeeded when
     # the account is online with another one.
-    old_w_id = models.CharField(max_length=100, blank=True, default="", editable=False)
+    old_w_id = models.CharField(max_length=100, blank=True, default="", db_default="", editable=False)
     # Capabilities: whoever has them may log in. Emptied by the move that ends the attempt.
     qr_text = EncryptedTextField(blank=True, default="", editable=False)
     qr_png = models.BinaryField(null=True, editable=False)

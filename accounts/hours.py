@@ -34,6 +34,7 @@ class Hours(models.Model):
         max_length=60,
         blank=True,
         default="",
+        db_default="",
         validators=[known_zone],
         help_text=_("As Asia/Shanghai. Empty: this site’s."),
     )

@@ -35,6 +35,8 @@ RECONCILE_SECONDS = 4
 ANSWER_KEPT, PERSON_WAITS = 600, 20
 # How long a start may lie in the queue until a worker has a slot for it.
 QUEUED_FOR = timedelta(minutes=30)
+# A prompt that is sent much later than it was decided on meets a phone in other hours.
+PROMPT_QUEUED_FOR = timedelta(minutes=5)
 
 
 def client() -> Client:
@@ -109,11 +111,15 @@ def _new_attempt(account: Account, by, queued: bool, how: dict[str, object]) -> 
             seq=next_seq(account),
             created_at=now,
             queued_at=now if queued else None,
-            deadline_at=now + (QUEUED_FOR if queued else _time_for_code()),
+            deadline_at=now + (_time_in_queue(how["method"]) if queued else _time_for_code()),
             **how,
         )
         record(account, Happened.ATTEMPT_STARTED, attempt=attempt, new=attempt.state, by=by, at=now)
     return attempt
+
+
+def _time_in_queue(method: object) -> timedelta:
+    return PROMPT_QUEUED_FOR if method == Method.POPUP else QUEUED_FOR
 
 
 def _time_for_code() -> timedelta:

@@ -142,10 +142,13 @@ class Account(Hours):
         related_name="accounts",
     )
     # What speaks against it being online: how many sweeps in a row have not named it, and a notice of the upstream.
-    # Since when, and what came first.
-    absent = models.PositiveSmallIntegerField(default=0, editable=False)
+    # Since when, and what came first. Where a column has a default in the
+    # database too, processes of the version before can go on during an upgrade.
+    absent = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
     missed_at = models.DateTimeField(null=True, blank=True, editable=False)
-    missed_by = models.CharField(max_length=10, choices=FoundBy, blank=True, default="", editable=False)
+    missed_by = models.CharField(
+        max_length=10, choices=FoundBy, blank=True, default="", db_default="", editable=False
+    )
     # Since when it is on the list "To scan": its code is fetched when somebody opens it.
     to_scan_since = models.DateTimeField(_("to be scanned since"), null=True, blank=True)
     reason_asked_at = models.DateTimeField(null=True, blank=True, editable=False)

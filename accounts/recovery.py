@@ -32,7 +32,7 @@ DAY, MINUTE = timedelta(hours=24), timedelta(minutes=1)
 SLOTS_AGAIN = timedelta(seconds=10)
 # The chance that is added to a pause, at most: half of it.
 JITTER = 0.5
-AT_A_TIME, MOST_AT_A_TICK = 200, 5000
+AT_A_TIME, MOST_AT_A_TICK = 200, 1000
 # Where a prompt ended with one of these, no phone has shown it: it counts for nothing but a pause.
 UNSENT = frozenset(
     {Reason.UNREACHABLE, Reason.SIGN_IN_REFUSED, Reason.DEVELOPER_FROZEN, Reason.DEVELOPER_EXPIRED}
@@ -142,13 +142,13 @@ def tick() -> list[int]:
     now = clock.now()
     _follow_pauses(now)
     begun: list[int] = []
+    due = _recoverable().filter(next_at__lte=now)
+    if not due.exists():
+        return begun
     for _batch in range(MOST_AT_A_TICK // AT_A_TIME):
-        due = _recoverable().filter(next_at__lte=now).order_by("next_at", "id")
-        if not due.exists():
-            break
         with transaction.atomic():
             policies = _Policies()
-            found = list(_held(due)[:AT_A_TIME])
+            found = list(_held(due.order_by("next_at", "id"))[:AT_A_TIME])
             begun += _settle(found, policies, now)
         if len(found) < AT_A_TIME:
             break
@@ -320,12 +320,21 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
         drop.next_step, drop.next_at = how.step, how.at
         drop.popups = known + (how.step == NextStep.POPUP)
     begun = [attempt_id for drop in steps.prompted if (attempt_id := _begin(drop, by))]
-    Drop.objects.bulk_update(drops, ["next_step", "next_at", "popups"])
+    _write(drops)
     with gathered():
         _put_onto_the_list(steps.scanned, now, by)
         for drop, why in steps.ended:
             record(drop.account, Happened.RECOVERY_ENDED, detail=why, by=by, at=now)
     return begun
+
+
+def _write(drops: list[Drop]) -> None:
+    """What many have in common by one UPDATE: one that says it row by row takes Django many times as long."""
+    alike: dict[tuple, list[int]] = defaultdict(list)
+    for drop in drops:
+        alike[drop.next_step, drop.next_at, drop.popups].append(drop.pk)
+    for (step, at, popups), ids in alike.items():
+        Drop.objects.filter(pk__in=ids).update(next_step=step, next_at=at, popups=popups)
 
 
 def _note(steps: _Steps, drop: Drop, how: Decision, before: str) -> None:

@@ -220,6 +220,9 @@ def _next(run: PlanRun, now: datetime) -> PlanEntry | None:
     """The account whose turn it is; the run ends when none is left."""
     waiting = run.entries.filter(outcome=Outcome.WAITING)
     if run.plan_name and not _goes_on(run):
+        # The time that it set is nobody's any more.
+        mine = Account.objects.filter(pk__in=waiting.values("account"), relogin_at=run.slot_at)
+        mine.update(relogin_at=None)
         waiting.update(outcome=Outcome.LEFT, ended_at=now)
     if not waiting.exists():
         PlanRun.objects.filter(pk=run.pk).update(ended_at=now)

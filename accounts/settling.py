@@ -6,7 +6,7 @@ listed is missed, and offline when that is the second sign. Whoever is listed an
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import islice
@@ -88,7 +88,9 @@ class Look:
             if row.answered_at is not None and row.answered_at > self.began:
                 # Two answers that were asked for at the same time are not two looks in a row.
                 return Swept(online=len(self.listed), back=tuple(self.back))
-            return self.write(clock.now())
+            found = self.write(clock.now())
+        # By itself: thousands of rows are locked by it, and a login that ends now waits for its own.
+        return replace(found, verified=self.write_verified())
 
     @cached_property
     def listed(self) -> dict[str, list[str]]:
@@ -170,7 +172,6 @@ class Look:
 
     def write(self, now: datetime) -> Swept:
         absence.end_drops()
-        verified = self.write_verified()
         first = [row.pk for row in self.missing if not row.absent]
         gone = [row.pk for row in self.missing if row.absent]
         if first:
@@ -180,17 +181,16 @@ class Look:
         Presence.objects.filter(pk=Presence.ONLY).update(
             answered_at=now, unknown_since=None, unknown_why="", online=len(self.listed)
         )
-        return Swept(
-            "", len(self.listed), verified, tuple(first), tuple(offline), tuple(self.back), discovered
-        )
+        return Swept("", len(self.listed), 0, tuple(first), tuple(offline), tuple(self.back), discovered)
 
     def write_verified(self) -> int:
         # A notice that came after the upstream was asked is not settled by what it answered.
         settled = Q(missed_at=None) | Q(missed_at__lt=self.began)
         rows = Account.objects.filter(online_since_before(self.began), settled, pk__in=these(self.present))
-        return Account.objects.filter(pk__in=free(rows).values("pk")).update(
-            verified_at=self.began, absent=0, missed_at=None, missed_by=""
-        )
+        with transaction.atomic():
+            return Account.objects.filter(pk__in=free(rows).values("pk")).update(
+                verified_at=self.began, absent=0, missed_at=None, missed_by=""
+            )
 
     def write_missed(self, ids: list[int]) -> None:
         rows = Account.objects.filter(online_since_before(self.began), absent=0, pk__in=these(ids))

@@ -4,6 +4,7 @@ Whoever runs it may die at any moment: the row and its lease say who waits, and 
 """
 
 import logging
+import threading
 import time
 
 from django.conf import settings
@@ -25,6 +26,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5
 REFUSED_AT_ONCE = 10
 # How often those who are online are looked at for a prompt that cannot be listened to.
 LOOK_SECONDS = 3
+# Of hundreds of starts at the same instant an upstream would answer the last ones too late, and none is asked for twice.
+CODES_AT_ONCE = 20
+
+_codes = threading.BoundedSemaphore(CODES_AT_ONCE)
 
 Heard = LoginAnswer | UpstreamError | None
 
@@ -45,8 +50,10 @@ def wait_under(lease: Lease) -> Account | None:
         attempt = lease.attempt
         if attempt.method == Method.POPUP:
             return _prompt(lease)
-        if attempt.state == AttemptState.PREPARING and not login.fetch_code(attempt):
-            return None
+        if attempt.state == AttemptState.PREPARING:
+            with _codes:
+                if lease.lost or not login.fetch_code(attempt):
+                    return None
         code = attempt.verify_code
         if code:
             LoginAttempt.objects.filter(pk=attempt.pk).update(verify_code="")

@@ -14,7 +14,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone, translation
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from accounts.lines import line_name
 from accounts.models import Account, Channel, Delivery, Drop, Notice, Rule
@@ -145,8 +145,12 @@ def _upstream(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
 def _plan(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
     counts = notice.facts.get("counts", {})
     titles = {
-        "due": _("due"), "online": _("online"), "to_scan": _("to be scanned"), "failed": _("failed"), "left": _("left"),
-    }  # fmt: skip
+        "due": pgettext("of a plan’s run", "due"),
+        "online": pgettext("of a plan’s run", "online"),
+        "to_scan": pgettext("of a plan’s run", "to be scanned"),
+        "failed": pgettext("of a plan’s run", "failed"),
+        "left": pgettext("of a plan’s run", "left"),
+    }
     parts = [f"{titles[name]} {counts[name]}" for name in titles if name in counts]
     lines = [_("At %(since)s.") % {"since": said(notice.at)}, " · ".join(parts)]
     title = _("The plan “%(name)s” has run") % {"name": plain(notice.facts.get("name", ""), LABEL)}
@@ -180,10 +184,15 @@ WORDS: dict[str, Callable[[Notice, Delivery], tuple[str, list[str]]]] = {
 
 def _digest(deliveries: list[Delivery]) -> tuple[str, list[str]]:
     shorts = {
-        NoticeKind.INCIDENT: _("incidents"), NoticeKind.UPSTREAM: _("upstream"), NoticeKind.CHANNEL: _("channels"),
-        NoticeKind.TO_SCAN: _("to be scanned"), NoticeKind.OFFLINE: _("offline"), NoticeKind.BACK: _("back"),
-        NoticeKind.INCIDENT_OVER: _("incidents over"), NoticeKind.PLAN: _("plans"),
-    }  # fmt: skip
+        NoticeKind.INCIDENT: pgettext("numbers in a message", "incidents"),
+        NoticeKind.UPSTREAM: pgettext("numbers in a message", "upstream"),
+        NoticeKind.CHANNEL: pgettext("numbers in a message", "channels"),
+        NoticeKind.TO_SCAN: pgettext("numbers in a message", "to be scanned"),
+        NoticeKind.OFFLINE: pgettext("numbers in a message", "offline"),
+        NoticeKind.BACK: pgettext("numbers in a message", "back"),
+        NoticeKind.INCIDENT_OVER: pgettext("numbers in a message", "incidents over"),
+        NoticeKind.PLAN: pgettext("numbers in a message", "plans"),
+    }
     order = list(shorts)
     counts = Counter(delivery.notice.kind for delivery in deliveries)
     title = " · ".join(f"{shorts[kind]} {counts[kind]}" for kind in order if counts[kind])

@@ -5,6 +5,7 @@ back to the test, which decides what happens next: an answer, an error, a kill, 
 So every order of events can be had, one at a time, and the same order again.
 """
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -293,6 +294,8 @@ def install(world: World, monkeypatch) -> None:
         sleep = staticmethod(lambda seconds: world.clock.sleep(seconds))
 
     monkeypatch.setattr(leases, "_holder", leases._holder)
+    # All run in one thread here: who would wait for a place in it would wait for ever.
+    monkeypatch.setattr(waits, "_codes", contextlib.nullcontext())
     for module in (leases, login, waits, worker):
         monkeypatch.setattr(module, "time", Time)
     monkeypatch.setattr(clock, "now", lambda: world.clock.now())

@@ -1,16 +1,18 @@
 """Prompts, while the worker that sent one dies, sleeps or is replaced: one prompt for an attempt, and no tap is lost."""
 
 import signal
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from accounts import login
 from accounts.history import record
-from accounts.models import LoginAttempt
-from accounts.states import Happened, Method
+from accounts.models import Drop, LoginAttempt, RecoveryPolicy
+from accounts.states import Happened, Method, NextStep
 from tests.base import make_account
 from tests.invariants import assert_sound
-from tests.live import Stack
+from tests.live import Stack, poll
 from tests.scenes import ends, fresh, held_by_another, holder, marks, other
 
 pytestmark = marks("postgres")
@@ -96,3 +98,26 @@ def test_a_sleeper_that_wakes_hangs_up_and_its_successor_hears_of_the_tap(stack,
     assert ends(prompted).lease_epoch == 2
     assert upstream.calls("/secondLogin") == 1
     assert_sound(upstream, stack)
+
+
+def test_a_drop_is_recovered_by_itself(upstream, live):
+    """Beat, a jobs worker and a waits worker, each of its own; nobody but the phone does anything."""
+    RecoveryPolicy.objects.get_or_create(name="Default", defaults={"is_default": True})
+    account = make_account(wc_id="wxid_a", state="offline", team=live.east)
+    record(account, Happened.ACCOUNT_OFFLINE, old="online", new="offline")
+    night = make_account(wc_id="wxid_b", state="offline", team=live.east)
+    record(night, Happened.ACCOUNT_OFFLINE, old="online", new="offline")
+    at = timezone.now() - timedelta(seconds=1)
+    drop = Drop.objects.create(account=account, w_id="w-old", at=at)
+    first = Drop.objects.create(account=night, w_id="w-other", at=at, kind="first_night")
+    with Stack("waits", "jobs", "beat", WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack:
+        upstream.wait(wcId="wxid_a", prompt=True, timeout=30)
+        assert fresh(drop).next_step == NextStep.POPUP
+        upstream.phone("accept", wcId="wxid_a")
+        ends(LoginAttempt.objects.get())
+        poll(lambda: fresh(drop).ended_at, 20, "the drop does not end")
+        assert fresh(drop).ended_by == Method.POPUP
+        assert (fresh(first).next_step, fresh(first).ended_at) == (NextStep.SCAN, None)
+        assert_sound(upstream, stack)
+    assert upstream.calls("/secondLogin") == 1
+    assert upstream.calls("/iPadLogin") == 0

@@ -28,6 +28,8 @@ from accounts.models import (
 from accounts.plans import Outcome, PlanMethod
 from accounts.states import AccountState, AttemptState, Happened, Method, NoticeKind, Trigger
 from tests.base import make_account, make_attempt
+from tests.live import Stack, poll
+from tests.scenes import fresh
 
 MONDAY = datetime(2026, 6, 1, 0, 0, tzinfo=UTC)  # 8:00 in Shanghai
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -86,10 +88,6 @@ def end(attempt_id: int, state: str = AttemptState.EXPIRED) -> None:
     attempt = LoginAttempt.objects.get(pk=attempt_id)
     attempt.state = AttemptState.PREPARING
     assert attempt.move(state, now=clock.now())
-
-
-def fresh(row):
-    return type(row).objects.get(pk=row.pk)
 
 
 # --- slots ---------------------------------------------------------------------------------------------
@@ -295,6 +293,7 @@ def test_a_plan_that_is_switched_off_stops_its_run(at):
     run = PlanRun.objects.get()
     assert sorted(entries(run).values()) == [Outcome.LEFT, Outcome.LEFT, Outcome.TO_SCAN]
     assert not run.is_open
+    assert Account.objects.filter(relogin_at=run.slot_at).count() == 1
 
 
 def test_somebody_runs_it_now_and_is_named(at, people):
@@ -595,3 +594,32 @@ def test_a_plan_that_is_deleted_keeps_its_record(at):
     run = PlanRun.objects.get()
     assert (run.plan, run.plan_name, run.is_open) == (None, plan.name, False)
     assert sorted(entries(run).values()) == [Outcome.LEFT, Outcome.TO_SCAN]
+
+
+# --- real processes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.live
+def test_two_beats_and_two_jobs_workers_run_a_slot_once(live, upstream):
+    """A slot that was missed while nothing ran, and a due time; the phones answer their prompts."""
+    RecoveryPolicy.objects.update(popups_a_minute=600)
+    accounts = []
+    for number in range(3):
+        upstream.person(f"wxid_plan_{number}")
+        accounts.append(
+            make_account(label=f"p{number}", wc_id=f"wxid_plan_{number}", state=AccountState.OFFLINE)
+        )
+    plan = make_plan(crontab="0 0 1 1 *", method=PlanMethod.POPUP)
+    Plan.objects.filter(pk=plan.pk).update(next_at=plan.next_at.replace(year=plan.next_at.year - 1))
+    with Stack("waits", "jobs-1", "jobs-2", "beat-1", "beat-2", WK_LOGIN_WAIT_SECONDS="20"):
+        for account in accounts:
+            upstream.wait(wcId=account.wc_id, prompt=True, timeout=60)
+            upstream.phone("accept", wcId=account.wc_id)
+        settled = lambda: PlanEntry.objects.filter(outcome=Outcome.ONLINE).count() == 3  # noqa: E731
+        poll(settled, 60, "the run is not settled")
+        new = make_account(label="new")
+        schedule.make_due(Account.objects.filter(pk=new.pk), clock.now(), None)
+        poll(lambda: fresh(new).to_scan_since, 30, "the due time was not answered")
+    assert [run.plan_name for run in PlanRun.objects.order_by("pk")] == [plan.name, ""]
+    assert LoginAttempt.objects.count() == upstream.calls("/secondLogin") == 3
+    assert fresh(plan).next_at > clock.now()

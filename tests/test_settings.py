@@ -70,6 +70,10 @@ def variables_read() -> list[str]:
         ("WK_LOGIN_TYPE", "two", "WK_LOGIN_TYPE is 'two'"),
         ("WK_PROXIES", "1", "WK_PROXIES has '1'"),
         ("WAIT_SLOTS", "-5", "WAIT_SLOTS is '-5'"),
+        ("WK_PRESENCE_SECONDS", "4", "WK_PRESENCE_SECONDS is '4'; it has to be a whole number from 5 to"),
+        ("WK_PUBLIC_URL", "desk.example.com", "WK_PUBLIC_URL is 'desk.example.com'"),
+        ("WK_CALLBACK_SECRET", "short", "WK_CALLBACK_SECRET has to be 20 to 200 letters"),
+        ("WK_CALLBACK_SECRET", "a/slash/in/it/is/no/part/of/one", "WK_CALLBACK_SECRET has to be"),
         (
             "DATABASE_URL",
             "mysql://u:p@localhost/x",
@@ -120,7 +124,7 @@ def test_every_variable_stands_in_the_table_of_the_readme():
 def test_generated_secrets_are_made_once(tmp_path):
     path = tmp_path / "secrets.env"
     made = embedded.generated_secrets(path)
-    assert set(made) == {"SECRET_KEY", "FIELD_KEYS", "REDIS_PASSWORD"}
+    assert set(made) == {"SECRET_KEY", "FIELD_KEYS", "REDIS_PASSWORD", "WK_CALLBACK_SECRET"}
     assert embedded.generated_secrets(path) == made
     path.write_text("# mine\nexport WK_ACCOUNT='somebody'\n" + path.read_text())
     assert embedded.generated_secrets(path) == made | {"WK_ACCOUNT": "somebody"}

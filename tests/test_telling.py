@@ -4,9 +4,10 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
-from accounts import clock, notices, telling
+from accounts import absence, clock, notices, recovery, telling
 from accounts.channels import DeliveryState
 from accounts.history import gathered, record
 from accounts.models import (
@@ -226,6 +227,29 @@ def test_nobody_is_told_of_an_account_that_nobody_wants_online(db, time, phone, 
     time.goes_on(minutes=10)
     assert tell() == 0
     assert phone.asked == 0
+
+
+def test_a_drop_as_the_sweep_writes_it_and_a_scan_as_recovery_asks_for_it(db, time, phone):
+    """By the doors that everybody else uses."""
+    channel_to(phone)
+    account = online(label="Shop 7", first_login_at=time.now, last_login_at=time.now - timedelta(days=3))
+    with transaction.atomic():
+        assert absence.go_offline([account.pk], time.now, time.now) == [account.pk]
+    tell()
+    assert Notice.objects.get().drop == Drop.objects.get()
+    assert recovery.to_scan(Account.objects.get(pk=account.pk), detail="refused")
+    tell()
+    time.goes_on(minutes=4)
+    tell()
+    assert phone.titles == ["To be scanned: Shop 7"]
+    assert "The upstream wants a scan" in phone.messages[0]["message"]
+    account.refresh_from_db()
+    time.goes_on(minutes=30)
+    assert account.go_online(account.login_seq + 1, "w-new", time.now, None)
+    absence.end_drops()
+    tell()
+    assert phone.titles == ["To be scanned: Shop 7", "Back: Shop 7"]
+    assert "away for 34 minutes" in phone.messages[1]["message"]
 
 
 # --- what a message says -------------------------------------------------------------------------------
