@@ -37,8 +37,8 @@ SERVICES: dict[str, str] = {
     "gotify": "Gotify", "gotifys": "Gotify", "pover": "Pushover", "pagerduty": "PagerDuty", "opsgenie": "Opsgenie",
     "json": "webhook (JSON)", "jsons": "webhook (JSON)", "form": "webhook (form)", "forms": "webhook (form)",
 }  # fmt: skip
-# Parameters by which apprise reads key files, or repeats by itself what is repeated here.
-REFUSED_PARAMETERS = ("pgp", "wkd", "smime", "retry", "wait", "store")
+# Parameters by which apprise reads key files, goes where it was sent on to, or repeats what is repeated here.
+REFUSED_PARAMETERS = ("pgp", "wkd", "smime", "redirect", "retry", "wait", "store")
 STATUS = re.compile(r"\b(?:error|code|status)\W{0,3}(\d{3})\b", re.IGNORECASE)
 # Of an HTTP answer: "later", although it begins with 4.
 NOT_NOW = {408, 425, 429}

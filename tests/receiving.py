@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Receiver:
     """Use it as a context. `messages` are the bodies that it took, in their order; `asked` counts all calls.
 
-    `status` and `body` are its answer; `hold` is an event that it waits for before it answers.
+    `status`, `body` and `location` are its answer; `hold` is an event that it waits for before it answers.
     """
 
     def __init__(self):
@@ -16,6 +16,7 @@ class Receiver:
         self.paths: list[str] = []
         self.asked = 0
         self.status, self.body = 200, {}
+        self.location = ""
         self.hold: threading.Event | None = None
         self.arrived = threading.Event()
 
@@ -35,6 +36,8 @@ class Receiver:
                 answer = json.dumps(receiver.body).encode()
                 try:
                     self.send_response(receiver.status)
+                    if receiver.location:
+                        self.send_header("Location", receiver.location)
                     self.send_header("Content-Type", "application/json")
                     self.send_header("Content-Length", str(len(answer)))
                     self.end_headers()

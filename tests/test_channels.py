@@ -79,7 +79,7 @@ def test_services_that_write_files_or_run_programs_are_not_let_in(address):
 
 
 @pytest.mark.parametrize(
-    "name", ["pgp=yes", "pgppub=/etc/passwd", "pgpprv=/etc/passwd", "wkd=yes", "retry=9"]
+    "name", ["pgp=yes", "pgppub=/etc/passwd", "pgpprv=/etc/passwd", "wkd=yes", "retry=9", "redirect=yes"]
 )
 def test_parameters_that_read_files_or_repeat_are_not_let_in(name):
     with pytest.raises(sending.UnusableAddress) as caught:
@@ -172,6 +172,13 @@ def test_a_service_that_answers_for_ever_is_left(service, monkeypatch):
     answer = sending.deliver(service.url, "Title", "Text")
     assert not answer.ok
     assert seconds.monotonic() - began < sending.READ_SECONDS
+
+
+def test_nobody_is_sent_on_to_another_address(service):
+    with Receiver() as elsewhere:
+        service.status, service.location = 307, f"http://127.0.0.1:{elsewhere.port}/"
+        assert not sending.deliver(service.url, "Title", "Text").ok
+        assert (service.asked, elsewhere.asked) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,26 @@ def test_two_transactions_that_wait_for_each_other(stack, operator, upstream, pe
     assert_sound(upstream, stack)
 
 
+def test_a_row_that_somebody_holds_keeps_only_its_own_login_waiting(
+    stack, operator, upstream, people, postgres
+):
+    """As a process does that was frozen in the middle of a transaction, or a hand at a database console."""
+    held, *others = [waiting(operator, upstream, people.account()) for _ in range(5)]
+    account = people.account()
+    with somebody_holds(postgres, "accounts_account", held.account_id):
+        upstream.phone("confirm", wId=held.w_id)
+        poll(lambda: blocked(postgres) or tells_of_it(stack, [held]), 20, "nobody wants the row")
+        for attempt in others:
+            upstream.phone("confirm", wId=attempt.w_id)
+        all_end(others, seconds=30)
+        after = waiting(operator, upstream, account)
+        upstream.phone("confirm", wId=after.w_id)
+        ends(after)
+        assert operator.post(f"/accounts/{held.account_id}/login/").status_code in (302, 503)
+    ends(held)
+    assert_sound(upstream, stack)
+
+
 def test_the_test_can_reach_the_server_while_the_product_cannot(postgres, people):
     """What the tests above rely on."""
     postgres.proxy.refuse()

@@ -109,7 +109,7 @@ def vars_of(search: AccountSearch) -> dict:
     return {name: getattr(search, name) for name in search.__dataclass_fields__}
 
 
-many = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 questions = (
     st.sampled_from(sorted(PEOPLE)),
     st.sampled_from(TEXTS),

@@ -339,6 +339,7 @@ def test_no_prompt_goes_out_by_itself_once_the_account_is_paused(account, upstre
 
 def test_a_queued_prompt_that_nobody_takes_says_that_no_worker_runs(account):
     attempt = prompted(account)
+    assert attempt.deadline_at - attempt.created_at == login.PROMPT_QUEUED_FOR < login.QUEUED_FOR
     LoginAttempt.objects.filter(pk=attempt.pk).update(deadline_at=timezone.now() - timedelta(minutes=1))
     login.close_read(account)
     assert outcome(attempt) == ("expired", "no_worker")

@@ -4,11 +4,11 @@ from datetime import timedelta
 from threading import Barrier, Thread
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import absence, clock, login, presence
+from accounts import absence, clock, login, presence, tasks
 from accounts.drops import kind_of
 from accounts.history import AccountEvent
 from accounts.models import Account, Discovered, Drop, LoginAttempt, Presence
@@ -494,6 +494,19 @@ def test_whoever_died_while_asking_is_replaced(upstream, monkeypatch):
     monkeypatch.setattr(clock, "now", lambda: now + timedelta(seconds=21))
     assert presence.is_due()
     assert presence.sweep_if_due().known
+
+
+def test_a_step_that_fails_keeps_no_other_from_its_turn(online, upstream, monkeypatch, caplog):
+    account = online("wxid_a")
+    Drop.objects.create(account=account, w_id="w-old")
+
+    def broken():
+        raise OperationalError("the disk is full")
+
+    monkeypatch.setattr(presence, "is_due", broken)
+    tasks.tick()
+    assert account.drops.get().ended_at == account.last_login_at
+    assert "_presence_if_due failed" in caplog.text
 
 
 # --- checks by hand

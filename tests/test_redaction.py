@@ -75,6 +75,8 @@ NAMED = {
     "an address with a slash in its password": f"postgres://user:a/{UNKNOWN}@host/db",
     "an address with an at in its password": f"postgres://user:a@{UNKNOWN}@host/db",
     "two addresses": f"redis://:{UNKNOWN}@a:1/0;redis://:{UNKNOWN}@b:1/0",
+    "where the upstream posts to": f"Not Found: /callbacks/wkteam/{UNKNOWN}/",
+    "the same in an address": f"POST https://h/callbacks/wkteam/{UNKNOWN}?x=1 404",
     "a JWT": f"the upstream said {JWT}.",
     "a JWT in an address": f"http://h/?t={JWT}&x=1",
     "a JWT, cut": f"token starts {JWT[:40]}",

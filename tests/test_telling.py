@@ -498,8 +498,15 @@ def test_who_lost_the_turn_sends_nothing_more(db, time, phone):
     telling.tick()
     slept = telling.Turn.take(channel.pk)
     time.goes_on(minutes=2)
-    assert telling.send(channel.pk) == 2
+    other = telling.Turn.take(channel.pk)
     assert slept.next() == ([], ("", ""))
+    slept.end()
+    assert telling.Turn.take(channel.pk) is None
+    assert len(other.next()[0]) == 1
+    other.end()
+    assert telling.send(channel.pk) == 1
+    time.goes_on(minutes=2)
+    assert telling.send(channel.pk) == 1
     assert len(phone.messages) == 2
 
 
