@@ -183,7 +183,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Account | None = None):
         if obj is None:
-            return self.fieldsets[:1]
+            return self.fieldsets[:2]
         if self.has_change_permission(request, obj):
             return self.fieldsets
         return (
@@ -193,7 +193,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
         shown = [name for _title, options in self.get_fieldsets(request, obj) for name in options["fields"]]
-        return [name for name in shown if name not in EDITABLE]
+        return [name for name in shown if name not in (*EDITABLE, *RECOVERY)]
 
     def get_form(self, request: HttpRequest, obj: Account | None = None, change: bool = False, **kwargs):
         if change and not self.has_change_permission(request, obj):

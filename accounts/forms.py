@@ -71,7 +71,8 @@ class AccountForm(forms.ModelForm):
         sees_all = user.has_perm("accounts.view_every_account")
         self.fields["team"].required = not sees_all
         self.fields["team"].empty_label = _("Nobody but admins") if sees_all else None
-        self.fields["policy"].empty_label = _("The default policy")
+        if "policy" in self.fields:
+            self.fields["policy"].empty_label = _("The default policy")
         self.fields["label"].widget.attrs["autofocus"] = True
         if self.instance.pk is None:
             self.initial.setdefault("team", teams.first())

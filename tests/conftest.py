@@ -7,7 +7,7 @@ from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from accounts import clock, leases, login
 from tests import base, environment
@@ -46,6 +46,13 @@ def django_db_setup(django_test_environment, django_db_blocker, django_db_modify
                 others = "datname = current_database() AND pid <> pg_backend_pid()"
                 cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
         teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture(autouse=True)
+def language():
+    """What a test said in another language leaves none of it to the next."""
+    yield
+    translation.activate(settings.LANGUAGE_CODE)
 
 
 @pytest.fixture

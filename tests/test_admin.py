@@ -37,6 +37,10 @@ def change_form(account, **changed):
         "relogin_at_0": "",
         "relogin_at_1": "",
         "note": "",
+        "policy": "",
+        "hours_from": "",
+        "hours_until": "",
+        "time_zone": "",
         **changed,
     }
 

@@ -83,6 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("models", "panels", "presence", "states", "tasks"),
     },
     "urls": {"desk", "feed", "hooks", "views"},
+    "admin_recovery": {"admin_filters", "admin_lists", "models"},
     "admin_filters": {"access", "models", "paging"},
     "admin_lists": {"attempts", "login", "models", "paging", "search"},
     "admin_telling": {
@@ -92,7 +93,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "admin_plans": {"access", "admin_lists", "models", "plans", "roles", "schedule"},
     "admin_actions": {"access", "login", "models", "reasons", "schedule", "states", "tasks"},
     "admin": {
-        *("admin_actions", "admin_filters", "admin_lists", "admin_plans", "admin_telling", "forms"),
+        *("admin_actions", "admin_filters", "admin_lists", "admin_plans", "admin_recovery"),
+        *("admin_telling", "forms"),
         *("login", "models", "paging", "reasons", "states"),
     },
     "hooks": {"answers", "tasks"},

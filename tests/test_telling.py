@@ -537,13 +537,17 @@ def test_a_row_that_is_committed_behind_a_later_one_is_read(db, time, phone):
     """Its id was given before: as of a transaction that took a while."""
     channel_to(phone)
     tell()
+    time.goes_on(seconds=55)
     account, other = online(label="Late"), online(label="Early")
     drops(account)
     late = AccountEvent.objects.get()
     AccountEvent.objects.filter(pk=late.pk).delete()
     drops(other)
     tell()
-    time.goes_on(seconds=30)
+    time.goes_on(seconds=10)
+    tell()  # the floor rises
+    time.goes_on(seconds=10)
+    tell()
     AccountEvent.objects.bulk_create([late])
     tell()
     time.goes_on(minutes=4)
