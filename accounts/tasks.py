@@ -1,4 +1,7 @@
-"""What workers run: load by id, one call, maybe the next step. Arguments are ids; running twice is harmless."""
+"""What workers run: load by id, one call, maybe the next step.
+
+Arguments are ids, ours or the upstream's; running twice is harmless.
+"""
 
 import logging
 from collections.abc import Callable

@@ -145,13 +145,13 @@ def people_were_told_once(week):
     of_kind = defaultdict(Counter)
     for delivery in sent:
         notice = delivery.notice
-        of_kind[notice.kind][notice.drop_id or notice.incident_id or notice.pk] += 1
+        of_kind[notice.kind][notice.drop_id or notice.incident_id or -notice.pk] += 1
     for kind, told in of_kind.items():
         assert max(told.values()) == 1, kind
     assert len(week.messages) == sent.values("message").distinct().count()
 
     mass = Incident.objects.get()
-    assert (mass.shares, mass.shared) == ("proxy", "3") and abs(mass.at - MASS_DROP) < 15 * MINUTE
+    assert (mass.shares, mass.shared) == ("proxy", "3") and abs(mass.at - MASS_DROP) < 45 * MINUTE
     assert mass.drops.count() >= 50
     assert of_kind[NoticeKind.INCIDENT] == {mass.pk: 1} == of_kind[NoticeKind.INCIDENT_OVER]
     alone = {NoticeKind.OFFLINE, NoticeKind.TO_SCAN}

@@ -91,7 +91,7 @@ class Phones:
         first = wc_id.startswith("wxid_first_") and wc_id not in self.week.first_nights
         self.there[wc_id] = w_id
         self.week.will_drop(wc_id, first)
-        return LoggedIn(Profile(wc_id=wc_id, w_id=w_id, nickname=wc_id), "1000", "成功")
+        return LoggedIn(Profile(wc_id=wc_id, w_id=w_id, nickname="Phone"), "1000", "成功")
 
 
 class Mailbox(ThreadingHTTPServer):
