@@ -31,7 +31,7 @@ def to_scan(request: HttpRequest) -> HttpResponse:
     """Who waits for a person with the phone, the longest first. A code is asked for when somebody opens it."""
     waiting = Account.objects.visible_to(request.user).to_scan()
     count = waiting.count()
-    accounts = list(_with_drop(waiting.order_by("to_scan_since", "pk"))[:SHOWN_MOST])
+    accounts = list(_with_drop(waiting)[:SHOWN_MOST])
     ctx = {
         "accounts": accounts,
         # What somebody else has opened is not the next one for who presses the key.

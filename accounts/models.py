@@ -92,8 +92,9 @@ class AccountQuerySet(models.QuerySet):
         return self
 
     def to_scan(self) -> Self:
-        """Those that wait for a person with the phone."""
-        return self.kept().filter(to_scan_since__isnull=False)
+        """The list "To scan": those that wait for a person with the phone, the longest first."""
+        waiting = self.kept().filter(to_scan_since__isnull=False, keep_online=True)
+        return waiting.order_by("to_scan_since", "pk")
 
     def with_open_attempt(self) -> Self:
         """Each with `open_attempts`, a list of none or one."""

@@ -109,7 +109,7 @@ def next_to_scan(request: HttpRequest, attempt: LoginAttempt | None) -> Account 
         return None
     waiting = Account.objects.visible_to(request.user).to_scan().exclude(pk=attempt.account_id)
     busy = LoginAttempt.objects.open().filter(account__in=waiting.values("pk")).values("account")
-    return waiting.exclude(pk__in=busy).order_by("to_scan_since", "pk").first()
+    return waiting.exclude(pk__in=busy).first()
 
 
 def rights(request: HttpRequest) -> dict[str, bool]:

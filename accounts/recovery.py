@@ -208,12 +208,6 @@ def to_scan(account: Account, *, at: datetime | None = None, detail: str = Becau
     return True
 
 
-def waiting_to_be_scanned(accounts: QuerySet[Account]) -> QuerySet[Account]:
-    """Of these, the list "To scan", those that wait longest first."""
-    listed = accounts.filter(to_scan_since__isnull=False, keep_online=True, joined_to=None)
-    return listed.order_by("to_scan_since", "id")
-
-
 class _Policies:
     """All policies, held until the transaction ends: what is begun is counted by one at a time."""
 

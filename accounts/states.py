@@ -74,7 +74,6 @@ class Because(models.TextChoices):
     REFUSED = "refused", _("The upstream wants a scan")
     NEVER_OPEN = "never_open", _("There is no hour in which its phone may be prompted")
     ASKED = "asked", _("Put onto the list")
-    NO_STEPS = "no_steps", _("Its recovery policy has no step left")
 
 
 class NoticeKind(models.TextChoices):

@@ -406,7 +406,7 @@ def test_an_account_is_put_onto_the_list_once(committed):
     assert not recovery.to_scan(fresh(account))
     assert recovery.to_scan(other)
     Account.objects.filter(pk=other.pk).update(keep_online=False)
-    assert list(recovery.waiting_to_be_scanned(Account.objects.all())) == [account]
+    assert list(Account.objects.to_scan()) == [account]
     assert told(Happened.TO_SCAN) == [(account.pk, Because.ASKED), (other.pk, Because.ASKED)]
 
 

@@ -209,7 +209,7 @@ class Week:
         local = self.local(self.at)
         if not (time(9) <= local.time() < time(18)) or self.at > PEOPLE_GO:
             return
-        for account in recovery.waiting_to_be_scanned(Account.objects.all())[:6]:
+        for account in list(Account.objects.to_scan()[:6]):
             attempt, begun = login.begin(account, by=self.operator)
             if begun and login.fetch_code(attempt):
                 waits.wait(attempt.pk)
