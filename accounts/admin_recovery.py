@@ -15,7 +15,7 @@ from accounts.models import Drop, RecoveryPolicy
 @admin.register(RecoveryPolicy)
 class RecoveryPolicyAdmin(admin.ModelAdmin):
     list_display = (
-        "name",
+        "__str__",
         "is_default",
         "popup",
         "popups_a_day",

@@ -6,11 +6,16 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.hours import Hours
 
 LONGEST_PAUSE = timedelta(hours=12)
+
+
+# The name of the policy that the first migration makes: said in the language of who looks, until it is renamed.
+AS_INSTALLED = "Default"
 
 
 class RecoveryPolicy(Hours):
@@ -54,7 +59,7 @@ class RecoveryPolicy(Hours):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return gettext("Default") if self.name == AS_INSTALLED else self.name
 
     def clean(self) -> None:
         if (self.hours_from is None) != (self.hours_until is None):
