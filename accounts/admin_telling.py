@@ -28,7 +28,7 @@ NOTHING = "-"
 
 class ChannelForm(forms.ModelForm):
     address = forms.CharField(
-        label=_("address"),
+        label=_("Address"),
         required=False,
         strip=True,
         max_length=2000,
@@ -66,7 +66,7 @@ class ChannelForm(forms.ModelForm):
 
 class RuleForm(forms.ModelForm):
     kinds = forms.MultipleChoiceField(
-        label=_("tells of"), choices=NoticeKind.choices, widget=forms.CheckboxSelectMultiple
+        label=_("Tells of"), choices=NoticeKind.choices, widget=forms.CheckboxSelectMultiple
     )
 
     class Meta:
