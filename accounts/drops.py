@@ -77,7 +77,7 @@ class Drop(models.Model):
 
     ended_at = models.DateTimeField(_("back"), null=True, blank=True)
     # How it came back: by which login of ours; empty when it came back otherwise.
-    ended_by = models.CharField(_("by"), max_length=10, choices=Method, blank=True, default="")
+    ended_by = models.CharField(_("back by"), max_length=10, choices=Method, blank=True, default="")
 
     objects = DropQuerySet.as_manager()
 

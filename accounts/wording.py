@@ -16,6 +16,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
+from accounts.channels import UNUSABLE
 from accounts.lines import line_name
 from accounts.models import Account, Channel, Delivery, Drop, Notice, Rule
 from accounts.reasons import Reason, advice
@@ -127,7 +128,7 @@ def _upstream(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
     lines = [_("Since %(since)s.") % {"since": said(notice.at)}]
     why = facts.get("why", "")
     if why in Reason.values:
-        lines.append(str(Reason(why).label) + ". " + str(advice(why)))
+        lines += [str(Reason(why).label), str(advice(why))]
     if facts.get("text"):
         lines.append(
             _("The upstream’s words: “%(words)s”")
@@ -159,9 +160,10 @@ def _plan(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
 
 def _channel(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
     name = plain(notice.facts.get("name", ""), LABEL)
+    why = notice.facts.get("why", "")
     lines = [
         _("Since %(since)s nobody is told of anything by this channel.") % {"since": said(notice.at)},
-        _("Why: %(words)s") % {"words": plain(notice.facts.get("why", ""), 200)},
+        _("Why: %(words)s") % {"words": plain(str(UNUSABLE.get(why, why)), 200)},
         _("Next: an admin corrects its address and switches it on again."),
     ]
     return _("The channel “%(name)s” was switched off") % {"name": name}, lines

@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recovery": {"answers", "clock", "history", "hours", "login", "models", "policies", "reasons", "states"},
     "incidents": {"clock", "models", "states"},
     "notices": {"clock", "incidents", "models", "states"},
-    "wording": {"lines", "models", "reasons", "states"},
+    "wording": {"channels", "lines", "models", "reasons", "states"},
     "sending": {"channels"},
     "telling": {"channels", "clock", "leases", "models", "notices", "sending", "states", "wording"},
     "turns": {"models", "plans", "policies", "recovery", "states"},
