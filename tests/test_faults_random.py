@@ -26,7 +26,7 @@ from tests.live import Operator, Stack
 from tests.scenes import marks
 from tests.servers import Postgres, Valkey, using_database
 
-pytestmark = [*marks("postgres"), pytest.mark.timeout(3000)]
+pytestmark = marks("postgres")
 LOGINS = int(os.environ.get("FAULT_LOGINS", "60"))
 SEED = int(os.environ.get("FAULT_SEED", "20261122"))
 DESKS = 8  # operators that work at the same time
@@ -120,6 +120,7 @@ class Desk:
         return True if not row.is_open else None
 
 
+@pytest.mark.timeout(3000)
 def test_books_agree_after_everything_was_killed_at_random(scene, upstream):
     stack, valkey, postgres = scene
     dice = random.Random(SEED)
