@@ -2,7 +2,9 @@
 
 import io
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,6 +77,7 @@ class Command(BaseCommand):
         if not options["due"] and not options["force"]:
             for each in logins:
                 each.leave_alone_if_online()
+        signal.signal(signal.SIGINT, interrupt)
         try:
             follow(logins, options["wait"])
         except KeyboardInterrupt:
@@ -101,6 +104,20 @@ class Command(BaseCommand):
         )
         self.tell("interrupted", said, attempts=[attempt.pk for attempt in open_ones])
         sys.exit(INTERRUPTED)
+
+
+# Python drops an interrupt that comes while it cleans up some object: the next pause finds out here.
+interrupted = threading.Event()
+
+
+def interrupt(_number: int, _frame: object) -> None:
+    interrupted.set()
+    raise KeyboardInterrupt
+
+
+def pause() -> None:
+    if interrupted.wait(LOOK_SECONDS):
+        raise KeyboardInterrupt
 
 
 # --- whom ----------------------------------------------------------------------------------------------
@@ -308,11 +325,11 @@ def see_through(logins: list[Login]) -> None:
                 each.look()
             else:
                 each.try_to_begin()
-        time.sleep(LOOK_SECONDS)
+        pause()
 
 
 def until_drawn(each: Login) -> None:
     until = time.monotonic() + CODE_SECONDS
     while not (each.drawn or each.over) and time.monotonic() < until:
         each.look()
-        time.sleep(LOOK_SECONDS)
+        pause()
