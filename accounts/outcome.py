@@ -4,6 +4,7 @@ The phone decides who logged in. One transaction writes the attempt, the account
 """
 
 import logging
+import time
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +21,9 @@ from accounts.states import AttemptState, Happened
 from accounts.together import Together
 
 log = logging.getLogger(__name__)
+
+# Before a row is looked at again that somebody holds.
+PAUSES = (0.05, 0.1, 0.2)
 
 
 class _Apart(Exception):
@@ -118,17 +122,20 @@ def _write_foreseen(logins: list[_Login]) -> None:
 
 
 def _record_alone(attempt_id: int, answer: LoggedIn) -> Account | None | Exception:
-    for last_try in (False, False, True):
+    error: Exception | None = None
+    for pause in PAUSES:
         try:
             with transaction.atomic(), gathered():
                 return _record(attempt_id, answer, clock.now())
-        except IntegrityError as error:
+        except IntegrityError as found:
             # Another first login wrote the same wcId in between; looked at again, this one joins it.
-            if last_try:
-                return error
-        except Exception as error:
-            return error
-    return None
+            error = found
+        except Exception as found:
+            if not trouble.is_held(found):
+                return found
+            error = found  # by a click, for some milliseconds; or by what hangs, and then others come first
+            time.sleep(pause)
+    return error
 
 
 def _record(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Q
 
 from accounts import absence, clock, login
@@ -163,7 +163,7 @@ class Look:
     def record(self, attempt: LoginAttempt, answer: LoggedIn) -> bool:
         try:
             account = record_login(attempt, answer)
-        except IntegrityError:
+        except (IntegrityError, OperationalError):
             log.exception("the login of attempt %s was not written", attempt.pk)
             return False
         if account is not None:
