@@ -4,6 +4,7 @@ import inspect
 import textwrap
 
 import pytest
+from django.db import connection
 from hypothesis import Phase
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -12,7 +13,13 @@ from tests.engine_rules import Broken
 from tests.test_any_order import machine, profile
 
 # Each breaks the engine and looks until that is found: minutes.
-pytestmark = [pytest.mark.faults, pytest.mark.long]
+# What the rules notice is the same on every database; an example costs the least on this one.
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.long,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(connection.vendor != "sqlite", reason="runs on SQLite"),
+]
 
 __all__ = ["machine"]
 
