@@ -15,7 +15,7 @@ from tests.invariants import assert_sound
 from tests.live import Operator, Stack, poll
 from tests.scenes import ROUNDS, marks
 
-pytestmark = [*marks("postgres"), pytest.mark.long, pytest.mark.timeout(3000)]
+pytestmark = [*marks("postgres"), pytest.mark.long]
 LOGINS = int(os.environ.get("FAULT_QUEUE", "10000" if ROUNDS > 1 else "150"))
 SLOTS = 20 if LOGINS < 1000 else 250  # of each of the two workers
 WAIT = 60
@@ -48,6 +48,7 @@ def put_into_queue(accounts: list[Account], by) -> None:
         connection.close()
 
 
+@pytest.mark.timeout(3000)
 def test_a_long_queue_is_worked_off(stack, live, upstream):
     upstream.settings(wait_seconds=WAIT, auto_confirm=1.5, auto_jitter=0.5)
     with transaction.atomic():
