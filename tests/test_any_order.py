@@ -162,11 +162,11 @@ class AnyOrder(RuleBasedStateMachine):
                 note("\n".join(["the story:", *self.steps.story]))
 
 
-def profile(examples: int, **more) -> settings:
+def profile(examples: int, steps: int = STEPS, **more) -> settings:
     """The same examples every time, kept nowhere."""
     return settings(
         max_examples=examples,
-        stateful_step_count=STEPS,
+        stateful_step_count=steps,
         derandomize=True,
         database=None,
         deadline=None,

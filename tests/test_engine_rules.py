@@ -23,7 +23,7 @@ pytestmark = [
 
 __all__ = ["machine"]
 
-ENOUGH = 400
+ENOUGH, STEPS = 600, 60
 # Where, the line as it is, as it is now, and what the rules say to that.
 CHANGES = {
     "an older login overwrites a newer one": (
@@ -83,4 +83,4 @@ def test_a_changed_engine_is_noticed(machine, monkeypatch, change):
     monkeypatch.setattr(where, name, made[name])
 
     with pytest.raises(Broken, match=said):
-        run_state_machine_as_test(machine, settings=profile(ENOUGH, phases=[Phase.generate]))
+        run_state_machine_as_test(machine, settings=profile(ENOUGH, STEPS, phases=[Phase.generate]))
