@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import admin_plans, admin_recovery, admin_telling, login  # noqa: F401 - their pages are registered by the import
 from accounts.admin_actions import CancelAction, LoginActions
+from accounts.admin_cells import NOTHING, link_to
 from accounts.admin_filters import ActorFilter, AskedByFilter, DayFilter, LineFilter, TagFilter, TeamFilter
 from accounts.admin_lists import (
     AccountList,
@@ -34,7 +35,6 @@ from accounts.reasons import advice
 from accounts.states import AccountState, AttemptState
 
 LATEST = 50
-NOTHING = "-"  # the admin prints None as it is
 STATE_TITLES = {**dict(AccountState.choices), **dict(AttemptState.choices)}
 EDITABLE = ("label", "wc_id", "proxy", "team", "tag_names", "keep_online", "relogin_at", "note")
 RECOVERY = ("policy", "hours_from", "hours_until", "time_zone")
@@ -53,12 +53,6 @@ def moved(event: AccountEvent) -> str:
 
 def timeline(events: QuerySet) -> list[dict]:
     return [{"event": event, "moved": moved(event)} for event in events[:LATEST]]
-
-
-def link_to(model: str, key: int | None, text: str) -> str:
-    if key is None:
-        return NOTHING
-    return format_html('<a href="{}">{}</a>', reverse(f"admin:accounts_{model}_change", args=[key]), text)
 
 
 class AdminAccountForm(AccountForm):
@@ -307,10 +301,6 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
 
     # --- columns ---
 
-    @admin.display(description=_("account"))
-    def account_link(self, attempt: LoginAttempt) -> str:
-        return link_to("account", attempt.account_id, attempt.account.display_name)
-
     @admin.display(description=_("state"))
     def standing(self, attempt: LoginAttempt) -> str:
         return format_html(
@@ -355,10 +345,6 @@ class AccountEventAdmin(HistoryAdmin):
     search_help_text = _("Label, nickname, wcId or WeChat number of the account.")
     fields = ("at", "account_link", "attempt_link", "happened", "move", "reason", "details", "who")
     readonly_fields = fields
-
-    @admin.display(description=_("account"))
-    def account_link(self, event: AccountEvent) -> str:
-        return link_to("account", event.account_id, event.account.display_name)
 
     @admin.display(description=_("login attempt"))
     def attempt_link(self, event: AccountEvent) -> str:

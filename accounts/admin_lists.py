@@ -7,13 +7,15 @@ from django.contrib import admin, messages
 from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Model, OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from accounts import login, search
+from accounts.admin_cells import link_to
 from accounts.attempts import CLOSED_AFTER
 from accounts.models import Account, LoginAttempt
 from accounts.paging import COUNT_LIMIT, FEW, PER_PAGE, count_up_to, for_each, nearest
@@ -198,6 +200,10 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
             told = gettext("More than %(limit)s accounts match; this is the history of %(limit)s of them.")
             self.message_user(request, told % {"limit": FOUND_LIMIT}, messages.WARNING)
         return newest_of(queryset, found[:FOUND_LIMIT])
+
+    @admin.display(description=_("account"))
+    def account_link(self, row: Model) -> str:
+        return link_to("account", row.account_id, row.account.display_name)
 
 
 def newest_of(rows: QuerySet, accounts: list[int]) -> list[int]:

@@ -17,12 +17,12 @@ from django.utils.translation import gettext_lazy as _
 from django_celery_beat import admin as beat_admin
 
 from accounts import access, schedule
+from accounts.admin_cells import NOTHING, link_to
 from accounts.admin_lists import HistoryAdmin, LongList, LongTableAdmin, ReadOnly
 from accounts.models import Plan, PlanEntry, PlanRun
 from accounts.plans import WEEKDAYS, Outcome
 from accounts.roles import ROLES
 
-NOTHING = "-"
 SHOWN = 100
 
 # Beat's own pages show rows that are kept in step with the plans: what was changed there would not last.
@@ -149,7 +149,7 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
             else:
                 told, level = gettext("%(plan)s runs now; accounts to take: %(number)s."), messages.SUCCESS
             values = {"plan": plan.name, "number": min(run.due, plan.most_a_run) if run else 0}
-            link = format_html(' <a href="{}">{}</a>', address("planrun", run), run) if run else ""
+            link = format_html(" {}", link_to("planrun", run.pk, run)) if run else ""
             self.message_user(request, format_html("{}{}", told % values, link), level)
 
     # --- columns ---
@@ -180,7 +180,7 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
         run = plan.runs.order_by("-pk").first()
         if run is None:
             return NOTHING
-        return format_html('<a href="{}">{}</a>', address("planrun", run), in_zone(run.began_at, plan.zone))
+        return link_to("planrun", run.pk, in_zone(run.began_at, plan.zone))
 
     @admin.display(description=_("runs"))
     def runs(self, plan: Plan) -> str:
@@ -188,10 +188,6 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
             return NOTHING
         link = reverse("admin:accounts_planrun_changelist")
         return format_html('<a href="{}?plan__id__exact={}">{}</a>', link, plan.pk, _("Show them"))
-
-
-def address(model: str, row) -> str:
-    return reverse(f"admin:accounts_{model}_change", args=[row.pk])
 
 
 class RunList(LongList):
@@ -279,13 +275,17 @@ class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
         )
         items = format_html_join(
             "",
-            '<li data-account="{}" data-outcome="{}"><a href="{}">{}</a>: {}</li>',
+            '<li data-account="{}" data-outcome="{}">{}: {}</li>',
             (
-                (row.account_id, row.outcome, address("account", row.account), row.account.display_name,
-                 row.get_outcome_display())
+                (
+                    row.account_id,
+                    row.outcome,
+                    link_to("account", row.account_id, row.account.display_name),
+                    row.get_outcome_display(),
+                )
                 for row in rows[:SHOWN]
             ),
-        )  # fmt: skip
+        )
         return format_html("<ul>{}{}</ul>", items, more)
 
 
@@ -312,17 +312,8 @@ class PlanEntryAdmin(EveryTeamsAccounts, HistoryAdmin):
 
     @admin.display(description=_("run"))
     def run_link(self, entry: PlanEntry) -> str:
-        return format_html('<a href="{}">{}</a>', address("planrun", entry.run), entry.run)
-
-    @admin.display(description=_("account"))
-    def account_link(self, entry: PlanEntry) -> str:
-        return format_html(
-            '<a href="{}">{}</a>', address("account", entry.account), entry.account.display_name
-        )
+        return link_to("planrun", entry.run_id, entry.run)
 
     @admin.display(description=_("login attempt"))
     def attempt_link(self, entry: PlanEntry) -> str:
-        if entry.attempt_id is None:
-            return NOTHING
-        link = reverse("admin:accounts_loginattempt_change", args=[entry.attempt_id])
-        return format_html('<a href="{}">#{}</a>', link, entry.attempt_id)
+        return link_to("loginattempt", entry.attempt_id, f"#{entry.attempt_id}")

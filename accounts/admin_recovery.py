@@ -3,10 +3,9 @@
 from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from accounts.admin_cells import NOTHING
 from accounts.admin_filters import DayFilter
 from accounts.admin_lists import HistoryAdmin
 from accounts.models import Drop, RecoveryPolicy
@@ -46,7 +45,7 @@ class RecoveryPolicyAdmin(admin.ModelAdmin):
     @admin.display(description=_("hours"))
     def hours(self, policy: RecoveryPolicy) -> str:
         if not policy.has_hours:
-            return "-"
+            return NOTHING
         return f"{policy.hours_from:%H:%M}–{policy.hours_until:%H:%M} {policy.zone.key}"
 
     @admin.display(description=_("accounts of its own"))
@@ -79,11 +78,6 @@ class DropAdmin(HistoryAdmin):
     )
     readonly_fields = fields
 
-    @admin.display(description=_("account"))
-    def account_link(self, drop: Drop) -> str:
-        address = reverse("admin:accounts_account_change", args=[drop.account_id])
-        return format_html('<a href="{}">{}</a>', address, drop.account.display_name)
-
     @admin.display(description=_("the upstream's words"))
     def words(self, drop: Drop) -> str:
-        return drop.reason_text or "-"
+        return drop.reason_text or NOTHING

@@ -17,13 +17,13 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import access, sending, telling
+from accounts.admin_cells import NOTHING, link_to
 from accounts.admin_filters import CHOICE_LIMIT, ChoiceFilter, DayFilter
 from accounts.admin_lists import LongTableAdmin, ReadOnly, sees_all
 from accounts.channels import UNUSABLE
+from accounts.hours import is_half
 from accounts.models import Channel, Delivery, Rule
 from accounts.states import NoticeKind
-
-NOTHING = "-"
 
 
 class ChannelForm(forms.ModelForm):
@@ -87,7 +87,7 @@ class RuleForm(forms.ModelForm):
 
     def clean(self) -> dict:
         cleaned = super().clean()
-        if (cleaned.get("hours_from") is None) != (cleaned.get("hours_until") is None):
+        if is_half(cleaned.get("hours_from"), cleaned.get("hours_until")):
             raise forms.ValidationError(_("Quiet hours need a beginning and an end."))
         return cleaned
 
@@ -244,6 +244,5 @@ class DeliveryAdmin(ReadOnly, LongTableAdmin):
     def about(self, delivery: Delivery) -> str:
         notice = delivery.notice
         if notice.account is not None:
-            link = reverse("admin:accounts_account_change", args=[notice.account_id])
-            return format_html('<a href="{}">{}</a>', link, notice.account.display_name)
+            return link_to("account", notice.account_id, notice.account.display_name)
         return notice.facts.get("name") or (f"#{notice.incident_id}" if notice.incident_id else NOTHING)

@@ -29,7 +29,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from accounts import events, watch
-from accounts.watch import EVERY_TEAM
+from accounts.batches import in_batches
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,6 @@ class _Reader:
     teams: frozenset[int]
     queue: asyncio.Queue = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
     turn: int = field(default_factory=lambda: next(_turns) % PING_SECONDS)
-
-    def may_see(self, ring: events.Ring) -> bool:
-        return self.teams is EVERY_TEAM or ring.team in self.teams
 
     def put(self, message: bytes | None) -> None:
         """A full queue means a reader that sleeps: it is cut off, and looks anew when it is back."""
@@ -162,8 +159,7 @@ class _Hub:
 
     async def watch_rights(self) -> None:
         while True:
-            readers = list(self.readers)
-            parts = [readers[n : n + RIGHTS_AT_ONCE] for n in range(0, len(readers), RIGHTS_AT_ONCE)] or [[]]
+            parts = list(in_batches(self.readers, RIGHTS_AT_ONCE)) or [[]]
             for part in parts:
                 await asyncio.sleep(RIGHTS_SECONDS / len(parts))
                 try:

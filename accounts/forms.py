@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import access
 from accounts.answers import clean
 from accounts.history import record
+from accounts.hours import is_half
 from accounts.lines import line_choices
 from accounts.models import Account, Tag
 from accounts.states import Happened
@@ -108,8 +109,8 @@ class AccountForm(forms.ModelForm):
 
     def clean(self) -> dict:
         cleaned = super().clean()
-        both = [cleaned.get("hours_from"), cleaned.get("hours_until")]
-        if (both[0] is None) != (both[1] is None) and not {"hours_from", "hours_until"} & set(self.errors):
+        both = ("hours_from", "hours_until")
+        if is_half(*map(cleaned.get, both)) and self.errors.keys().isdisjoint(both):
             self.add_error("hours_until", _("Give both times, or none."))
         return cleaned
 

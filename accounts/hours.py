@@ -1,6 +1,6 @@
 """Hours of a day in a time zone: when phones may be prompted, when people may be told."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ValidationError
@@ -22,6 +22,11 @@ def known_zone(name: str) -> None:
         raise ValidationError(
             _("There is no time zone “%(name)s”. Write one as Asia/Shanghai."), params={"name": name}
         ) from None
+
+
+def is_half(beginning: time | None, end: time | None) -> bool:
+    """Whether only one end of the hours is given: a mistake of who typed them."""
+    return (beginning is None) != (end is None)
 
 
 class Hours(models.Model):

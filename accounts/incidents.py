@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from accounts import clock
+from accounts.batches import in_batches
 from accounts.models import AccountEvent, Drop, Incident, Reading
 from accounts.states import DropKind
 
@@ -100,9 +101,8 @@ def _without_those_that_join(drops: list[Drop], now: datetime) -> list[Drop]:
 def _put(drops: list[Drop], incident: Incident) -> None:
     for drop in drops:
         drop.incident = incident
-    ids = [drop.pk for drop in drops]
-    for first in range(0, len(ids), WRITTEN_AT_ONCE):
-        Drop.objects.filter(pk__in=ids[first : first + WRITTEN_AT_ONCE]).update(incident=incident)
+    for ids in in_batches([drop.pk for drop in drops], WRITTEN_AT_ONCE):
+        Drop.objects.filter(pk__in=ids).update(incident=incident)
 
 
 def _value(drop: Drop, shares: str) -> str:

@@ -4,16 +4,15 @@ whose rules take it.
 A notice has the key of the thing it tells of: reading the same rows again adds nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import NamedTuple
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, Q
 
-from accounts import clock, incidents
+from accounts import clock, incidents, tokens
+from accounts.batches import in_batches
 from accounts.models import (
     AccountEvent,
     Channel,
@@ -24,7 +23,6 @@ from accounts.models import (
     Presence,
     Reading,
     Rule,
-    UpstreamAccess,
 )
 from accounts.states import Happened, NoticeKind
 
@@ -90,7 +88,7 @@ def _events(reading: Reading, now: datetime) -> list[Event]:
 def _of_events(events: list[Event]) -> Iterator[Found]:
     """Without drops that are in an incident by now: people are told of that instead."""
     told = {f"{KINDS[event.happened]}:{event.pk}": event for event in events if event.happened in KINDS}
-    for keys in _chunks(told):
+    for keys in in_batches(told, AT_ONCE):
         known = _known(keys)
         new = {key: told[key] for key in keys if key not in known}
         drops = _drops(list(new.values()))
@@ -145,15 +143,10 @@ def _of_incidents() -> Iterator[Found]:
         )
 
 
-def _refusing() -> UpstreamAccess | None:
-    rows = UpstreamAccess.objects.filter(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
-    return rows.exclude(refused_at=None).defer("authorization").first()
-
-
 def _of_upstream(now: datetime) -> Iterator[Found]:
     """One notice for each time that the upstream does not let us in, or does not say who is online."""
     alarms = {notice.key.partition(":")[0] + ":" for notice in _open_alarms()}
-    access = _refusing()
+    access = tokens.refused()
     if access is not None:
         if REFUSED not in alarms:
             facts = {"why": access.refused_why, "text": access.refused_text}
@@ -179,7 +172,7 @@ def _open_alarms() -> list[Notice]:
 def _close_accounts(events: list[Event], now: datetime) -> None:
     """What was told of an account is over when it comes online."""
     online = {event.account: event.at for event in events if event.happened == Happened.ACCOUNT_ONLINE}
-    for accounts in _chunks(online):
+    for accounts in in_batches(online, AT_ONCE):
         rows = Notice.objects.filter(account__in=accounts, kind__in=OF_ACCOUNT, ended_at=None)
         over = [notice for notice in rows if notice.at <= online[notice.account_id]]
         for notice in over:
@@ -192,7 +185,7 @@ def _close_others(now: datetime) -> None:
     over = list(rows.select_related("incident"))
     for notice in over:
         notice.ended_at = notice.incident.ended_at
-    refused = _refusing() is not None
+    refused = tokens.refused() is not None
     unknown = Presence.objects.exclude(unknown_since=None).exists()
     for notice in _open_alarms():
         goes_on = refused or (unknown and notice.key.startswith(UNKNOWN))
@@ -212,7 +205,7 @@ def _overs(now: datetime) -> Iterator[Found]:
     for notice in closed.filter(Exists(told)).select_related("account").order_by("pk"):
         of = f"back:{notice.account_id}" if notice.kind in OF_ACCOUNT else f"over:{notice.pk}"
         groups.setdefault(f"{of}:{notice.ended_at.isoformat()}", []).append(notice)
-    known = {key for keys in _chunks(groups) for key in _known(keys)}
+    known = {key for keys in in_batches(groups, AT_ONCE) for key in _known(keys)}
     for key, notices in groups.items():
         if key in known:
             continue
@@ -312,10 +305,3 @@ def _ways(found: Found, rules: list[tuple[Rule, set[int]]]) -> dict[int, tuple[d
 def forget_old(now: datetime | None = None) -> None:
     """Notices and deliveries are kept for 90 days."""
     Notice.objects.filter(at__lt=(now or clock.now()) - KEPT).delete()
-
-
-def _chunks(items: Iterable) -> Iterator[list]:
-    """SQLite takes a limited number of values in one statement."""
-    left = iter(list(items))
-    while chunk := list(islice(left, AT_ONCE)):
-        yield chunk

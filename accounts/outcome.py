@@ -178,7 +178,7 @@ def _expected(login: _Login) -> Account:
 def _doubt(account: Account, login: _Login) -> None:
     """A newer login stays; which of them really is, the upstream knows, and is asked soon."""
     record(account, Happened.STALE_SUCCESS, attempt=login.attempt, at=login.now)
-    Presence.objects.filter(pk=Presence.ONLY, due_at__gt=login.now).update(due_at=login.now)
+    Presence.set_due_by(login.now)
 
 
 def _joined(login: _Login, owner: Account) -> Account:

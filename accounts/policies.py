@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.hours import Hours
+from accounts.hours import Hours, is_half
 
 LONGEST_PAUSE = timedelta(hours=12)
 
@@ -62,7 +62,7 @@ class RecoveryPolicy(Hours):
         return gettext("Default") if self.name == AS_INSTALLED else self.name
 
     def clean(self) -> None:
-        if (self.hours_from is None) != (self.hours_until is None):
+        if is_half(self.hours_from, self.hours_until):
             raise ValidationError({"hours_until": _("Give both ends of the hours, or neither.")})
 
     def pause_after(self, prompts: int) -> timedelta:

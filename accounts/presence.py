@@ -10,25 +10,20 @@ import random
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Coalesce
 
-from accounts import absence, clock, failures, leases, login
+from accounts import clock, failures, leases, login
 from accounts.answers import BadAnswer, UpstreamError
-from accounts.history import gathered
 from accounts.models import Account, Presence
 from accounts.settling import Look, Swept, adopt
 from accounts.standing import Online
 from accounts.states import AccountState, FoundBy
-from accounts.together import Together
 
 __all__ = [
     "Swept",
     "adopt",
     "ask_soon",
-    "check",
-    "check_all",
     "is_due",
     "notice",
     "seen",
@@ -62,8 +57,7 @@ def ask_soon() -> None:
     """The next look is due now: whoever sweeps next does so at once."""
     row, now = seen(), clock.now()
     if row is not None:
-        soon = max(now, row.asked_at + SOONEST) if row.asked_at else now
-        Presence.objects.filter(pk=Presence.ONLY, due_at__gt=soon).update(due_at=soon)
+        Presence.set_due_by(max(now, row.asked_at + SOONEST) if row.asked_at else now)
 
 
 def sweep_if_due() -> Swept | None:
@@ -96,7 +90,10 @@ def _take(now: datetime) -> datetime | None:
 
 
 def sweep(found_by: str = FoundBy.SWEEP) -> Swept:
-    """Ask who is online, due or not, and write down what follows. Not within a transaction."""
+    """Ask who is online, due or not, and write down what follows. Not within a transaction.
+
+    `found_by` stands in the drops that are found: FoundBy.CHECK where somebody asks by hand.
+    """
     began = clock.now()
     Presence.objects.update_or_create(pk=Presence.ONLY, defaults={"asked_at": began})
     leases.give_back_connection()
@@ -120,34 +117,6 @@ def _listed() -> list[Online]:
         if w_id and login.client().is_online(w_id):
             raise BadAnswer("a list without anybody, while somebody is online")
     return listed
-
-
-def check_all() -> Swept:
-    """Look now, because somebody asked. Those who ask at the same time share the answer."""
-    return _shared(None)
-
-
-_shared = Together(lambda askers: [sweep(FoundBy.CHECK)] * len(askers), most=1000)
-
-
-def check(account: Account) -> Swept:
-    """As `check_all`, and refresh the account. Where it was missed, `/isOnline` may say so a second time."""
-    swept = check_all()
-    account.refresh_from_db()
-    if not (swept.known and account.state == AccountState.ONLINE and account.absent):
-        return swept
-    began = clock.now()
-    leases.give_back_connection()
-    try:
-        gone = login.client().is_online(account.w_id) is False
-    except UpstreamError as error:
-        log.info("whether account %s is online is not known: %s", account.pk, type(error).__name__)
-        return swept
-    if gone:
-        with transaction.atomic(), gathered():
-            absence.go_offline([account.pk], began, clock.now())
-        account.refresh_from_db()
-    return swept
 
 
 def notice(w_id: str, wc_id: str = "") -> bool:

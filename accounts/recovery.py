@@ -8,7 +8,7 @@ A code that nobody is there to scan is not asked for: the account goes onto the 
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -18,6 +18,7 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from accounts import clock, login
 from accounts.answers import SCAN_WANTED
+from accounts.batches import in_batches
 from accounts.history import gathered, record
 from accounts.hours import next_within_all
 from accounts.models import Account, Drop, LoginAttempt, RecoveryPolicy, WaitsWorker
@@ -161,7 +162,7 @@ def recover_now(drops: Iterable[Drop], by=None) -> int:
     Not taken up are those that are over, or whose account is paused or has an open attempt.
     """
     taken = 0
-    for ids in _chunks([drop.pk for drop in drops]):
+    for ids in in_batches([drop.pk for drop in drops], AT_A_TIME):
         now = clock.now()
         with transaction.atomic():
             policies = _Policies()
@@ -218,11 +219,6 @@ class _Policies:
 
     def of(self, account: Account) -> RecoveryPolicy:
         return self.all.get(account.policy_id, self.default)
-
-
-def _chunks(ids: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(ids), AT_A_TIME):
-        yield ids[start : start + AT_A_TIME]
 
 
 def _recoverable() -> QuerySet[Drop]:

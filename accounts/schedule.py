@@ -7,13 +7,14 @@ taken one by one, each in one transaction with what is begun for it, at the pace
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
 from accounts import clock, slots, telling, turns
+from accounts.batches import in_batches
 from accounts.history import gathered, record
 from accounts.models import Account, LoginAttempt, Plan, PlanEntry, PlanRun
 from accounts.plans import LEFT_OVER, PASSED_OVER, Outcome, forget_in_beat
@@ -53,10 +54,6 @@ def _each(step: Callable, rows: Iterable, now: datetime) -> None:
             step(row, now)
         except Exception:  # one row that cannot be served must not keep the others from their turn
             log.exception("%r", row)
-
-
-def _parts(rows: Sequence, size: int = ROWS) -> Iterator[Sequence]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 # --- slots ---------------------------------------------------------------------------------------------
@@ -135,7 +132,7 @@ def _choose(made: PlanRun, plan: Plan, now: datetime) -> None:
     ids = list(chosen(plan, now).values_list("pk", flat=True))
     mine, left = ids[: plan.most_a_run], ids[plan.most_a_run :]
     entries = []
-    for some in _parts(mine):
+    for some in in_batches(mine, ROWS):
         due = _make_due_by(made, some, now)
         entries += [PlanEntry(run=made, account_id=pk, due_at=due.get(pk)) for pk in some]
     entries += [PlanEntry(run=made, account_id=pk, outcome=Outcome.LEFT, ended_at=now) for pk in left]
@@ -164,7 +161,7 @@ def make_due(accounts: QuerySet, at: datetime | None, by) -> int:
     """Set the time at which these accounts are logged in again, None for no set time; how many there were."""
     with transaction.atomic(), gathered():
         rows = list(accounts.order_by("pk").select_for_update(of=("self",), no_key=True))
-        for some in _parts(rows):
+        for some in in_batches(rows, ROWS):
             Account.objects.filter(pk__in=[account.pk for account in some]).update(relogin_at=at)
         for account in rows:
             record(account, Happened.CHANGED, detail="relogin_at", by=by)
@@ -273,5 +270,5 @@ def _tell(run: PlanRun, now: datetime) -> None:
 
 def forget_old_runs() -> None:
     old = PlanRun.objects.filter(ended_at__lt=clock.now() - KEPT).order_by("pk").values_list("pk", flat=True)
-    for some in _parts(list(old[:FORGOTTEN_AT_ONCE]), 50):
+    for some in in_batches(list(old[:FORGOTTEN_AT_ONCE]), 50):
         PlanRun.objects.filter(pk__in=some).delete()

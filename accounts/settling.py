@@ -5,11 +5,9 @@ listed is missed, and offline when that is the second sign. Whoever is listed an
 """
 
 import logging
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from itertools import islice
 from typing import NamedTuple
 
 from django.db import IntegrityError, OperationalError, transaction
@@ -18,6 +16,7 @@ from django.db.models import Q
 from accounts import absence, clock, login
 from accounts.absence import free, online_since_before, these, these_texts
 from accounts.answers import LoggedIn, Profile
+from accounts.batches import in_batches
 from accounts.history import gathered, record
 from accounts.models import Account, Discovered, LoginAttempt, Presence
 from accounts.outcome import next_seq, record_login
@@ -141,7 +140,7 @@ class Look:
             told = ours is None or ours.state == AttemptState.SUCCEEDED
             if not told and self.record(ours, LoggedIn(Profile(wc_id=wc_id, w_id=ours.w_id))):
                 del self.unknown[wc_id]
-        for some in batched(elsewhere.items()):
+        for some in in_batches(elsewhere.items(), BOUND_AT_ONCE):
             self.back += _bind(dict(some), self.began)
 
     def attempts(self) -> dict[str, LoginAttempt]:
@@ -230,12 +229,6 @@ def _may_be_late(attempt: LoginAttempt, row: _Known) -> bool:
     told = attempt.state == AttemptState.SUCCEEDED or attempt.reason == Reason.WRONG_ACCOUNT
     later = row.last_login_at is None or attempt.created_at > row.last_login_at
     return later and not told and attempt.account.joined_to_id is None
-
-
-def batched(items: Iterable) -> Iterator[list]:
-    items = iter(items)
-    while some := list(islice(items, BOUND_AT_ONCE)):
-        yield some
 
 
 def _bind(w_ids: dict[int, str], before: datetime) -> list[int]:

@@ -1,5 +1,7 @@
 """What the upstream said about who is online: when it was asked last, and whom it named that nobody here knows."""
 
+from datetime import datetime
+
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -27,6 +29,11 @@ class Presence(models.Model):
 
     def __str__(self) -> str:
         return f"asked {self.asked_at}"
+
+    @classmethod
+    def set_due_by(cls, at: datetime) -> None:
+        """The next look is due at this moment, if it was not due before; nothing where no row is there yet."""
+        cls.objects.filter(pk=cls.ONLY, due_at__gt=at).update(due_at=at)
 
 
 class Discovered(models.Model):

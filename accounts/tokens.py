@@ -35,6 +35,12 @@ WHY: dict[type[UpstreamError], str] = {
 }
 
 
+def refused() -> UpstreamAccess | None:
+    """The row that says the upstream does not let us in, where one does; without the Authorization."""
+    rows = UpstreamAccess.objects.filter(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
+    return rows.exclude(refused_at=None).defer("authorization").first()
+
+
 class KeptTokens:
     """The Authorization of one developer account at one address. What an address gave is sent to no other.
 

@@ -13,9 +13,8 @@ from django.contrib.sessions.models import Session
 from django.db.models import Max, Q
 from django.utils import timezone
 
-from accounts import clock
+from accounts import clock, tokens
 from accounts.attempts import CLOSED_AFTER
-from accounts.context import alarm
 from accounts.events import Ring
 from accounts.history import AccountEvent
 from accounts.models import LoginAttempt, WaitsWorker
@@ -137,7 +136,7 @@ def look(floor: int | None) -> Seen:
         ids = [rows.aggregate(newest=Max("pk"))["newest"] or 0]
     else:
         ids = list(rows.filter(pk__gt=floor).values_list("pk", flat=True))
-    refused = alarm()
+    refused = tokens.refused()
     return Seen(ids, refused and (refused.refused_why, refused.refused_text), alone(clock.now()))
 
 

@@ -8,10 +8,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-# What the person can still change.
+# What the person can still change. It can end as "online", "cancelled", "expired" or "failed"; "dropped" and
+# "replaced" come after "online".
 OPEN = ("waiting", "scanned", "code", "page", "confirmed")
-# How it can end; "dropped" and "replaced" come after "online".
-ENDED = ("online", "cancelled", "expired", "failed", "dropped", "replaced")
 
 _serial = itertools.count(500000)
 

@@ -1,6 +1,5 @@
 """Pages for people: the phone behind a code, the prompt on a phone, the security check, and the index."""
 
-from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 from aiohttp import web
@@ -10,8 +9,6 @@ from simulator.logins import Login
 from simulator.people import quoted
 from simulator.words import Language, language
 from simulator.world import DROPPED, World
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 HEADERS = {
     "Cache-Control": "no-store",

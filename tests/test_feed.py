@@ -12,7 +12,7 @@ from django.db import connections
 from django.test import AsyncClient
 from django.utils import timezone
 
-from accounts import events, feed
+from accounts import events, feed, watch
 from accounts.history import AccountEvent, record
 from accounts.models import UpstreamAccess
 from accounts.states import Happened
@@ -133,7 +133,6 @@ def test_a_stream_ends_when_its_right_ends(committed, loss, monkeypatch):
 
 def test_a_team_that_is_left_is_heard_of_no_more(committed, monkeypatch):
     monkeypatch.setattr(feed, "RIGHTS_SECONDS", 0.05)
-    account = committed.account()
 
     async def story():
         _open = await Stream.of(committed.operator)
@@ -142,7 +141,7 @@ def test_a_team_that_is_left_is_heard_of_no_more(committed, monkeypatch):
         async with asyncio.timeout(5):
             while reader.teams and committed.east.pk in reader.teams:
                 await asyncio.sleep(0.01)
-        assert reader.may_see(events.Ring(1, account.pk, committed.east.pk, None, "new")) is False
+        assert reader not in feed._hub.readers.by_team[committed.east.pk]
 
     asyncio.run(story())
 
@@ -178,7 +177,7 @@ def test_all_streams_of_a_process_share_one_connection_to_redis(committed):
 
 
 def test_a_reader_that_sleeps_is_cut_off_rather_than_kept_in_memory():
-    reader = feed._Reader(1, "key", feed.EVERY_TEAM)
+    reader = feed._Reader(1, "key", watch.EVERY_TEAM)
     for number in range(feed.QUEUE_SIZE + 1):
         reader.put(f"message {number}")
     assert reader.queue.qsize() == 1

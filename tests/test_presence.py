@@ -509,29 +509,6 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn(online, upstream, monkey
     assert "_presence_if_due failed" in caplog.text
 
 
-# --- checks by hand
-
-
-def test_a_check_finds_out_about_one_account_at_once(online, upstream):
-    account, other = online("wxid_a"), online("wxid_b")
-    upstream.drop("wxid_a", callback=False)
-    assert presence.check(account).known
-    assert (account.state, account.drops.get().found_by) == ("offline", "check")
-    assert presence.check(other).known
-    assert other.state == "online"
-    assert (upstream.calls(LIST), upstream.calls(IS_ONLINE)) == (2, 1)
-
-
-@pytest.mark.parametrize("kind", ["data_null", "html", "raw"])
-def test_a_check_that_is_not_answered_clearly_leaves_the_account_as_it_is(kind, online, upstream):
-    account, _other = online("wxid_a"), online("wxid_b")
-    upstream.drop("wxid_a", callback=False)
-    how = {"json": {"code": "1000", "data": {"isOnline": True}}} if kind == "raw" else {}
-    upstream.fault(IS_ONLINE, kind, **how)
-    presence.check(account)
-    assert (account.state, account.absent, account.missed_by) == ("online", 1, "check")
-
-
 # --- notices
 
 
