@@ -4,7 +4,8 @@ the buttons that look, ask the phone, pause and recover.
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Count, Prefetch, Q, QuerySet
+from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -12,13 +13,14 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from accounts import access, login, presence, recovery, tasks
+from accounts import access, login, presence, recovery, schedule, tasks
+from accounts.finding import Seen
 from accounts.forms import AdoptForm, DueForm
 from accounts.history import record
 from accounts.models import Account, Discovered, Drop, Incident
 from accounts.states import Happened, Method
 
-SHOWN_MOST = 200
+SHOWN_MOST, INCIDENTS_SHOWN = 100, 50
 
 
 # --- to scan --------------------------------------------------------------------------------------------
@@ -57,16 +59,18 @@ def _with_drop(accounts: QuerySet) -> QuerySet:
 @login_required
 def incidents(request: HttpRequest) -> HttpResponse:
     seen = Account.objects.visible_to(request.user)
-    found = Incident.objects.filter(pk__in=Drop.objects.filter(account__in=seen).values("incident"))
-    rows = list(found.order_by("-pk")[:50])
+    few = Seen(request.user).few
+    if few is None:
+        found = Incident.objects.of(seen)
+    else:
+        found = Incident.objects.filter(pk__in=Drop.objects.filter(account__in=few).values("incident"))
+    rows = list(found.order_by("-pk")[:INCIDENTS_SHOWN])
+    drops = Drop.objects.of(seen).filter(incident__in=rows).order_by().values("incident")
+    counted = drops.annotate(seen=Count("pk"), still_open=Count("pk", filter=Q(ended_at=None)))
+    counts = {count["incident"]: (count["seen"], count["still_open"]) for count in counted}
     for incident in rows:
-        incident.drops_seen, incident.open_seen = _counts(incident, seen)
+        incident.drops_seen, incident.open_seen = counts.get(incident.pk, (0, 0))
     return render(request, "accounts/incidents.html", {"incidents": rows})
-
-
-def _counts(incident: Incident, seen: QuerySet) -> tuple[int, int]:
-    drops = incident.drops.filter(account__in=seen)
-    return drops.count(), drops.open().count()
 
 
 @require_GET
@@ -88,7 +92,7 @@ def incident(request: HttpRequest, incident_id: int) -> HttpResponse:
 
 def _incident(request: HttpRequest, incident_id: int) -> tuple[Incident, QuerySet]:
     found = get_object_or_404(Incident, pk=incident_id)
-    drops = found.drops.filter(account__in=Account.objects.visible_to(request.user))
+    drops = found.drops.of(Account.objects.visible_to(request.user))
     return access.only(drops.exists(), found), drops
 
 
@@ -136,7 +140,7 @@ def adopt(request: HttpRequest, discovered_id: int) -> HttpResponse:
     found = get_object_or_404(Discovered, pk=discovered_id)
     form = AdoptForm(request.POST, user=request.user)
     if not form.is_valid():
-        messages.error(request, " ".join(sum(form.errors.values(), [])))
+        messages.error(request, _complaints(form))
         return redirect("discovered")
     account = presence.adopt(found, by=request.user, **form.cleaned_data)
     return redirect("account", account.pk)
@@ -161,8 +165,7 @@ def ignore(request: HttpRequest, discovered_id: int) -> HttpResponse:
 @never_cache
 @login_required
 def check_all(request: HttpRequest) -> HttpResponse:
-    presence.ask_soon()
-    tasks.put_into_queue(tasks.presence)
+    _look_soon()
     messages.success(request, _("The upstream is being asked who is online; this page shows what it says."))
     return redirect("accounts")
 
@@ -172,10 +175,14 @@ def check_all(request: HttpRequest) -> HttpResponse:
 @login_required
 def check_account(request: HttpRequest, account_id: int) -> HttpResponse:
     account = access.account_to_see(request, account_id)
-    presence.ask_soon()
-    tasks.put_into_queue(tasks.presence)
+    _look_soon()
     messages.success(request, _("The upstream is being asked; this page shows what it says."))
     return redirect("account", account.pk)
+
+
+def _look_soon() -> None:
+    presence.ask_soon()
+    tasks.put_into_queue(tasks.presence)
 
 
 @require_POST
@@ -214,9 +221,14 @@ def due(request: HttpRequest, account_id: int) -> HttpResponse:
     account = access.account_to_log_in(request, account_id)
     form = DueForm(request.POST, instance=account)
     if form.is_valid():
-        form.save()
-        record(account, Happened.CHANGED, detail="relogin_at", by=request.user)
+        mine = Account.objects.filter(pk=account.pk)
+        schedule.make_due(mine, form.cleaned_data["relogin_at"], by=request.user)
         messages.success(request, _("Saved."))
     else:
-        messages.error(request, " ".join(sum(form.errors.values(), [])))
+        messages.error(request, _complaints(form))
     return redirect("account", account.pk)
+
+
+def _complaints(form: BaseForm) -> str:
+    """What is wrong with what was typed, as one line."""
+    return " ".join(sum(form.errors.values(), []))

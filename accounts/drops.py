@@ -7,15 +7,22 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.paging import for_each
 from accounts.states import DropKind, FoundBy, Method, NextStep
 
 # Vendor's rules: the first login of an account drops once within a day; a drop this soon is about its line.
 FIRST_NIGHT = timedelta(hours=24)
 AT_ONCE = timedelta(seconds=60)
+
+
+class IncidentQuerySet(models.QuerySet):
+    def of(self, accounts: QuerySet) -> Self:
+        """Those in which one of these accounts dropped."""
+        return self.filter(for_each(Drop.objects.of(accounts).filter(incident=OuterRef("pk"))))
 
 
 class Incident(models.Model):
@@ -27,6 +34,8 @@ class Incident(models.Model):
     shared = models.CharField(_("shared value"), max_length=101, blank=True, default="")
     last_drop_at = models.DateTimeField(_("latest drop"), default=timezone.now)
     ended_at = models.DateTimeField(_("over"), null=True, blank=True)
+
+    objects = IncidentQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
@@ -41,6 +50,10 @@ class Incident(models.Model):
 class DropQuerySet(models.QuerySet):
     def open(self) -> Self:
         return self.filter(ended_at=None)
+
+    def of(self, accounts: QuerySet) -> Self:
+        """Those of these accounts, looked at drop by drop: an incident has few, a team may have most accounts."""
+        return self.filter(for_each(accounts.filter(pk=OuterRef("account"))))
 
 
 class Drop(models.Model):
@@ -91,6 +104,7 @@ class Drop(models.Model):
         indexes = [
             models.Index(fields=["account", "-id"], name="drop_of_account"),
             models.Index("at", "id", name="drop_time"),
+            models.Index("kind", "at", "id", name="drop_kind"),
             models.Index("next_at", "id", name="drop_due", condition=Q(ended_at=None)),
         ]
 

@@ -8,13 +8,15 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-from django.db.models import OuterRef, QuerySet
+from django.db.models import F, OuterRef, QuerySet
 
 from accounts import access, search
 from accounts.models import Account, LoginAttempt, Tag
 from accounts.paging import (
     COUNT_LIMIT,
+    FAR,
     FEW,
+    NOT_FAR,
     Order,
     Page,
     Part,
@@ -24,6 +26,7 @@ from accounts.paging import (
     nearest,
     page_of,
     plaited,
+    without_index,
 )
 from accounts.states import AccountState
 
@@ -47,6 +50,14 @@ class Seen:
             return accounts.filter(pk__in=self.few)
         # Their ids beside their names: so the database can tell how many accounts these teams have.
         return accounts.filter(team__in=self.teams) if self.teams else accounts
+
+    @property
+    def among_found(self) -> QuerySet:
+        """The same accounts, where it is not their team that they are found by: a team may have most accounts."""
+        if not self.teams:
+            return self.accounts
+        kept = Account.objects.kept().alias(its_team=without_index(F("team")))
+        return kept.filter(its_team__in=self.teams)
 
     @property
     def are_all(self) -> bool:
@@ -107,7 +118,9 @@ class Finding:
 
     def found(self, state: str) -> QuerySet:
         """All that are in a state, by the index of what narrows them."""
-        accounts = self.seen.accounts
+        if not (self.text or self.tag):
+            return _in(state, self.seen.accounts)
+        accounts = self.seen.among_found
         if not self.tag:
             return _in(state, accounts.matching(self.text))
         if self._is_rare:
@@ -153,9 +166,11 @@ class Finding:
         ids = min((ids for ids in ways if ids is not None), key=len, default=None)
         if ids is not None and len(ids) <= FEW:
             return First.of(self.one_by_one(EVERY).filter(pk__in=ids))
-        if self.seen.are_all and ids is not None and len(ways) == 1:
-            return First(First.of(self.seen.accounts.filter(pk__in=ids)).states, are_all=False)
         enough = FEW // 5
+        if ids is not None and len(ways) == 1:
+            some = First.of(self.seen.accounts.filter(pk__in=ids)).states
+            if self.seen.are_all or len(some) >= enough:
+                return First(some, are_all=False)
         along = plaited(self.seen.strands, BY_LABEL)
         near, are_all = nearest(along, self.one_by_one(EVERY), FEW + 1, "state", enough=enough)
         if are_all or len(near) >= enough:
@@ -173,7 +188,9 @@ class Finding:
         elif 1 < len(self.seen.teams) <= FEW_TEAMS and not (self.first or state):
             part = Part(self.seen.strands)
         elif self.first or len(self.seen.teams) > 1 or (self.seen.teams and state):
-            part = Part(self.seen.strands, lambda: self.found(state), self.one_by_one(state))
+            # An index of their own finds those of a state and of a rare tag; words may be in any number of accounts.
+            far = FAR if self.text or (self.tag and not self._is_rare) else NOT_FAR
+            part = Part(self.seen.strands, lambda: self.found(state), self.one_by_one(state), far)
         else:
             rows = _in(state, self.seen.accounts)
         rows = rows.with_open_attempt().prefetch_related("tags").defer("note")

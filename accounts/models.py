@@ -216,6 +216,11 @@ class Account(Hours):
             models.Index(
                 "to_scan_since", "id", name="account_to_scan", condition=Q(to_scan_since__isnull=False)
             ),
+            models.Index(
+                *("team", "to_scan_since", "id"),
+                name="account_team_to_scan",
+                condition=Q(to_scan_since__isnull=False),
+            ),
             models.Index("relogin_at", "id", name="account_due", condition=Q(relogin_at__isnull=False)),
         ]
 

@@ -10,10 +10,15 @@ from django.db.models.lookups import IsNull
 PER_PAGE = 50
 COUNT_LIMIT = 10_000
 # So many rows are read along an index, in the hope that a page of those asked for is among them; and up to so many,
-# if the first ones promise that this will do.
-NEAR, FAR = 200, 1_500
+# if the first ones promise that this will do: fewer where their own index finds and sorts them for little.
+NEAR, NOT_FAR, FAR = 200, 400, 1_500
 # So many are taken by their ids.
 FEW = 500
+
+
+def without_index(expression) -> Coalesce:
+    """The same value, of which no index is made: where rows are to be found by another one."""
+    return Coalesce(expression, expression)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +35,8 @@ class Order:
 
     @property
     def without_index(self):
-        """The same for rows that are to be found first and sorted then: no index is made of this."""
-        return Coalesce(self.expression, self.expression)
+        """The same for rows that are to be found first and sorted then."""
+        return without_index(self.expression)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +56,20 @@ class Part:
 
     All of them are among the `strands`, each of which an index has in every order. `found` gives the rows as their
     filter's own index finds them, `one_by_one` are the same as they are best asked for among few; None: they are all
-    of the strands.
+    of the strands. At most `far` rows are read along the order before they are found otherwise.
     """
 
     strands: Sequence[QuerySet]
     found: Callable[[], QuerySet] | None = None
     one_by_one: QuerySet | None = None
+    far: int | None = None
 
     def next(self, order: Order, anchor: tuple | None, up: bool, number: int) -> list[int]:
         """The ids of the next rows: from among those nearest in the order, or if these have too few, from all."""
         along = plaited(self.strands, order, anchor, up)
         if self.found is None:
             return _ids(along(number), number)
-        rows, are_all = nearest(along, self.one_by_one, number)
+        rows, are_all = nearest(along, self.one_by_one, number, far=self.far)
         if are_all or len(rows) == number:
             return [pk for (pk,) in rows]
         return _ids(_sorted(self.found(), order.without_index, anchor, up), number)
@@ -156,6 +162,7 @@ def nearest(
     number: int,
     *columns: str,
     enough: int | None = None,
+    far: int | None = None,
 ) -> tuple[list[tuple], bool]:
     """The ids (and columns) of the rows nearest `along` an index that are among those `asked` for; and whether there
     are no others.
@@ -164,16 +171,16 @@ def nearest(
     that few rows pass nor one that most pass reads the whole table, and no database has to guess which one it is.
     """
     is_asked = Subquery(asked.filter(pk=OuterRef("pk")).order_by().values("pk")[:1])
-    found, begin, end, enough = [], 0, NEAR, enough or number
+    found, begin, end, enough, far = [], 0, NEAR, enough or number, far or FAR
     while True:
         rows = along(end).annotate(is_asked=is_asked).values_list("is_asked", "pk", *columns)
         stretch = list(rows[begin:end])
         found += [row[1:] for row in stretch if row[0] is not None]
         at_the_end = len(stretch) < end - begin
         needed = end * enough // max(1, len(found))
-        if len(found) >= enough or at_the_end or begin or needed > FAR:
+        if len(found) >= enough or at_the_end or begin or needed > far:
             return found[:number], at_the_end and len(found) <= number
-        begin, end = end, min(FAR, needed + needed // 2)
+        begin, end = end, min(far, needed + needed // 2)
 
 
 def for_each(rows: QuerySet) -> Lookup:
@@ -181,7 +188,7 @@ def for_each(rows: QuerySet) -> Lookup:
 
     An EXISTS PostgreSQL may turn into a join, and read both tables to their ends for a page of rows.
     """
-    return IsNull(Subquery(rows.values("pk")[:1]), False)
+    return IsNull(Subquery(rows.order_by().values("pk")[:1]), False)
 
 
 def count_up_to(rows: QuerySet, limit: int = COUNT_LIMIT) -> int:
@@ -189,16 +196,19 @@ def count_up_to(rows: QuerySet, limit: int = COUNT_LIMIT) -> int:
     return rows.order_by().values("pk")[: limit + 1].count()
 
 
-class _Number(Subquery):
-    """How many rows there are, as a value."""
+class Number(Subquery):
+    """How many rows there are, as a value beside others in one query; counting no further than `limit`."""
 
     template = "(SELECT COUNT(*) FROM (%(subquery)s) AS counted)"
     output_field = IntegerField()
     empty_result_set_value = 0
 
+    def __init__(self, rows: QuerySet, limit: int | None = None, **extra):
+        super().__init__(rows.order_by().values("pk")[:limit], **extra)
+
 
 def counts_up_to(limit: int, *lists: QuerySet) -> list[int]:
     """How many rows each list has, counting no further than `limit` + 1; by one query for all."""
     table = lists[0].model._default_manager.order_by()
-    counted = table.values_list(*(_Number(rows.order_by().values("pk")[: limit + 1]) for rows in lists))
+    counted = table.values_list(*(Number(rows, limit + 1) for rows in lists))
     return list(counted.first() or [0] * len(lists))

@@ -44,13 +44,12 @@ ENVIRONMENT = {
 
 def answer_questions() -> None:
     """In the child: a line of JSON with who asks for which page, a line with how long it took, until the end."""
-    import django
-
-    django.setup()
     from django.contrib.auth import get_user_model
     from django.db import connection
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
+
+    from wkportal import asgi  # noqa: F401 - sets Django up, and the process as one that serves pages
 
     clients = {}
     print(json.dumps(known_values()), flush=True)
@@ -73,7 +72,7 @@ def answer_questions() -> None:
         told["status"] = answer.status_code
         if counted:
             text = answer.content.decode()
-            told["rows"] = len(re.findall(r'<tr id="row-|<tr data-attempt=|<th class="field-', text))
+            told["rows"] = len(re.findall(r'<tr (?:id="row-|data-)|<th class="field-', text))
             told["last"] = max([1, *map(int, re.findall(r"[?&]p=(\d+)", text))])
         print(json.dumps(told), flush=True)
 
@@ -96,7 +95,7 @@ def known_values() -> dict[str, str]:
     from django.contrib.auth.models import Group
     from django.utils import timezone
 
-    from accounts.models import Account, AccountEvent, LoginAttempt, Tag
+    from accounts.models import Account, AccountEvent, Drop, Incident, LoginAttempt, Tag
 
     tags = {tag.name: tag.pk for tag in Tag.objects.all()}
     account = Account.objects.get(pk=500)
@@ -116,6 +115,9 @@ def known_values() -> dict[str, str]:
         "first_login_at": some_days(Account.objects, "first_login_at", half_a_year_ago),
         "attempts": some_days(LoginAttempt.objects, "created_at", half_a_year_ago),
         "events": some_days(AccountEvent.objects, "at", half_a_year_ago),
+        "drops": some_days(Drop.objects, "at", half_a_year_ago),
+        "incident": str(Incident.objects.order_by("pk")[1].pk),
+        "newest_incident": str(Incident.objects.latest("pk").pk),
     }
 
 
@@ -172,13 +174,20 @@ def addresses(vendor: str, folder: Path) -> dict[str, str]:
 
 
 def seed(url: str, size: str, folder: Path) -> None:
+    """Once; a database of an earlier run is brought to the tables of today."""
     seeded = folder / f"{size}.{url.partition(':')[0]}.seeded"
     if seeded.exists():
+        manage("migrate", url, folder)
         return
     accounts, attempts, events = map(str, SIZES[size])
     command = [sys.executable, str(HERE / "seed.py"), "--accounts", accounts, "--attempts", attempts]
     subprocess.run([*command, "--events", events], env=environment(url, folder), check=True)
     seeded.touch()
+
+
+def manage(command: str, url: str, folder: Path) -> None:
+    said = [sys.executable, str(HERE.parent / "manage.py"), command, "--no-input", "--verbosity", "0"]
+    subprocess.run(said, env=environment(url, folder), check=True)
 
 
 # --- the table --------------------------------------------------------------------------------------------
@@ -250,6 +259,7 @@ def main() -> None:
     urls = addresses(asked.vendor, asked.folder)
     for size, url in urls.items():
         seed(url, size, asked.folder)
+    manage("collectstatic", urls["small"], asked.folder)
     children = {size: Child(url, asked.folder) for size, url in urls.items()}
     print(HEAD)
     missed, number = [], 0

@@ -3,6 +3,7 @@
 A = "/admin/accounts/account/"
 T = "/admin/accounts/loginattempt/"
 E = "/admin/accounts/accountevent/"
+D = "/admin/accounts/drop/"
 
 
 def pages(known: dict[str, str]) -> dict[str, str]:
@@ -18,13 +19,23 @@ def pages(known: dict[str, str]) -> dict[str, str]:
         "/accounts/ID/, long history": "/accounts/1/",
         "/accounts/ID/, its second page": f"/accounts/1/?page=%3E{known['attempt']}",
         "/accounts/ID/, its last page": "/accounts/1/?page=last",
+        **{
+            f"{title}{who and ', '}{who.replace('-', ' ')}": f"{address}#{who}"
+            for who in ("", "one-team", "three-teams", "city-team")
+            for title, address in kept_online(known).items()
+            if not (who and title == "discovered")
+        },
         "/, small team": "/#small-team",
         "/ search, small team": "/?q=shop#small-team",
         **admin_accounts(known),
         **history("attempts", T, "created_at", known),
         **history("events", E, "at", known),
+        **history("drops", D, "at", known),
+        **by_reason("attempts", T, known),
+        **by_reason("events", E, known),
         **only_attempts(known),
         **only_events(known),
+        **only_drops(known),
         "event": f"{E}1000/change/",
         "tags": "/admin/accounts/tag/",
         "users": "/admin/auth/user/",
@@ -82,6 +93,17 @@ def desk(known: dict[str, str]) -> dict[str, str]:
     return found
 
 
+def kept_online(known: dict[str, str]) -> dict[str, str]:
+    """The pages about accounts that dropped."""
+    return {
+        "to scan": "/to-scan/",
+        "incidents": "/incidents/",
+        "incident, over": f"/incidents/{known['incident']}/",
+        "incident, newest": f"/incidents/{known['newest_incident']}/",
+        "discovered": "/discovered/",
+    }
+
+
 def admin_accounts(known: dict[str, str]) -> dict[str, str]:
     asked = {
         "": "",
@@ -126,17 +148,12 @@ def admin_accounts(known: dict[str, str]) -> dict[str, str]:
 
 
 def history(name: str, page: str, moment: str, known: dict[str, str]) -> dict[str, str]:
-    """What the lists of attempts and of events have in common."""
+    """What the lists of attempts, events and drops have in common."""
     asked = {
         "": "",
-        ": reason": "?reason__exact=declined",
-        ": rare reason": "?reason__exact=interrupted",
-        ": absent reason": "?reason__exact=qr_host",
-        ": operator": f"?operator={known['operator']}",
         ": some days": f"?{known[name]}",
         ": until half a year ago": f"?{moment}_to={known['half_a_year_ago']}",
         ": of one account": "?account__id__exact=1",
-        ": of one account, of one reason": "?account__id__exact=1&reason__exact=not_scanned",
         ": search label": "?q=flagship",
         ": search, two characters": "?q=骆驿",
         ": search, city at the end": "?q=西安",
@@ -144,7 +161,7 @@ def history(name: str, page: str, moment: str, known: dict[str, str]) -> dict[st
         ": search, none": "?q=zzzzzz",
     }
     found = {f"{name}{title}": page + query for title, query in asked.items()}
-    for title in ("", ": reason", ": operator", ": of one account", ": search, all"):
+    for title in ("", ": of one account", ": search, all"):
         found[f"{name}{title}, last page"] = found[f"{name}{title}"] + "#last"
     return {
         **found,
@@ -153,6 +170,21 @@ def history(name: str, page: str, moment: str, known: dict[str, str]) -> dict[st
         f"{name}, small team": f"{page}#small-team",
         f"{name}: search, all, one team": f"{page}?q=shop#one-team",
     }
+
+
+def by_reason(name: str, page: str, known: dict[str, str]) -> dict[str, str]:
+    """What the lists of attempts and of events have in common beside it."""
+    asked = {
+        ": reason": "?reason__exact=declined",
+        ": rare reason": "?reason__exact=interrupted",
+        ": absent reason": "?reason__exact=qr_host",
+        ": operator": f"?operator={known['operator']}",
+        ": of one account, of one reason": "?account__id__exact=1&reason__exact=not_scanned",
+    }
+    found = {f"{name}{title}": page + query for title, query in asked.items()}
+    for title in (": reason", ": operator"):
+        found[f"{name}{title}, last page"] = found[f"{name}{title}"] + "#last"
+    return found
 
 
 def only_attempts(known: dict[str, str]) -> dict[str, str]:
@@ -181,3 +213,14 @@ def only_events(known: dict[str, str]) -> dict[str, str]:
         "some days, one kind": f"{known['events']}&happened__exact=attempt_moved",
     }
     return {f"events: {title}": f"{E}?{query}" for title, query in asked.items()}
+
+
+def only_drops(known: dict[str, str]) -> dict[str, str]:
+    asked = {
+        "kind": "kind__exact=first_night",
+        "absent kind": "kind__exact=at_once",
+        "some days, one kind": f"{known['drops']}&kind__exact=first_night",
+        "incident": f"incident__exact={known['incident']}",
+    }
+    found = {f"drops: {title}": f"{D}?{query}" for title, query in asked.items()}
+    return {**found, "drop": f"{D}1000/change/"}

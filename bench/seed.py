@@ -38,6 +38,7 @@ from accounts import access, search
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
 from accounts.reasons import Reason
 from accounts.states import AccountState, AttemptState, Happened, Method, Trigger
+from bench.seed_drops import MODELS, Drops
 
 PASSWORD = "seeded-password"
 PEOPLE = 40
@@ -138,6 +139,7 @@ class World:
         self.lines = list(settings.WK_PROXIES)[:5]
         self.events: list[tuple] = []
         self.seqs: dict[int, int] = {}
+        self.drops = Drops(random.Random(21), accounts, self.start, self.end)
 
     # --- people, teams, tags -------------------------------------------------------------------------
 
@@ -164,7 +166,7 @@ class World:
         """Somebody who sees the accounts of some teams, and may look into the admin."""
         user = get_user_model().objects.create_user(name, is_staff=True)
         user.groups.add(Group.objects.get(name="Operators"), *teams)
-        names = ("view_loginattempt", "view_accountevent", "view_tag")
+        names = ("view_loginattempt", "view_accountevent", "view_drop", "view_tag")
         user.user_permissions.add(*Permission.objects.filter(codename__in=names))
         return user
 
@@ -181,6 +183,11 @@ class World:
             seen = state != AccountState.NEW
             city = pick.choice(CITIES)
             team = pick.choices([None, self.main_team, self.teams[city]], (6, 74, 20))[0]
+            wanted = pick.random() < 0.8
+            if state == AccountState.OFFLINE:
+                self.drops.offline.append((pk, since))
+            # In a small database too so many that the list is full.
+            to_scan = state == AccountState.OFFLINE and wanted and (pk <= 1000 or pk % 20 == 0)
             name = "骆驿" if pk == 500 else pick.choice(SURNAMES) + pick.choice(GIVEN)
             yield table.row(
                 id=pk,
@@ -196,7 +203,8 @@ class World:
                 mobile=f"138{pk % 10**8:08}" if seen else "",
                 proxy=pick.choice([*self.lines, None]),
                 team_id=self.small_team.pk if pk % 25 == 0 and pk <= 1000 else team and team.pk,
-                keep_online=pick.random() < 0.8,
+                keep_online=wanted,
+                to_scan_since=when(since) if to_scan else None,
                 note="seeded " * pick.randrange(4),
                 first_login_at=when(self.start + (since - self.start) * pick.random()) if seen else None,
                 last_login_at=when(since) if seen else None,
@@ -325,13 +333,17 @@ def seed(accounts: int, attempts: int, events: int) -> None:
     if Account.objects.exists():
         sys.exit("There are accounts in this database; seeding needs an empty one.")
     world = World(accounts, attempts, events)
-    tables = [Table(model) for model in (Account, Account.tags.through, LoginAttempt, AccountEvent)]
-    tables[-1].columns = list(EVENT_COLUMNS)
+    tables = [Table(model) for model in (Account, Account.tags.through, LoginAttempt, AccountEvent, *MODELS)]
+    tables[3].columns = list(EVENT_COLUMNS)
     with bare([table.table for table in tables]), transaction.atomic():
+        if connection.vendor == "postgresql":
+            connection.cursor().execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         world.people()
         logins = list(world.attempts())
         world.fill_up_events()
-        for table, rows in zip(tables, (world.accounts(), world.tagged(), logins, world.events), strict=True):
+        every = (world.accounts(), world.tagged(), logins, world.events)
+        drops = (rows(table, when) for rows, table in zip(world.drops.rows_of_each, tables[4:], strict=True))
+        for table, rows in zip(tables, (*every, *drops), strict=True):
             table.insert(rows)
     finish([table.table for table in tables])
     print(

@@ -116,6 +116,35 @@ def test_an_incident_of_other_teams_is_not_there(people):
     assert "data-incident=" not in html(people.operator.client.get("/incidents/"))
 
 
+def test_the_list_counts_the_drops_of_ones_teams_and_those_still_open(people, incident):
+    back = incident.drops.filter(account__team=people.east).first()
+    Drop.objects.filter(pk=back.pk).update(ended_at=timezone.now())
+    seen = {}
+    for who in (people.operator, people.admin):
+        row = re.search(r"<tr data-incident.*?</tr>", html(who.client.get("/incidents/")), re.DOTALL)[0]
+        seen[who] = re.findall(r">(\d+)<", row)
+    assert seen == {people.operator: ["3", "2"], people.admin: ["4", "3"]}
+
+
+@pytest.mark.parametrize("who", ["operator", "admin"])
+def test_the_incidents_need_as_many_queries_for_more_of_them(people, who):
+    client = getattr(people, who).client
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            html(client.get("/incidents/"))
+        return len(captured)
+
+    def more(number: int) -> None:
+        for _n in range(number):
+            dropped(people, drop={"incident": Incident.objects.create()})
+
+    more(2)
+    few = queries()
+    more(5)
+    assert queries() == few
+
+
 def test_recover_these_takes_the_open_drops_of_ones_teams(people, incident):
     Drop.objects.update(next_step=NextStep.BACK_OFF, next_at=timezone.now() + timedelta(hours=5))
     assert people.viewer.client.post(f"/incidents/{incident.pk}/recover/").status_code == 404
@@ -208,6 +237,8 @@ def test_a_due_time_is_set_and_cleared(people):
     client.post(f"/accounts/{account.pk}/due/", {"relogin_at": ""})
     account.refresh_from_db()
     assert account.relogin_at is None
+    changes = account.events.values_list("happened", "detail", "actor_name")
+    assert list(changes) == [("changed", "relogin_at", "operator")] * 2
 
 
 def test_the_phone_is_asked_once_however_often_it_is_clicked(people, broker_away):

@@ -92,6 +92,8 @@ def world(people, monkeypatch):
     monkeypatch.setattr(finding, "page_of", partial(paging.page_of, size=7))
     monkeypatch.setattr(paging, "NEAR", 10)
     monkeypatch.setattr(paging, "FAR", 40)
+    monkeypatch.setattr(finding, "FAR", 40)
+    monkeypatch.setattr(finding, "NOT_FAR", 20)
     return World(people)
 
 
