@@ -83,6 +83,11 @@ def make_attempt(account: Account, state: str = AttemptState.WAITING, **fields) 
     return LoginAttempt.objects.create(account=account, state=state, seq=next_seq(account), **fields)
 
 
+def fresh(row):
+    """The row as it is in the database now."""
+    return type(row).objects.get(pk=row.pk)
+
+
 def forget_everything() -> None:
     """Delete every row; somebody who writes at the same moment makes it try again."""
     for last_try in (False, False, False, False, True):

@@ -33,6 +33,15 @@ def browser() -> Iterator[Browser]:
             chromium.close()
 
 
+def sign_in(page: Page, url: str, name: str, password: str) -> None:
+    """On the page where people sign in, as a person does who types; the page is the portal's first one then."""
+    page.goto(url + "/login/")
+    page.locator("[name=username]").fill(name)
+    page.locator("[name=password]").fill(password)
+    page.locator("[name=password]").press("Enter")
+    page.wait_for_url(url + "/")
+
+
 def code_on(page: Page) -> str:
     """What the QR code says that stands on the page, read from a screenshot of it."""
     picture = Image.open(io.BytesIO(page.screenshot()))

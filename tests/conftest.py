@@ -6,13 +6,16 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
+from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone, translation
 
 from accounts import clock, leases, login
-from tests import base, environment
+from tests import base, emptying, environment
+from tests.live import Operator
 
 settings.PASSWORD_HASHERS = ["tests.base.QuickHasher"]
+TransactionTestCase._fixture_teardown = emptying.empty
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +86,19 @@ def live(django_db_setup, django_db_blocker):
         yield base.People()
         base.forget_everything()
         connection.close()
+
+
+@pytest.fixture
+def stack(running):
+    """The processes of a module that has a fixture `running`; the next test finds all of them at work."""
+    yield running
+    running.complete()
+
+
+@pytest.fixture
+def operator(stack, live, upstream):
+    """The operator at a browser without JavaScript."""
+    return Operator(stack, live.operator)
 
 
 @pytest.fixture(autouse=True)

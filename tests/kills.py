@@ -70,9 +70,6 @@ class Kills:
             self.postgres.start()
         self.valkey.proxy.heal()
         self.postgres.proxy.heal()
-        for name in list(self.stack.processes):
-            if self.stack.processes[name].poll() is None:
-                self.stack.send(name, signal.SIGCONT)
         self.stack.complete()
 
     def run(self) -> None:

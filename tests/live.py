@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import requests
-from django.contrib.auth import get_user_model
 
 from accounts.models import Account, LoginAttempt
 from tests import environment
@@ -123,7 +122,9 @@ class Stack:
             process.wait()
 
     def complete(self) -> None:
-        """Start again what is missing, so that the next test finds everything running."""
+        """Wake what sleeps and start again what is missing, so that the next test finds everything running."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGCONT)
         missing = [name for name in self.names if not self.at_work(name)]
         for name in missing:
             if name in self.processes:
@@ -185,7 +186,3 @@ class Operator:
         answer = self.post(f"/accounts/{account.pk}/login/", **form)
         assert answer.status_code == 302, (answer.status_code, answer.text[:500])
         return LoginAttempt.objects.get(pk=re.fullmatch(r"/attempts/(\d+)/", answer.headers["Location"])[1])
-
-
-def fresh_user(name: str):
-    return get_user_model().objects.get(username=name)

@@ -13,6 +13,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import Account, LoginAttempt, WaitsWorker
+from tests.base import fresh
 from tests.environment import DATABASE
 from tests.live import Operator, Stack, poll
 from tests.simulating import Simulator
@@ -20,6 +21,7 @@ from tests.simulating import Simulator
 # Of the long form: how often a fault is repeated, and how many logins it meets.
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "1"))
 LIMIT = pytest.mark.timeout(300)
+TWO_WORKERS = ("web", "waits-1", "waits-2", "jobs", "beat")
 
 
 def marks(short_on: str = "sqlite postgres") -> list[pytest.MarkDecorator]:
@@ -28,8 +30,27 @@ def marks(short_on: str = "sqlite postgres") -> list[pytest.MarkDecorator]:
     return [pytest.mark.live, pytest.mark.faults, LIMIT, *([] if short else [pytest.mark.long])]
 
 
-def fresh(row):
-    return type(row).objects.get(pk=row.pk)
+def running_stack(*names: str, wait: int, kind: type[Stack] = Stack, **env: str):
+    """A module's fixture `running`: these processes, for all of its tests; a phone is waited for so many seconds."""
+
+    @pytest.fixture(scope="module")
+    def running(django_db_setup, django_db_blocker):
+        env_of_all = {"WK_LOGIN_WAIT_SECONDS": str(wait), **env}
+        with django_db_blocker.unblock(), kind(*names, **env_of_all) as stack:
+            yield stack
+
+    return running
+
+
+def upstream_that_waits(seconds: int):
+    """A module's fixture `upstream`: the simulator, which waits as long for a phone as the module's processes do."""
+
+    @pytest.fixture
+    def upstream(upstream):
+        upstream.settings(wait_seconds=seconds)
+        return upstream
+
+    return upstream
 
 
 def waiting(operator: Operator, upstream: Simulator, account: Account, seconds: float = 20) -> LoginAttempt:

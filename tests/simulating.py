@@ -9,6 +9,7 @@ Starting one takes about a third of a second; ``reset()`` makes it new again muc
 control API can do is in simulator/README.md; ``control()`` reaches what has no method here.
 """
 
+import http.client
 import json
 import os
 import signal
@@ -16,8 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -105,6 +109,18 @@ class Simulator:
     def call(self, path: str, token: str | None = None, **body: Any) -> dict[str, Any]:
         """One call of the vendor's API; answers the envelope."""
         return self.post(path, token, **body).json()
+
+    @contextmanager
+    def open_call(self, path: str, **body: Any) -> Iterator[None]:
+        """A call of somebody else, whose answer nobody reads: it is open while the block runs."""
+        address = urlsplit(self.url)
+        call = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+        headers = {"Authorization": self.authorization, "Content-Type": "application/json"}
+        try:
+            call.request("POST", path, json.dumps(body), headers)
+            yield
+        finally:
+            call.close()
 
     # --- what happened
 

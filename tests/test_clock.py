@@ -18,6 +18,7 @@ from accounts.clock import (
     now as the_clocks_now,
 )  # as it was before a fixture put this process's own in its place
 from tests import environment
+from tests.threads import until
 
 NEAR = timedelta(seconds=0.5)
 WRONG = timedelta(minutes=10)
@@ -148,13 +149,6 @@ def test_who_has_to_queue_for_a_connection_reads_no_other_time(read):
         found, true = looking.result(30)
         [each.result(30) for each in holding]
     assert abs(found - true) < NEAR
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Interrupted(clock._Clock):

@@ -6,8 +6,17 @@ from django.utils import timezone
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
 from tests.environment import DATABASE
 from tests.invariants import assert_sound
-from tests.live import Operator, Stack, poll
-from tests.scenes import all_end, fresh, held_by_another, holder, marks
+from tests.live import Stack, poll
+from tests.scenes import (
+    TWO_WORKERS,
+    all_end,
+    fresh,
+    held_by_another,
+    holder,
+    marks,
+    running_stack,
+    upstream_that_waits,
+)
 
 # With SQLite there is only one host.
 pytestmark = [
@@ -26,28 +35,8 @@ class SkewedStack(Stack):
         return ["-m", "tests.skewed", str(SKEWED[name]), *words] if name in SKEWED else words
 
 
-@pytest.fixture(scope="module")
-def running(django_db_setup, django_db_blocker):
-    names = ("web", "waits-1", "waits-2", "jobs", "beat")
-    with django_db_blocker.unblock(), SkewedStack(*names, WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack:
-        yield stack
-
-
-@pytest.fixture
-def stack(running):
-    yield running
-    running.complete()
-
-
-@pytest.fixture
-def upstream(upstream):
-    upstream.settings(wait_seconds=WAIT)
-    return upstream
-
-
-@pytest.fixture
-def operator(stack, live, upstream):
-    return Operator(stack, live.operator)
+running = running_stack(*TWO_WORKERS, wait=WAIT, kind=SkewedStack)
+upstream = upstream_that_waits(WAIT)
 
 
 def confirm(upstream, attempts: list[LoginAttempt]) -> None:

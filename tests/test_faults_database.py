@@ -13,11 +13,12 @@ from tests import environment
 from tests.base import People, forget_everything
 from tests.invariants import assert_sound
 from tests.live import Operator, Stack, poll
-from tests.scenes import all_end, ends, fresh, marks, waiting
+from tests.scenes import TWO_WORKERS, all_end, ends, fresh, marks, upstream_that_waits, waiting
 from tests.servers import Postgres, using_database
 
 pytestmark = marks("postgres")
 WAIT = 40
+upstream = upstream_that_waits(WAIT)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def postgres(django_db_setup, django_db_blocker):
 def running(postgres):
     # A pool far smaller than what is asked of it: nobody may need two connections to get on.
     env = {"DATABASE_URL": postgres.url("faults"), "DATABASE_POOL": "3", "WK_LOGIN_WAIT_SECONDS": str(WAIT)}
-    with Stack("web", "waits-1", "waits-2", "jobs", "beat", **env) as stack:
+    with Stack(*TWO_WORKERS, **env) as stack:
         yield stack
 
 
@@ -41,12 +42,6 @@ def running(postgres):
 def people(postgres, running):
     forget_everything()
     return People()
-
-
-@pytest.fixture
-def upstream(upstream):
-    upstream.settings(wait_seconds=WAIT)
-    return upstream
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from tests.base import People, forget_everything, make_attempt
 from tests.disks import small_disk
 from tests.invariants import assert_sound
 from tests.live import Operator, Stack, poll
-from tests.scenes import all_end, ends, marks, waiting
+from tests.scenes import all_end, ends, marks, upstream_that_waits, waiting
 from tests.servers import Postgres, using_database
 
 pytestmark = marks("postgres")
 WAIT = 40
 NAMES = ("web", "waits", "jobs", "beat")
+upstream = upstream_that_waits(WAIT)
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +64,6 @@ def running(data, logs, django_db_setup, django_db_blocker):
 def people(running):
     forget_everything()
     return People()
-
-
-@pytest.fixture
-def upstream(upstream):
-    upstream.settings(wait_seconds=WAIT)
-    return upstream
 
 
 @pytest.fixture

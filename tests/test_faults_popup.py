@@ -13,27 +13,11 @@ from accounts.states import Happened, Method, NextStep
 from tests.base import make_account
 from tests.invariants import assert_sound
 from tests.live import Stack, poll
-from tests.scenes import ends, fresh, held_by_another, holder, marks, other
+from tests.scenes import ends, fresh, held_by_another, holder, marks, other, running_stack
 
 pytestmark = marks("postgres")
 WAIT = 20
-
-
-@pytest.fixture(scope="module")
-def running(django_db_setup, django_db_blocker):
-    with (
-        django_db_blocker.unblock(),
-        Stack("waits-1", "waits-2", WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack,
-    ):
-        yield stack
-
-
-@pytest.fixture
-def stack(running):
-    yield running
-    for name in running.processes:
-        running.send(name, signal.SIGCONT)
-    running.complete()
+running = running_stack("waits-1", "waits-2", wait=WAIT)
 
 
 @pytest.fixture

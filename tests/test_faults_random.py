@@ -23,7 +23,7 @@ from tests.base import People
 from tests.invariants import assert_sound
 from tests.kills import Kills
 from tests.live import Operator, Stack
-from tests.scenes import marks
+from tests.scenes import TWO_WORKERS, marks
 from tests.servers import Postgres, Valkey, using_database
 
 pytestmark = marks("postgres")
@@ -31,7 +31,6 @@ LOGINS = int(os.environ.get("FAULT_LOGINS", "60"))
 SEED = int(os.environ.get("FAULT_SEED", "20261122"))
 DESKS = 8  # operators that work at the same time
 WAIT = 45
-NAMES = ("web", "waits-1", "waits-2", "jobs", "beat")
 # What phones do, and how often of a hundred times.
 DOES = {"confirm": 70, "cancel": 10, "code": 10, "nothing": 10}
 
@@ -50,7 +49,7 @@ def scene(django_db_setup, django_db_blocker, upstream):
             call_command("migrate", verbosity=0)
             wait = str(WAIT)
             urls = {"DATABASE_URL": postgres.url("kills"), "REDIS_URL": valkey.url}
-            with Stack(*NAMES, WK_LOGIN_WAIT_SECONDS=wait, **urls) as stack:
+            with Stack(*TWO_WORKERS, WK_LOGIN_WAIT_SECONDS=wait, **urls) as stack:
                 yield stack, valkey, postgres
 
 

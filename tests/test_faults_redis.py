@@ -8,14 +8,25 @@ import pytest
 
 from tests import environment
 from tests.invariants import assert_sound
-from tests.live import Operator, Stack, poll
-from tests.scenes import ROUNDS, Listener, all_end, ends, fresh, marks, waiting
+from tests.live import Stack, poll
+from tests.scenes import (
+    ROUNDS,
+    TWO_WORKERS,
+    Listener,
+    all_end,
+    ends,
+    fresh,
+    marks,
+    upstream_that_waits,
+    waiting,
+)
 from tests.servers import Valkey
 
 pytestmark = marks("postgres")
 WAIT = 20
 # Nothing is timed here; this is where a click that hangs is told from one that is answered.
 HANGS = 20
+upstream = upstream_that_waits(WAIT)
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +37,8 @@ def valkey():
 
 @pytest.fixture(scope="module")
 def running(valkey, django_db_setup, django_db_blocker):
-    names = ("web", "waits-1", "waits-2", "jobs", "beat")
-    with (
-        django_db_blocker.unblock(),
-        Stack(*names, REDIS_URL=valkey.url, WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack,
-    ):
+    env = {"REDIS_URL": valkey.url, "WK_LOGIN_WAIT_SECONDS": str(WAIT)}
+    with django_db_blocker.unblock(), Stack(*TWO_WORKERS, **env) as stack:
         yield stack
 
 
@@ -50,17 +58,6 @@ def hears_messages(valkey: Valkey) -> None:
     """Every worker asks for messages (again)."""
     asking = lambda client: client["cmd"] == "brpop" and int(client["idle"]) < 3  # noqa: E731
     poll(lambda: sum(map(asking, valkey.client.client_list())) >= 3, 60, "workers do not come back to Redis")
-
-
-@pytest.fixture
-def upstream(upstream):
-    upstream.settings(wait_seconds=WAIT)
-    return upstream
-
-
-@pytest.fixture
-def operator(stack, live, upstream):
-    return Operator(stack, live.operator)
 
 
 def confirm(upstream, attempt) -> None:

@@ -8,8 +8,17 @@ from django.utils import timezone
 
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
 from tests.invariants import assert_sound
-from tests.live import Operator, Stack, poll
-from tests.scenes import all_end, ends, fresh, marks, waiting
+from tests.live import Operator, poll
+from tests.scenes import (
+    TWO_WORKERS,
+    all_end,
+    ends,
+    fresh,
+    marks,
+    running_stack,
+    upstream_that_waits,
+    waiting,
+)
 
 pytestmark = marks("sqlite")
 WAIT = 8
@@ -21,33 +30,8 @@ BROKEN = {
 }  # fmt: skip
 # What is wrong with the real answer, when there is one.
 SPOILT = ("cut", "data_list", "code_null", "charset", "bom")
-
-
-@pytest.fixture(scope="module")
-def running(django_db_setup, django_db_blocker):
-    names = ("web", "waits-1", "waits-2", "jobs", "beat")
-    with (
-        django_db_blocker.unblock(),
-        Stack(*names, WK_LOGIN_WAIT_SECONDS=str(WAIT), WK_TIMEOUT_SECONDS="3") as stack,
-    ):
-        yield stack
-
-
-@pytest.fixture
-def stack(running):
-    yield running
-    running.complete()
-
-
-@pytest.fixture
-def upstream(upstream):
-    upstream.settings(wait_seconds=WAIT)
-    return upstream
-
-
-@pytest.fixture
-def operator(stack, live, upstream):
-    return Operator(stack, live.operator)
+running = running_stack(*TWO_WORKERS, wait=WAIT, WK_TIMEOUT_SECONDS="3")
+upstream = upstream_that_waits(WAIT)
 
 
 @pytest.mark.parametrize("kind", BROKEN)

@@ -22,36 +22,24 @@ from tests.base import PASSWORD
 from tests.invariants import assert_sound
 from tests.live import Operator, Stack, poll
 from tests.proxying import Proxy
-from tests.scenes import ROUNDS, Listener, all_end, ends, marks, waiting
+from tests.scenes import (
+    ROUNDS,
+    Listener,
+    all_end,
+    ends,
+    marks,
+    running_stack,
+    upstream_that_waits,
+    waiting,
+)
 
 pytestmark = marks("postgres")
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 WAIT = 40
 STREAMS = 500 if ROUNDS > 1 else 120
-
-
-@pytest.fixture(scope="module")
-def running(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), Stack("web", "waits", WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack:
-        yield stack
-
-
-@pytest.fixture
-def stack(running):
-    yield running
-    running.complete()
-
-
-@pytest.fixture
-def upstream(upstream):
-    upstream.settings(wait_seconds=WAIT)
-    return upstream
-
-
-@pytest.fixture
-def operator(stack, live, upstream):
-    return Operator(stack, live.operator)
+running = running_stack("web", "waits", wait=WAIT)
+upstream = upstream_that_waits(WAIT)
 
 
 def confirm(upstream, attempts: list[LoginAttempt]) -> None:
@@ -187,11 +175,7 @@ def page(stack, live, upstream):
     with chromium.browser() as chrome:
         page = chrome.new_context().new_page()
         page.set_default_timeout(15_000)
-        page.goto(stack.url + "/login/")
-        page.locator("[name=username]").fill(live.operator.get_username())
-        page.locator("[name=password]").fill(PASSWORD)
-        page.locator("[name=password]").press("Enter")
-        page.wait_for_url(stack.url + "/")
+        chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
         yield page
 
 

@@ -10,9 +10,10 @@ from accounts import tasks
 from accounts.models import Account, AccountEvent, LoginAttempt
 from accounts.states import Happened
 from tests.invariants import assert_sound
-from tests.live import Operator, Stack, poll
+from tests.live import poll
 from tests.scenes import (
     ROUNDS,
+    TWO_WORKERS,
     all_end,
     ends,
     fresh,
@@ -20,40 +21,16 @@ from tests.scenes import (
     holder,
     marks,
     other,
+    running_stack,
+    upstream_that_waits,
     waiting,
 )
 from wkportal.celery import app
 
 pytestmark = marks("postgres")
 WAIT = 20
-
-
-@pytest.fixture(scope="module")
-def running(django_db_setup, django_db_blocker):
-    with (
-        django_db_blocker.unblock(),
-        Stack("web", "waits-1", "waits-2", "jobs", "beat", WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack,
-    ):
-        yield stack
-
-
-@pytest.fixture
-def stack(running):
-    yield running
-    for name in running.processes:
-        running.send(name, signal.SIGCONT)
-    running.complete()
-
-
-@pytest.fixture
-def upstream(upstream):
-    upstream.settings(wait_seconds=WAIT)
-    return upstream
-
-
-@pytest.fixture
-def operator(stack, live, upstream):
-    return Operator(stack, live.operator)
+running = running_stack(*TWO_WORKERS, wait=WAIT)
+upstream = upstream_that_waits(WAIT)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.long)])

@@ -23,11 +23,6 @@ def stack(django_db_setup, django_db_blocker):
         yield running
 
 
-@pytest.fixture
-def operator(stack, live):
-    return Operator(stack, live.operator)
-
-
 def attempt_of(answer) -> int:
     assert answer.status_code == 302, answer.text[:300]
     return int(re.fullmatch(r"/attempts/(\d+)/", answer.headers["Location"]).group(1))

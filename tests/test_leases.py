@@ -1,19 +1,19 @@
 """Leases: slots, take-overs, what is given back and when; with rows of other holders, as other processes write them."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError, OperationalError, connection, connections
+from django.db import DatabaseError, OperationalError, connection
 from django.utils import timezone
 
 from accounts import leases, login, waits
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
 from accounts.states import AttemptState, Happened
 from tests.base import make_account, make_attempt
+from tests.threads import in_thread, until
 
 SECONDS = 20
 
@@ -52,20 +52,6 @@ def row(attempt: LoginAttempt) -> tuple[str, int]:
 
 def ids(found: list[leases.Lease]) -> list[int]:
     return [lease.attempt.pk for lease in found]
-
-
-def in_thread(step, *args):
-    try:
-        return step(*args)
-    finally:
-        connections.close_all()
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Killed(BaseException):

@@ -1,7 +1,6 @@
 """The steps of a login against the simulator, with commits that are real."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,30 +9,22 @@ from io import BytesIO
 import pytest
 import time_machine
 import zxingcpp
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection
 from django.utils import timezone
 from PIL import Image
 
 from accounts import attempts, leases, login, waits
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
 from accounts.states import FINAL_STATES, Happened, Trigger
-from tests.base import make_attempt
-
-
-def in_thread(step, *args):
-    try:
-        return step(*args)
-    finally:
-        connections.close_all()
+from tests.base import fresh, make_attempt
+from tests.threads import in_thread, running, until
 
 
 @contextmanager
 def waiting(attempt):
     """The wait runs in another thread, and has reached the upstream, while the block runs."""
-    with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(in_thread, waits.wait, attempt.pk)
+    with running(waits.wait, attempt.pk) as result:
         yield result
-        result.result(timeout=20)
 
 
 def started(account, upstream, **how):
@@ -44,17 +35,6 @@ def started(account, upstream, **how):
 
 def held(attempt, upstream):
     upstream.wait(wId=attempt.w_id, step3_now=1)
-
-
-def fresh(row):
-    return type(row).objects.get(pk=row.pk)
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def happenings(account):
@@ -512,7 +492,7 @@ def test_the_wrong_code_first_and_then_the_right_one(committed, upstream):
         held(wrong, upstream)
         held(right, upstream)
         upstream.phone("confirm", wId=wrong.w_id, who="wxid_own")
-        wait_until(lambda: fresh(own).w_id == wrong.w_id)
+        until(lambda: fresh(own).w_id == wrong.w_id)
         upstream.phone("confirm", wId=right.w_id, who="wxid_own")
 
     assert upstream.online == {"wxid_own": right.w_id}

@@ -84,11 +84,7 @@ class Desk:
         context.set_default_timeout(15_000)
         self.contexts.append(context)
         page = context.new_page()
-        page.goto(self.url + "/login/")
-        page.locator("[name=username]").fill(user.get_username())
-        page.locator("[name=password]").fill(PASSWORD)
-        page.locator("[name=password]").press("Enter")
-        page.wait_for_url(self.url + "/")
+        chromium.sign_in(page, self.url, user.get_username(), PASSWORD)
         page.close()
         return context
 

@@ -1,43 +1,18 @@
 """Prompts on the phone: what comes of each, sent once whoever dies, and the checks that a login may ask for."""
 
-import http.client
-import json
-import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import pytest
-from django.db import connections
 from django.utils import timezone
 
 from accounts import leases, login, waits
 from accounts.models import LoginAttempt, UpstreamAccess, WaitsWorker
 from accounts.states import Method, Trigger
-from tests.base import make_attempt
+from tests.base import fresh, make_attempt
+from tests.threads import in_thread, running, until
 
 WC_ID = "wxid_a"
-
-
-def in_thread(step, *args):
-    try:
-        return step(*args)
-    finally:
-        connections.close_all()
-
-
-@contextmanager
-def running(step, *args):
-    """The step runs in another thread while the block does; it has to end within 20 seconds after it."""
-    with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(in_thread, step, *args)
-        yield result
-        result.result(timeout=20)
-
-
-def fresh(row):
-    return type(row).objects.get(pk=row.pk)
 
 
 def prompted(account, **how) -> LoginAttempt:
@@ -71,15 +46,9 @@ def held_by_a_dead_worker(attempt, sent: bool = True) -> None:
 @contextmanager
 def prompt_of_somebody_dead(upstream):
     """The call that the dead one made: the prompt is on the phone."""
-    address = urlsplit(upstream.url)
-    call = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
-    headers = {"Authorization": upstream.authorization, "Content-Type": "application/json"}
-    call.request("POST", "/secondLogin", json.dumps({"wcId": WC_ID}), headers)
-    upstream.wait(wcId=WC_ID, prompt=True)
-    try:
+    with upstream.open_call("/secondLogin", wcId=WC_ID):
+        upstream.wait(wcId=WC_ID, prompt=True)
         yield
-    finally:
-        call.close()
 
 
 @pytest.fixture
@@ -432,10 +401,7 @@ def test_the_simulated_phone_has_habits(account, upstream, prompt, state):
     attempt = prompted(account)
     with running(waits.wait, attempt.pk):
         upstream.wait(path="/secondLogin", calls=1)
-        deadline = time.monotonic() + 10
-        while fresh(attempt).state != state:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: fresh(attempt).state == state)
         if state == "waiting":
             upstream.wait(wcId=WC_ID, prompt=True)
             upstream.phone("decline", wcId=WC_ID)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, time, timedelta
 
 import pytest
 import time_machine
-from django.db import connections
 from django.utils import timezone
 
 from accounts import login, recovery, waits
@@ -17,7 +16,8 @@ from accounts.models import Account, AccountEvent, Drop, LoginAttempt, RecoveryP
 from accounts.policies import default_policy, policy_for
 from accounts.recovery import Decision, Prompt, decide
 from accounts.states import Because, DropKind, Happened, Method, NextStep, Trigger
-from tests.base import make_account, make_attempt
+from tests.base import fresh, make_account, make_attempt
+from tests.threads import in_thread
 
 NOW = datetime(2026, 7, 1, 4, 0, tzinfo=UTC)  # noon in Shanghai
 S, M, H = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -160,10 +160,6 @@ def dropped(account: Account | None = None, **fields) -> Drop:
     return Drop.objects.create(account=account, w_id="w-old", **{"at": now, "next_at": now} | fields)
 
 
-def fresh(row):
-    return type(row).objects.get(pk=row.pk)
-
-
 def told(what: str) -> list[tuple[int, str]]:
     return list(AccountEvent.objects.filter(happened=what).order_by("id").values_list("account", "detail"))
 
@@ -210,13 +206,6 @@ def test_a_prompt_that_is_accepted_ends_it(worker, upstream):
     with time_machine.travel(timezone.now() + H):
         assert recovery.tick() == []
     assert LoginAttempt.objects.count() == 1
-
-
-def in_thread(step, *args):
-    try:
-        return step(*args)
-    finally:
-        connections.close_all()
 
 
 def test_a_first_night_drop_is_due_for_a_scan_at_once(worker):

@@ -18,9 +18,9 @@ from PIL import Image
 from accounts.management.commands.relogin import Command, chosen, in_terminal
 from accounts.models import Account, LoginAttempt, RecoveryPolicy, Tag
 from accounts.states import AccountState, AttemptState, Method, Trigger
-from tests.base import make_account, make_attempt
+from tests.base import fresh, make_account, make_attempt
 from tests.live import ROOT, Stack, poll
-from tests.scenes import fresh
+from tests.scenes import running_stack
 
 
 def who(**options) -> list[str]:
@@ -111,10 +111,7 @@ def test_no_name_says_how_it_is_used():
 # --- with a worker and phones --------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def running(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), Stack("waits", WK_LOGIN_WAIT_SECONDS="6") as stack:
-        yield stack
+running = running_stack("waits", wait=6)
 
 
 class Relogin:

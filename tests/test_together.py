@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from accounts.together import CutOff, Together
+from tests.threads import until
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 30
@@ -36,13 +37,6 @@ class Worker:
         self.batches.append(items)
         assert self.gate.wait(SECONDS)
         return [self.answer(item) for item in items]
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def outcome(together, item):

@@ -1,17 +1,13 @@
 """The wait where something goes wrong around it: taken up again, refused, queued, without a database."""
 
-import http.client
-import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import pytest
 import time_machine
-from django.db import OperationalError, connections
+from django.db import OperationalError
 from django.utils import timezone
 
 from accounts import attempts, leases, login, outcome, waits
@@ -19,37 +15,16 @@ from accounts.answers import LoggedIn, Profile
 from accounts.attempts import LoginAttempt, WaitsWorker
 from accounts.history import AccountEvent
 from accounts.models import Account
-from tests.base import make_attempt
-
-
-def in_thread(step, *args):
-    try:
-        return step(*args)
-    finally:
-        connections.close_all()
-
-
-@contextmanager
-def running(step, *args):
-    """The step runs in another thread while the block does; it has to end within 20 seconds after it."""
-    with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(in_thread, step, *args)
-        yield result
-        result.result(timeout=20)
+from tests.base import fresh, make_attempt
+from tests.threads import in_thread, running, until
 
 
 @contextmanager
 def somebody_else_listens(upstream, w_id):
     """A call of a process that is gone, which the upstream still holds."""
-    address = urlsplit(upstream.url)
-    call = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
-    headers = {"Authorization": upstream.authorization, "Content-Type": "application/json"}
-    call.request("POST", "/getIPadLoginInfo", json.dumps({"wId": w_id}), headers)
-    upstream.wait(wId=w_id, step3_now=1)
-    try:
+    with upstream.open_call("/getIPadLoginInfo", wId=w_id):
+        upstream.wait(wId=w_id, step3_now=1)
         yield
-    finally:
-        call.close()
 
 
 def begun(account, **how):
@@ -66,17 +41,6 @@ def left_by_a_dead_worker(account) -> LoginAttempt:
     assert leases.claim([attempt.pk], "dead") != [None]
     WaitsWorker.objects.update(alive_until=timezone.now())
     return attempt
-
-
-def fresh(row):
-    return type(row).objects.get(pk=row.pk)
-
-
-def until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # --- a second call for the same wId ----------------------------------------------------------------------

@@ -1,0 +1,23 @@
+"""Emptying the database after a test whose commits were real.
+
+Django's own way makes every table anew and then all permissions: most of a second on PostgreSQL, where deleting a few
+rows takes a hundredth of that. Numbers of rows go on, as they do after Django's.
+"""
+
+from django.db import connection, transaction
+from django.test import TransactionTestCase
+
+# Made by migrate, and never changed by a test.
+KEPT = {"django_migrations", "django_content_type", "auth_permission"}
+
+
+def empty(case: TransactionTestCase) -> None:
+    """Delete every row. Foreign keys are looked at when all of them are gone."""
+    names = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    deletes = [f'DELETE FROM "{name}"' for name in names if name not in KEPT]
+    with transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("; ".join(deletes))
+        else:
+            for delete in deletes:
+                cursor.execute(delete)

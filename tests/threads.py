@@ -1,0 +1,33 @@
+"""Steps of the product in threads of a test's own, and waiting for what they do."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+from django.db import connections
+
+
+def in_thread(step: Callable, *args):
+    """What a thread runs: the step; its database connection does not stay open behind it."""
+    try:
+        return step(*args)
+    finally:
+        connections.close_all()
+
+
+@contextmanager
+def running(step: Callable, *args) -> Iterator[Future]:
+    """The step runs in another thread while the block does; it has to end within 20 seconds after it."""
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(in_thread, step, *args)
+        yield result
+        result.result(timeout=20)
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Polls; the test fails at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
