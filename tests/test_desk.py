@@ -38,6 +38,22 @@ def accounts_on(page: str) -> list[int]:
     return [int(number) for number in re.findall(r'<tr[^>]*data-account="(\d+)"', page)]
 
 
+def test_one_place_of_the_navigation_is_where_one_is(people):
+    account = dropped(people, 1, drop={"incident": Incident.objects.create()})
+    places = {
+        "/": "Accounts",
+        f"/accounts/{account.pk}/": "Accounts",
+        "/to-scan/": "To scan",
+        "/incidents/": "Incidents",
+        f"/incidents/{account.drops.get().incident_id}/": "Incidents",
+        "/discovered/": "Discovered",
+    }
+    for path, place in places.items():
+        page = html(people.admin.client.get(path))
+        nav = re.search(r"<nav.*?</nav>", page, re.DOTALL)[0]
+        assert re.findall(r'<a[^>]*(?:aria-current|class="here")[^>]*>([^<]*?) *<', nav) == [place], path
+
+
 # --- to scan --------------------------------------------------------------------------------------------
 
 
