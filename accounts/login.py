@@ -173,7 +173,7 @@ def send_prompt(attempt: LoginAttempt, epoch: int) -> bool:
     """
     wanted = Account.objects.filter(pk=attempt.account_id, keep_online=True)
     if attempt.trigger in (Trigger.RECOVERY, Trigger.SCHEDULE) and not wanted.exists():
-        cancel(attempt)
+        attempt.move(AttemptState.CANCELLED, epoch=epoch, reason=Reason.CANCELLED)
         return False
     now = clock.now()
     return attempt.move(

@@ -143,7 +143,9 @@ def _record(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
     rows = LoginAttempt.objects.light().select_related("account__avatar").defer("account__avatar__png")
     attempt = rows.select_for_update(of=("self", "account"), no_key=True, nowait=True).get(pk=attempt_id)
     login, account = _Login(attempt, answer, now), attempt.account
-    if attempt.state == AttemptState.SUCCEEDED or _known(login):
+    # A prompt that counted as tapped, because its account was online by another login, may be tapped yet.
+    succeeded = attempt.state == AttemptState.SUCCEEDED and attempt.w_id == login.w_id
+    if succeeded or _known(login):
         return None
     if account.wc_id == login.wc_id:
         return _expected(login)
@@ -155,9 +157,14 @@ def _record(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
 
 
 def _known(login: _Login) -> bool:
-    """A late success that was written before: the same instance is what an account already has."""
-    late = not login.attempt.is_open
-    return late and Account.objects.filter(wc_id=login.wc_id, w_id=login.w_id).exists()
+    """A late success that was written before: the same instance is what an account already has, or was told of before
+    a newer one.
+    """
+    if login.attempt.is_open:
+        return False
+    account = Account.objects.filter(wc_id=login.wc_id)
+    told = login.attempt.events.filter(happened=Happened.LATE_SUCCESS)
+    return account.filter(w_id=login.w_id).exists() or (told.exists() and account.exists())
 
 
 def _expected(login: _Login) -> Account:

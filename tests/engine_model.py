@@ -8,7 +8,7 @@ So every order of events can be had, one at a time, and the same order again.
 import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -17,16 +17,19 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from accounts import clock, history, leases, login, outcome, pictures, waits, worker
 from accounts.answers import LoggedIn, OutcomeUnknown
-from accounts.models import WaitsWorker
+from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
 from accounts.worker import LooksForWaits
-from tests.engine_upstream import Call, Upstream
+from tests.engine_upstream import WAITS_FOR_PHONE, Call, Upstream
 
 BEGINNING = datetime(2026, 3, 2, 8, tzinfo=UTC)
 CLAIM_TROUBLE = "claimed, and not told so"
+NOT_NOTED, NOT_TOLD = "the prompt is not noted", "the prompt is noted, and not told so"
+DIES_BEFORE, DIES_AFTER = "dies before it notes the prompt", "dies before it sends the prompt"
+PROMPT_TROUBLES = (NOT_NOTED, NOT_TOLD, DIES_BEFORE, DIES_AFTER)
 
 
-class TroubleWithAClaim(OperationalError):
-    """The connection broke when the claim of a lease was committed."""
+class Lost(OperationalError):
+    """The connection broke when something was committed that nobody repeats: others find what is left of it."""
 
 
 class Clock:
@@ -130,15 +133,17 @@ class World:
     def go_on(self, task: Task, got: object = None) -> None:
         """The task runs on, with an answer or an exception for what it waited for, until it waits again or ends."""
         if isinstance(got, LoggedIn):
-            task.told = task.pending.w_id
+            # A prompt's login without its wId is looked for among those who are online.
+            hidden = task.pending.path == "/secondLogin" and not got.profile.w_id
+            task.told = "" if hidden else task.pending.w_id
         task.pending = None
         with self.inside(task.process):
             task.greenlet.parent = getcurrent()
             task.greenlet.switch(got)
         if task.ended:
             self.tasks.remove(task)
-            if isinstance(task.error, TroubleWithAClaim):
-                pass  # the message is lost, as any may be
+            if isinstance(task.error, Lost):
+                pass  # as any message may be
             elif task.error is not None:
                 self.broken.append(f"{task.name} broke off: {task.error!r}")
             elif task.told:
@@ -177,14 +182,17 @@ class World:
     def running(self) -> Task:
         return next(task for task in self.tasks if task.greenlet is getcurrent())
 
+    def listening(self) -> list[Task]:
+        """Those whose call waits for a phone."""
+        calls = [task for task in self.tasks if isinstance(task.pending, Call)]
+        return [task for task in calls if task.pending.path in WAITS_FOR_PHONE]
+
     def calls(self) -> list[Call]:
         """Those that wait for a phone, each with the process that makes it."""
         found = []
-        for task in self.tasks:
-            call = task.pending
-            if isinstance(call, Call) and call.path == "/getIPadLoginInfo":
-                call.process = task.process
-                found.append(call)
+        for task in self.listening():
+            task.pending.process = task.process
+            found.append(task.pending)
         return found
 
     def calls_beside_this(self, w_id: str) -> list[Call]:
@@ -244,6 +252,20 @@ class World:
             self.go_on(task)
 
 
+def forget_all() -> None:
+    """No rows; the next ones are numbered from 1 again, so that a story reads the same every time."""
+    for model in (AccountEvent, LoginAttempt, Account, WaitsWorker):
+        model.objects.all().delete()
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("UPDATE sqlite_sequence SET seq = 0 WHERE name LIKE 'accounts_%%'")
+            return
+        for model in (AccountEvent, LoginAttempt, Account):
+            cursor.execute(
+                "SELECT setval(pg_get_serial_sequence(%s, 'id'), 1, false)", [model._meta.db_table]
+            )
+
+
 class _Inside:
     """The block runs in that process."""
 
@@ -259,8 +281,7 @@ class _Inside:
 
 def install(world: World, monkeypatch) -> None:
     """Put the world around the engine, until the test is over."""
-    written, finished, together = history._write, login.finish, outcome._together
-    claimed = leases.claim
+    written, together, claimed = history._write, outcome._together, leases.claim
 
     def write(rows):
         if world.trouble == "rolled back":
@@ -268,22 +289,11 @@ def install(world: World, monkeypatch) -> None:
             raise OperationalError("the server was restarted")
         written(rows)
 
-    def finish(*args, **kwargs):
-        result = finished(*args, **kwargs)
-        trouble, world.trouble = world.trouble, ""
-        if trouble == "committed, and not told so":
-            raise OperationalError("the server was restarted")
-        if trouble == "the process dies right after":
-            leases._holder.give_back = lambda lease: None
-        if trouble in ("killed right after", "the process dies right after"):
-            raise GreenletExit
-        return result
-
     def claim(*args):
         result = claimed(*args)
         if world.trouble == CLAIM_TROUBLE:
             world.trouble = ""
-            raise TroubleWithAClaim("the server was restarted")
+            raise Lost("the server was restarted")
         return result
 
     def in_turn(item):
@@ -301,7 +311,67 @@ def install(world: World, monkeypatch) -> None:
     monkeypatch.setattr(clock, "now", lambda: world.clock.now())
     monkeypatch.setattr(leases, "claim", claim)
     monkeypatch.setattr(login, "client", lambda: world.upstream)
-    monkeypatch.setattr(login, "finish", finish)
+    monkeypatch.setattr(login, "finish", functools.partial(_finish, world, login.finish))
+    monkeypatch.setattr(login, "send_prompt", functools.partial(_send_prompt, world, login.send_prompt))
     monkeypatch.setattr(outcome, "_together", in_turn)
     monkeypatch.setattr(history, "_write", write)
     monkeypatch.setattr(pictures, "read_code", functools.cache(pictures.read_code))
+
+
+@contextlib.contextmanager
+def _only_by_its_holder(
+    world: World, attempt: LoginAttempt, epoch: int, success: bool = False
+) -> Iterator[None]:
+    """Nothing but a success moves the attempt, where this wait is not the newest."""
+    row = LoginAttempt.objects.filter(pk=attempt.pk).values_list("lease_epoch", "state")
+    newest, state = row.get()
+    try:
+        yield
+    finally:
+        if newest != epoch and not success and row.get()[1] != state:
+            world.broken.append("a move of who had lost the wait")
+
+
+def _finish(world: World, finished: Callable, attempt: LoginAttempt, answer: object, **how):
+    """As the engine's own, with the trouble that the test wants. What it wrote has to be its own to write."""
+    with _only_by_its_holder(world, attempt, how["epoch"], success=isinstance(answer, LoggedIn)):
+        result = finished(attempt, answer, **how)
+    trouble, world.trouble = world.trouble, ""
+    if trouble == "committed, and not told so":
+        raise OperationalError("the server was restarted")
+    if trouble == "the process dies right after":
+        _die()
+    if trouble == "killed right after":
+        raise GreenletExit
+    return result
+
+
+def _send_prompt(world: World, noted: Callable, attempt: LoginAttempt, epoch: int) -> bool:
+    with _only_by_its_holder(world, attempt, epoch):
+        return _noted(world, functools.partial(noted, attempt, epoch))
+
+
+def _noted(world: World, noted: Callable[[], bool]) -> bool:
+    if world.trouble not in PROMPT_TROUBLES:
+        return noted()
+    trouble, world.trouble = world.trouble, ""
+    if trouble == DIES_BEFORE:
+        _die()
+    if trouble == NOT_NOTED:
+        world.trouble = "rolled back"
+    try:
+        result = noted()
+    except OperationalError as error:
+        raise Lost("the server was restarted") from error
+    world.trouble = ""
+    if trouble == NOT_TOLD:
+        raise Lost("the server was restarted")
+    if trouble == DIES_AFTER:
+        _die()
+    return result
+
+
+def _die() -> None:
+    """This process puts nothing in order any more."""
+    leases._holder.give_back = lambda lease: None
+    raise GreenletExit

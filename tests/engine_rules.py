@@ -10,12 +10,23 @@ from django.db.models import Model
 
 from accounts.attempts import CLOSED_AFTER
 from accounts.models import Account, AccountEvent, LoginAttempt
-from accounts.states import ATTEMPT_MOVES, FINAL_STATES, AccountState, AttemptState, Happened, may_move
+from accounts.reasons import Reason
+from accounts.states import (
+    ATTEMPT_MOVES,
+    FINAL_STATES,
+    AccountState,
+    AttemptState,
+    Happened,
+    Method,
+    may_move,
+)
 from tests.engine_model import World
+from tests.engine_upstream import Code
 
 MOVES = (Happened.ATTEMPT_STARTED, Happened.ATTEMPT_MOVED)
 WAITS = (Happened.WAIT_TAKEN, Happened.WAIT_RESUMED)
 ASKED = (AttemptState.CODE_REQUIRED, AttemptState.PAGE_REQUIRED)
+NOBODY_SAID = (Reason.NO_ANSWER, Reason.NO_WORKER)
 
 
 class Broken(AssertionError):
@@ -45,6 +56,7 @@ class Rules:
         self.events: dict[int, list[tuple]] = defaultdict(list)
         self.last_event = 0
         self.final: dict[int, dict] = {}
+        self.unasked = False  # who reads a page ends what is overdue without asking who is online
 
     def check(self) -> None:
         before = self.accounts
@@ -62,11 +74,11 @@ class Rules:
             *self.codes(),
             *self.newest_login_stays(before),
             *self.right_account(),
-            *self.successes_count(),
+            *self.successes_count(before),
             *self.leases(),
             *self.numbers_arrive(),
         ]
-        self.world.upstream.listed = None
+        self.unasked = False
         if found:
             raise Broken("; ".join(found))
 
@@ -89,12 +101,23 @@ class Rules:
                 left = [name for name in ("qr_text", "qr_png", "page_url", "verify_code") if row[name]]
                 if left or row["lease_owner"]:
                     yield f"attempt {pk} ended and kept {left or 'its lease'}"
-                if row["state"] == AttemptState.EXPIRED and row["w_id"] in (self.world.upstream.listed or {}):
-                    yield f"attempt {pk} expired although the upstream said that it is online"
+                if row["state"] == AttemptState.EXPIRED:
+                    yield from self.rightly_expired(row)
             elif row != known:
                 changed = {name: (known[name], row[name]) for name in row if row[name] != known[name]}
                 yield f"attempt {pk} changed after its end: {changed}"
         yield from (f"attempt {pk} is gone" for pk in self.final if pk not in self.attempts)
+
+    def rightly_expired(self, row: dict) -> Iterator[str]:
+        """After its deadline or by the upstream's word, and never without asking who is online."""
+        ended = moment(row["ended_at"])
+        if row["reason"] in NOBODY_SAID and ended < moment(row["deadline_at"]):
+            yield f"attempt {row['id']} expired before its time, and nobody had said so"
+        if self.unasked or not self.world.upstream.says_who_is_online:
+            return
+        for code in self.world.upstream.codes.values():
+            if code.attempt == row["id"] and code.state == "online" and code.online_at < ended:
+                yield f"attempt {row['id']} expired although {code.who} was online by it"
 
     def chains(self) -> Iterator[str]:
         for pk, row in self.attempts.items():
@@ -122,16 +145,22 @@ class Rules:
             yield "its late success was noted twice"
 
     def codes(self) -> Iterator[str]:
-        """`/iPadLogin`: one at most for an attempt, and the wId of no other."""
+        """`/iPadLogin` or `/secondLogin`: one at most for an attempt, and the wId of no other."""
         sent = self.world.upstream.sent
         for pk, row in self.attempts.items():
-            if sent[row["proxy"]] > 1:
-                yield f"the code of attempt {pk} was asked for {sent[row['proxy']]} times"
-            if sent[row["proxy"]] and row["sent_at"] is None:
-                yield f"the code of attempt {pk} was asked for, and its row does not say so"
-            code = self.world.upstream.codes.get(row["w_id"])
-            if row["w_id"] and code.line != row["proxy"]:
+            if sent[pk] > 1:
+                what = "prompt" if row["method"] == Method.POPUP else "code"
+                yield f"the {what} of attempt {pk} was asked for {sent[pk]} times"
+            if sent[pk] and row["sent_at"] is None:
+                yield f"attempt {pk} was sent to the upstream, and its row does not say so"
+            if not row["w_id"]:
+                continue
+            code = self.world.upstream.codes[row["w_id"]]
+            if row["method"] == Method.QR and code.attempt != pk:
                 yield f"attempt {pk} has the wId of another"
+            # Any newer login of its account answers a prompt.
+            if row["method"] == Method.POPUP and code.w_id == row["old_w_id"]:
+                yield f"the prompt of attempt {pk} counts as tapped, by the wId that was there before"
 
     def newest_login_stays(self, before: dict[int, dict]) -> Iterator[str]:
         online = Counter(e["account_id"] for e in self.news if e["happened"] == Happened.ACCOUNT_ONLINE)
@@ -148,14 +177,8 @@ class Rules:
         for pk, row in self.attempts.items():
             account = self.accounts[row["account_id"]]
             stale = any(event["happened"] == Happened.STALE_SUCCESS for event in self.events[pk])
-            if (
-                row["state"] == AttemptState.SUCCEEDED
-                and not stale
-                and (
-                    account["bound_seq"] < row["seq"]
-                    or (account["bound_seq"] == row["seq"] and account["w_id"] != row["w_id"])
-                )
-            ):
+            older = account["w_id"] != row["w_id"] and account["bound_seq"] <= row["seq"]
+            if row["state"] == AttemptState.SUCCEEDED and older and not stale:
                 yield f"attempt {pk} succeeded, and its account has {account['w_id']} by an older login"
 
     def right_account(self) -> Iterator[str]:
@@ -169,6 +192,10 @@ class Rules:
             owner = self.accounts.get(row["joined_to_id"])
             if owner and (row["wc_id"] or row["w_id"] or owner["joined_to_id"] or not owner["wc_id"]):
                 yield f"account {pk} is joined with {owner['id']}, and is not a placeholder of it"
+        for event in self.news:
+            row = self.accounts[event["account_id"]]
+            if event["happened"] == Happened.JOINED and not (row["joined_to_id"] or row["wc_id"]):
+                yield f"account {row['id']} was joined with another, and its record does not say so"
         for pk, row in self.attempts.items():
             who = row["w_id"] and codes[row["w_id"]].who
             if row["state"] == AttemptState.SUCCEEDED and self.accounts[row["account_id"]]["wc_id"] != who:
@@ -176,20 +203,26 @@ class Rules:
             if row["reason"] == "wrong_account" and self.accounts[row["other_account_id"]]["wc_id"] != who:
                 yield f"attempt {pk} names another account than {who}"
 
-    def successes_count(self) -> Iterator[str]:
+    def successes_count(self, before: dict[int, dict]) -> Iterator[str]:
         """Who is online there, and was heard of, is online here; by another wId only where that is in doubt.
 
         Which of two logins of one account is the newer is told by the order of their codes, and by the order in which
         they were heard of. Where these say different things, or where the wait was taken up again, so that its answer
-        may have been given before, either may be what is written here, until the upstream is asked who is online.
+        may have been given before, either may be what is written here, until the upstream is asked who is online. So
+        may be what was told after the attempt had ended, and was noted as doubtful.
         """
-        again = {row["w_id"] for row in self.attempts.values() if row["resumed_at"]}
-        begun = {row["w_id"]: pk for pk, row in self.attempts.items() if row["w_id"]}
+        codes = self.world.upstream.codes.values()
+        again = {code.w_id for code in codes if self.in_doubt(code)}
+        begun = {code.w_id: code.attempt for code in codes}
         here = {row["wc_id"]: row for row in self.accounts.values() if row["wc_id"]}
         heard = self.world.heard
         for row in self.attempts.values():
             if row["state"] == AttemptState.SUCCEEDED and row["w_id"] not in heard:
                 heard.append(row["w_id"])
+        # Also by who died right after.
+        known = {pk: row["w_id"] for pk, row in before.items()}
+        now = {pk: row["w_id"] for pk, row in self.accounts.items() if row["w_id"]}
+        heard += [w_id for pk, w_id in now.items() if w_id != known.get(pk)]
         turns = {w_id: turn for turn, w_id in enumerate(heard)}
         for who, w_id in self.world.upstream.there.items():
             if w_id not in turns:
@@ -199,6 +232,12 @@ class Rules:
             if has != w_id and not (doubt or w_id in again and has in turns):
                 yield f"{who} is online with {w_id} there, and was heard of; here it has {has!r}"
 
+    def in_doubt(self, code: Code) -> bool:
+        happened = {event["happened"] for event in self.events[code.attempt]}
+        noted = {Happened.LATE_SUCCESS, Happened.STALE_SUCCESS} <= happened
+        # Who takes up a prompt's wait asks who is online.
+        return noted or (not code.is_prompt and self.attempts[code.attempt]["resumed_at"] is not None)
+
     def leases(self) -> Iterator[str]:
         for process in self.world.workers.values():
             held = process.holder.held.values()
@@ -206,10 +245,10 @@ class Rules:
                 yield f"{process.name} holds {len(held)} leases"
             if process.silent:
                 continue
-            calls = {call.w_id for call in self.world.calls() if call.process is process and not call.cut}
+            calls = {call.attempt for call in self.world.calls() if call.process is process and not call.cut}
             for lease in held:
                 row = self.attempts[lease.attempt.pk]
-                if row["lease_epoch"] > lease.epoch and row["w_id"] in calls:
+                if row["lease_epoch"] > lease.epoch and row["id"] in calls:
                     yield f"{process.name} waits on for attempt {row['id']}, which is another's"
             known = {(lease.attempt.pk, lease.epoch) for lease in held} | process.holder.unreleased
             for row in self.open():

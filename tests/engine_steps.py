@@ -3,15 +3,23 @@
 Each is a function of what there is at the moment, and a short sequence of them can be written down as a test.
 """
 
-from django.db import connection
-
 from accounts import answers, leases, login, waits
 from accounts.answers import Ending, LoggedIn, NotLoggedIn
 from accounts.attempts import SWEPT_AFTER
-from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
+from accounts.models import Account, LoginAttempt
 from accounts.states import OPEN_STATES, AttemptState, Trigger
 from accounts.worker import CALM_SECONDS
-from tests.engine_model import Pause, Process, Task, TroubleWithAClaim, World
+from tests.engine_model import (
+    CLAIM_TROUBLE,
+    DIES_AFTER,
+    DIES_BEFORE,
+    Lost,
+    Pause,
+    Process,
+    Task,
+    World,
+    forget_all,
+)
 from tests.engine_rules import Broken, Rules
 from tests.engine_upstream import NUMBER, Call
 
@@ -23,21 +31,10 @@ BREAKS = {
     "refused": answers.Refused("失败", "1002"),
     "sign-in refused": answers.SignInRefused("HTTP 401", "401"),
 }
+LOST = "the connection broke"
+# A prompt that was refused, or did not leave, is on no phone.
+NEVER_SENT = ("no connection", "refused", "sign-in refused")
 TROUBLES = ("rolled back", "committed, and not told so", "killed right after", "the process dies right after")
-
-
-def forget_all() -> None:
-    """No rows; the next ones are numbered from 1 again, so that a story reads the same every time."""
-    for model in (AccountEvent, LoginAttempt, Account, WaitsWorker):
-        model.objects.all().delete()
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            cursor.execute("UPDATE sqlite_sequence SET seq = 0 WHERE name LIKE 'accounts_%%'")
-            return
-        for model in (AccountEvent, LoginAttempt, Account):
-            cursor.execute(
-                "SELECT setval(pg_get_serial_sequence(%s, 'id'), 1, false)", [model._meta.db_table]
-            )
 
 
 class Steps:
@@ -84,6 +81,11 @@ class Steps:
         codes = reversed(self.world.upstream.codes.values())
         return [code.w_id for code in codes if code.is_open and code.w_id in seen]
 
+    def prompts(self) -> list[str]:
+        """wIds that a tap would bring: of prompts that are on phones."""
+        codes = reversed(self.world.upstream.codes.values())
+        return [code.w_id for code in codes if code.is_open and code.is_prompt]
+
     def tasks(self) -> list[Task]:
         return self.world.tasks[::-1]
 
@@ -102,7 +104,8 @@ class Steps:
         return self.pages[attempt_id]
 
     def row(self, w_id: str) -> dict:
-        return next(row for row in self.rules.attempts.values() if row["w_id"] == w_id)
+        """The attempt that this code or prompt is of."""
+        return self.rules.attempts[self.world.upstream.codes[w_id].attempt]
 
     # --- people
 
@@ -115,16 +118,17 @@ class Steps:
             self.tell(f"somebody types {wc_id} for account {account_id}")
             Account.objects.filter(pk=account_id, wc_id=None, joined_to=None).update(wc_id=wc_id)
 
-    def begin(self, account_id: int, queued: bool = False, code: bool = True, worker: str = "") -> None:
-        """A login is asked for. `code`: it comes at once. `worker`: that one has the message at once."""
-        account = Account.objects.get(pk=account_id)
+    def begin(
+        self, account_id: int, queued: bool = False, code: bool = True, worker: str = "", **how
+    ) -> None:
+        """A login is asked for. `code`: it comes at once. `worker`: that one has the message at once; `how` as there."""
+        account, self.rules.unasked = Account.objects.get(pk=account_id), True
         self.line += 1
         trigger = Trigger.BULK if queued else Trigger.OPERATOR
         attempt, begun = login.begin(account, proxy=self.line, queued=queued, trigger=trigger)
-        how = (", for the queue" if queued else "") + ("" if begun else ", begun before")
-        self.tell(f"attempt {attempt.pk} of account {account_id}{how}")
-        if not attempt.is_open or attempt.account_id != account_id:
-            raise Broken(f"account {account_id} was shown attempt {attempt.pk}")
+        told = (", for the queue" if queued else "") + ("" if begun else ", begun before")
+        self.tell(f"attempt {attempt.pk} of account {account_id}{told}")
+        self.is_its_open_one(attempt, account_id)
         if begun and queued:
             self.messages.insert(0, attempt.pk)
         elif begun:
@@ -132,7 +136,11 @@ class Steps:
             if code:
                 self.code_comes(task)
         if begun and worker:
-            self.message(self.worker(worker), attempt.pk)
+            self.message(self.worker(worker), attempt.pk, **how)
+
+    def is_its_open_one(self, attempt: LoginAttempt, account_id: int) -> None:
+        if not attempt.is_open or attempt.account_id != account_id:
+            raise Broken(f"account {account_id} was shown attempt {attempt.pk}")
 
     def cancel(self, attempt_id: int, old: bool = False) -> None:
         self.tell(f"attempt {attempt_id} is cancelled")
@@ -142,6 +150,7 @@ class Steps:
 
     def look_at(self, account_id: int) -> None:
         self.tell(f"somebody looks at account {account_id}")
+        self.rules.unasked = True
         login.close_read(Account.objects.get(pk=account_id))
         self.rules.check()
         self.rules.all_ended(account_id)
@@ -155,17 +164,19 @@ class Steps:
             again = login.submit_code(attempt, number)
             if again:
                 self.world.upstream.unsent_numbers.add(attempt.w_id)
+                self.world.upstream.typed[attempt.w_id] += 1
         self.tell(f"{number} for attempt {attempt_id}" + ("" if again else ", which nobody wants"))
         if again:
             self.messages.insert(0, attempt_id)
 
     def phone(self, w_id: str, does: str = "online", who: str = "", heard: bool = True) -> None:
-        """`heard`: whoever waits for it has the answer at once."""
+        """Somebody does that with a code or a prompt. `heard`: whoever waits for it has the answer at once."""
         code, attempt = self.world.upstream.codes[w_id], self.row(w_id)
         if code.state == "number" and does == "online":
             return  # it wants its number first
         who = code.who or who or self.rules.accounts[attempt["account_id"]]["wc_id"] or PEOPLE[2]
-        self.tell(f"the phone of {who}, with the code {w_id} of attempt {attempt['id']}: {does}")
+        what = "prompt" if code.is_prompt else "code"
+        self.tell(f"the phone of {who}, with the {what} {w_id} of attempt {attempt['id']}: {does}")
         self.world.upstream.phone(w_id, does, who)
         for task in [task for task in self.answers() if heard and task.pending.w_id == w_id]:
             self.answer(task)
@@ -205,6 +216,8 @@ class Steps:
         if how == "kill":
             self.tell(f"{task.name}: this greenlet is killed")
             self.world.kill(task)
+        elif not task.started:
+            self.begins(task)
         elif call is None or (call.cut and call.wire is None):
             self.tell(f"{task.name} goes on")
             self.rest_is_over(task)
@@ -212,14 +225,33 @@ class Steps:
             self.tell(f"{task.name}: {how if how in BREAKS else 'the code comes'}")
             self.code_comes(task, BREAKS.get(how))
         elif how in BREAKS:
-            self.tell(f"{task.name}: {how}")
-            self.world.go_on(task, BREAKS[how])
+            self.breaks(task, how)
         elif call.wire is not None:
             self.answer(task, how)
-        elif self.row(call.w_id)["lease_epoch"] > 1:
+        elif call.path == "/getIPadLoginInfo" and self.row(call.w_id)["lease_epoch"] > 1:
             # The upstream may hold the call of who waited before.
             self.tell(f"{task.name}: not twice at once")
             self.world.go_on(task, NotLoggedIn(Ending.REFUSED, "1001", "请勿重复请求"))
+
+    def breaks(self, task: Task, how: str) -> None:
+        code = self.world.upstream.codes[task.pending.w_id]
+        if code.is_prompt and how in NEVER_SENT:
+            # Where the phone has done something with it, it was there.
+            code.state, how = ("never", how) if code.is_open else (code.state, LOST)
+        self.tell(f"{task.name}: {how}")
+        self.world.go_on(task, BREAKS[how])
+
+    def begins(self, task: Task, trouble: str = "") -> None:
+        """A wait whose lease was taken begins; with `trouble` when it notes that it sends a prompt."""
+        self.tell(f"{task.name} begins {trouble}")
+        self.world.trouble = trouble
+        self.world.go_on(task)
+        self.trouble_is_over(task.process, trouble)
+
+    def trouble_is_over(self, process: Process, trouble: str) -> None:
+        met, self.world.trouble = self.world.trouble != trouble, ""
+        if met and trouble in (DIES_BEFORE, DIES_AFTER):
+            self.world.die(process)
 
     def rest_is_over(self, task: Task) -> None:
         if isinstance(task.pending, Call):
@@ -231,18 +263,35 @@ class Steps:
 
     # --- processes
 
-    def message(self, process: Process, attempt_id: int, code: bool = True, trouble: str = "") -> None:
-        """`code`: where it has to be asked for, it comes at once."""
+    def message(
+        self, process: Process, attempt_id: int, code: bool = True, trouble: str = "", at_once: bool = True
+    ) -> None:
+        """`code`: where it has to be asked for, it comes at once. Not `at_once`: the process stands still after it has
+        taken the wait.
+        """
         if process.silent:
             return
-        self.tell(
-            f"{process.name} gets a message for attempt {attempt_id}" + (f" ({trouble})" if trouble else "")
-        )
+        told = f"{process.name} gets a message for attempt {attempt_id}"
+        self.tell(told + (f" ({trouble})" if trouble else "") + ("" if at_once else ", and takes it only"))
         self.world.trouble = trouble
-        task = self.world.start(process, f"{process.name} for attempt {attempt_id}", waits.wait, attempt_id)
-        self.world.trouble = ""
+        name = f"{process.name} for attempt {attempt_id}"
+        if not at_once:
+            self.takes(process, name, attempt_id)
+            self.trouble_is_over(process, trouble)
+            return
+        task = self.world.start(process, name, waits.wait, attempt_id)
+        self.trouble_is_over(process, trouble)
         if isinstance(task.pending, Call) and task.pending.path == "/iPadLogin" and code:
             self.code_comes(task)
+
+    def takes(self, process: Process, name: str, attempt_id: int) -> None:
+        with self.world.inside(process):
+            try:
+                lease = leases.take(attempt_id)
+            except Lost:
+                return
+        if lease is not None:
+            self.world.put(process, name, waits.wait_under, lease)
 
     def messages_together(self, process: Process, attempt_ids: list[int]) -> None:
         """They arrive at one moment, one maybe twice, and are claimed in one turn."""
@@ -265,7 +314,7 @@ class Steps:
         with self.world.inside(process):
             try:
                 found = process.looks.look()
-            except TroubleWithAClaim:
+            except Lost:
                 process.looks.trouble_at, found = self.world.clock.monotonic(), []
             login.sweep()  # somebody's
             slots, held = leases._holder.free_slots, list(leases._holder.held)
@@ -273,7 +322,7 @@ class Steps:
             left = LoginAttempt.objects.unattended(self.world.clock.now()).exclude(pk__in=held)
             if self.world.clock.monotonic() - process.looks.trouble_at <= CALM_SECONDS:
                 left = left.filter(lease_owner="")
-            left = [] if trouble else set(left.values_list("pk", flat=True))
+            left = [] if trouble == CLAIM_TROUBLE else set(left.values_list("pk", flat=True))
         self.world.trouble = ""
         self.tell(
             f"{process.name} looks for waits, and takes {[lease.attempt.pk for lease in found]} {trouble}"
@@ -287,7 +336,8 @@ class Steps:
         if left and slots > 0:
             raise Broken(f"{left} were left although {process.name} has slots for them")
         for task in tasks if at_once else ():
-            self.world.go_on(task)
+            if task in self.world.tasks:
+                self.begins(task, trouble)
 
     def silence(self, process: Process) -> None:
         self.tell(f"{process.name} is silent from now on")
@@ -318,12 +368,15 @@ class Steps:
             login.cancel(attempt)
 
     def one_scans(self) -> None:
-        for w_id in self.shown()[:1]:
+        for w_id in (self.prompts() or self.shown())[:1]:
             self.phone(w_id, heard=False)
 
     def successes_come(self) -> None:
         for task in self.answers():
-            if isinstance(task.pending.wire, LoggedIn):
+            call = task.pending
+            # A prompt's without its wId would have to ask who is online.
+            told = isinstance(call.wire, LoggedIn) and (call.path != "/secondLogin" or call.wire.profile.w_id)
+            if told:
                 self.answer(task)
 
     # --- the end

@@ -1,4 +1,4 @@
-"""The upstream of tests/test_any_order.py, in memory: its codes, who is online, and the calls that are on."""
+"""The upstream of tests/test_any_order.py, in memory: its codes and prompts, who is online, and the calls that are on."""
 
 import functools
 from collections import Counter
@@ -19,7 +19,7 @@ from accounts.answers import (
 )
 from accounts.models import LoginAttempt
 from accounts.standing import Online
-from accounts.states import Trigger
+from accounts.states import AttemptState, Trigger
 
 if TYPE_CHECKING:
     from tests.engine_model import Process, World
@@ -31,7 +31,11 @@ SAID = {
     "replaced": NotLoggedIn(Ending.REFUSED, "1001", "失败"),
     "number": CodeAsked("1001", "请在ipad上输入验证码"),
     "page": PageAsked("https://upstream.example/check", "200", "处理成功"),
+    "refused": NotLoggedIn(Ending.REFUSED, "1001", "系统失败,请重试"),
+    "a scan": NotLoggedIn(Ending.REFUSED, "1001", "登录已失效，请重新扫码登录"),
 }
+WAITS_FOR_PHONE = ("/getIPadLoginInfo", "/secondLogin")
+BY_ITSELF = (Trigger.RECOVERY, Trigger.SCHEDULE)
 
 
 @dataclass
@@ -41,6 +45,7 @@ class Call:
     path: str
     until: datetime
     w_id: str = ""
+    attempt: int = 0
     wire: object = None
     cut: bool = False
     process: "Process | None" = None  # that makes it
@@ -51,16 +56,20 @@ class Call:
 
 @dataclass
 class Code:
-    """A QR code as the upstream knows it: shown, number, page, online, replaced, declined, run out."""
+    """A QR code, or a prompt, as the upstream knows it: shown (both), number, page, online, replaced, declined, run
+    out, and for a prompt any other of `SAID`, or "never": it did not leave. A prompt's wId is told when it was tapped.
+    """
 
     w_id: str
-    line: int
+    attempt: int
+    is_prompt: bool = False
     state: str = "shown"
     who: str = ""
+    online_at: datetime | None = None
 
     @property
     def is_open(self) -> bool:
-        return self.state in ("shown", "number", "page")
+        return self.state == "shown" if self.is_prompt else self.state in ("shown", "number", "page")
 
 
 @dataclass
@@ -70,22 +79,29 @@ class Upstream:
     world: "World"
     codes: dict[str, Code] = field(default_factory=dict)
     there: dict[str, str] = field(default_factory=dict)
+    # By attempt: how often its code was asked for, or its prompt sent.
     sent: Counter = field(default_factory=Counter)
-    listed: dict[str, str] | None = None
     says_who_is_online: bool = True
     tells_w_id: bool = True
     unsent_numbers: set[str] = field(default_factory=set)
+    # How many numbers were typed for a wId; and the epoch of the wait that sent one of them.
+    typed: Counter = field(default_factory=Counter)
+    sent_by: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def fetch_code(self, wc_id: str, proxy: int | None) -> LoginCode:
         self.world.outside()
-        self.sent[proxy] += 1
-        asked = LoginAttempt.objects.filter(proxy=proxy, sent_at__isnull=False)
-        if not asked.exclude(trigger=Trigger.BULK, lease_epoch=0).exists():
+        attempt = LoginAttempt.objects.light().get(proxy=proxy)  # every login has a line of its own here
+        self.sent[attempt.pk] += 1
+        if attempt.sent_at is None or (attempt.trigger == Trigger.BULK and attempt.lease_epoch == 0):
             self.world.broken.append("a code was asked for, and its row does not say so, or not by whom")
-        w_id = f"w{len(self.codes) + 1}"
-        self.codes[w_id] = Code(w_id, proxy)
-        self.world.block(Call("/iPadLogin", self.world.clock.at + timedelta(seconds=15), w_id))
+        w_id = self.new_code(attempt.pk).w_id
+        self.world.block(Call("/iPadLogin", self.world.clock.at + timedelta(seconds=15), w_id, attempt.pk))
         return LoginCode(w_id, "https://upstream.example/code.png", "")
+
+    def new_code(self, attempt_id: int, **how) -> Code:
+        w_id = f"w{len(self.codes) + 1}"
+        self.codes[w_id] = Code(w_id, attempt_id, **how)
+        return self.codes[w_id]
 
     def fetch_picture(self, url: str, hosts: list[str]) -> bytes:
         self.world.outside()
@@ -93,16 +109,42 @@ class Upstream:
 
     def wait_for_login(self, w_id: str, code: str, seconds: float, lease: leases.Lease):
         self.world.outside()
-        call = Call("/getIPadLoginInfo", self.world.clock.at + timedelta(seconds=seconds), w_id)
+        call = self.listens("/getIPadLoginInfo", seconds, w_id, lease)
         if self.world.calls_beside_this(w_id):
             self.world.broken.append(f"a second call for {w_id} while the first was on and its holder lived")
-        lease.cut = call.shut
         if code:
-            self.unsent_numbers.discard(w_id)
+            self.number_is_sent(w_id, lease)
         if code == NUMBER and self.codes[w_id].state == "number":
             self.comes_online(w_id, self.codes[w_id].who)
         call.wire = self.answer(w_id)
         return self.world.block(call)
+
+    def number_is_sent(self, w_id: str, lease: leases.Lease) -> None:
+        """Again by the same wait only; whoever slept, and has lost it, does not know better."""
+        self.unsent_numbers.discard(w_id)
+        holds = LoginAttempt.objects.filter(pk=lease.attempt.pk, lease_epoch=lease.epoch)
+        if holds.exists() and self.sent_by.setdefault((w_id, self.typed[w_id]), lease.epoch) != lease.epoch:
+            self.world.broken.append("a number was sent again, by the wait that followed")
+
+    def second_login(self, wc_id: str, seconds: float, lease: leases.Lease):
+        self.world.outside()
+        attempt = LoginAttempt.objects.light().select_related("account").get(pk=lease.attempt.pk)
+        self.sent[attempt.pk] += 1
+        if attempt.sent_at is None or attempt.state != AttemptState.WAITING:
+            self.world.broken.append(
+                f"a prompt was sent, and its row says {attempt.state}, {attempt.sent_at}"
+            )
+        if attempt.lease_epoch != lease.epoch:
+            self.world.broken.append("a prompt was sent by who had lost the wait")
+        if attempt.trigger in BY_ITSELF and not attempt.account.keep_online:
+            self.world.broken.append("a prompt was sent by itself for an account that is not wanted online")
+        code = self.new_code(attempt.pk, is_prompt=True, who=wc_id)
+        return self.world.block(self.listens("/secondLogin", seconds, code.w_id, lease))
+
+    def listens(self, path: str, seconds: float, w_id: str, lease: leases.Lease) -> Call:
+        call = Call(path, self.world.clock.at + timedelta(seconds=seconds), w_id, lease.attempt.pk)
+        lease.cut = call.shut
+        return call
 
     def online(self, _seconds: float) -> list[Online]:
         self.world.outside()
@@ -111,7 +153,6 @@ class Upstream:
             meanwhile()
         if not self.says_who_is_online:
             raise OutcomeUnknown("the connection broke")
-        self.listed = {w_id: wc_id for wc_id, w_id in self.there.items()}
         return [Online(wc_id, w_id) for wc_id, w_id in self.there.items()]
 
     # --- what the phone does
@@ -130,7 +171,7 @@ class Upstream:
         code, old = self.codes[w_id], self.there.get(who)
         if old and old != w_id:
             self.codes[old].state = "replaced"
-        code.state, code.who = "online", who
+        code.state, code.who, code.online_at = "online", who, self.world.clock.at
         self.there[who] = w_id
 
     def answer(self, w_id: str):
