@@ -6,6 +6,7 @@ that died. The rows are in the database, and so every waits worker looks there, 
 no broker at all. What it finds runs in Celery's own pool, so that a worker that is told to stop finishes it.
 """
 
+import gc
 import logging
 import math
 import threading
@@ -39,6 +40,7 @@ class LooksForWaits(bootsteps.StartStopStep):
         return "waits" in worker.app.amqp.queues.consume_from
 
     def start(self, worker) -> None:
+        keep_collections_rare()
         self.thread = threading.Thread(
             target=self.look_for_ever, args=(worker.pool,), name="looks", daemon=True
         )
@@ -68,6 +70,15 @@ class LooksForWaits(bootsteps.StartStopStep):
         found = leases.take_unattended(of_the_dead=calm)
         login.sweep()
         return found
+
+
+def keep_collections_rare() -> None:
+    """What a wait consists of lives for minutes, and looking through all of it for garbage stops the whole process:
+    0.1 s for every thousand waits. With Python's own thresholds that would be after each quarter of the waits.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2000, 5, 40)
 
 
 def nothing_to_tell(_result: None) -> None:

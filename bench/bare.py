@@ -27,10 +27,13 @@ class Waits:
         self.session, self.ledger = session, ledger
         self.pool = concurrent.futures.ThreadPoolExecutor(THREADS)
         self.running: set[asyncio.Task] = set()
+        self.begun: set[int] = set()
 
     async def start(self, line: str) -> None:
         if self.ledger:
-            logins = await asyncio.get_running_loop().run_in_executor(self.pool, self.ledger.waiting)
+            waiting = await asyncio.get_running_loop().run_in_executor(self.pool, self.ledger.waiting)
+            logins = [login for login in waiting if login[0] not in self.begun]
+            self.begun.update(attempt_id for attempt_id, _account_id, _w_id in logins)
         else:
             first, count, warm = json.loads(line)
             logins = [(0, 0, standin.w_id(number, warm)) for number in range(first, first + count)]

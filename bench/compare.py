@@ -6,7 +6,7 @@ import statistics
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from signal import SIGRTMIN
 
@@ -83,7 +83,7 @@ class Bench:
 
     def reference(self, plan: Plan, mode: str) -> Result:
         gauges.wait_for_quiet(self.options.quiet)
-        plan = Plan(plan.count, plan.rate, plan.within, plan.idle_seconds, with_rows=mode == "rows")
+        plan = replace(plan, with_rows=mode == "rows")
         return Run(self.rig, sides.Bare(self.rig, mode), plan).go()
 
     # --- the runs ----------------------------------------------------------------------------------------
@@ -102,9 +102,18 @@ class Bench:
         report.add(product + written + held)
         return report
 
-    def compared(self, product: list[Result], written: list[Result], held: list[Result]) -> list[str]:
+    def compared(
+        self,
+        product: list[Result],
+        written: list[Result],
+        held: list[Result],
+        of: tuple[str, ...] = ("",),
+    ) -> list[str]:
+        """A line for each figure whose name begins with one `of` these."""
         rows = []
         for name, form, read, against in FIGURES:
+            if not name.startswith(of):
+                continue
             compared = written if against == "rows" else held or written
             ours, other = middle(product, read), middle(compared, read)
             best = max if name == MORE_IS_BETTER else min
@@ -127,6 +136,21 @@ class Bench:
         differing = [name for name in ours.keys() | other.keys() if ours.get(name) != other.get(name)]
         lines.append(f"  columns that differ between the two sides: {', '.join(sorted(differing)) or 'none'}")
         return lines
+
+    def steady(self) -> Report:
+        """N waits held all the time: for each that is answered another begins. Long pauses of a side show here."""
+        plan = Plan(self.options.n, self.options.rate, refill=True)
+        report = Report(
+            f"{plan.count} waits held, {plan.rate:.0f} answered and {plan.rate:.0f} begun a second"
+        )
+        product, written = [], []
+        for _round in range(self.options.rounds):
+            product.append(self.product(plan))
+            written.append(self.reference(plan, "rows"))
+        report.lines += self.compared(product, written, [], ("delivery", "RSS", "database", "busy"))
+        report.lines += self.soundness(product, written)
+        report.add(product + written)
+        return report
 
     def burst(self) -> Report:
         """All answers at once: a database that takes too few, or a worker that chokes, shows here."""

@@ -1,6 +1,5 @@
 """Two workers share the waits; then one of them is killed in the middle, and nothing may be lost."""
 
-import threading
 import time
 
 from bench import gauges, rows, sides
@@ -22,8 +21,7 @@ def two_workers(bench: Bench) -> Report:
     with first, second:
         ids = rows.seed(count)
         began = time.monotonic()
-        beginning = threading.Thread(target=first.begin, args=(ids, 0, False))
-        beginning.start()
+        beginning = sides.in_a_thread(first.begin, ids, 0, False)
         sides.until(lambda: upstream.ask("state")["held"] == count, 300, "the waits did not all begin")
         all_in = time.monotonic() - began
         beginning.join()

@@ -1,7 +1,6 @@
 """One run of logins on one side: begin N waits, hold them, answer them, and look at what it took."""
 
 import sys
-import threading
 import time
 from dataclasses import asdict, dataclass, field
 
@@ -13,6 +12,7 @@ WARM_UP = 20
 SETTLE_SECONDS = 2
 PLACES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1}
 SLOW_SECONDS = 0.1
+FEW = 1
 PATIENCE = 20  # seconds without any progress, after which the rest is lost
 
 
@@ -87,6 +87,7 @@ class Plan:
     idle_seconds: float = 5
     with_rows: bool = True
     shown: bool = True  # else the logins begin with asking for the code
+    refill: bool = False  # for each answer another login begins, so that as many are held all the time
 
 
 class Run:
@@ -95,6 +96,7 @@ class Run:
         self.rig, self.side, self.plan, self.mark = rig, side, plan, mark
         self.result = Result(side.name, plan.count, plan.rate, plan.within)
         self.ids: list[int] = []
+        self.more: list[int] = []
         self.servers: dict[str, float] = {}
 
     def go(self) -> Result:
@@ -134,8 +136,7 @@ class Run:
         result.rss_idle, result.pss_idle = gauges.memory_kb(gauges.tree(self.side.pid))
         self.mark("start")
         load, began = self.load(), time.monotonic()
-        beginning = threading.Thread(target=self.side.begin, args=(self.ids, WARM_UP, False))
-        beginning.start()
+        beginning = sides.in_a_thread(self.begin, self.ids)
         last = [0, began]
 
         def all_in() -> bool:
@@ -152,9 +153,22 @@ class Run:
         result.others["start"] = load.others
         self.servers = load.used
 
+    def begin(self, ids: list[int], offset: int = 0) -> None:
+        self.side.begin(ids, WARM_UP + offset, False)
+
+    def begin_more(self) -> None:
+        """A few at a time, as many a second as are answered."""
+        due = time.monotonic()
+        for position in range(0, len(self.more), FEW):
+            time.sleep(max(0, due - time.monotonic()))
+            self.begin(self.more[position : position + FEW], self.plan.count + position)
+            due += FEW / self.plan.rate
+
     def hold(self) -> None:
-        result = self.result
+        result, count = self.result, self.plan.count
         self.mark("hold")
+        if self.plan.refill:
+            self.more = rows.seed(count, WARM_UP + count)
         time.sleep(SETTLE_SECONDS)
         load = self.load()
         time.sleep(self.plan.idle_seconds)
@@ -173,8 +187,10 @@ class Run:
         self.mark("deliver")
         load = self.load()
         how = {"within": plan.within} if plan.within else {"rate": plan.rate}
+        refilling = sides.in_a_thread(self.begin_more)
         self.rig.upstream.ask("release", **how)
         self.wait_for_the_last()
+        refilling.join()
         load.stop()
         self.mark("done")
         peaks.stop()

@@ -21,9 +21,11 @@ _redis = redis.Redis.from_url(settings.REDIS_URL)
 
 
 def waiting() -> list[tuple[int, int, str]]:
-    """(attempt's id, account's id, wId) of every wait that nobody has taken."""
-    rows = LoginAttempt.objects.filter(state=AttemptState.WAITING, lease_owner="").order_by("pk")
-    found = list(rows.values_list("pk", "account_id", "w_id"))
+    """(attempt's id, account's id, wId) of every wait that was put out and that nobody has taken."""
+    rows = LoginAttempt.objects.filter(
+        state=AttemptState.WAITING, lease_owner="", queued_at__lte=timezone.now()
+    )
+    found = list(rows.order_by("pk").values_list("pk", "account_id", "w_id"))
     connection.close()
     return found
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,18 @@ def until(condition: Callable[[], object], seconds: float, complaint: str, every
         if time.monotonic() > end:
             raise TimeoutError(complaint)
         time.sleep(every)
+
+
+def in_a_thread(step: Callable[..., object], *args: object) -> threading.Thread:
+    """Run a step that uses the database meanwhile."""
+
+    def run() -> None:
+        step(*args)
+        connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
 
 
 class Side:
@@ -120,7 +133,6 @@ class Worker(Side):
             self.put_into_queue(ids)
         else:
             rows.put_out(ids, overdue=True)
-        connection.close()
 
     def put_into_queue(self, ids: list[int]) -> None:
         with redis.Redis.from_url(self.rig.env["REDIS_URL"]) as broker:
@@ -145,5 +157,7 @@ class Bare(Side):
         return ["-m", "bench.bare", self.mode]
 
     def begin(self, ids: list[int], first: int, warm: bool) -> None:
+        if self.mode == "rows":
+            rows.put_out(ids)
         self.process.stdin.write(json.dumps([first, len(ids), warm]).encode() + b"\n")
         self.process.stdin.flush()

@@ -1,6 +1,6 @@
 """What it costs to hold thousands of waits, and how soon an answer is in the database.
 
-    python -m bench.waits hold burst starts prefork two growth profile [-n 1000] [--rate 100] [--json FILE]
+    python -m bench.waits hold steady burst starts prefork two growth profile [-n 1000] [--rate 100] [--json FILE]
 
 Each run begins logins as the web does (a row, then a message), on PostgreSQL and Valkey of its own, against a
 stand-in for the upstream that costs almost nothing, with answers after seconds instead of minutes. In the same run
@@ -9,6 +9,7 @@ writes through the same ORM from eight threads. The figures to trust are the rat
 
 - hold: N waits, answered one after another; memory, processor time, and delivery: from the moment an answer left the
   upstream to the commit of the login, by PostgreSQL's own clock
+- steady: N waits held all the time, as many begun as answered
 - burst: the same with all answers within 0.3 s
 - starts: logins begun by a message each, found in the database by the worker, and with the code still to be asked for
 - prefork: memory per wait with Celery's default pool, against gevent's
@@ -31,7 +32,7 @@ import django
 from bench import gauges
 from bench.rig import Rig
 
-RUNS = ("hold", "burst", "starts", "prefork", "two", "growth", "profile")
+RUNS = ("hold", "steady", "burst", "starts", "prefork", "two", "growth", "profile")
 
 
 def parse() -> argparse.Namespace:

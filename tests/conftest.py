@@ -48,6 +48,7 @@ def django_db_setup(django_test_environment, django_db_blocker, django_db_modify
             with connection.cursor() as cursor:  # of a process that was killed a moment ago
                 others = "datname = current_database() AND pid <> pg_backend_pid()"
                 cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+        connection.close()  # `made` knows an object of it that was given back since
         teardown_databases(made, verbosity=0)
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError, OperationalError, connection
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 from accounts import leases, login, waits
@@ -341,6 +341,18 @@ def test_a_row_that_ended_is_not_written_again(holder, django_assert_num_queries
     lease.over = True
     with django_assert_num_queries(0), lease:
         pass
+
+
+def test_a_wait_keeps_nothing_of_the_database_connection_while_it_waits(transactional_db):
+    """What Django keeps about one is several kB, and there are thousands of waits."""
+    WaitsWorker.objects.count()
+    leases.give_back_connection()
+    assert connections.all(initialized_only=True) == []
+
+    with transaction.atomic():
+        leases.give_back_connection()
+        assert connection.in_atomic_block
+        assert not WaitsWorker.objects.exists()
 
 
 # --- a process that lives --------------------------------------------------------------------------------

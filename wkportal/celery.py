@@ -1,4 +1,5 @@
 import os
+import sys
 import time
 
 from celery import Celery
@@ -23,6 +24,10 @@ redis_transport.Channel.do_restore = False
 # gevent replaces time.sleep only after Celery's own import of that module, half-way through the patching; with the
 # real one a worker whose broker is away would stand still as a whole between two tries to connect, with all its waits.
 kombu_functional.sleep = time.sleep
+
+if "gevent" in sys.modules:
+    # By default each greenlet keeps the stack from which it was started, and there are thousands.
+    sys.modules["gevent"].config.track_greenlet_tree = False
 
 app = Celery("wkportal", log=SettingsLogging)
 app.config_from_object("django.conf:settings", namespace="CELERY")
