@@ -1,11 +1,17 @@
 """Who gets what: every address against every kind of person. An address without a row fails."""
 
+from importlib import import_module
+from types import SimpleNamespace
+
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Group
+from django.db import connection
 from django.urls import get_resolver, reverse
 from django.urls.resolvers import URLPattern
 
 from accounts.models import LoginAttempt
+from accounts.roles import ROLES
 from tests.base import make_attempt
 
 SEE = {"anonymous": 302, "viewer": 200, "operator": 200, "stranger": 404, "admin": 200}
@@ -125,6 +131,19 @@ def test_a_role_is_not_a_team(committed):
     account = committed.account(team=role)
     assert committed.operator.client.get(f"/accounts/{account.pk}/").status_code == 404
     assert "Operators" not in committed.admin.client.get("/accounts/new/").content.decode()
+
+
+def test_a_new_installation_has_every_role_with_all_that_it_may(db):
+    """Migrations say it in words of their own, because they must not change with the code."""
+    Group.objects.all().delete()
+    for migration, step in (("0002_roles", "install"), ("0008_rights_to_keep_online", "give")):
+        module = import_module(f"accounts.migrations.{migration}")
+        getattr(module, step)(apps, SimpleNamespace(connection=connection))
+
+    made = {
+        group.name: set(group.permissions.values_list("codename", flat=True)) for group in Group.objects.all()
+    }
+    assert made == {name: set(codenames) for name, codenames in ROLES.items()}
 
 
 def test_somebody_without_a_role_sees_nothing(committed):
