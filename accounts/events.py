@@ -91,10 +91,12 @@ async def listen() -> AsyncIterator[Ring | None]:
         try:
             async with client.pubsub() as pubsub:
                 await pubsub.subscribe(CHANNEL)
+                _end_if_cancelled()
                 pause = 0.2
                 yield None
                 while True:
                     message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=READ_SECONDS)
+                    _end_if_cancelled()
                     ring = _ring(message)
                     if ring is not None:
                         yield ring
@@ -104,6 +106,13 @@ async def listen() -> AsyncIterator[Ring | None]:
             await client.aclose()
         await asyncio.sleep(pause)
         pause = min(pause * 2, 5)
+
+
+def _end_if_cancelled() -> None:
+    """Before Python 3.12 asyncio.wait_for, by which redis-py sends, drops a cancel that comes just as it is done."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _ring(message: dict | None) -> Ring | None:

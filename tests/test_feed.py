@@ -273,6 +273,27 @@ def test_events_are_heard_of_while_redis_is_away(committed, settings, monkeypatc
         events._quiet.until = 0
 
 
+def test_listening_ends_at_whatever_moment_it_is_cancelled():
+    """Else the process does not end, and who listens next in it hears nothing."""
+
+    async def hear():
+        async for _ring in events.listen():
+            pass
+
+    async def ends_when_cancelled_after(turns: int) -> bool:
+        listening = asyncio.ensure_future(hear())
+        for _turn in range(turns):
+            await asyncio.sleep(0)
+        listening.cancel()
+        done, _pending = await asyncio.wait([listening], timeout=10)
+        return listening in done
+
+    async def story():
+        assert all([await ends_when_cancelled_after(turns) for turns in range(200)])
+
+    asyncio.run(story())
+
+
 def test_many_rows_without_a_ring_are_one_look_for_all(committed, monkeypatch):
     monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(feed, "MISSED_MOST", 3)
