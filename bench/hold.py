@@ -12,7 +12,6 @@ WARM_UP = 20
 SETTLE_SECONDS = 2
 PLACES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1}
 SLOW_SECONDS = 0.1
-FEW = 1
 PATIENCE = 20  # seconds without any progress, after which the rest is lost
 
 
@@ -157,12 +156,12 @@ class Run:
         self.side.begin(ids, WARM_UP + offset, False)
 
     def begin_more(self) -> None:
-        """A few at a time, as many a second as are answered."""
+        """One by one, as many a second as are answered."""
         due = time.monotonic()
-        for position in range(0, len(self.more), FEW):
+        for number, attempt_id in enumerate(self.more):
             time.sleep(max(0, due - time.monotonic()))
-            self.begin(self.more[position : position + FEW], self.plan.count + position)
-            due += FEW / self.plan.rate
+            self.begin([attempt_id], self.plan.count + number)
+            due += 1 / self.plan.rate
 
     def hold(self) -> None:
         result, count = self.result, self.plan.count
