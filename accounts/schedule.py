@@ -189,7 +189,10 @@ def _take_due(now: datetime) -> None:
         )
         entries = [PlanEntry(run=made, account_id=pk, due_at=at) for pk, at in found]
         PlanEntry.objects.bulk_create(entries, ignore_conflicts=True)
-        PlanRun.objects.filter(pk=made.pk).update(due=made.entries.count())
+        if taken := made.entries.count():
+            PlanRun.objects.filter(pk=made.pk).update(due=taken)
+        else:
+            made.delete()  # somebody else took them all since they were found, and ended his run
 
 
 # --- the accounts of a run, one by one -----------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Plans and due times: which slot runs, whose turn it is, and what the record says. The clock is the test's."""
 
 import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -549,6 +550,30 @@ def test_many_ticks_at_the_same_moment_do_everything_once(committed, monkeypatch
     assert run.entries.count() == 6
     assert len(begun) == len(set(begun)) == LoginAttempt.objects.count() == 3
     assert PlanEntry.objects.filter(outcome=Outcome.PROMPTED).count() == 3
+
+
+@contextmanager
+def another_tick_before(table: str):
+    """A whole tick of somebody else comes just before the first query that names this table."""
+    played = []
+
+    def play(execute, sql, params, many, context):
+        if not played and f'"{table}"' in sql:
+            played.append(sql)
+            schedule.tick()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(play):
+        yield
+    assert played
+
+
+def test_who_finds_due_accounts_that_somebody_else_takes_meanwhile_makes_no_empty_run(at):
+    account = make_account(label="new")
+    schedule.make_due(Account.objects.filter(pk=account.pk), MONDAY, None)
+    with another_tick_before("accounts_planrun"):
+        schedule.tick()
+    assert entries(PlanRun.objects.get()) == {"new": Outcome.TO_SCAN}
 
 
 # --- the rest ------------------------------------------------------------------------------------------
