@@ -5,9 +5,12 @@ import os
 import re
 import runpy
 import subprocess
+from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
+from django.db.utils import ConnectionHandler
 
 from tests.processes import ROOT
 from wkportal import embedded
@@ -149,3 +152,18 @@ def test_a_port_that_somebody_uses_is_passed_over():
 @pytest.mark.parametrize("value", ["$ecret", "\\$ecret", "a#b", "with space", "'quoted'", "=", "密码"])
 def test_a_password_is_what_was_written(settings_with, value):
     assert settings_with(WK_PASSWORD=value)["WK_PASSWORD"] == value
+
+
+def test_a_connection_that_cannot_be_set_up_has_no_file_open(settings_with, db, tmp_path):
+    """Also while its error is looked at: where files are scarce, it would keep those that the next one needs."""
+    file = tmp_path / "wkportal.sqlite3"
+    file.write_bytes(b"This is no database. " * 100)
+    made = ConnectionHandler(settings_with(DATABASE_URL=None)["DATABASES"])["default"]
+    with pytest.raises(DatabaseError) as held:
+        made.ensure_connection()
+    assert held.value.__traceback__ is not None
+    opened = [entry.readlink() for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    assert file not in opened
+    file.unlink()
+    made.ensure_connection()
+    made.close()
