@@ -140,7 +140,7 @@ def beat(valkey: Valkey, database_url: str, folder: Path, name: str = "beat"):
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
     try:
         yield process
-        assert process.poll() is None, (folder / f"{name}.log").read_text()
+        assert not process.poll(), (folder / f"{name}.log").read_text()
     finally:
         process.kill()
         process.wait()
@@ -204,3 +204,22 @@ def test_beat_outlives_redis(messages, valkey, tmp_path, committed):
         )
         valkey.start()
         jobs_go_on(messages)
+
+
+def sends(valkey: Valkey) -> bool:
+    """Whether somebody has sent a message and hears nothing."""
+    with valkey.client as client:
+        return any(known["cmd"] == "lpush" and "b" in known["flags"] for known in client.client_list())
+
+
+@pytest.mark.live
+def test_beat_ends_when_it_is_told_to_in_the_middle_of_sending(messages, valkey, tmp_path, committed):
+    with beat(valkey, environment.live_database_url, tmp_path) as process:
+        jobs_go_on(messages)
+        valkey.say("CLIENT", "PAUSE", "60000", "WRITE")
+        poll(lambda: sends(valkey), 30, "beat sends nothing")
+        process.terminate()
+        try:
+            assert process.wait(20) == 0
+        finally:
+            valkey.say("CLIENT", "UNPAUSE")

@@ -31,6 +31,7 @@ class Scheduler(DatabaseScheduler):
         self.changed_at: datetime | None = None
         self.away: bool | None = None  # whether the database was at the last look; None: there was none
         self.reader: threading.Thread | None = None
+        self.told_to_end = False
         super().__init__(app, *args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -45,6 +46,8 @@ class Scheduler(DatabaseScheduler):
         return {**self.plans, **self.jobs}
 
     def tick(self, *args, **kwargs) -> float:
+        if self.told_to_end:
+            raise SystemExit  # whoever was interrupted took the first one for trouble of its own
         if self.reader is None:
             # In a thread of its own: a database that does not answer must not hold up the jobs.
             self.reader = threading.Thread(target=self.look_for_ever, name="plans", daemon=True)
@@ -98,3 +101,11 @@ class Scheduler(DatabaseScheduler):
 
     def sync(self) -> None:
         """Nothing is kept."""
+
+    def close(self) -> None:
+        """Called by the handler of SIGTERM in the middle of anything, before it raises SystemExit.
+
+        The connection stays open: it may be the one that is just used, and the error of a use after its end would
+        be taken for the broker's, with beat going on as if nobody had told it to end.
+        """
+        self.told_to_end = True
