@@ -12,7 +12,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
-from django_celery_beat.models import CrontabSchedule, PeriodicTask
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from accounts.models import Plan
 from tests import environment
@@ -153,6 +153,16 @@ def beat(valkey: Valkey, database_url: str, folder: Path, name: str = "beat"):
         assert process.poll() is None, (folder / f"{name}.log").read_text()
 
 
+def make_plan_of_each_second() -> Plan:
+    """A plan's own turn comes once a minute at the most: too seldom for a test to wait for."""
+    plan = make_plan()
+    row = PeriodicTask.objects.get(name=f"plan {plan.pk}")
+    row.crontab = None
+    row.interval = IntervalSchedule.objects.create(every=1, period=IntervalSchedule.SECONDS)
+    row.save()
+    return plan
+
+
 def jobs_go_on(messages: Messages) -> None:
     messages.forget()
     poll(lambda: len(messages.of("sweep")) > 2, 30, "beat sends no jobs")
@@ -166,19 +176,18 @@ def test_beat_outlives_postgres_and_begins_without_it(valkey, messages, tmp_path
         postgres.make_database("beat")
         with using_database(postgres.direct_url("beat")):
             call_command("migrate", verbosity=0)
-            plan = make_plan()
+            make_plan_of_each_second()
             connection.close()
             with beat(valkey, postgres.url("beat"), tmp_path):
-                poll(lambda: messages.of("run_plan"), 90, "beat sends no plan")
+                poll(lambda: messages.of("run_plan"), 30, "beat sends no plan")
                 with postgres.stopped():
                     jobs_go_on(messages)
                 jobs_go_on(messages)
             with postgres.stopped(), beat(valkey, postgres.url("beat"), tmp_path):
                 jobs_go_on(messages)
                 postgres.start()
-                poll(lambda: messages.of("run_plan"), 90, "beat does not find the plan")
+                poll(lambda: messages.of("run_plan"), 30, "beat does not find the plan")
                 postgres.stop()
-            plan.delete()
 
 
 @pytest.mark.live
@@ -190,8 +199,8 @@ def test_beat_sends_jobs_while_another_process_holds_the_database(valkey, messag
         with beat(valkey, environment.live_database_url, tmp_path):
             jobs_go_on(messages)
             holder.execute("ROLLBACK")
-            make_plan()
-            poll(lambda: messages.of("run_plan"), 90, "beat does not find the plan")
+            make_plan_of_each_second()
+            poll(lambda: messages.of("run_plan"), 30, "beat does not find the plan")
     finally:
         holder.close()
 
