@@ -47,7 +47,7 @@ class Scheduler(DatabaseScheduler):
 
     def tick(self, *args, **kwargs) -> float:
         if self.told_to_end:
-            raise SystemExit  # whoever was interrupted took the first one for trouble of its own
+            raise SystemExit  # the handler's own may be lost, as any exception is while an object is deleted
         if self.reader is None:
             # In a thread of its own: a database that does not answer must not hold up the jobs.
             self.reader = threading.Thread(target=self.look_for_ever, name="plans", daemon=True)
