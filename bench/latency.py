@@ -26,7 +26,7 @@ from pathlib import Path
 import requests
 from playwright.sync_api import Page, sync_playwright
 
-from tests.chromium import FLAGS
+from tests.support.chromium import FLAGS
 
 ROOT = Path(__file__).resolve().parent.parent
 USER, PASSWORD = "bench", "a password for the bench"

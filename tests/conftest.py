@@ -11,11 +11,11 @@ from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone, translation
 
 from accounts import clock, leases, login
-from tests import base, emptying, environment
-from tests.live import Operator
+from tests.support import cleanup, environment, factories
+from tests.support.stack import Operator
 
-settings.PASSWORD_HASHERS = ["tests.base.QuickHasher"]
-TransactionTestCase._fixture_teardown = emptying.empty
+settings.PASSWORD_HASHERS = ["tests.support.factories.QuickHasher"]
+TransactionTestCase._fixture_teardown = cleanup.empty
 
 
 @pytest.fixture(scope="session")
@@ -70,22 +70,22 @@ def upstream():
 
 @pytest.fixture
 def people(db):
-    return base.People()
+    return factories.People()
 
 
 @pytest.fixture
 def committed(transactional_db):
     """A database in which commits are real, with the three people of every story."""
-    return base.People()
+    return factories.People()
 
 
 @pytest.fixture
 def live(django_db_setup, django_db_blocker):
     """As `committed`, while workers and web run on the same database: rows are deleted, tables not locked."""
     with django_db_blocker.unblock():
-        base.forget_everything()
-        yield base.People()
-        base.forget_everything()
+        factories.forget_everything()
+        yield factories.People()
+        factories.forget_everything()
         connection.close()
 
 

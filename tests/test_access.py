@@ -12,7 +12,7 @@ from django.urls.resolvers import URLPattern
 
 from accounts.models import LoginAttempt
 from accounts.roles import ROLES
-from tests.base import make_attempt
+from tests.support.factories import make_attempt
 
 SEE = {"anonymous": 302, "viewer": 200, "operator": 200, "stranger": 404, "admin": 200}
 DO = {"anonymous": 302, "viewer": 404, "operator": 302, "stranger": 404, "admin": 302}

@@ -12,7 +12,7 @@ from accounts.history import record
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag, UpstreamAccess
 from accounts.reasons import Reason
 from accounts.states import AttemptState, Happened, Trigger
-from tests.base import make_attempt
+from tests.support.factories import make_attempt
 
 ACCOUNTS = "/admin/accounts/account/"
 ATTEMPTS = "/admin/accounts/loginattempt/"

@@ -11,7 +11,7 @@ from accounts import schedule
 from accounts.models import Account, LoginAttempt, Plan, PlanRun, Tag
 from accounts.plans import Outcome, PlanMethod
 from accounts.states import AccountState
-from tests.base import make_account
+from tests.support.factories import make_account
 
 PLANS, RUNS, ENTRIES = "/admin/accounts/plan/", "/admin/accounts/planrun/", "/admin/accounts/planentry/"
 ACCOUNTS = "/admin/accounts/account/"

@@ -10,7 +10,7 @@ from django.utils import timezone
 from accounts.history import record
 from accounts.models import Account, AccountEvent, Tag
 from accounts.states import AttemptState, Happened
-from tests.base import make_attempt
+from tests.support.factories import make_attempt
 
 ACCOUNTS = "/admin/accounts/account/"
 ATTEMPTS = "/admin/accounts/loginattempt/"

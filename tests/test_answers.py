@@ -27,8 +27,8 @@ from accounts.answers import (
     SignInRefused,
     UpstreamError,
 )
-from tests import bodies
-from tests.bodies import CODE, PROFILE, SIGN_IN, W_ID, WC_ID, WHOLE, envelope
+from tests.support import payloads
+from tests.support.payloads import CODE, PROFILE, SIGN_IN, W_ID, WC_ID, WHOLE, envelope
 
 MEANINGS = {
     "sign_in": (answers.sign_in, SignIn),
@@ -106,12 +106,12 @@ def texts_of(found: object) -> list[str]:
 # --- the envelope
 
 
-@pytest.mark.parametrize("code", bodies.SUCCESS_CODES, ids=repr)
+@pytest.mark.parametrize("code", payloads.SUCCESS_CODES, ids=repr)
 def test_a_thousand_is_a_success_in_whatever_type(code):
     assert answers.succeeded(read(envelope(None, code))) == Answer("1000", "处理成功", None)
 
 
-@pytest.mark.parametrize("code", bodies.OTHER_CODES, ids=lambda code: ascii(code)[:30])
+@pytest.mark.parametrize("code", payloads.OTHER_CODES, ids=lambda code: ascii(code)[:30])
 def test_every_other_code_is_no_success(code):
     with pytest.raises(Refused) as caught:
         answers.succeeded(read(envelope(PROFILE, code, "words")))
@@ -138,10 +138,10 @@ def test_the_words_are_in_message_or_msg_or_nowhere(document, text):
     assert read(json.dumps({"code": "1", **document}).encode()).text == text
 
 
-@pytest.mark.parametrize("name", bodies.GARBAGE)
+@pytest.mark.parametrize("name", payloads.GARBAGE)
 def test_what_is_no_envelope_is_a_bad_answer(name):
     with pytest.raises(BadAnswer):
-        read(bodies.GARBAGE[name])
+        read(payloads.GARBAGE[name])
 
 
 def test_a_login_cut_off_anywhere_is_a_bad_answer():
@@ -235,7 +235,7 @@ def test_a_sign_in_is_an_authorization_as_it_came():
     assert SIGN_IN["Authorization"] not in repr(answers.sign_in(read(envelope(SIGN_IN))))
 
 
-@pytest.mark.parametrize("data", bodies.NO_SIGN_IN, ids=lambda data: ascii(data)[:40])
+@pytest.mark.parametrize("data", payloads.NO_SIGN_IN, ids=lambda data: ascii(data)[:40])
 def test_a_sign_in_without_a_usable_authorization_is_a_bad_answer(data):
     with pytest.raises(BadAnswer):
         answers.sign_in(read(envelope(data)))
@@ -265,14 +265,14 @@ def test_a_sign_in_that_is_refused_is_that_whatever_its_words(code):
     assert (caught.value.text, caught.value.code) == ("用户名或密码错误", str(code))
 
 
-@pytest.mark.parametrize("text", bodies.SIGN_IN_REFUSALS)
+@pytest.mark.parametrize("text", payloads.SIGN_IN_REFUSALS)
 def test_words_about_the_authorization_refuse_the_sign_in(text):
     for meaning, _kind in MEANINGS.values():
         with pytest.raises(SignInRefused):
             meaning(read(envelope(None, "1001", text)))
 
 
-@pytest.mark.parametrize("text", bodies.NO_SIGN_IN_REFUSALS)
+@pytest.mark.parametrize("text", payloads.NO_SIGN_IN_REFUSALS)
 def test_other_words_do_not(text):
     with pytest.raises(Refused) as caught:
         answers.succeeded(read(envelope(None, "1001", text)))
@@ -284,12 +284,12 @@ def test_other_words_do_not(text):
 
 def test_a_code_is_an_instance_and_an_address():
     assert answers.login_code(read(envelope(CODE, text="登录成功"))) == LoginCode(
-        W_ID, bodies.PICTURE, "登录成功"
+        W_ID, payloads.PICTURE, "登录成功"
     )
-    assert bodies.PICTURE not in repr(answers.login_code(read(envelope(CODE))))
+    assert payloads.PICTURE not in repr(answers.login_code(read(envelope(CODE))))
 
 
-@pytest.mark.parametrize("data", bodies.NO_CODE, ids=lambda data: ascii(data)[:60])
+@pytest.mark.parametrize("data", payloads.NO_CODE, ids=lambda data: ascii(data)[:60])
 def test_a_success_without_instance_or_address_is_a_bad_answer(data):
     with pytest.raises(BadAnswer):
         answers.login_code(read(envelope(data)))
@@ -321,7 +321,7 @@ def test_a_login_is_a_profile():
             w_id=W_ID,
             nickname="小明",
             wechat_number="weixin-number",
-            avatar_url=bodies.AVATAR,
+            avatar_url=payloads.AVATAR,
             sex=2,
             region="CN Guangzhou",
             signature="好好学习",
@@ -337,7 +337,7 @@ def test_a_login_needs_no_more_than_its_permanent_id():
     assert step_3({"wcId": WC_ID}).profile == Profile(WC_ID)
 
 
-@pytest.mark.parametrize("data", bodies.NO_PROFILE, ids=lambda data: ascii(data)[:40])
+@pytest.mark.parametrize("data", payloads.NO_PROFILE, ids=lambda data: ascii(data)[:40])
 def test_a_success_without_its_permanent_id_is_no_login(data):
     with pytest.raises(BadAnswer):
         step_3(data)
@@ -358,7 +358,7 @@ def test_a_status_does_not_take_a_login_away(status):
 
 
 @pytest.mark.parametrize("key", ["message", "msg"])
-@pytest.mark.parametrize(("code", "text", "ending"), bodies.ENDINGS)
+@pytest.mark.parametrize(("code", "text", "ending"), payloads.ENDINGS)
 def test_how_a_login_ends_without_a_login(key, code, text, ending):
     if ending == "bad":
         with pytest.raises(BadAnswer):
@@ -379,7 +379,7 @@ def test_a_failure_inside_a_success_is_a_failure(code):
     assert (found.ending, found.text) == (Ending.REFUSED, "二次登录失败，请重新扫码登录")
 
 
-@pytest.mark.parametrize("code", [*bodies.SUCCESS_CODES, None])
+@pytest.mark.parametrize("code", [*payloads.SUCCESS_CODES, None])
 def test_a_success_inside_a_success_is_one(code):
     assert step_3({**PROFILE, "code": code}).profile.wc_id == WC_ID
 
@@ -392,7 +392,7 @@ def test_200_with_an_address_asks_for_a_visit_there(code):
     assert "verify" not in repr(step_3({"url": "https://h/verify?a=b"}, code))
 
 
-@pytest.mark.parametrize("address", bodies.NO_ADDRESSES, ids=ascii)
+@pytest.mark.parametrize("address", payloads.NO_ADDRESSES, ids=ascii)
 def test_an_address_that_is_none_is_dropped(address):
     with pytest.raises(BadAnswer):
         step_3({"url": address}, "200")
@@ -419,7 +419,7 @@ def test_the_sex_is_one_of_the_known_ones_or_not_known(sex, known):
     assert step_3({**PROFILE, "sex": sex}).profile.sex == known
 
 
-@pytest.mark.parametrize(("text", "left"), bodies.CONTROL_STRINGS.items(), ids=ascii)
+@pytest.mark.parametrize(("text", "left"), payloads.CONTROL_STRINGS.items(), ids=ascii)
 def test_text_is_one_line_without_characters_that_lie(text, left):
     found = step_3({**dict.fromkeys(PROFILE, text), "wcId": WC_ID}, text=text)
     assert (found.profile.nickname, found.profile.signature, found.text) == (left, left, left)
@@ -442,7 +442,7 @@ def test_no_text_is_longer_than_its_column():
 
 
 def test_every_body_of_the_collection_is_a_value_or_an_error_of_the_family():
-    collection = bodies.hand_made()
+    collection = payloads.hand_made()
     assert len(collection) >= 600
     for body in collection.values():
         for status, charset in ((200, "utf-8"), (502, "gb18030"), (400, "no-such-charset")):
@@ -491,7 +491,7 @@ ADDRESSES = st.builds(
 )
 LEAVES = st.one_of(
     *(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=30), ADDRESSES),
-    st.sampled_from(["1000", 1000, "200", "1001", "wxid_a", *bodies.CONTROL_STRINGS]),
+    st.sampled_from(["1000", 1000, "200", "1001", "wxid_a", *payloads.CONTROL_STRINGS]),
 )
 VALUES = st.recursive(
     LEAVES,

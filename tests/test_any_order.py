@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, note, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.engine_model import CLAIM_TROUBLE, PROMPT_TROUBLES, World, install
-from tests.engine_steps import BREAKS, PEOPLE, TROUBLES
-from tests.engine_stories import Stories
-from tests.engine_upstream import NUMBER
+from tests.support.model_based.steps import BREAKS, PEOPLE, TROUBLES
+from tests.support.model_based.stories import Stories
+from tests.support.model_based.upstream import NUMBER
+from tests.support.model_based.world import CLAIM_TROUBLE, PROMPT_TROUBLES, World, install
 
 EXAMPLES = int(os.environ.get("ANY_ORDER_EXAMPLES", "100"))
 STEPS = int(os.environ.get("ANY_ORDER_STEPS", "30"))

@@ -15,9 +15,9 @@ from django.db import connection
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
 from accounts.models import Plan
-from tests import environment
-from tests.live import CELERY, ROOT, poll
-from tests.servers import Postgres, Valkey, using_database
+from tests.support import environment
+from tests.support.services import Postgres, Valkey, using_database
+from tests.support.stack import CELERY, ROOT, poll
 from wkportal import celery_app
 from wkportal.beat import Scheduler
 

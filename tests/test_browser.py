@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import expect
 
 from accounts.models import Account, LoginAttempt
-from tests import chromium
-from tests.base import PASSWORD
-from tests.live import Stack, poll
+from tests.support import chromium
+from tests.support.factories import PASSWORD
+from tests.support.stack import Stack, poll
 
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180)]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.

@@ -19,8 +19,8 @@ from django.utils import timezone
 
 from accounts import hooks
 from accounts.models import Account, Drop, Presence
-from tests.live import Operator, Stack, poll
-from tests.scenes import Listener, fresh
+from tests.support.scenarios import Listener, fresh
+from tests.support.stack import Operator, Stack, poll
 from wkportal.redaction import RedactingFormatter
 
 SECRET = "canary-callback-0123456789-abcdef"

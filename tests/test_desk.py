@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.models import Account, AccountEvent, Discovered, Drop, Incident, LoginAttempt, Presence
 from accounts.states import AttemptState, Happened, Method, NextStep
-from tests.base import make_account, make_attempt
+from tests.support.factories import make_account, make_attempt
 
 HOURS_AGO = [timezone.now() - timedelta(hours=n) for n in range(10)]
 

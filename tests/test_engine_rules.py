@@ -8,7 +8,7 @@ from django.db import connection
 from hypothesis import Phase
 
 from accounts import attempts, leases, login, models, outcome, waits
-from tests.engine_rules import Broken
+from tests.support.model_based.rules import Broken
 from tests.test_any_order import machine, tell_stories
 
 # Each breaks the engine and looks until that is found: minutes.

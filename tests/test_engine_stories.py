@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.engine_steps import PEOPLE
-from tests.engine_stories import Stories
+from tests.support.model_based.steps import PEOPLE
+from tests.support.model_based.stories import Stories
 from tests.test_any_order import machine
 
 __all__ = ["machine"]

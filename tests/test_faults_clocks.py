@@ -4,10 +4,9 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
-from tests.environment import DATABASE
-from tests.invariants import assert_sound
-from tests.live import Stack, poll
-from tests.scenes import (
+from tests.support.environment import DATABASE
+from tests.support.invariants import assert_sound
+from tests.support.scenarios import (
     TWO_WORKERS,
     all_end,
     fresh,
@@ -17,6 +16,7 @@ from tests.scenes import (
     running_stack,
     upstream_that_waits,
 )
+from tests.support.stack import Stack, poll
 
 # With SQLite there is only one host.
 pytestmark = [
@@ -32,7 +32,7 @@ SKEWED = {"waits-1": -600, "waits-2": 600}
 class SkewedStack(Stack):
     def command(self, name: str) -> list[str]:
         words = super().command(name)
-        return ["-m", "tests.skewed", str(SKEWED[name]), *words] if name in SKEWED else words
+        return ["-m", "tests.support.clock_skew", str(SKEWED[name]), *words] if name in SKEWED else words
 
 
 running = running_stack(*TWO_WORKERS, wait=WAIT, kind=SkewedStack)

@@ -9,12 +9,12 @@ from django.core.management import call_command
 from django.db import DatabaseError, InterfaceError, connection
 
 from accounts.models import LoginAttempt
-from tests import environment
-from tests.base import People, forget_everything
-from tests.invariants import assert_sound
-from tests.live import Operator, Stack, poll
-from tests.scenes import TWO_WORKERS, all_end, ends, fresh, marks, upstream_that_waits, waiting
-from tests.servers import Postgres, using_database
+from tests.support import environment
+from tests.support.factories import People, forget_everything
+from tests.support.invariants import assert_sound
+from tests.support.scenarios import TWO_WORKERS, all_end, ends, fresh, marks, upstream_that_waits, waiting
+from tests.support.services import Postgres, using_database
+from tests.support.stack import Operator, Stack, poll
 
 pytestmark = marks("postgres")
 WAIT = 40

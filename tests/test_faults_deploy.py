@@ -5,7 +5,7 @@ from django.db import connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
-from tests.base import make_account
+from tests.support.factories import make_account
 
 # The newest migration of the version that may still run while this one's are applied.
 BEFORE = ("accounts", "0003_waits_workers")

@@ -10,13 +10,13 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.models import Account, LoginAttempt
-from tests import environment
-from tests.base import People, forget_everything, make_attempt
-from tests.disks import small_disk
-from tests.invariants import assert_sound
-from tests.live import Operator, Stack, poll
-from tests.scenes import all_end, ends, marks, upstream_that_waits, waiting
-from tests.servers import Postgres, using_database
+from tests.support import environment
+from tests.support.disks import small_disk
+from tests.support.factories import People, forget_everything, make_attempt
+from tests.support.invariants import assert_sound
+from tests.support.scenarios import all_end, ends, marks, upstream_that_waits, waiting
+from tests.support.services import Postgres, using_database
+from tests.support.stack import Operator, Stack, poll
 
 pytestmark = marks("postgres")
 WAIT = 40

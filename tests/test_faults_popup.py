@@ -10,10 +10,10 @@ from accounts import login
 from accounts.history import record
 from accounts.models import Drop, LoginAttempt, RecoveryPolicy
 from accounts.states import Happened, Method, NextStep
-from tests.base import make_account
-from tests.invariants import assert_sound
-from tests.live import Stack, poll
-from tests.scenes import ends, fresh, held_by_another, holder, marks, other, running_stack
+from tests.support.factories import make_account
+from tests.support.invariants import assert_sound
+from tests.support.scenarios import ends, fresh, held_by_another, holder, marks, other, running_stack
+from tests.support.stack import Stack, poll
 
 pytestmark = marks("postgres")
 WAIT = 20

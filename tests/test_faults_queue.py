@@ -11,9 +11,9 @@ from django.db import connection, transaction
 from accounts import login, tasks
 from accounts.models import Account, LoginAttempt
 from accounts.states import AttemptState, Trigger
-from tests.invariants import assert_sound
-from tests.live import Operator, Stack, poll
-from tests.scenes import ROUNDS, marks
+from tests.support.invariants import assert_sound
+from tests.support.scenarios import ROUNDS, marks
+from tests.support.stack import Operator, Stack, poll
 
 pytestmark = [*marks("postgres"), pytest.mark.long]
 LOGINS = int(os.environ.get("FAULT_QUEUE", "10000" if ROUNDS > 1 else "150"))

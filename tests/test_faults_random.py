@@ -18,13 +18,13 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from accounts.models import Account, AccountEvent, LoginAttempt
 from accounts.states import AttemptState
-from tests import environment
-from tests.base import People
-from tests.invariants import assert_sound
-from tests.kills import Kills
-from tests.live import Operator, Stack
-from tests.scenes import TWO_WORKERS, marks
-from tests.servers import Postgres, Valkey, using_database
+from tests.support import environment
+from tests.support.chaos import Kills
+from tests.support.factories import People
+from tests.support.invariants import assert_sound
+from tests.support.scenarios import TWO_WORKERS, marks
+from tests.support.services import Postgres, Valkey, using_database
+from tests.support.stack import Operator, Stack
 
 pytestmark = marks("postgres")
 LOGINS = int(os.environ.get("FAULT_LOGINS", "60"))

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests import environment
-from tests.invariants import assert_sound
-from tests.live import Stack, poll
-from tests.scenes import (
+from tests.support import environment
+from tests.support.invariants import assert_sound
+from tests.support.scenarios import (
     ROUNDS,
     TWO_WORKERS,
     Listener,
@@ -20,7 +19,8 @@ from tests.scenes import (
     upstream_that_waits,
     waiting,
 )
-from tests.servers import Valkey
+from tests.support.services import Valkey
+from tests.support.stack import Stack, poll
 
 pytestmark = marks("postgres")
 WAIT = 20

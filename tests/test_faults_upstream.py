@@ -7,9 +7,8 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
-from tests.invariants import assert_sound
-from tests.live import Operator, poll
-from tests.scenes import (
+from tests.support.invariants import assert_sound
+from tests.support.scenarios import (
     TWO_WORKERS,
     all_end,
     ends,
@@ -19,6 +18,7 @@ from tests.scenes import (
     upstream_that_waits,
     waiting,
 )
+from tests.support.stack import Operator, poll
 
 pytestmark = marks("sqlite")
 WAIT = 8

@@ -18,12 +18,11 @@ from playwright.sync_api import Page
 
 from accounts.feed import STREAMS_PER_USER
 from accounts.models import AccountEvent, LoginAttempt
-from tests import chromium
-from tests.base import PASSWORD
-from tests.invariants import assert_sound
-from tests.live import Operator, Stack, poll
-from tests.proxying import Proxy
-from tests.scenes import (
+from tests.support import chromium
+from tests.support.factories import PASSWORD
+from tests.support.fault_proxy import Proxy
+from tests.support.invariants import assert_sound
+from tests.support.scenarios import (
     ROUNDS,
     Listener,
     all_end,
@@ -33,6 +32,7 @@ from tests.scenes import (
     upstream_that_waits,
     waiting,
 )
+from tests.support.stack import Operator, Stack, poll
 
 pytestmark = marks("postgres")
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.

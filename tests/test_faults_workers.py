@@ -9,9 +9,8 @@ from django.utils import timezone
 from accounts import tasks
 from accounts.models import Account, AccountEvent, LoginAttempt
 from accounts.states import Happened
-from tests.invariants import assert_sound
-from tests.live import poll
-from tests.scenes import (
+from tests.support.invariants import assert_sound
+from tests.support.scenarios import (
     ROUNDS,
     TWO_WORKERS,
     all_end,
@@ -25,6 +24,7 @@ from tests.scenes import (
     upstream_that_waits,
     waiting,
 )
+from tests.support.stack import poll
 from wkportal.celery import app
 
 pytestmark = marks("postgres")

@@ -16,7 +16,7 @@ from accounts import events, feed, watch
 from accounts.history import AccountEvent, record
 from accounts.models import UpstreamAccess
 from accounts.states import Happened
-from tests.base import make_attempt
+from tests.support.factories import make_attempt
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 

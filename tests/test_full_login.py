@@ -11,8 +11,8 @@ import zxingcpp
 from PIL import Image
 
 from accounts.models import Account, LoginAttempt
-from tests import environment
-from tests.live import Operator, Stack, poll
+from tests.support import environment
+from tests.support.stack import Operator, Stack, poll
 
 pytestmark = pytest.mark.live
 

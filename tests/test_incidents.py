@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts import incidents, notices
 from accounts.models import Account, Delivery, Drop, Incident
 from accounts.states import AccountState, DropKind, NoticeKind
-from tests.receiving import Receiver
+from tests.support.fake_chat_service import Receiver
 from tests.test_telling import channel_to, comes_back, drops, online, phone, site, tell, time, to_scan
 
 __all__ = ["phone", "site", "time"]

@@ -9,9 +9,9 @@ from django.utils import timezone
 from accounts.history import record
 from accounts.models import AccountEvent, LoginAttempt
 from accounts.states import FINAL_STATES, AttemptState, Happened
-from tests.base import make_attempt
-from tests.environment import CANARIES
-from tests.invariants import Explained, violations
+from tests.support.environment import CANARIES
+from tests.support.factories import make_attempt
+from tests.support.invariants import Explained, violations
 
 
 def books(*attempts: LoginAttempt, online: dict | None = None, **more) -> dict:

@@ -12,8 +12,8 @@ from django.utils import timezone
 from accounts import leases, login, waits
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
 from accounts.states import AttemptState, Happened
-from tests.base import make_account, make_attempt
-from tests.threads import in_thread, until
+from tests.support.factories import make_account, make_attempt
+from tests.support.threads import in_thread, until
 
 SECONDS = 20
 

@@ -13,7 +13,7 @@ from accounts import finding, paging
 from accounts.finding import EVERY, WAITING
 from accounts.lists import ORDERS, TABS, AccountSearch
 from accounts.models import Account, Tag
-from tests.base import make_account, make_attempt
+from tests.support.factories import make_account, make_attempt
 
 ACCOUNTS = 160
 STATES = [state for state, _title in TABS]

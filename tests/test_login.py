@@ -16,8 +16,8 @@ from PIL import Image
 from accounts import attempts, leases, login, waits
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
 from accounts.states import FINAL_STATES, Happened, Trigger
-from tests.base import fresh, make_attempt
-from tests.threads import in_thread, running, until
+from tests.support.factories import fresh, make_attempt
+from tests.support.threads import in_thread, running, until
 
 
 @contextmanager

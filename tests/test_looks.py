@@ -10,7 +10,7 @@ from django.utils import timezone, translation
 from accounts.models import Account, Avatar
 from accounts.states import AttemptState
 from accounts.templatetags import looks
-from tests.base import make_attempt
+from tests.support.factories import make_attempt
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 

@@ -21,10 +21,10 @@ from accounts.history import record
 from accounts.models import Account, LoginAttempt, UpstreamAccess
 from accounts.reasons import Reason
 from accounts.states import Happened
-from tests import chromium, environment
-from tests.base import PASSWORD, make_attempt
-from tests.live import Operator, Stack, poll
-from tests.servers import Postgres, Valkey, using_database
+from tests.support import chromium, environment
+from tests.support.factories import PASSWORD, make_attempt
+from tests.support.services import Postgres, Valkey, using_database
+from tests.support.stack import Operator, Stack, poll
 
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.faults, pytest.mark.timeout(300)]
 if environment.DATABASE != "postgres":

@@ -12,7 +12,7 @@ from accounts.forms import AccountForm
 from accounts.models import Account, LoginAttempt, Tag, UpstreamAccess, WaitsWorker
 from accounts.reasons import Reason, advice
 from accounts.states import FINAL_STATES, OPEN_STATES, AttemptState
-from tests.base import make_attempt
+from tests.support.factories import make_attempt
 
 
 def html(answer, status: int = 200) -> str:

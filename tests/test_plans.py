@@ -28,9 +28,9 @@ from accounts.models import (
 )
 from accounts.plans import Outcome, PlanMethod
 from accounts.states import AccountState, AttemptState, Happened, Method, NoticeKind, Trigger
-from tests.base import make_account, make_attempt
-from tests.live import Stack, poll
-from tests.scenes import fresh
+from tests.support.factories import make_account, make_attempt
+from tests.support.scenarios import fresh
+from tests.support.stack import Stack, poll
 
 MONDAY = datetime(2026, 6, 1, 0, 0, tzinfo=UTC)  # 8:00 in Shanghai
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)

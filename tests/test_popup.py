@@ -9,8 +9,8 @@ from django.utils import timezone
 from accounts import leases, login, waits
 from accounts.models import LoginAttempt, UpstreamAccess, WaitsWorker
 from accounts.states import Method, Trigger
-from tests.base import fresh, make_attempt
-from tests.threads import in_thread, running, until
+from tests.support.factories import fresh, make_attempt
+from tests.support.threads import in_thread, running, until
 
 WC_ID = "wxid_a"
 

@@ -14,8 +14,8 @@ from accounts.history import AccountEvent
 from accounts.models import Account, Discovered, Drop, LoginAttempt, Presence
 from accounts.states import AccountState, AttemptState, DropKind, Happened, Method, Trigger
 from accounts.upstream import Client
-from tests.base import make_account, make_attempt
-from tests.scenes import fresh
+from tests.support.factories import make_account, make_attempt
+from tests.support.scenarios import fresh
 
 LIST, IS_ONLINE, REASON = "/queryLoginWx", "/isOnline", "/offlineReason"
 AN_HOUR = timedelta(hours=1)

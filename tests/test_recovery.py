@@ -16,8 +16,8 @@ from accounts.models import Account, AccountEvent, Drop, LoginAttempt, RecoveryP
 from accounts.policies import default_policy, policy_for
 from accounts.recovery import Decision, Prompt, decide
 from accounts.states import Because, DropKind, Happened, Method, NextStep, Trigger
-from tests.base import fresh, make_account, make_attempt
-from tests.threads import in_thread
+from tests.support.factories import fresh, make_account, make_attempt
+from tests.support.threads import in_thread
 
 NOW = datetime(2026, 7, 1, 4, 0, tzinfo=UTC)  # noon in Shanghai
 S, M, H = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)

@@ -13,7 +13,7 @@ import pytest
 import requests
 from django.conf import settings as project
 
-from tests import environment
+from tests.support import environment
 from wkportal.redaction import RedactingFormatter
 
 SECRET = "canary-Geheim/+é&\"'\\ =%p@ss:Schluss"

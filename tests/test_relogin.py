@@ -18,9 +18,9 @@ from PIL import Image
 from accounts.management.commands.relogin import Command, chosen, in_terminal
 from accounts.models import Account, LoginAttempt, RecoveryPolicy, Tag
 from accounts.states import AccountState, AttemptState, Method, Trigger
-from tests.base import fresh, make_account, make_attempt
-from tests.live import ROOT, Stack, poll
-from tests.scenes import running_stack
+from tests.support.factories import fresh, make_account, make_attempt
+from tests.support.scenarios import running_stack
+from tests.support.stack import ROOT, Stack, poll
 
 
 def who(**options) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from accounts import search
 from accounts.models import Account
-from tests.base import make_account
+from tests.support.factories import make_account
 
 database = SimpleNamespace(connection=connection)  # as a migration hands it over
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

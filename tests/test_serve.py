@@ -8,7 +8,7 @@ import sys
 import pytest
 import requests
 
-from tests.processes import Program, alive, free_port, port_answers, until
+from tests.support.processes import Program, alive, free_port, port_answers, until
 
 pytestmark = pytest.mark.live
 

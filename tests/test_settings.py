@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 from django.db.utils import ConnectionHandler
 
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 from wkportal import embedded
 
 READERS = {"required", "boolean", "number", "words", "named_codes", "text", "fernet_keys"}

@@ -4,7 +4,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from tests.base import PASSWORD
+from tests.support.factories import PASSWORD
 
 ELSEWHERE = [
     "//evil.example", "///evil.example", "https://evil.example", "http:evil.example", "https:/evil.example", "/\\evil.example",

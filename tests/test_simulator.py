@@ -20,7 +20,7 @@ import requests
 import zxingcpp
 from PIL import Image
 
-from tests.simulating import ROOT, Simulator
+from tests.support.simulator import ROOT, Simulator
 
 WAIT = "/getIPadLoginInfo"
 

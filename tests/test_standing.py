@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from accounts import answers, standing
 from accounts.answers import Answer, BadAnswer, Refused
 from accounts.standing import Online, sentence
-from tests.bodies import envelope
+from tests.support.payloads import envelope
 
 SAID = "登录出现错误，请你重新登录。"
 XML = f"<e><ShowType>1</ShowType><Content><![CDATA[{SAID}]]></Content><Url><![CDATA[]]></Url></e>"

@@ -15,7 +15,7 @@ from accounts.states import (
     AttemptState,
     may_move,
 )
-from tests.base import make_account, make_attempt
+from tests.support.factories import make_account, make_attempt
 
 ALLOWED = {
     ("preparing", "waiting"), ("preparing", "failed"), ("preparing", "expired"), ("preparing", "cancelled"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import DEADLINE, ROOT, Program, alive, bare_environment, until
+from tests.support.processes import DEADLINE, ROOT, Program, alive, bare_environment, until
 
 # Each child writes to one journal, so that the order can be read there.
 CHILD = """

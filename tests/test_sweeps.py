@@ -9,9 +9,9 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.models import Account, Discovered, Presence
-from tests.base import make_account
-from tests.live import Operator, Stack, poll
-from tests.scenes import Listener, fresh
+from tests.support.factories import make_account
+from tests.support.scenarios import Listener, fresh
+from tests.support.stack import Operator, Stack, poll
 
 LIST = "/queryLoginWx"
 

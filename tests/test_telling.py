@@ -22,8 +22,8 @@ from accounts.models import (
     UpstreamAccess,
 )
 from accounts.states import AccountState, DropKind, Happened, NextStep, NoticeKind
-from tests.base import make_account
-from tests.receiving import Receiver
+from tests.support.factories import make_account
+from tests.support.fake_chat_service import Receiver
 
 KINDS = list(NoticeKind.values)
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

@@ -15,9 +15,9 @@ from django.utils import timezone
 from accounts import clock, telling
 from accounts.channels import DeliveryState
 from accounts.models import Channel, Delivery, Notice, Reading
-from tests import environment
-from tests.live import ROOT, Stack, poll
-from tests.receiving import Receiver
+from tests.support import environment
+from tests.support.fake_chat_service import Receiver
+from tests.support.stack import ROOT, Stack, poll
 from tests.test_telling import channel_to, comes_back, drops, online, phone
 
 __all__ = ["phone"]

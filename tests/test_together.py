@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from accounts.together import CutOff, Together
-from tests.threads import until
+from tests.support.threads import until
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 30
@@ -176,7 +176,7 @@ def test_idle_is_what_it_was():
 @pytest.fixture(scope="module")
 def in_greenlets() -> dict[str, str]:
     """What came of each scene in a process of greenlets: "" or the traceback."""
-    patched = [sys.executable, "-m", "gevent.monkey", "--module", "tests.together_in_greenlets"]
+    patched = [sys.executable, "-m", "gevent.monkey", "--module", "tests.support.group_commit_in_greenlets"]
     run = subprocess.run(patched, cwd=ROOT, timeout=110, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)

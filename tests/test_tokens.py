@@ -14,9 +14,9 @@ from django.utils import timezone
 from accounts.answers import DeveloperExpired, DeveloperFrozen, SignInRefused, Unreachable, UpstreamError
 from accounts.models import UpstreamAccess
 from accounts.tokens import KeptTokens
-from tests import environment
-from tests.bodies import envelope
-from tests.wires import client_of, json_answer, silent, timed, wire
+from tests.support import environment
+from tests.support.payloads import envelope
+from tests.support.raw_http import client_of, json_answer, silent, timed, wire
 
 SIGN_IN = "/member/login"
 CALL = "/queryLoginWx"

@@ -19,7 +19,7 @@ from accounts.history import record
 from accounts.models import LoginAttempt, Tag, UpstreamAccess
 from accounts.reasons import ADVICE, Reason
 from accounts.states import FINAL_STATES, AccountState, AttemptState, Happened, Method, Trigger
-from tests.base import People, make_attempt
+from tests.support.factories import People, make_attempt
 
 LOCALES = settings.BASE_DIR / "locale"
 FORMS = {"zh_Hans": 1, "en": 2}

@@ -14,8 +14,8 @@ import pytest
 import requests
 from cryptography.fernet import Fernet
 
-from tests import environment
-from tests.processes import Program, bare_environment, free_port, processes_of, until
+from tests.support import environment
+from tests.support.processes import Program, bare_environment, free_port, processes_of, until
 
 pytestmark = [
     pytest.mark.live,

@@ -29,12 +29,12 @@ from accounts.answers import (
     UpstreamError,
 )
 from accounts.standing import Online
-from tests import bodies, wires
-from tests.bodies import envelope
-from tests.environment import CANARIES
-from tests.processes import until
-from tests.simulating import ROOT
-from tests.wires import GIVEN, client_of, dripping, json_answer, saying, silent, timed, wire
+from tests.support import payloads, raw_http
+from tests.support.environment import CANARIES
+from tests.support.payloads import envelope
+from tests.support.processes import until
+from tests.support.raw_http import GIVEN, client_of, dripping, json_answer, saying, silent, timed, wire
+from tests.support.simulator import ROOT
 
 QR, WAIT, WHO = "/iPadLogin", "/getIPadLoginInfo", "/queryLoginWx"
 MIB = 1 << 20
@@ -86,7 +86,7 @@ def full_backlog():
     [
         ({}, "", None, {"wcId": "", "type": 2}),
         ({}, "", 1, {"wcId": "", "type": 2, "proxy": 1}),
-        ({}, bodies.WC_ID, 1, {"wcId": "wxid_wl9qchkanp9u22", "type": 2, "proxy": 1}),
+        ({}, payloads.WC_ID, 1, {"wcId": "wxid_wl9qchkanp9u22", "type": 2, "proxy": 1}),
         ({"login_type": ""}, "", 4, {"wcId": "", "proxy": 4}),
         ({"login_type": "3"}, "", None, {"wcId": "", "type": 3}),
         ({"login_type": "", "device_type": "ipad"}, "", 16, {"wcId": "", "deviceType": "ipad", "proxy": 16}),
@@ -309,7 +309,7 @@ BROKEN = {
     "a negative length": (HEAD + b"Content-Length: -5\r\n\r\n{}", BadAnswer),
     "a length in words": (HEAD + b"Content-Length: many\r\n\r\n{}", BadAnswer),
     "a longer length than body": (HEAD + b"Content-Length: 50\r\n\r\n{}", OutcomeUnknown),
-    "a length that ends too early": (json_answer(bodies.WHOLE[:40]), BadAnswer),
+    "a length that ends too early": (json_answer(payloads.WHOLE[:40]), BadAnswer),
     "bad chunks": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}", OutcomeUnknown),
     "a cut chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n50\r\n{}", OutcomeUnknown),
     "no gzip": (HEAD + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", BadAnswer),
@@ -632,11 +632,11 @@ def test_loopback_is_one_host_whatever_its_name(db):
 def test_no_spelling_of_a_picture_s_address_reaches_another_host(hosts, db):
     with wire(saying(json_answer(b"secret")), host="::") as served:
         client = client_of("http://wk.invalid:9899")
-        for address in bodies.PICTURE_ADDRESSES:
+        for address in payloads.PICTURE_ADDRESSES:
             url = address.replace("{port}", str(served.port))
             with pytest.raises((PermissionError, UpstreamError)):
                 client.fetch_picture(url, hosts)
-    assert len(set(bodies.PICTURE_ADDRESSES)) >= 80
+    assert len(set(payloads.PICTURE_ADDRESSES)) >= 80
     assert served.connections == 0
 
 
@@ -678,8 +678,8 @@ def test_an_address_where_nothing_is_is_not_reachable(url, db):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory) -> Path:
-    return wires.self_signed(tmp_path_factory.mktemp("tls"))
+    return raw_http.self_signed(tmp_path_factory.mktemp("tls"))
 
 
 def tls_wire(certificate: Path, play):
-    return wire(lambda sock, served: wires.over_tls(sock, certificate, lambda inner: play(inner, served)))
+    return wire(lambda sock, served: raw_http.over_tls(sock, certificate, lambda inner: play(inner, served)))

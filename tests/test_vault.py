@@ -6,7 +6,7 @@ from django.db import connection
 
 from accounts.models import UpstreamAccess
 from accounts.vault import EncryptedTextField
-from tests import bodies
+from tests.support import payloads
 
 CANARY = "canary-authorization-value"
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -54,7 +54,7 @@ def test_nothing_is_nothing(db):
 
 
 @pytest.mark.parametrize(
-    "text", [*bodies.CONTROL_STRINGS.values(), "x" * 100_000, " a ", "a\0b", "'\";--", "%s"]
+    "text", [*payloads.CONTROL_STRINGS.values(), "x" * 100_000, " a ", "a\0b", "'\";--", "%s"]
 )
 def test_any_text_that_can_be_encoded_comes_back_as_it_was(text, db):
     kept(text)

@@ -15,8 +15,8 @@ from accounts.answers import LoggedIn, Profile
 from accounts.attempts import LoginAttempt, WaitsWorker
 from accounts.history import AccountEvent
 from accounts.models import Account
-from tests.base import fresh, make_attempt
-from tests.threads import in_thread, running, until
+from tests.support.factories import fresh, make_attempt
+from tests.support.threads import in_thread, running, until
 
 
 @contextmanager

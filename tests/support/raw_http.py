@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from accounts.tokens import KeptTokens
 from accounts.upstream import Client
-from tests.environment import CANARIES
+from tests.support.environment import CANARIES
 
 GIVEN = "canary-authorization"
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

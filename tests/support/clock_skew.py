@@ -1,4 +1,4 @@
-"""Runs a program on a host whose clock is wrong: `python -m tests.skewed 600 -m celery -A wkportal worker`.
+"""Runs a program on a host whose clock is wrong: `python -m tests.support.clock_skew 600 -m celery -A wkportal worker`.
 
 What asks Python for the time of day, `time.time` or a `datetime`, is told so many seconds more; the monotonic clock
 is right, as it is on a real host whose clock is set wrong.

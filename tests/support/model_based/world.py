@@ -19,7 +19,7 @@ from accounts import clock, history, leases, login, outcome, pictures, waits, wo
 from accounts.answers import LoggedIn, OutcomeUnknown
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
 from accounts.worker import LooksForWaits
-from tests.engine_upstream import WAITS_FOR_PHONE, Call, Upstream
+from tests.support.model_based.upstream import WAITS_FOR_PHONE, Call, Upstream
 
 BEGINNING = datetime(2026, 3, 2, 8, tzinfo=UTC)
 CLAIM_TROUBLE = "claimed, and not told so"

@@ -1,6 +1,6 @@
 """The scenes of tests/test_together.py in a process of greenlets, and those where one is killed: a thread cannot be.
 
-    python -m gevent.monkey --module tests.together_in_greenlets
+    python -m gevent.monkey --module tests.support.group_commit_in_greenlets
 
 It writes what came of each as JSON.
 """

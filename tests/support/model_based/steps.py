@@ -9,7 +9,9 @@ from accounts.attempts import SWEPT_AFTER
 from accounts.models import Account, LoginAttempt
 from accounts.states import OPEN_STATES, AttemptState, Trigger
 from accounts.worker import CALM_SECONDS
-from tests.engine_model import (
+from tests.support.model_based.rules import Broken, Rules
+from tests.support.model_based.upstream import NUMBER, Call
+from tests.support.model_based.world import (
     CLAIM_TROUBLE,
     DIES_AFTER,
     DIES_BEFORE,
@@ -20,8 +22,6 @@ from tests.engine_model import (
     World,
     forget_all,
 )
-from tests.engine_rules import Broken, Rules
-from tests.engine_upstream import NUMBER, Call
 
 PEOPLE = ["wxid_ann", "wxid_bob", "wxid_cat", "wxid_dan"]
 BREAKS = {

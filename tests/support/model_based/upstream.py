@@ -22,7 +22,7 @@ from accounts.standing import Online
 from accounts.states import AttemptState, Trigger
 
 if TYPE_CHECKING:
-    from tests.engine_model import Process, World
+    from tests.support.model_based.world import Process, World
 
 NUMBER = "246810"
 SAID = {

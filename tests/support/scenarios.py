@@ -13,10 +13,10 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import Account, LoginAttempt, WaitsWorker
-from tests.base import fresh
-from tests.environment import DATABASE
-from tests.live import Operator, Stack, poll
-from tests.simulating import Simulator
+from tests.support.environment import DATABASE
+from tests.support.factories import fresh
+from tests.support.simulator import Simulator
+from tests.support.stack import Operator, Stack, poll
 
 # Of the long form: how often a fault is repeated, and how many logins it meets.
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "1"))

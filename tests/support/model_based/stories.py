@@ -5,8 +5,8 @@ that are late, logins that are begun again.
 from accounts import login
 from accounts.models import Account
 from accounts.states import FINAL_STATES, Method, Trigger
-from tests.engine_model import Process, Task
-from tests.engine_steps import Steps
+from tests.support.model_based.steps import Steps
+from tests.support.model_based.world import Process, Task
 
 
 class Stories(Steps):

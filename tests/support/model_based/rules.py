@@ -20,8 +20,8 @@ from accounts.states import (
     Method,
     may_move,
 )
-from tests.engine_model import World
-from tests.engine_upstream import Code
+from tests.support.model_based.upstream import Code
+from tests.support.model_based.world import World
 
 MOVES = (Happened.ATTEMPT_STARTED, Happened.ATTEMPT_MOVED)
 WAITS = (Happened.WAIT_TAKEN, Happened.WAIT_RESUMED)

