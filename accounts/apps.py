@@ -1,7 +1,31 @@
+from importlib import import_module
+
 from django.apps import AppConfig
+from django.core import checks
+from django.db import connections
+from django.db.migrations.recorder import MigrationRecorder
 from django.utils.translation import gettext_lazy as _
 
 
 class AccountsConfig(AppConfig):
     name = "accounts"
     verbose_name = _("WeChat accounts")
+
+    def ready(self) -> None:
+        checks.register(squashed_migrations_are_complete, checks.Tags.database)
+
+
+def squashed_migrations_are_complete(databases=None, **_options) -> list[checks.Error]:
+    """Refuse a database that has some of the migrations before 0.1.0, which are gone: `migrate` asks this first."""
+    squashed = import_module("accounts.migrations.0001_squashed_0010_long_lists").Migration
+    errors = []
+    for alias in databases or ():
+        applied = MigrationRecorder(connections[alias]).applied_migrations()
+        known = [name for app, name in squashed.replaces if (app, name) in applied]
+        if known and len(known) < len(squashed.replaces):
+            sentence = (
+                f"The database stands at migration accounts.{known[-1]}, which this version does not know."
+            )
+            hint = f"Upgrade it with the last version before 0.1.0 first, to accounts.{squashed.replaces[-1][1]}."
+            errors.append(checks.Error(sentence, hint=hint, id="accounts.E001"))
+    return errors

@@ -50,7 +50,7 @@ class Command(BaseCommand):
 
     def make_database_ready(self) -> None:
         find_database()
-        call_command("migrate", interactive=False, verbosity=0)
+        call_command("migrate", interactive=False, verbosity=0, skip_checks=False)
         name, self.password = first_operator()
         if self.password:
             word = f"{self.password}   (shown only this once)"
