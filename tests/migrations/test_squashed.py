@@ -13,8 +13,8 @@ from django.core.management.base import SystemCheckError
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from tests import environment
-from tests.servers import using_database
+from tests.support import environment
+from tests.support.services import using_database
 
 SQUASHED = "0001_squashed_0010_long_lists"
 DUMP = Path(__file__).parent / f"before_0_1_0.{environment.DATABASE}.sql"
