@@ -25,7 +25,7 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8
 SERVICES = COMPOSE["services"]
 OURS = {name for name, service in SERVICES.items() if service["image"] == "wkportal"}
 SETTINGS = COMPOSE["x-portal"]["environment"]
-REFERENCE = re.compile(r"\$\{([A-Z_]+)(:\?|-)([^}]*)\}")
+REFERENCE = re.compile(r"\$\{([A-Z_]+)(:\?|:?-)([^}]*)\}")
 # What docs/operations.md tells to put into .env.
 GIVEN = {
     "SECRET_KEY": "a-secret-key-for-the-test-of-compose-0123456789-abcdef",
@@ -46,11 +46,11 @@ live = [
 
 
 def filled_in(value: object) -> str:
-    """As compose does it: ${NAME-default}, ${NAME:?why it is needed}, and $$ for a dollar."""
+    """As compose does it: ${NAME-default}, ${NAME:-default}, ${NAME:?why it is needed}, and $$ for a dollar."""
 
     def replace(found: re.Match) -> str:
         name, kind, rest = found.groups()
-        assert name in GIVEN or kind == "-", f"{name} is needed: {rest}"
+        assert name in GIVEN or kind != ":?", f"{name} is needed: {rest}"
         return GIVEN.get(name, rest)
 
     return REFERENCE.sub(replace, str(value)).replace("$$", "$")
@@ -60,7 +60,7 @@ def filled_in(value: object) -> str:
 
 
 def test_every_process_gets_every_variable_that_the_settings_read():
-    assert sorted(SETTINGS) == sorted(set(variables_read()))
+    assert set(SETTINGS) == variables_read()
     for name in OURS:
         assert SETTINGS.items() <= SERVICES[name]["environment"].items()
 
@@ -75,6 +75,12 @@ def test_what_has_to_be_set_is_in_the_manual():
 def test_every_reference_says_what_it_needs_or_has_a_default():
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8").replace("$$", "")
     assert re.sub(REFERENCE, "", text).count("$") == 0
+
+
+def test_a_blank_line_in_env_leaves_no_gap_in_a_command():
+    for name in OURS:
+        for variable in re.findall(r"\$\$(?:\(\()?([A-Z_]+)", str(SERVICES[name].get("command"))):
+            assert f"${{{variable}:-" in SERVICES[name]["environment"][variable]
 
 
 def test_every_service_is_watched():

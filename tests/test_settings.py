@@ -5,17 +5,21 @@ import os
 import re
 import runpy
 import subprocess
+import sys
+from unittest import mock
 
 import psutil
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import CommandError
 from django.db import DatabaseError
 from django.db.utils import ConnectionHandler
 
-from tests.support.processes import ROOT
+from accounts.management.commands.up import collect_static
+from tests.support.processes import ROOT, bare_environment
 from wkportal import embedded
 
-READERS = {"required", "boolean", "number", "words", "named_codes", "text", "fernet_keys"}
+SETTINGS = ROOT / "wkportal" / "settings.py"
 GOOD = {
     "SECRET_KEY": "a-secret-key-that-is-long-enough-for-the-check-0123456789",
     "WK_BASE_URL": "http://203.0.113.7:9899",
@@ -24,30 +28,29 @@ GOOD = {
 }
 
 
+def variables_read() -> set[str]:
+    """The variables in settings.py: the first argument of every call of `env` or of one of its methods."""
+    found = set()
+    for node in ast.walk(ast.parse(SETTINGS.read_text())):
+        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            reader = node.func.value if isinstance(node.func, ast.Attribute) else node.func
+            if isinstance(reader, ast.Name) and reader.id == "env":
+                found.add(node.args[0].value)
+    return found
+
+
 @pytest.fixture
-def settings_with(monkeypatch, tmp_path):
+def settings_with(tmp_path):
     """The settings as a start with these variables sees them; None removes one."""
 
     def read(**variables: str | None) -> dict:
-        for name in [name for name in os.environ if name in variables_read()]:
-            monkeypatch.delenv(name)
-        for name, value in ({"VAR_DIR": str(tmp_path)} | GOOD | variables).items():
-            if value is not None:
-                monkeypatch.setenv(name, value)
-        return runpy.run_path(str(ROOT / "wkportal" / "settings.py"))
+        os.environ.clear()
+        given = {"VAR_DIR": str(tmp_path)} | GOOD | variables
+        os.environ.update({name: value for name, value in given.items() if value is not None})
+        return runpy.run_path(str(SETTINGS))
 
-    return read
-
-
-def variables_read() -> list[str]:
-    """The variable names in settings.py, in order: what its readers get as their first word."""
-    found = []
-    for node in ast.walk(ast.parse((ROOT / "wkportal" / "settings.py").read_text())):
-        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            reader = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if reader in READERS and re.fullmatch("[A-Z_]+", str(node.args[0].value)):
-                found.append(node.args[0].value)
-    return found
+    with mock.patch.dict(os.environ):
+        yield read
 
 
 @pytest.mark.parametrize(
@@ -55,34 +58,86 @@ def variables_read() -> list[str]:
     [
         ("SECRET_KEY", None, "SECRET_KEY is not set"),
         ("SECRET_KEY", "short", "SECRET_KEY is too short"),
-        ("SECRET_KEY", "django-insecure-" + "x" * 50, "known placeholder"),
+        (
+            "SECRET_KEY",
+            "django-insecure-" + GOOD["SECRET_KEY"],
+            "SECRET_KEY is too short or a known placeholder",
+        ),
+        ("SECRET_KEY", "a" * 24, "SECRET_KEY is too short or a known placeholder"),
+        ("SECRET_KEY", "abab" * 20, "SECRET_KEY is too short or a known placeholder"),
+        ("SECRET_KEY_FILE", "/no/such", "SECRET_KEY_FILE is '/no/such', which cannot be read: No such file"),
         ("DEBUG", "perhaps", "DEBUG is 'perhaps'"),
         ("HTTPS", "maybe", "HTTPS is 'maybe'"),
         ("ALLOWED_HOSTS", "*", "ALLOWED_HOSTS is '*'"),
+        (
+            "ALLOWED_HOSTS",
+            "https://desk.example.com",
+            "ALLOWED_HOSTS has 'https://desk.example.com'; each has to",
+        ),
+        ("ALLOWED_HOSTS", "localhost,desk.example.com:8000", "ALLOWED_HOSTS has 'desk.example.com:8000'"),
+        ("ALLOWED_HOSTS", "*.example.com", "ALLOWED_HOSTS has '*.example.com'"),
+        ("CSRF_TRUSTED_ORIGINS", "desk.example.com", "CSRF_TRUSTED_ORIGINS has 'desk.example.com'"),
+        ("CSRF_TRUSTED_ORIGINS", "https://desk.example.com/x", "CSRF_TRUSTED_ORIGINS has 'https://desk.ex"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL is 'LOUD'"),
         ("WK_BASE_URL", None, "WK_BASE_URL is not set"),
         ("WK_BASE_URL", "http://203.0.113.7:99999", "WK_BASE_URL is 'http://203.0.113.7:99999'"),
+        ("WK_BASE_URL", "http://a host:9899", "WK_BASE_URL is 'http://a host:9899'"),
         ("FIELD_KEYS", "too-short", "FIELD_KEYS has a key that is none"),
         ("WK_AUTHORIZATION", "密码", "WK_AUTHORIZATION has characters"),
         ("WK_BASE_URL", "203.0.113.7:9899", "WK_BASE_URL is '203.0.113.7:9899'"),
         ("WK_BASE_URL", "http://me:word@203.0.113.7", "WK_BASE_URL holds a user name or a password"),
+        ("WK_BASE_URL", "http://me:word@203.0.113.7:99999", "WK_BASE_URL holds a user name or a password"),
         ("WK_ACCOUNT", None, "WK_ACCOUNT is not set"),
+        ("WK_ACCOUNT", " ", "WK_ACCOUNT is not set"),
         ("WK_PASSWORD", None, "WK_PASSWORD is not set"),
         ("WK_LOGIN_WAIT_SECONDS", "0", "WK_LOGIN_WAIT_SECONDS is '0'; it has to be a whole number from 1 to"),
         ("WK_TIMEOUT_SECONDS", "a while", "WK_TIMEOUT_SECONDS is 'a while'"),
         ("WK_LOGIN_TYPE", "two", "WK_LOGIN_TYPE is 'two'"),
+        ("WK_LOGIN_TYPE", "२", "WK_LOGIN_TYPE is '२'"),
+        ("WK_DEVICE_TYPE", "iphone", "WK_DEVICE_TYPE is 'iphone'; it has to be ipad, mac or ipadpro"),
         ("WK_PROXIES", "1", "WK_PROXIES has '1'"),
+        ("WK_PROXIES", "1=广州,01=南京", "WK_PROXIES has the code 1 twice"),
+        ("WK_QR_HOSTS", "cafe:80", "WK_QR_HOSTS has 'cafe:80'"),
+        ("WK_QR_HOSTS", "https://qr.example.com/", "WK_QR_HOSTS has 'https://qr.example.com'"),
+        ("WK_AVATAR_HOSTS", ".qlogo.cn", "WK_AVATAR_HOSTS has '.qlogo.cn'"),
+        ("WAIT_SLOTS", "1_000", "WAIT_SLOTS is '1_000'"),
         ("WAIT_SLOTS", "-5", "WAIT_SLOTS is '-5'"),
         ("WK_PRESENCE_SECONDS", "4", "WK_PRESENCE_SECONDS is '4'; it has to be a whole number from 5 to"),
         ("WK_PUBLIC_URL", "desk.example.com", "WK_PUBLIC_URL is 'desk.example.com'"),
+        (
+            "WK_PUBLIC_URL",
+            "https://me:word@desk.example.com",
+            "WK_PUBLIC_URL holds a user name or a password; it",
+        ),
         ("WK_CALLBACK_SECRET", "short", "WK_CALLBACK_SECRET has to be 20 to 200 letters"),
         ("WK_CALLBACK_SECRET", "a/slash/in/it/is/no/part/of/one", "WK_CALLBACK_SECRET has to be"),
+        ("WK_CALLBACK_SECRET", "a" * 24, "WK_CALLBACK_SECRET has to be"),
         (
             "DATABASE_URL",
             "mysql://u:p@localhost/x",
             "DATABASE_URL has to begin with postgres:// or sqlite:///",
         ),
+        (
+            "DATABASE_URL",
+            "sqlite://data/desk.sqlite3",
+            "DATABASE_URL has to begin with postgres:// or sqlite:///",
+        ),
+        ("DATABASE_URL", "postgres://u:p@localhost:port/x", "DATABASE_URL has to look like postgres://"),
+        ("DATABASE_URL", "postgres://u:pa/ss@localhost/x", "DATABASE_URL has to look like postgres://"),
+        ("DATABASE_URL", "postgres://u:p@localhost", "DATABASE_URL has to look like postgres://"),
+        ("DATABASE_URL", "postgres://u:p@h/x?conn_max_age=60", "DATABASE_URL sets CONN_MAX_AGE"),
+        ("DATABASE_POOL", "many", "DATABASE_POOL is 'many'"),
         ("REDIS_URL", "amqp://localhost", "REDIS_URL has to begin with redis:// or rediss://"),
+        ("REDIS_URL", "redis://localhost:port/0", "REDIS_URL has to look like redis://"),
+        ("REDIS_URL", "redis://localhost/first", "REDIS_URL has to look like redis://"),
+        ("REDIS_URL", "redis://:pa#ss@localhost/0", "REDIS_URL has to look like redis://"),
+        ("REDIS_URL", "redis://:12#34@localhost/0", "REDIS_URL has to look like redis://"),
+        ("TIME_ZONE", "Mars/Base", "TIME_ZONE is 'Mars/Base'; it has to be a time zone"),
+        ("TIME_ZONE", "Asia", "TIME_ZONE is 'Asia'"),
+        ("TIME_ZONE", "../Asia/Shanghai", "TIME_ZONE is '../Asia/Shanghai'"),
+        ("STATIC_ROOT", "/proc/x", "STATIC_ROOT is /proc/x, which cannot be used: No such file"),
+        ("VAR_DIR", "/dev/null", "VAR_DIR is /dev/null, which cannot be used: File exists"),
+        ("VAR_DIR", "/proc/x", "VAR_DIR is /proc/x, which cannot be used"),
     ],
 )
 def test_a_missing_or_wrong_value_stops_the_start_with_its_name(settings_with, name, value, words):
@@ -96,9 +151,101 @@ def test_an_authorization_replaces_account_and_password(settings_with):
     assert settings["WK_AUTHORIZATION"] == "eyJ0eXAi"
 
 
-def test_the_database_pool_is_checked_where_it_is_used(settings_with):
-    with pytest.raises(ImproperlyConfigured, match="DATABASE_POOL is 'many'"):
-        settings_with(DATABASE_URL="postgres://u:p@localhost/x", DATABASE_POOL="many")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEY", "hunter2hunter2"),
+        ("FIELD_KEYS", "hunter2"),
+        ("WK_AUTHORIZATION", "hunter2\x7f"),
+        ("WK_CALLBACK_SECRET", "hunter2"),
+        ("WK_BASE_URL", "http://me:hunter2@[203.0.113.7"),
+        ("DATABASE_URL", "postgres://u:hunter2/@localhost/x"),
+        ("DATABASE_URL", "hunter2"),
+        ("REDIS_URL", "redis://:hunter2/@localhost/0"),
+        ("REDIS_URL", "hunter2"),
+    ],
+)
+def test_the_sentence_about_a_secret_does_not_show_it(settings_with, name, value):
+    with pytest.raises(ImproperlyConfigured, match=name) as refusal:
+        settings_with(**{name: value})
+    assert "hunter2" not in str(refusal.value)
+    assert refusal.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "read"),
+    [
+        ({"WK_ACCOUNT": " dev "}, "WK_ACCOUNT", "dev"),
+        ({"WK_AUTHORIZATION": " eyJ "}, "WK_AUTHORIZATION", "eyJ"),
+        ({"SECRET_KEY": f" {GOOD['SECRET_KEY']} "}, "SECRET_KEY", GOOD["SECRET_KEY"]),
+        ({"WK_BASE_URL": " http://203.0.113.7:9899/ "}, "WK_BASE_URL", "http://203.0.113.7:9899"),
+        ({"REDIS_URL": " redis://h:1/0 "}, "REDIS_URL", "redis://h:1/0"),
+        ({"TIME_ZONE": "Europe/Berlin "}, "TIME_ZONE", "Europe/Berlin"),
+        ({"LOG_LEVEL": " debug "}, "LOG_LEVEL", "DEBUG"),
+        ({"WAIT_SLOTS": " 7 "}, "WAIT_SLOTS", 7),
+        ({"DEBUG": " Yes "}, "DEBUG", True),
+        ({"HTTPS": "off"}, "HTTPS", False),
+        ({"ALLOWED_HOSTS": " Desk.Example.com, ,[::1]"}, "ALLOWED_HOSTS", ["desk.example.com", "[::1]"]),
+        (
+            {"CSRF_TRUSTED_ORIGINS": "https://desk.example.com:8443/, https://*.example.com"},
+            "CSRF_TRUSTED_ORIGINS",
+            ["https://desk.example.com:8443", "https://*.example.com"],
+        ),
+        ({"WK_QR_HOSTS": "QR.example.com,2001:db8::1"}, "WK_QR_HOSTS", ["qr.example.com", "2001:db8::1"]),
+        ({"WK_PROXIES": "7 = Berlin , 2=B"}, "WK_PROXIES", {7: "Berlin", 2: "B"}),
+        ({"WK_DEVICE_TYPE": "iPad"}, "WK_DEVICE_TYPE", "ipad"),
+        ({"WK_LOGIN_TYPE": ""}, "WK_LOGIN_TYPE", ""),
+        ({}, "WK_LOGIN_TYPE", "2"),
+        ({"REDIS_URL": "redis://:p%2Fw@h:6379?ssl_cert_reqs=none"}, "REDIS_URL", mock.ANY),
+    ],
+)
+def test_what_is_given_is_read_without_its_spaces(settings_with, given, name, read):
+    assert settings_with(**given)[name] == read
+
+
+def test_a_blank_variable_is_one_that_is_not_set(settings_with):
+    compared = sorted(variables_read() - {*GOOD, "WK_LOGIN_TYPE", "VAR_DIR"})
+    unset = settings_with()
+    blank = settings_with(**dict.fromkeys(compared, " "))
+    assert {name: blank.get(name) for name in compared} == {name: unset.get(name) for name in compared}
+    assert blank["DATABASES"] == unset["DATABASES"]
+
+
+def test_a_secret_may_stand_in_a_file(settings_with, tmp_path):
+    (tmp_path / "password").write_text("$ecret \n")
+    (tmp_path / "database").write_text("postgres://u:p%23w@db/desk\n")
+    settings = settings_with(
+        WK_PASSWORD_FILE=str(tmp_path / "password"), DATABASE_URL_FILE=str(tmp_path / "database")
+    )
+    assert settings["WK_PASSWORD"] == "$ecret "
+    assert settings["DATABASES"]["default"]["PASSWORD"] == "p#w"
+    assert {"$ecret ", "p#w"} <= set(settings["SECRETS"])
+    (tmp_path / "password").write_bytes(b"\xff")
+    with pytest.raises(ImproperlyConfigured, match=r"WK_PASSWORD_FILE is .*it is not UTF-8 text"):
+        settings_with(WK_PASSWORD_FILE=str(tmp_path / "password"))
+
+
+@pytest.mark.parametrize("folder", ["a+b", "a%20b", "a#b", "a?b"])
+def test_the_name_of_the_data_directory_may_hold_any_sign(settings_with, tmp_path, folder):
+    database = settings_with(VAR_DIR=str(tmp_path / folder))["DATABASES"]["default"]
+    assert database["NAME"] == tmp_path / folder / "wkportal.sqlite3"
+    assert (tmp_path / folder).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({}, "SECRET_KEY is not set. Run `make run` once"),
+        (GOOD | {"TIME_ZONE": "Mars/Base"}, "TIME_ZONE is 'Mars/Base'"),
+    ],
+)
+def test_a_command_ends_with_that_sentence(tmp_path, variables, sentence):
+    command = [sys.executable, "manage.py", "check"]
+    env = bare_environment(**{"VAR_DIR": str(tmp_path)} | variables)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"wkportal cannot start: {sentence}")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_environment_wins_over_the_files(settings_with, tmp_path):
@@ -121,7 +268,7 @@ def test_run_env_carries_any_value(settings_with, tmp_path, value):
 def test_every_variable_stands_in_the_table_of_the_readme():
     table = re.findall(r"^\| (`.+?`) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     rows = re.findall(r"`([A-Z_]+)`", " ".join(table))
-    assert sorted(set(variables_read()) - set(rows)) == []
+    assert variables_read() - set(rows) == set()
 
 
 def test_generated_secrets_are_made_once(tmp_path):
@@ -142,6 +289,35 @@ def test_a_generated_password_may_begin_with_a_dash(monkeypatch):
     assert subprocess.run([*command, "--help"], capture_output=True, cwd=ROOT).returncode == 0
 
 
+def test_what_a_file_gives_is_not_started(monkeypatch, tmp_path):
+    monkeypatch.setenv("REDIS_URL", "")
+    assert not embedded.given("REDIS_URL")
+    monkeypatch.setenv("REDIS_URL_FILE", str(tmp_path / "redis"))
+    assert embedded.given("REDIS_URL")
+
+
+def test_the_simulator_keeps_nothing_of_a_real_account(settings_with, tmp_path):
+    (tmp_path / "password").write_text("of-the-real-account")
+    (tmp_path / "secrets.env").write_text("WK_AUTHORIZATION=of-the-real-account\n")
+    settings_with(WK_PASSWORD_FILE=str(tmp_path / "password"))
+    embedded.simulator("127.0.0.1", 1)
+    settings = settings_with(**{name: value for name, value in os.environ.items() if name not in GOOD})
+    assert "of-the-real-account" not in (settings["WK_PASSWORD"], settings["WK_AUTHORIZATION"])
+
+
+@pytest.mark.parametrize("host", ["a..b", "localhost:80", "no.such.host.invalid", "203.0.113.9"])
+def test_a_host_that_is_not_ours_is_named(host):
+    assert f"HOST is {host!r}; it has to be an address of this machine" in embedded.cannot_listen(
+        host, 25_000
+    )
+
+
+def test_a_folder_that_takes_no_files_is_named(settings):
+    settings.STATIC_ROOT = "/proc"
+    with pytest.raises(CommandError, match="STATIC_ROOT is /proc, which cannot be used"):
+        collect_static()
+
+
 def test_a_port_that_somebody_uses_is_passed_over():
     first = embedded.free_port("127.0.0.1", 25_000, but=0)
     with embedded.listen("127.0.0.1", first):
@@ -149,20 +325,23 @@ def test_a_port_that_somebody_uses_is_passed_over():
     assert second > first + 1
 
 
-@pytest.mark.parametrize("value", ["$ecret", "\\$ecret", "a#b", "with space", "'quoted'", "=", "密码"])
+@pytest.mark.parametrize(
+    "value", ["$ecret", "\\$ecret", "a\\$b$", "$$WK_ACCOUNT", "a#b", " spaces ", "'quoted'", "=", "密码"]
+)
 def test_a_password_is_what_was_written(settings_with, value):
     assert settings_with(WK_PASSWORD=value)["WK_PASSWORD"] == value
 
 
-def test_a_connection_that_cannot_be_set_up_has_no_file_open(settings_with, db, tmp_path):
+def test_a_connection_that_cannot_be_set_up_has_no_file_open(settings_with, django_db_blocker, tmp_path):
     """Also while its error is looked at: where files are scarce, it would keep those that the next one needs."""
     file = tmp_path / "wkportal.sqlite3"
     file.write_bytes(b"This is no database. " * 100)
-    made = ConnectionHandler(settings_with(DATABASE_URL=None)["DATABASES"])["default"]
-    with pytest.raises(DatabaseError) as held:
+    with django_db_blocker.unblock():
+        made = ConnectionHandler(settings_with(DATABASE_URL=None)["DATABASES"])["default"]
+        with pytest.raises(DatabaseError) as held:
+            made.ensure_connection()
+        assert held.value.__traceback__ is not None
+        assert str(file) not in [opened.path for opened in psutil.Process().open_files()]
+        file.unlink()
         made.ensure_connection()
-    assert held.value.__traceback__ is not None
-    assert str(file) not in [opened.path for opened in psutil.Process().open_files()]
-    file.unlink()
-    made.ensure_connection()
-    made.close()
+        made.close()

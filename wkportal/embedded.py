@@ -67,7 +67,8 @@ class Plan:
 
     def write_run_file(self) -> None:
         """For `manage.py shell` in a second terminal; whoever starts the processes removes it at the end."""
-        values = {name: os.environ[name] for name in SHARED if name in os.environ}
+        names = [*SHARED, *map(in_file, SHARED)]
+        values = {name: os.environ[name] for name in names if name in os.environ}
         write_private(self.run_file, env_text(values))
 
 
@@ -89,15 +90,15 @@ def prepare() -> Plan:
         os.environ[name] = os.environ.get(name) or value
     host = os.environ.get("HOST") or "127.0.0.1"
     port = web_port(host)
-    if not is_loopback(host) and not os.environ.get("ALLOWED_HOSTS"):
+    if not is_loopback(host) and not given("ALLOWED_HOSTS"):
         os.environ["ALLOWED_HOSTS"] = ",".join(["localhost", "127.0.0.1", "[::1]", *own_names(host)])
     # A different stretch for each data directory, the same at every start of one.
     first = FIRST_PORT + zlib.crc32(str(var_dir).encode()) % 10_000
     valkey_port = valkey_command = simulator_address = simulator_command = None
-    if not os.environ.get("REDIS_URL"):
+    if not given("REDIS_URL"):
         valkey_port = free_port("127.0.0.1", first, but=port)
         valkey_command = valkey(var_dir / "redis", valkey_port, generated["REDIS_PASSWORD"])
-    if not os.environ.get("WK_BASE_URL"):
+    if not given("WK_BASE_URL"):
         simulator_port = free_port(host, (valkey_port or first) + 1, but=port)
         simulator_address, simulator_command = simulator(host, simulator_port)
     plan = Plan(
@@ -106,6 +107,15 @@ def prepare() -> Plan:
     # One left behind by a run that was killed would fill in what is not given now.
     plan.run_file.unlink(missing_ok=True)
     return plan
+
+
+def given(name: str) -> bool:
+    """Whether the environment gives this variable, as a value or as the name of a file that holds it."""
+    return bool(os.environ.get(name) or os.environ.get(in_file(name)))
+
+
+def in_file(name: str) -> str:
+    return f"{name}_FILE"
 
 
 def take(var_dir: Path) -> IO[str]:
@@ -175,16 +185,14 @@ def cannot_listen(host: str, port: int) -> str | None:
     wrong_host = f"HOST is {host!r}; it has to be an address of this machine, such as 127.0.0.1 or 0.0.0.0."
     try:
         listen(host, port).close()
-    except socket.gaierror:
-        return wrong_host
     except PermissionError:
         return f"Port {port} may not be used by this user. Choose one above 1023, for example PORT=8080."
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return f"Port {port} is taken by another program. Choose another one: PORT={port + 1} make run."
-        if error.errno == errno.EADDRNOTAVAIL:
-            return wrong_host
-        return f"Cannot listen on {host}, port {port}: {error.strerror}."
+        return wrong_host
+    except UnicodeError:  # a part of the name is empty or too long
+        return wrong_host
     return None
 
 
@@ -260,11 +268,11 @@ def valkey(directory: Path, port: int, password: str) -> list[str]:
 
 
 def redis_server() -> str:
-    given = os.environ.get("REDIS_SERVER")
-    if given:
-        found = shutil.which(given)
+    named = os.environ.get("REDIS_SERVER")
+    if named:
+        found = shutil.which(named)
         if not found:
-            sys.exit(f"REDIS_SERVER is {given!r}, which is no program that can be started.")
+            sys.exit(f"REDIS_SERVER is {named!r}, which is no program that can be started.")
         return found
     try:
         # A private module of that package, hence the way out below.
@@ -284,6 +292,7 @@ def simulator(host: str, port: int) -> tuple[str, list[str]]:
     account, password = "demo", secrets.token_urlsafe(12)
     # Whatever else was set belongs to a real server, and there is none.
     os.environ |= {"WK_ACCOUNT": account, "WK_PASSWORD": password, "WK_AUTHORIZATION": ""}
+    os.environ |= {in_file(name): "" for name in ("WK_ACCOUNT", "WK_PASSWORD", "WK_AUTHORIZATION")}
     os.environ["WK_BASE_URL"] = f"http://{in_url(reachable(host))}:{port}"
     command = [sys.executable, "-m", "simulator", "--host", host, "--port", str(port)]
     command += [f"--account={account}", f"--password={password}"]  # in one word: it may begin with a dash

@@ -1,9 +1,9 @@
-import os
-
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.crypto import get_random_string
+
+from wkportal.env import Env
 
 EASY_TO_TYPE = "abcdefghjkmnpqrstuvwxyz23456789"
 
@@ -33,8 +33,9 @@ def first_operator() -> tuple[str | None, str | None]:
     if users.filter(is_superuser=True).exists():
         return None, None
     # The names that Django's own createsuperuser reads.
-    name = os.environ.get("DJANGO_SUPERUSER_USERNAME") or "admin"
-    given = os.environ.get("DJANGO_SUPERUSER_PASSWORD")
+    env = Env()
+    name = env("DJANGO_SUPERUSER_USERNAME", cast=str.strip, default="admin")
+    given = env.str("DJANGO_SUPERUSER_PASSWORD", default="")
     if users.filter(username=name).exists():
         raise CommandError(
             f"There is no operator with all rights, and {name!r} is the name of a user without them. "

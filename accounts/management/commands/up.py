@@ -168,6 +168,12 @@ def collect_static() -> None:
     ]
     stamp = hashlib.sha256("\n".join(state).encode()).hexdigest()
     stamp_file = Path(settings.STATIC_ROOT) / ".collected"
-    if not stamp_file.exists() or stamp_file.read_text() != stamp:
+    if stamp_file.exists() and stamp_file.read_text() == stamp:
+        return
+    try:
         call_command("collectstatic", interactive=False, verbosity=0)
         stamp_file.write_text(stamp)
+    except OSError as error:
+        raise CommandError(
+            f"STATIC_ROOT is {settings.STATIC_ROOT}, which cannot be used: {error.strerror}."
+        ) from None

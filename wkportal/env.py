@@ -1,0 +1,233 @@
+"""How the settings read the environment: django-environ, and what a value of each kind has to look like.
+
+A cast raises ValueError with the rest of a sentence; `Env` puts the name of the variable in front of it.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import environ
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+from environ.fileaware_mapping import FileAwareMapping
+
+BOOLEANS = ("1", "true", "yes", "on", "0", "false", "no", "off")
+HOST = r"[\w-]+(\.[\w-]+)*"
+IPV6 = r"[\da-f]*:[\da-f]*:[\da-f:.]*"
+ENCODED = 'in the password, signs such as "#", "/" and "@" are written as %23, %2F and %40'
+
+
+class Variables(FileAwareMapping):
+    """The environment; NAME_FILE gives NAME the content of a file.
+
+    `Env` takes a value that begins with "$" for the name of another variable. A password may begin like that, so "$"
+    is escaped here, and `Env` removes the escape again.
+    """
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            value = super().__getitem__(name)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            path = self.env[f"{name}_FILE"]
+            raise ImproperlyConfigured(f"{name}_FILE is {path!r}, which cannot be read: {reason}.") from None
+        return value.rstrip("\r\n").replace("$", r"\$")
+
+
+class Env(environ.FileAwareEnv):
+    """django-environ, stricter: a wrong value stops the start with one sentence that names the variable.
+
+    A text (`str`) is taken as it is written. For every other cast, spaces around a value do not count, and a blank
+    value is one that is not set.
+    """
+
+    ENVIRON = Variables(cache=False)
+
+    def __init__(self, **scheme):
+        super().__init__(**scheme)
+        self.escape_proxy = True
+
+    def get_value(self, var, cast=None, default=environ.Env.NOTSET, parse_default=False):
+        if cast is not str and default is not self.NOTSET and not self.ENVIRON.get(var, "").strip():
+            return default
+        try:
+            return super().get_value(var, cast, default, parse_default)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{var} {error}.") from None
+
+    @classmethod
+    def parse_value(cls, value, cast):
+        if cast is str:
+            return value
+        value = value.strip()
+        # django-environ takes every word that it does not know for False.
+        if cast is bool and value.lower() not in BOOLEANS:
+            raise ValueError(f"is {value!r}; it has to be 1 or 0")
+        return super().parse_value(value, cast)
+
+
+# --- casts ---------------------------------------------------------------------------------------------
+
+
+def between(low: int, high: int) -> Callable[[str], int]:
+    def cast(value: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", value, re.ASCII) or not low <= int(value) <= high:
+            raise ValueError(f"is {value!r}; it has to be a whole number from {low} to {high}")
+        return int(value)
+
+    return cast
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """One of a few words; upper and lower case count as the same."""
+
+    def cast(value: str) -> str:
+        for choice in choices:
+            if choice.lower() == value.lower():
+                return choice
+        raise ValueError(f"is {value!r}; it has to be {', '.join(choices[:-1])} or {choices[-1]}")
+
+    return cast
+
+
+def words(value: str) -> list[str]:
+    return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def each_matching(pattern: str, sentence: str) -> Callable[[str], list[str]]:
+    """Words in lower case, separated by commas, each of which fits the pattern."""
+
+    def cast(value: str) -> list[str]:
+        found = [word.lower().rstrip("/") for word in words(value)]
+        for word in found:
+            if not re.fullmatch(pattern, word, re.ASCII):
+                raise ValueError(f"has {word!r}; {sentence}")
+        return found
+
+    return cast
+
+
+allowed_hosts = each_matching(
+    rf"\*|\.?{HOST}|\[{IPV6}\]",
+    "each has to be a host name without scheme and port, such as desk.example.com, or .example.com for all of a domain",
+)
+host_names = each_matching(rf"{HOST}|{IPV6}", "each has to be a host name without scheme and port")
+origins = each_matching(
+    rf"https?://((\*\.)?{HOST}|\[{IPV6}\])(:\d+)?",
+    "each has to look like https://desk.example.com, without a path",
+)
+
+
+def http_url(value: str) -> str:
+    if "@" in value:
+        raise ValueError("holds a user name or a password; it has to look like http://host:port")
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or re.search(r"\s", value):
+        raise ValueError(f"is {value!r}; it has to look like http://host:port")
+    return value.rstrip("/")
+
+
+def redis_url(value: str) -> str:
+    if not re.match("rediss?://", value):
+        raise ValueError("has to begin with redis:// or rediss://")
+    try:
+        parts = urlsplit(value)
+        usable = parts.port != 0 and re.fullmatch(r"/?\d*", parts.path) and not parts.fragment
+    except ValueError:
+        usable = False
+    if not usable or "@" in parts.query:
+        raise ValueError(f"has to look like redis://:password@host:6379/0; {ENCODED}")
+    return value
+
+
+def database_url(value: str) -> dict:
+    if not re.match("(postgres(ql)?|psql|pgsql)://|sqlite://(/|:memory:$)", value):
+        raise ValueError("has to begin with postgres:// or sqlite:///")
+    try:
+        database = Env.db_url_config(value)
+    except ValueError:
+        database = {}
+    if not database.get("NAME") and "service" not in database.get("OPTIONS", {}):
+        raise ValueError(f"has to look like postgres://user:password@host/name; {ENCODED}")
+    fixed = sorted(database.keys() - {"ENGINE", "NAME", "USER", "PASSWORD", "HOST", "PORT", "OPTIONS"})
+    if fixed:
+        raise ValueError(f"sets {fixed[0]}, which the settings decide; remove it")
+    return database
+
+
+def directory(mode: int = 0o777) -> Callable[[str], Path]:
+    """A directory; one that does not exist is made."""
+
+    def cast(value: str) -> Path:
+        path = Path(value).resolve()
+        try:
+            path.mkdir(mode, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"is {path}, which cannot be used: {error.strerror}") from None
+        return path
+
+    return cast
+
+
+def time_zone(value: str) -> str:
+    system = Path("/usr/share/zoneinfo")  # where Django looks as well
+    try:
+        known = ZoneInfo(value) and (not system.exists() or (system / value).exists())
+    except (KeyError, ValueError, OSError):
+        known = False
+    if not known:
+        raise ValueError(f"is {value!r}; it has to be a time zone of this system, such as Asia/Shanghai")
+    return value
+
+
+def secret_key(value: str) -> str:
+    if len(value) < 20 or value.startswith("django-insecure") or is_repetitive(value):
+        raise ValueError("is too short or a known placeholder; set a random text of 50 characters")
+    return value
+
+
+def callback_secret(value: str) -> str:
+    if not re.fullmatch(r"[\w-]{20,200}", value, re.ASCII) or is_repetitive(value):
+        raise ValueError(
+            "has to be 20 to 200 letters, digits, - or _ at random; empty, no callbacks are taken"
+        )
+    return value
+
+
+def is_repetitive(value: str) -> bool:
+    return len(set(value)) < 5  # as Django's own check of SECRET_KEY, security.W009
+
+
+def header_value(value: str) -> str:
+    if not re.fullmatch(r"[ -~]*", value):
+        raise ValueError("has characters that no header can carry; copy it again")
+    return value
+
+
+def fernet_keys(value: str) -> list[str]:
+    for key in words(value):
+        try:
+            Fernet(key)
+        except ValueError:
+            raise ValueError("has a key that is none: each is 32 bytes in URL-safe base64") from None
+    return words(value)
+
+
+def named_codes(value: str) -> dict[int, str]:
+    """`1=广州,2=南京` as {1: "广州", 2: "南京"}; the order is kept."""
+    codes: dict[int, str] = {}
+    for pair in words(value):
+        code, _equals, title = (part.strip() for part in pair.partition("="))
+        if not re.fullmatch(r"\d{1,4}", code, re.ASCII) or not title:
+            raise ValueError(f"has {pair!r}; it has to be a list such as 1=广州,2=南京")
+        if int(code) in codes:
+            raise ValueError(f"has the code {int(code)} twice")
+        codes[int(code)] = title
+    return codes
