@@ -82,11 +82,11 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     sortable_by = ("name", "standing", "state_since")
     ordering = (Lower("label"), "id")
     search_fields = ("label", "nickname", "wc_id", "wechat_number")
-    search_help_text = _("Label, nickname, wcId or WeChat number.")
+    search_help_text = _("Search by label, nickname, wcId or WeChat ID.")
     fieldsets = (
         (None, {"fields": EDITABLE}),
-        (_("Getting it back when it drops"), {"fields": RECOVERY}),
-        (_("Now"), {"fields": ("standing", "state_since", "w_id", "verified_at", "outcome")}),
+        (_("Recovery after a drop"), {"fields": RECOVERY}),
+        (_("Current state"), {"fields": ("standing", "state_since", "w_id", "verified_at", "outcome")}),
         (
             _("Logins"),
             {
@@ -96,7 +96,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
             },
         ),
         (
-            _("As WeChat knows it"),
+            _("WeChat profile"),
             {"fields": ("nickname", "wechat_number", "region", "signature", "masked_mobile", "avatar_url")},
         ),
     )  # fmt: skip
@@ -112,7 +112,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         if account.joined_to_id:
             # Without its name: it may be another team's.
             link = link_to("account", account.joined_to_id, f"#{account.joined_to_id}")
-            return format_html("{} {}", _("Joined with"), link)
+            return format_html("{} {}", _("Merged into"), link)
         return format_html(
             '<span data-account="{}" data-state="{}">{}</span>',
             account.pk,
@@ -120,7 +120,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
             account.get_state_display(),
         )
 
-    @admin.display(description=_("line"))
+    @admin.display(description=_("proxy"))
     def line(self, account: Account) -> str:
         return account.proxy_name or NOTHING
 
@@ -141,7 +141,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
             reverse("admin:accounts_loginattempt_change", args=[attempt.pk]), attempt.pk, attempt.state, text,
         )  # fmt: skip
 
-    @admin.display(description=_("mobile"))
+    @admin.display(description=_("phone number"))
     def masked_mobile(self, account: Account) -> str:
         return account.masked_mobile or NOTHING
 
@@ -159,7 +159,8 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         found = some_that_match(queryset, text, FEW + 1)
         if len(found) > FEW:
             told = gettext(
-                "More than %(count)s accounts match; these are %(count)s of them. Search for more words."
+                "More than %(count)s accounts match. Showing %(count)s of them; add search terms to "
+                "narrow the list."
             )
             self.message_user(request, told % {"count": FEW}, messages.WARNING)
         return queryset.filter(pk__in=found[:FEW]), False
@@ -262,10 +263,10 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     )  # fmt: skip
     lookups = ("state__exact", "reason__exact", "trigger__exact", "method__exact", "account__id__exact")
     search_fields = ("account__label", "account__wc_id", "w_id")
-    search_help_text = _("Label, nickname, wcId or WeChat number of the account, or a whole wId.")
+    search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID, or by a full wId.")
     fieldsets = (
         (None, {"fields": ("account_link", "standing", "reason", "what_to_do", "upstream_code", "upstream_text", "other")}),
-        (_("How it was started"), {"fields": ("trigger", "who", "method", "line", "w_id")}),
+        (_("Start details"), {"fields": ("trigger", "who", "method", "line", "w_id")}),
         (
             _("When"),
             {"fields": ("created_at", "sent_at", "qr_shown_at", "wait_started_at", "ended_at", "took", "deadline_at")},
@@ -308,7 +309,7 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
             attempt.pk, attempt.state, attempt.reason, attempt.get_state_display(),
         )  # fmt: skip
 
-    @admin.display(description=_("what to do"))
+    @admin.display(description=_("how to fix"))
     def what_to_do(self, attempt: LoginAttempt) -> str:
         return advice(attempt.reason) or NOTHING
 
@@ -316,19 +317,19 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     def who(self, attempt: LoginAttempt) -> str:
         return attempt.asked_by_name or NOTHING
 
-    @admin.display(description=_("line"))
+    @admin.display(description=_("proxy"))
     def line(self, attempt: LoginAttempt) -> str:
         return attempt.proxy_name or NOTHING
 
-    @admin.display(description=_("took (s)"))
+    @admin.display(description=_("duration (s)"))
     def took(self, attempt: LoginAttempt) -> float | None:
         return round((attempt.ended_at - attempt.created_at).total_seconds(), 1) if attempt.ended_at else None
 
-    @admin.display(description=_("the upstream's words"))
+    @admin.display(description=_("WKTeam message"))
     def words(self, attempt: LoginAttempt) -> str:
         return Truncator(f"{attempt.upstream_code} {attempt.upstream_text}".strip()).chars(80) or NOTHING
 
-    @admin.display(description=_("account that scanned"))
+    @admin.display(description=_("scanned by"))
     def other(self, attempt: LoginAttempt) -> str:
         return attempt.other_name or NOTHING
 
@@ -342,7 +343,7 @@ class AccountEventAdmin(HistoryAdmin):
     list_filter = ("happened", "reason", ("at", DayFilter), ActorFilter)
     lookups = ("happened__exact", "reason__exact", "account__id__exact", "attempt__id__exact")
     search_fields = ("account__label", "account__wc_id")
-    search_help_text = _("Label, nickname, wcId or WeChat number of the account.")
+    search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID.")
     fields = ("at", "account_link", "attempt_link", "happened", "move", "reason", "details", "who")
     readonly_fields = fields
 
@@ -350,7 +351,7 @@ class AccountEventAdmin(HistoryAdmin):
     def attempt_link(self, event: AccountEvent) -> str:
         return link_to("loginattempt", event.attempt_id, f"#{event.attempt_id}")
 
-    @admin.display(description=_("from and to"))
+    @admin.display(description=_("state change"))
     def move(self, event: AccountEvent) -> str:
         return moved(event) or NOTHING
 

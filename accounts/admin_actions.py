@@ -31,7 +31,7 @@ class CancelAction:
     def has_log_in_permission(self, request: HttpRequest) -> bool:
         return access.may_log_in(request.user)
 
-    @admin.action(description=_("Cancel the open login"), permissions=["log_in"])
+    @admin.action(description=_("Cancel logins in progress"), permissions=["log_in"])
     def cancel_login(self, request: HttpRequest, queryset: QuerySet) -> None:
         """Of the accounts chosen, or the attempts chosen."""
         chosen = queryset.order_by().values("pk")
@@ -46,7 +46,7 @@ class DueActionForm(ActionForm):
 
     # Read by the one action that asks for it: what is typed here must not keep the others from running.
     due_at = forms.CharField(
-        label=_("Due at:"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
+        label=_("Re-login at:"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
     )
 
 
@@ -57,38 +57,40 @@ class LoginActions(CancelAction):
     def has_make_due_permission(self, request: HttpRequest) -> bool:
         return access.may_log_in(request.user) and access.may_edit(request.user)
 
-    @admin.action(description=_("Set when a re-login is due"), permissions=["make_due"])
+    @admin.action(description=_("Schedule re-login"), permissions=["make_due"])
     def make_due(self, request: HttpRequest, queryset: QuerySet) -> None:
         try:
             at = forms.DateTimeField().clean(request.POST.get("due_at"))
         except forms.ValidationError:
-            told = gettext("Give the time in “Due at”, such as 2026-01-31 09:30; nothing was changed.")
+            told = gettext(
+                "Enter a time in “Re-login at”, for example 2026-01-31 09:30. Nothing was changed."
+            )
             self.message_user(request, told, messages.ERROR)
             return
         number = schedule.make_due(of_nobody_else(queryset), at, request.user)
         told = ngettext(
-            "A re-login of %(count)s account is due at %(time)s.",
-            "A re-login of %(count)s accounts is due at %(time)s.",
+            "Re-login scheduled for %(count)s account at %(time)s.",
+            "Re-login scheduled for %(count)s accounts at %(time)s.",
             number,
         )
         when = date_format(timezone.localtime(at), "SHORT_DATETIME_FORMAT")
         self.message_user(request, told % {"count": number, "time": when}, messages.SUCCESS)
 
-    @admin.action(description=_("No re-login at a set time"), permissions=["make_due"])
+    @admin.action(description=_("Cancel scheduled re-login"), permissions=["make_due"])
     def clear_due(self, request: HttpRequest, queryset: QuerySet) -> None:
         number = schedule.make_due(of_nobody_else(queryset).exclude(relogin_at=None), None, request.user)
         told = ngettext(
-            "%(count)s account has no set time for a re-login any more.",
-            "%(count)s accounts have no set time for a re-login any more.",
+            "Scheduled re-login cancelled for %(count)s account.",
+            "Scheduled re-login cancelled for %(count)s accounts.",
             number,
         )
         self.message_user(request, told % {"count": number}, messages.SUCCESS)
 
-    @admin.action(description=_("Log in (fetch codes)"), permissions=["log_in"])
+    @admin.action(description=_("Log in (get QR codes)"), permissions=["log_in"])
     def log_in(self, request: HttpRequest, queryset: QuerySet) -> None:
         accounts = list(queryset.order_by(Lower("label"), "id")[: AT_ONCE + 1])
         if len(accounts) > AT_ONCE:
-            told = gettext("At most %(limit)s accounts can be logged in at once; nothing was started.")
+            told = gettext("You can log in at most %(limit)s accounts at a time. Nothing was started.")
             self.message_user(request, told % {"limit": AT_ONCE}, messages.ERROR)
             return
         outcomes: dict[str, list[Account]] = {}
@@ -132,8 +134,8 @@ OUTCOMES: dict[str, tuple[int, Callable[[int], str]]] = {
         messages.SUCCESS,
         lambda n: (
             ngettext(
-                "%(count)s login was started; its code appears as soon as a worker has room for it:",
-                "%(count)s logins were started; each code appears as soon as a worker has room for it:",
+                "%(count)s login started. Its QR code appears as soon as a worker is free:",
+                "%(count)s logins started. Each QR code appears as soon as a worker is free:",
                 n,
             )
             % {"count": n}
@@ -142,7 +144,11 @@ OUTCOMES: dict[str, tuple[int, Callable[[int], str]]] = {
     "open": (
         messages.INFO,
         lambda n: (
-            ngettext("%(count)s has an open login already:", "%(count)s have an open login already:", n)
+            ngettext(
+                "%(count)s account already has a login in progress:",
+                "%(count)s accounts already have a login in progress:",
+                n,
+            )
             % {"count": n}
         ),
     ),
@@ -150,8 +156,8 @@ OUTCOMES: dict[str, tuple[int, Callable[[int], str]]] = {
         messages.WARNING,
         lambda n: (
             ngettext(
-                "%(count)s is online already and was left alone:",
-                "%(count)s are online already and were left alone:",
+                "%(count)s account is already online and was skipped:",
+                "%(count)s accounts are already online and were skipped:",
                 n,
             )
             % {"count": n}
@@ -161,8 +167,8 @@ OUTCOMES: dict[str, tuple[int, Callable[[int], str]]] = {
         messages.WARNING,
         lambda n: (
             ngettext(
-                "%(count)s is joined with another record; log that one in:",
-                "%(count)s are joined with other records; log those in:",
+                "%(count)s account was merged into another record. Log in that record instead:",
+                "%(count)s accounts were merged into other records. Log in those records instead:",
                 n,
             )
             % {"count": n}
@@ -174,16 +180,18 @@ OUTCOMES: dict[str, tuple[int, Callable[[int], str]]] = {
 def cancel(model_admin: admin.ModelAdmin, request: HttpRequest, attempts: QuerySet) -> None:
     found = list(attempts.defer("qr_png").select_related("account")[: CANCELLED_AT_ONCE + 1])
     if len(found) > CANCELLED_AT_ONCE:
-        told = gettext("At most %(limit)s logins can be cancelled at once; nothing was cancelled.")
+        told = gettext("You can cancel at most %(limit)s logins at a time. Nothing was cancelled.")
         model_admin.message_user(request, told % {"limit": CANCELLED_AT_ONCE}, messages.ERROR)
         return
     done = [attempt.account.display_name for attempt in found if login.cancel(attempt, by=request.user)]
     told = ngettext(
-        "%(count)s login was cancelled: %(names)s", "%(count)s logins were cancelled: %(names)s", len(done)
+        "%(count)s login cancelled: %(names)s", "%(count)s logins cancelled: %(names)s", len(done)
     )
     if done:
         model_admin.message_user(
             request, told % {"count": len(done), "names": ", ".join(done)}, messages.SUCCESS
         )
     else:
-        model_admin.message_user(request, gettext("No login is open there."), messages.WARNING)
+        model_admin.message_user(
+            request, gettext("No logins in progress in your selection."), messages.WARNING
+        )

@@ -49,7 +49,7 @@ class ChoiceFilter(admin.SimpleListFilter):
 
 
 class LineFilter(ChoiceFilter):
-    title = _("line")
+    title = _("proxy")
     parameter_name = "line"
     column = "proxy"
     empty_title = _("none")

@@ -189,7 +189,7 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
             return queryset, False
         found = self.found_by(request, queryset, text)
         if len(found) > NEWEST:
-            told = gettext("More than %(count)s; these are the first. Filter to see others.")
+            told = gettext("More than %(count)s results. Showing the first ones; use filters to see others.")
             self.message_user(request, told % {"count": NEWEST}, messages.WARNING)
         return queryset.filter(pk__in=found[:NEWEST]), False
 
@@ -197,7 +197,7 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
         """The ids of the newest rows of the accounts whose label, nickname, wcId or WeChat number has the words."""
         found = some_that_match(Account.objects.visible_to(request.user), text, FOUND_LIMIT + 1)
         if len(found) > FOUND_LIMIT:
-            told = gettext("More than %(limit)s accounts match; this is the history of %(limit)s of them.")
+            told = gettext("More than %(limit)s accounts match. Showing the history of %(limit)s of them.")
             self.message_user(request, told % {"limit": FOUND_LIMIT}, messages.WARNING)
         return newest_of(queryset, found[:FOUND_LIMIT])
 

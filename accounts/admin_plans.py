@@ -50,7 +50,7 @@ class PlanForm(forms.ModelForm):
         choices=WEEKDAYS,
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text=_("With a time of day; instead of a crontab line."),
+        help_text=_("Use with a time of day, instead of a cron expression."),
     )
 
     def __init__(self, *args, **kwargs):
@@ -98,12 +98,12 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
     fieldsets = (
         (None, {"fields": ("name", "active", "next_run", "runs")}),
         (
-            _("Which accounts"),
+            _("Accounts to include"),
             {
                 "fields": ("tags", "team", "state", "only_due"),
                 "description": _(
-                    "All of these have to hold. Never taken: accounts that are not wanted online, and records that "
-                    "were joined with another one."
+                    "An account must match all of these. Paused accounts and merged records are "
+                    "never included."
                 ),
             },
         ),
@@ -112,12 +112,11 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
             {
                 "fields": ("weekdays", "at", "crontab", "time_zone"),
                 "description": _(
-                    "A slot runs once. After a time in which nothing ran, the latest slot that was missed is made up "
-                    "for, the others are not."
+                    "Each scheduled time runs once. After downtime, only the latest missed run is started."
                 ),
             },
         ),
-        (_("How"), {"fields": ("method", "most_a_run", "most_a_minute")}),
+        (_("How to run"), {"fields": ("method", "most_a_run", "most_a_minute")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -132,7 +131,7 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
         super().save_related(request, form, formsets, change)
         plan = form.instance
         if plan.next_at:
-            told = gettext("The next run is at %(time)s.") % {"time": in_zone(plan.next_at, plan.zone)}
+            told = gettext("Next run: %(time)s.") % {"time": in_zone(plan.next_at, plan.zone)}
             self.message_user(request, told)
 
     def has_run_permission(self, request: HttpRequest) -> bool:
@@ -143,11 +142,14 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
         for plan in queryset:
             run = schedule.run_now(plan, request.user)
             if run is None or run.skipped:
-                told, level = gettext("%(plan)s: its run before is still on."), messages.WARNING
+                told, level = gettext("%(plan)s: the previous run is still in progress."), messages.WARNING
             elif not run.due:
-                told, level = gettext("%(plan)s: no account is to be taken now."), messages.WARNING
+                told, level = gettext("%(plan)s: no accounts to log in right now."), messages.WARNING
             else:
-                told, level = gettext("%(plan)s runs now; accounts to take: %(number)s."), messages.SUCCESS
+                told, level = (
+                    gettext("%(plan)s: run started. Accounts to log in: %(number)s."),
+                    messages.SUCCESS,
+                )
             values = {"plan": plan.name, "number": min(run.due, plan.most_a_run) if run else 0}
             link = format_html(" {}", link_to("planrun", run.pk, run)) if run else ""
             self.message_user(request, format_html("{}{}", told % values, link), level)
@@ -163,7 +165,7 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
         words = [plan.get_state_display() if plan.state else "", plan.team.name if plan.team else ""]
         words += [
             " | ".join(tag.name for tag in plan.tags.all()),
-            _("only those due") if plan.only_due else "",
+            _("due accounts only") if plan.only_due else "",
         ]
         return ", ".join(str(word) for word in words if word) or gettext("all")
 
@@ -182,12 +184,12 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
             return NOTHING
         return link_to("planrun", run.pk, in_zone(run.began_at, plan.zone))
 
-    @admin.display(description=_("runs"))
+    @admin.display(description=_("plan runs"))
     def runs(self, plan: Plan) -> str:
         if not plan.pk:
             return NOTHING
         link = reverse("admin:accounts_planrun_changelist")
-        return format_html('<a href="{}?plan__id__exact={}">{}</a>', link, plan.pk, _("Show them"))
+        return format_html('<a href="{}?plan__id__exact={}">{}</a>', link, plan.pk, _("View runs"))
 
 
 class RunList(LongList):
@@ -232,13 +234,13 @@ class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
 
     @admin.display(description=_("plan"))
     def title(self, run: PlanRun) -> str:
-        return run.plan_name or gettext("Accounts due")
+        return run.plan_name or gettext("Due accounts")
 
-    @admin.display(description=_("slot"))
+    @admin.display(description=_("scheduled"))
     def slot(self, run: PlanRun) -> str:
         return in_zone(run.slot_at, zone_of(run))
 
-    @admin.display(description=_("began"))
+    @admin.display(description=_("started"))
     def began(self, run: PlanRun) -> str:
         return in_zone(run.began_at, zone_of(run))
 
@@ -246,10 +248,10 @@ class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
     def ended(self, run: PlanRun) -> str:
         return in_zone(run.ended_at, zone_of(run))
 
-    @admin.display(description=_("outcomes"))
+    @admin.display(description=_("results"))
     def summary(self, run: PlanRun) -> str:
         if run.skipped:
-            return gettext("Left out: the run before was still on.")
+            return gettext("Skipped: the previous run was still in progress.")
         numbers = getattr(run, "numbers", None) or schedule.outcomes(run)
         link = reverse("admin:accounts_planentry_changelist")
         parts = [
@@ -297,7 +299,7 @@ class PlanEntryAdmin(EveryTeamsAccounts, HistoryAdmin):
     list_filter = ("outcome",)
     lookups = ("outcome__exact", "run__id__exact", "account__id__exact")
     search_fields = ("account__label", "account__wc_id")
-    search_help_text = _("Label, nickname, wcId or WeChat number of the account.")
+    search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID.")
     fields = (
         "run_link",
         "account_link",
@@ -310,7 +312,7 @@ class PlanEntryAdmin(EveryTeamsAccounts, HistoryAdmin):
     )
     readonly_fields = fields
 
-    @admin.display(description=_("run"))
+    @admin.display(description=_("plan run"))
     def run_link(self, entry: PlanEntry) -> str:
         return link_to("planrun", entry.run_id, entry.run)
 

@@ -26,17 +26,17 @@ class RecoveryPolicyAdmin(admin.ModelAdmin):
     fieldsets = (
         (None, {"fields": ("name", "is_default")}),
         (
-            _("Prompts on phones"),
+            _("Phone prompts"),
             {"fields": ("popup", "popups_a_day", "popups_a_minute", "pause_minutes")},
         ),
         (
-            _("Hours in which phones may be prompted"),
+            _("Prompt hours"),
             {
                 "fields": ("hours_from", "hours_until", "time_zone"),
-                "description": _("Empty: at any hour. An account’s own hours hold as well."),
+                "description": _("Leave empty for any time. Each account’s own prompt hours also apply."),
             },
         ),
-        (_("Then"), {"fields": ("scan",)}),
+        (_("If prompts fail"), {"fields": ("scan",)}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -48,7 +48,7 @@ class RecoveryPolicyAdmin(admin.ModelAdmin):
             return NOTHING
         return f"{policy.hours_from:%H:%M}–{policy.hours_until:%H:%M} {policy.zone.key}"
 
-    @admin.display(description=_("accounts of its own"))
+    @admin.display(description=_("accounts using it"))
     def used_by(self, policy: RecoveryPolicy) -> int:
         return policy.accounts_count
 
@@ -78,6 +78,6 @@ class DropAdmin(HistoryAdmin):
     )
     readonly_fields = fields
 
-    @admin.display(description=_("the upstream's words"))
+    @admin.display(description=_("WKTeam message"))
     def words(self, drop: Drop) -> str:
         return drop.reason_text or NOTHING

@@ -34,8 +34,9 @@ class ChannelForm(forms.ModelForm):
         max_length=2000,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "size": 80}),
         help_text=_(
-            "An apprise URL, such as wecombot://KEY, dingtalk://TOKEN, feishu://TOKEN, mailtos://… or jsons://…, or the "
-            "webhook address that the chat service shows. It is stored encrypted and never shown again. Empty: as it is."
+            "An apprise URL such as wecombot://KEY, dingtalk://TOKEN, feishu://TOKEN, mailtos://… or "
+            "jsons://…, or the webhook URL shown by the chat service. Stored encrypted and never "
+            "shown again. Leave empty to keep the current one."
         ),
     )
 
@@ -47,13 +48,13 @@ class ChannelForm(forms.ModelForm):
         address = self.cleaned_data["address"]
         if not address:
             if not self.instance.url:
-                raise forms.ValidationError(_("A channel needs an address."))
+                raise forms.ValidationError(_("Enter the channel’s address."))
             return ""
         try:
             return sending.checked(address)
         except sending.UnusableAddress as error:
             raise forms.ValidationError(
-                _("This address cannot be used. %(why)s"), params={"why": UNUSABLE[error.code]}
+                _("This address can’t be used. %(why)s"), params={"why": UNUSABLE[error.code]}
             ) from None
 
     def save(self, commit: bool = True) -> Channel:
@@ -66,7 +67,7 @@ class ChannelForm(forms.ModelForm):
 
 class RuleForm(forms.ModelForm):
     kinds = forms.MultipleChoiceField(
-        label=_("Tells of"), choices=NoticeKind.choices, widget=forms.CheckboxSelectMultiple
+        label=_("Notify about"), choices=NoticeKind.choices, widget=forms.CheckboxSelectMultiple
     )
 
     class Meta:
@@ -88,7 +89,7 @@ class RuleForm(forms.ModelForm):
     def clean(self) -> dict:
         cleaned = super().clean()
         if is_half(cleaned.get("hours_from"), cleaned.get("hours_until")):
-            raise forms.ValidationError(_("Quiet hours need a beginning and an end."))
+            raise forms.ValidationError(_("Enter both a start and an end for quiet hours."))
         return cleaned
 
 
@@ -132,7 +133,7 @@ class ChannelAdmin(LongTableAdmin):
         fields = ["name", *(["address"] if writes else []), "language", "active"]
         if obj is None:
             return ((None, {"fields": fields}),)
-        now = (_("Now"), {"fields": ("service", "shown", "trouble", "log")})
+        now = (_("Current state"), {"fields": ("service", "shown", "trouble", "log")})
         return ((None, {"fields": fields}), now)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -157,16 +158,18 @@ class ChannelAdmin(LongTableAdmin):
             raise PermissionDenied
         answer = telling.send_test(channel)
         if answer.ok:
-            messages.success(request, gettext("The service took the test message. Look whether it arrived."))
+            messages.success(
+                request, gettext("The service accepted the test message. Check that it arrived.")
+            )
         else:
             words = UNUSABLE.get(answer.words, answer.words)
-            told = gettext("The test message was not sent: %(words)s") % {"words": words}
+            told = gettext("Test message not sent: %(words)s") % {"words": words}
             messages.error(request, told)
         return HttpResponseRedirect(reverse("admin:accounts_channel_change", args=[channel.pk]))
 
     def changelist_view(self, request: HttpRequest, extra_context=None):
         for channel in Channel.objects.broken()[:5]:
-            told = gettext("“%(name)s” was switched off: %(why)s. Nobody is told of anything by it.")
+            told = gettext("“%(name)s” was disabled and sends no notifications. Reason: %(why)s")
             messages.error(request, told % {"name": channel.name, "why": channel.why_off})
         return super().changelist_view(request, extra_context)
 
@@ -176,22 +179,22 @@ class ChannelAdmin(LongTableAdmin):
     def service(self, channel: Channel) -> str:
         return sending.SERVICES.get(channel.kind, channel.kind) or NOTHING
 
-    @admin.display(description=_("trouble"))
+    @admin.display(description=_("problem"))
     def trouble(self, channel: Channel) -> str:
         if channel.switched_off_at is not None and not channel.active:
-            return gettext("switched off: %(why)s") % {"why": channel.why_off}
+            return gettext("disabled: %(why)s") % {"why": channel.why_off}
         if channel.failures:
-            return gettext("failed %(count)s times in a row") % {"count": channel.failures}
+            return gettext("consecutive failures: %(count)s") % {"count": channel.failures}
         return NOTHING
 
     @admin.display(description=_("rules"))
     def rule_count(self, channel: Channel) -> int:
         return channel.rules_seen
 
-    @admin.display(description=_("what it was told"))
+    @admin.display(description=_("deliveries"))
     def log(self, channel: Channel) -> str:
         address = reverse("admin:accounts_delivery_changelist")
-        return format_html('<a href="{}?channel={}">{}</a>', address, channel.pk, _("All its deliveries"))
+        return format_html('<a href="{}?channel={}">{}</a>', address, channel.pk, _("View all deliveries"))
 
 
 class ChannelFilter(ChoiceFilter):
@@ -232,11 +235,11 @@ class DeliveryAdmin(ReadOnly, LongTableAdmin):
     def channel_name(self, delivery: Delivery) -> str:
         return delivery.channel.name
 
-    @admin.display(description=_("what"))
+    @admin.display(description=_("type"))
     def what(self, delivery: Delivery) -> str:
         return delivery.notice.get_kind_display()
 
-    @admin.display(description=_("began"))
+    @admin.display(description=_("started"))
     def began(self, delivery: Delivery):
         return delivery.notice.at
 

@@ -90,7 +90,7 @@ class LoginAttempt(models.Model):
         db_index=False,
     )
     method = models.CharField(_("method"), max_length=10, choices=Method, default=Method.QR)
-    trigger = models.CharField(_("started by"), max_length=10, choices=Trigger, default=Trigger.OPERATOR)
+    trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger, default=Trigger.OPERATOR)
     asked_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         verbose_name=_("operator"),
@@ -101,19 +101,19 @@ class LoginAttempt(models.Model):
         db_index=False,
     )
     asked_by_name = models.CharField(max_length=150, blank=True, default="", editable=False)
-    proxy = models.PositiveSmallIntegerField(_("line"), null=True, blank=True)
+    proxy = models.PositiveSmallIntegerField(_("proxy"), null=True, blank=True)
     # What the code is asked for as ("mac"); empty: as the settings say.
-    device_type = models.CharField(_("device"), max_length=10, blank=True, default="", db_default="")
+    device_type = models.CharField(_("device type"), max_length=10, blank=True, default="", db_default="")
     seq = models.PositiveIntegerField(editable=False)
 
     state = models.CharField(_("state"), max_length=15, choices=AttemptState, default=AttemptState.PREPARING)
     reason = models.CharField(_("reason"), max_length=20, choices=Reason, blank=True, default="")
-    upstream_code = models.CharField(_("the upstream's code"), max_length=20, blank=True, default="")
-    upstream_text = models.CharField(_("the upstream's words"), max_length=300, blank=True, default="")
+    upstream_code = models.CharField(_("WKTeam response code"), max_length=20, blank=True, default="")
+    upstream_text = models.CharField(_("WKTeam message"), max_length=300, blank=True, default="")
     # Who scanned, when that was not the account expected; kept as text too, for who may not see the record.
     other_account = models.ForeignKey(
         "accounts.Account",
-        verbose_name=_("account that scanned"),
+        verbose_name=_("scanned by"),
         null=True,
         blank=True,
         on_delete=models.SET_NULL,
@@ -132,9 +132,9 @@ class LoginAttempt(models.Model):
     verify_code = EncryptedTextField(blank=True, default="", editable=False)
     codes_tried = models.PositiveSmallIntegerField(default=0, editable=False)
 
-    created_at = models.DateTimeField(_("asked"), default=timezone.now)
-    sent_at = models.DateTimeField(_("code asked for"), null=True, blank=True)
-    qr_shown_at = models.DateTimeField(_("code shown"), null=True, blank=True)
+    created_at = models.DateTimeField(_("requested"), default=timezone.now)
+    sent_at = models.DateTimeField(_("QR code requested"), null=True, blank=True)
+    qr_shown_at = models.DateTimeField(_("QR code shown"), null=True, blank=True)
     # Of the wait that is on now: after a number was sent or a check was passed, another begins.
     wait_started_at = models.DateTimeField(_("wait started"), null=True, blank=True)
     resumed_at = models.DateTimeField(_("wait resumed"), null=True, blank=True)

@@ -57,18 +57,18 @@ def kind_of(url: str) -> str:
 
 
 class DeliveryState(models.TextChoices):
-    PENDING = "pending", _("To be sent")
-    FAILED = "failed", _("Failed; tried again")
+    PENDING = "pending", _("Pending")
+    FAILED = "failed", _("Failed, will retry")
     SENT = "sent", _("Sent")
-    GIVEN_UP = "given_up", _("Given up")
-    UNNEEDED = "unneeded", _("Not needed any more")
+    GIVEN_UP = "given_up", _("Gave up")
+    UNNEEDED = "unneeded", _("No longer needed")
 
 
 # Why an address cannot be used, by the codes that sending has for it.
 UNUSABLE: dict[str, Promise] = {
-    "service": _("It is for a service that messages cannot be sent to from here."),
-    "parameter": _("It has a parameter that is not let in here."),
-    "read": _("It cannot be read as an address of its service."),
+    "service": _("Messages to this service are not supported."),
+    "parameter": _("The address contains a parameter that is not allowed."),
+    "read": _("The address doesn’t match the service’s format."),
 }
 UNSENT = (DeliveryState.PENDING, DeliveryState.FAILED)
 
@@ -99,11 +99,11 @@ class Channel(models.Model):
         max_length=10,
         choices=Language,
         default=Language.CHINESE,
-        help_text=_("Of its messages."),
+        help_text=_("Language of the messages."),
     )
-    active = models.BooleanField(_("switched on"), default=True)
-    switched_off_at = models.DateTimeField(_("switched off"), null=True, blank=True, editable=False)
-    switched_off_why = models.CharField(_("why"), max_length=300, blank=True, default="", editable=False)
+    active = models.BooleanField(_("enabled"), default=True)
+    switched_off_at = models.DateTimeField(_("disabled at"), null=True, blank=True, editable=False)
+    switched_off_why = models.CharField(_("reason"), max_length=300, blank=True, default="", editable=False)
 
     # One process at a time sends on a channel; how often in a row it failed, and when it is tried again.
     sending_until = models.DateTimeField(null=True, blank=True, editable=False)
@@ -141,37 +141,39 @@ class Rule(Hours):
     channel = models.ForeignKey(
         Channel, verbose_name=_("channel"), on_delete=models.CASCADE, related_name="rules"
     )
-    kinds = models.JSONField(_("tells of"), default=list)
+    kinds = models.JSONField(_("notify about"), default=list)
     teams = models.ManyToManyField(
         Group,
         verbose_name=_("teams"),
         blank=True,
         related_name="+",
-        help_text=_("Only of the accounts of these teams. None: of all accounts."),
+        help_text=_("Only notify about accounts of these teams. Select none for all accounts."),
     )
     debounce_seconds = models.PositiveIntegerField(
-        _("seconds before it is told"),
+        _("notification delay (seconds)"),
         default=DEBOUNCE_SECONDS,
         validators=[MaxValueValidator(24 * 3600)],
-        help_text=_("What is over by then is not told at all."),
+        help_text=_("Nothing is sent if the problem is over by then."),
     )
     digest_minutes = models.PositiveSmallIntegerField(
-        _("minutes of a digest"),
+        _("digest interval (minutes)"),
         default=0,
         validators=[MaxValueValidator(24 * 60)],
-        help_text=_("All that came in so many minutes is one message. 0: each is told by itself."),
+        help_text=_(
+            "Notifications within this interval are combined into one message. 0 sends each one separately."
+        ),
     )
     hours_from = models.TimeField(
-        _("quiet from"),
+        _("quiet hours start"),
         null=True,
         blank=True,
-        help_text=_("What comes in quiet hours is kept, and told as one message at their end."),
+        help_text=_("Notifications during quiet hours are held back and sent as one message at the end."),
     )
-    hours_until = models.TimeField(_("quiet until"), null=True, blank=True)
+    hours_until = models.TimeField(_("quiet hours end"), null=True, blank=True)
     incidents_at_once = models.BooleanField(
-        _("incidents in quiet hours too"),
+        _("send incidents during quiet hours"),
         default=True,
-        help_text=_("Incidents, and an upstream that does not let us in, are told at once at any hour."),
+        help_text=_("Incidents and denied WKTeam access are sent immediately at any hour."),
     )
 
     class Meta:
@@ -208,7 +210,7 @@ class Notice(models.Model):
     """One thing that people may be told of, once: its key is that of the thing."""
 
     key = models.CharField(max_length=100, unique=True)
-    kind = models.CharField(_("what"), max_length=15, choices=NoticeKind)
+    kind = models.CharField(_("type"), max_length=15, choices=NoticeKind)
     account = models.ForeignKey(
         "accounts.Account",
         verbose_name=_("account"),
@@ -227,13 +229,13 @@ class Notice(models.Model):
     facts = models.JSONField(default=dict)
     at = models.DateTimeField(_("time"), default=timezone.now)
     # When it was over, when we wrote that down, and the notice that tells so.
-    ended_at = models.DateTimeField(_("over"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
     ended_by = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="ends")
 
     class Meta:
-        verbose_name = _("notice")
-        verbose_name_plural = _("notices")
+        verbose_name = _("notification")
+        verbose_name_plural = _("notifications")
         indexes = [
             models.Index("account", "id", name="notice_open", condition=Q(ended_at=None)),
             models.Index(
@@ -271,12 +273,12 @@ class Delivery(models.Model):
         db_index=False,
     )
     notice = models.ForeignKey(
-        Notice, verbose_name=_("notice"), on_delete=models.CASCADE, related_name="deliveries"
+        Notice, verbose_name=_("notification"), on_delete=models.CASCADE, related_name="deliveries"
     )
     rule = models.ForeignKey(Rule, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     state = models.CharField(_("state"), max_length=10, choices=DeliveryState, default=DeliveryState.PENDING)
     created_at = models.DateTimeField(_("created"), default=timezone.now)
-    next_at = models.DateTimeField(_("next try"), null=True, blank=True)
+    next_at = models.DateTimeField(_("next retry"), null=True, blank=True)
     tries = models.PositiveSmallIntegerField(_("tries"), default=0)
     sent_at = models.DateTimeField(_("sent"), null=True, blank=True)
     # Told with others in one message: of a digest, or kept through quiet hours.

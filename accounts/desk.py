@@ -109,8 +109,8 @@ def recover_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
 
 def _paced(count: int) -> str:
     return ngettext(
-        "%(n)s account is being recovered; it is not hurried past its limits.",
-        "%(n)s accounts are being recovered, one after another; none is hurried past its limits.",
+        "Recovering %(n)s account within the limits of its recovery policy.",
+        "Recovering %(n)s accounts one by one, within the limits of their recovery policies.",
         count,
     ) % {"n": count}
 
@@ -166,7 +166,7 @@ def ignore(request: HttpRequest, discovered_id: int) -> HttpResponse:
 @login_required
 def check_all(request: HttpRequest) -> HttpResponse:
     _look_soon()
-    messages.success(request, _("The upstream is being asked who is online; this page shows what it says."))
+    messages.success(request, _("Checking which accounts are online. The result appears on this page."))
     return redirect("accounts")
 
 
@@ -176,7 +176,7 @@ def check_all(request: HttpRequest) -> HttpResponse:
 def check_account(request: HttpRequest, account_id: int) -> HttpResponse:
     account = access.account_to_see(request, account_id)
     _look_soon()
-    messages.success(request, _("The upstream is being asked; this page shows what it says."))
+    messages.success(request, _("Checking the account. The result appears on this page."))
     return redirect("account", account.pk)
 
 

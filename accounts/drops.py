@@ -28,12 +28,12 @@ class IncidentQuerySet(models.QuerySet):
 class Incident(models.Model):
     """Drops that came together and share something: people are told once, of all of them."""
 
-    at = models.DateTimeField(_("began"), default=timezone.now)
+    at = models.DateTimeField(_("started"), default=timezone.now)
     # What they share: "proxy" and its code, "region" and its name, or nothing but the time.
-    shares = models.CharField(_("they share"), max_length=10, blank=True, default="")
+    shares = models.CharField(_("in common:"), max_length=10, blank=True, default="")
     shared = models.CharField(_("shared value"), max_length=101, blank=True, default="")
     last_drop_at = models.DateTimeField(_("latest drop"), default=timezone.now)
-    ended_at = models.DateTimeField(_("over"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
 
     objects = IncidentQuerySet.as_manager()
 
@@ -72,25 +72,25 @@ class Drop(models.Model):
         on_delete=models.SET_NULL,
         related_name="drops",
     )
-    kind = models.CharField(_("kind"), max_length=15, choices=DropKind, default=DropKind.ORDINARY)
-    found_by = models.CharField(_("found by"), max_length=10, choices=FoundBy, default=FoundBy.SWEEP)
+    kind = models.CharField(_("type"), max_length=15, choices=DropKind, default=DropKind.ORDINARY)
+    found_by = models.CharField(_("detected by"), max_length=10, choices=FoundBy, default=FoundBy.SWEEP)
     w_id = models.CharField("wId", max_length=100)
     online_since = models.DateTimeField(_("online since"), null=True, blank=True)
-    at = models.DateTimeField(_("noticed"), default=timezone.now)
+    at = models.DateTimeField(_("detected"), default=timezone.now)
     # As they were then: what an incident may share.
-    proxy = models.PositiveSmallIntegerField(_("line"), null=True, blank=True)
+    proxy = models.PositiveSmallIntegerField(_("proxy"), null=True, blank=True)
     region = models.CharField(_("region"), max_length=101, blank=True, default="")
     # The upstream's own sentence, by /offlineReason.
-    reason_text = models.CharField(_("the upstream's words"), max_length=300, blank=True, default="")
+    reason_text = models.CharField(_("WKTeam message"), max_length=300, blank=True, default="")
 
     next_step = models.CharField(_("recovery"), max_length=10, choices=NextStep, default=NextStep.LOOK)
     # When recovery looks at it again; empty when nothing is left that it could do by itself.
-    next_at = models.DateTimeField(_("next"), null=True, blank=True, default=timezone.now)
+    next_at = models.DateTimeField(_("next step at"), null=True, blank=True, default=timezone.now)
     popups = models.PositiveSmallIntegerField(_("prompts"), default=0)
 
-    ended_at = models.DateTimeField(_("back"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("recovered"), null=True, blank=True)
     # How it came back: by which login of ours; empty when it came back otherwise.
-    ended_by = models.CharField(_("back by"), max_length=10, choices=Method, blank=True, default="")
+    ended_by = models.CharField(_("recovered by"), max_length=10, choices=Method, blank=True, default="")
 
     objects = DropQuerySet.as_manager()
 

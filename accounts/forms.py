@@ -25,16 +25,14 @@ class LineField(forms.TypedChoiceField):
 
     def __init__(self, **kwargs):
         super().__init__(
-            choices=line_choices, coerce=int, empty_value=None, required=False, label=_("Line"), **kwargs
+            choices=line_choices, coerce=int, empty_value=None, required=False, label=_("Proxy"), **kwargs
         )
 
 
 class AccountForm(forms.ModelForm):
-    proxy = LineField(
-        help_text=_("Choose the line of the phone's own region, and keep it for the account's life.")
-    )
+    proxy = LineField(help_text=_("Choose a proxy in the phone’s own region and keep it."))
     tag_names = forms.CharField(
-        label=_("Tags"), required=False, max_length=400, help_text=_("Separated by commas.")
+        label=_("Tags"), required=False, max_length=400, help_text=_("Separate tags with commas.")
     )
 
     class Meta:
@@ -49,20 +47,20 @@ class AccountForm(forms.ModelForm):
             "hours_until": forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
         }
         labels = {
-            "hours_from": _("The phone’s owner is there from"),
+            "hours_from": _("Prompt hours from"),
             "hours_until": _("until"),
-            "time_zone": _("in the time zone"),
+            "time_zone": _("time zone"),
         }
         help_texts = {
             "wc_id": _(
-                "Only if the account has been logged in before and you know its wcId; otherwise leave it empty."
+                "Only if the account was logged in before and you know its wcId. Otherwise leave it empty."
             ),
-            "team": _("Who sees this account and may log it in."),
-            "hours_until": _("The phone is prompted by itself only in these hours. Empty: at any hour."),
+            "team": _("Members of this team can see this account and log it in."),
+            "hours_until": _(
+                "Phone prompts are sent automatically only during these hours. Leave empty for any time."
+            ),
         }
-        error_messages = {
-            "label": {"required": _("Give the account a name, so that people can tell it from others.")}
-        }
+        error_messages = {"label": {"required": _("Enter a label so that people can recognize the account.")}}
 
     def __init__(self, *args, user, **kwargs):
         super().__init__(*args, **kwargs)
@@ -71,9 +69,9 @@ class AccountForm(forms.ModelForm):
         self.fields["team"].queryset = teams
         sees_all = user.has_perm("accounts.view_every_account")
         self.fields["team"].required = not sees_all
-        self.fields["team"].empty_label = _("Nobody but admins") if sees_all else None
+        self.fields["team"].empty_label = _("Admins only") if sees_all else None
         if "policy" in self.fields:
-            self.fields["policy"].empty_label = _("The default policy")
+            self.fields["policy"].empty_label = _("Default policy")
         self.fields["label"].widget.attrs["autofocus"] = True
         if self.instance.pk is None:
             self.initial.setdefault("team", teams.first())
@@ -83,12 +81,12 @@ class AccountForm(forms.ModelForm):
         self.fields["proxy"].choices = line_choices(self.instance.proxy)
         if self.instance.wc_id:
             self.fields["wc_id"].disabled = True
-            self.fields["wc_id"].help_text = _("Written by the first login; it never changes.")
+            self.fields["wc_id"].help_text = _("Set at the first login. It never changes.")
 
     def clean_label(self) -> str:
         label = clean(self.cleaned_data["label"], 100)
         if not label:
-            raise forms.ValidationError(_("Give the account a name, so that people can tell it from others."))
+            raise forms.ValidationError(_("Enter a label so that people can recognize the account."))
         return label
 
     def clean_wc_id(self) -> str | None:
@@ -97,21 +95,24 @@ class AccountForm(forms.ModelForm):
             return wc_id
         if not WC_ID.fullmatch(wc_id):
             raise forms.ValidationError(
-                _("A wcId has 3 to 100 letters, digits, “_”, “-”, “.” or “@”, such as wxid_wl9qchkanp9u22.")
+                _(
+                    "A wcId has 3 to 100 letters, digits, “_”, “-”, “.” or “@”, for example "
+                    "wxid_wl9qchkanp9u22."
+                )
             )
         return wc_id
 
     def clean_tag_names(self) -> list[str]:
         names = {clean(name, 60) for name in re.split(r"[,，;；]", self.cleaned_data["tag_names"])} - {""}
         if any(len(name) > 40 for name in names) or len(names) > TAG_LIMIT:
-            raise forms.ValidationError(_("At most 20 tags, each of at most 40 characters."))
+            raise forms.ValidationError(_("Enter at most 20 tags of up to 40 characters each."))
         return sorted(names)
 
     def clean(self) -> dict:
         cleaned = super().clean()
         both = ("hours_from", "hours_until")
         if is_half(*map(cleaned.get, both)) and self.errors.keys().isdisjoint(both):
-            self.add_error("hours_until", _("Give both times, or none."))
+            self.add_error("hours_until", _("Enter both times or neither."))
         return cleaned
 
     @property
@@ -157,7 +158,7 @@ class AdoptForm(forms.Form):
     def __init__(self, *args, user, **kwargs):
         super().__init__(*args, **kwargs)
         self.fields["team"].queryset = access.teams_of(user)
-        self.fields["team"].empty_label = _("Nobody but admins")
+        self.fields["team"].empty_label = _("Admins only")
 
     def clean_label(self) -> str:
         return clean(self.cleaned_data["label"], 100)
@@ -186,10 +187,10 @@ class StartLoginForm(forms.Form):
 class CodeForm(forms.Form):
     code = forms.RegexField(
         r"^\s*[0-9]{3,12}\s*$",
-        label=_("The number on the phone"),
+        label=_("Verification code shown on the phone"),
         error_messages={
-            "required": _("Type the number that the phone shows."),
-            "invalid": _("The number has 3 to 12 digits, without spaces."),
+            "required": _("Enter the verification code shown on the phone."),
+            "invalid": _("The verification code has 3 to 12 digits and no spaces."),
         },
         widget=forms.TextInput(
             attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "autofocus": True}

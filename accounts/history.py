@@ -41,7 +41,7 @@ class AccountEvent(models.Model):
         related_name="events",
         db_index=False,
     )
-    happened = models.CharField(_("what happened"), max_length=20, choices=Happened)
+    happened = models.CharField(_("event"), max_length=20, choices=Happened)
     from_state = models.CharField(_("from"), max_length=15, blank=True, default="")
     to_state = models.CharField(_("to"), max_length=15, blank=True, default="")
     reason = models.CharField(_("reason"), max_length=20, choices=Reason, blank=True, default="")

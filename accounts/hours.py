@@ -20,7 +20,7 @@ def known_zone(name: str) -> None:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise ValidationError(
-            _("There is no time zone “%(name)s”. Write one as Asia/Shanghai."), params={"name": name}
+            _("Unknown time zone “%(name)s”. Use a name such as Asia/Shanghai."), params={"name": name}
         ) from None
 
 
@@ -41,7 +41,7 @@ class Hours(models.Model):
         default="",
         db_default="",
         validators=[known_zone],
-        help_text=_("As Asia/Shanghai. Empty: this site’s."),
+        help_text=_("For example Asia/Shanghai. Leave empty to use the site’s time zone."),
     )
 
     class Meta:

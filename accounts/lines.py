@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 def line_name(code: int | None) -> str:
     if code is None:
         return ""
-    return settings.WK_PROXIES.get(code) or _("line %(code)s") % {"code": code}
+    return settings.WK_PROXIES.get(code) or _("proxy %(code)s") % {"code": code}
 
 
 def line_choices(also: int | None = None) -> list[tuple[str | int, str]]:
@@ -15,4 +15,4 @@ def line_choices(also: int | None = None) -> list[tuple[str | int, str]]:
     codes = list(settings.WK_PROXIES)
     if also is not None and also not in codes:
         codes.append(also)
-    return [("", _("None: the upstream chooses")), *((code, f"{code} · {line_name(code)}") for code in codes)]
+    return [("", _("None (chosen by WKTeam)")), *((code, f"{code} · {line_name(code)}") for code in codes)]

@@ -108,17 +108,17 @@ class Account(Hours):
     w_id = models.CharField("wId", max_length=100, blank=True, default="")
     state = models.CharField(_("state"), max_length=10, choices=AccountState, default=AccountState.NEW)
     state_since = models.DateTimeField(_("since"), default=timezone.now)
-    verified_at = models.DateTimeField(_("verified"), null=True, blank=True)
+    verified_at = models.DateTimeField(_("last checked"), null=True, blank=True)
 
     nickname = models.CharField(_("nickname"), max_length=100, blank=True, default="")
-    wechat_number = models.CharField(_("WeChat number"), max_length=100, blank=True, default="")
-    avatar_url = models.CharField(_("avatar address"), max_length=500, blank=True, default="")
-    sex = models.PositiveSmallIntegerField(_("sex"), null=True, blank=True)
+    wechat_number = models.CharField(_("WeChat ID"), max_length=100, blank=True, default="")
+    avatar_url = models.CharField(_("avatar URL"), max_length=500, blank=True, default="")
+    sex = models.PositiveSmallIntegerField(_("gender"), null=True, blank=True)
     region = models.CharField(_("region"), max_length=101, blank=True, default="")
     signature = models.CharField(_("signature"), max_length=200, blank=True, default="")
-    mobile = models.CharField(_("mobile"), max_length=30, blank=True, default="")
+    mobile = models.CharField(_("phone number"), max_length=30, blank=True, default="")
 
-    proxy = models.PositiveSmallIntegerField(_("line"), null=True, blank=True)
+    proxy = models.PositiveSmallIntegerField(_("proxy"), null=True, blank=True)
     tags = models.ManyToManyField(Tag, verbose_name=_("tags"), blank=True, related_name="accounts")
     note = models.TextField(_("note"), blank=True, default="", max_length=2000)
     team = models.ForeignKey(
@@ -131,9 +131,9 @@ class Account(Hours):
         db_index=False,
     )
     keep_online = models.BooleanField(
-        _("wanted online"), default=True, help_text=_("Whether this account should be online.")
+        _("keep online"), default=True, help_text=_("Recover this account when it drops. Off means paused.")
     )
-    relogin_at = models.DateTimeField(_("re-login due"), null=True, blank=True)
+    relogin_at = models.DateTimeField(_("scheduled re-login"), null=True, blank=True)
     policy = models.ForeignKey(
         RecoveryPolicy,
         verbose_name=_("recovery policy"),
@@ -151,14 +151,14 @@ class Account(Hours):
         max_length=10, choices=FoundBy, blank=True, default="", db_default="", editable=False
     )
     # Since when it is on the list "To scan": its code is fetched when somebody opens it.
-    to_scan_since = models.DateTimeField(_("to be scanned since"), null=True, blank=True)
+    to_scan_since = models.DateTimeField(_("in scan queue since"), null=True, blank=True)
     reason_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     first_login_at = models.DateTimeField(_("first login"), null=True, blank=True)
     last_login_at = models.DateTimeField(_("last login"), null=True, blank=True)
-    last_offline_at = models.DateTimeField(_("last offline"), null=True, blank=True)
+    last_offline_at = models.DateTimeField(_("last drop"), null=True, blank=True)
     last_offline_reason = models.CharField(
-        _("reason of the last drop"), max_length=300, blank=True, default=""
+        _("reason for the last drop"), max_length=300, blank=True, default=""
     )
 
     # Fencing: every attempt takes the next number, and a wId is only written over one with a lower number.
@@ -166,7 +166,7 @@ class Account(Hours):
     bound_seq = models.PositiveIntegerField(default=0, editable=False)
     joined_to = models.ForeignKey(
         "self",
-        verbose_name=_("joined with"),
+        verbose_name=_("merged into"),
         null=True,
         blank=True,
         on_delete=models.SET_NULL,
@@ -182,8 +182,8 @@ class Account(Hours):
         verbose_name = _("account")
         verbose_name_plural = _("accounts")
         permissions = [
-            ("log_in_account", _("Can log accounts in")),
-            ("view_every_account", _("Can see the accounts of all teams")),
+            ("log_in_account", _("Can log in accounts")),
+            ("view_every_account", _("Can view accounts of all teams")),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(wc_id=""), name="wc_id_is_null_when_unknown"),
@@ -314,15 +314,15 @@ class UpstreamAccess(models.Model):
     base_url = models.CharField(_("address"), max_length=300)
     account = models.CharField(_("developer account"), max_length=150, blank=True, default="")
     authorization = EncryptedTextField(blank=True, default="")
-    renewed_at = models.DateTimeField(_("signed in"), null=True, blank=True)
+    renewed_at = models.DateTimeField(_("authorized at"), null=True, blank=True)
     renewing_until = models.DateTimeField(null=True, blank=True)
-    refused_at = models.DateTimeField(_("refused"), null=True, blank=True)
+    refused_at = models.DateTimeField(_("refused at"), null=True, blank=True)
     refused_why = models.CharField(_("reason"), max_length=20, blank=True, default="")
-    refused_text = models.CharField(_("the upstream's words"), max_length=300, blank=True, default="")
+    refused_text = models.CharField(_("WKTeam message"), max_length=300, blank=True, default="")
 
     class Meta:
-        verbose_name = _("access to the upstream")
-        verbose_name_plural = _("access to the upstream")
+        verbose_name = _("WKTeam connection")
+        verbose_name_plural = _("WKTeam connection")
         constraints = [models.UniqueConstraint(fields=["base_url", "account"], name="one_access_per_account")]
 
     def __str__(self) -> str:

@@ -38,27 +38,27 @@ WEEKDAYS = (
 
 
 class PlanMethod(models.TextChoices):
-    LADDER = "ladder", _("Prompt on the phone, then to be scanned")
-    POPUP = "popup", _("Prompt on the phone only")
-    SCAN = "scan", _("To be scanned")
+    LADDER = "ladder", _("Phone prompt, then scan queue")
+    POPUP = "popup", _("Phone prompt only")
+    SCAN = "scan", _("Scan queue")
 
 
 class Outcome(models.TextChoices):
     """What happened to one account in a run."""
 
-    WAITING = "waiting", _("Not its turn yet")
-    PROMPTED = "prompted", _("A prompt is on the phone")
-    RECOVERY = "recovery", _("Recovery goes on with it")
+    WAITING = "waiting", _("Not started")
+    PROMPTED = "prompted", _("Phone prompt sent")
+    RECOVERY = "recovery", _("Handed over to recovery")
     ONLINE = "online", _("Logged in")
-    TO_SCAN = "to_scan", _("To be scanned")
-    DECLINED = "declined", _("The prompt led to no login")
-    BUSY = "busy", _("A login was open already")
-    LISTED = "listed", _("Was on the list “To scan” already")
-    CHANGED = "changed", _("Was not due any more at its turn")
-    NO_PROMPT = "no_prompt", _("Never logged in: it can only be scanned")
-    CAP = "cap", _("Today’s prompts are used up")
-    HOURS = "hours", _("Outside of the hours for prompts")
-    LEFT = "left", _("Left for the next run")
+    TO_SCAN = "to_scan", _("Queued for scan")
+    DECLINED = "declined", _("Phone prompt failed")
+    BUSY = "busy", _("Login already in progress")
+    LISTED = "listed", _("Already in the scan queue")
+    CHANGED = "changed", _("No longer due")
+    NO_PROMPT = "no_prompt", _("Never logged in: scan required")
+    CAP = "cap", _("24-hour prompt limit reached")
+    HOURS = "hours", _("Outside prompt hours")
+    LEFT = "left", _("Deferred to the next run")
 
 
 # These came to no step that a person or the upstream notices: they do not count for the pace.
@@ -84,14 +84,14 @@ class PlanQuerySet(models.QuerySet):
 
 class Plan(models.Model):
     name = models.CharField(_("name"), max_length=60, unique=True)
-    active = models.BooleanField(_("active"), default=True)
+    active = models.BooleanField(_("enabled"), default=True)
 
     tags = models.ManyToManyField(
         "accounts.Tag",
         verbose_name=_("tags"),
         blank=True,
         related_name="plans",
-        help_text=_("Accounts with any of these. None: whatever their tags."),
+        help_text=_("Accounts with any of these tags. Select none for all accounts."),
     )
     team = models.ForeignKey(
         Group,
@@ -101,7 +101,7 @@ class Plan(models.Model):
         # Without its team a plan would be one for the accounts of all teams.
         on_delete=models.CASCADE,
         related_name="plans",
-        help_text=_("Empty: of all teams."),
+        help_text=_("Leave empty for all teams."),
     )
     state = models.CharField(
         _("state"),
@@ -109,22 +109,24 @@ class Plan(models.Model):
         choices=AccountState,
         blank=True,
         default=AccountState.OFFLINE,
-        help_text=_("Empty: whatever their state. Accounts that are online get a new wId, too."),
+        help_text=_("Leave empty for any state. Accounts that are online also get a new wId."),
     )
     only_due = models.BooleanField(
-        _("only those due"),
+        _("due accounts only"),
         default=False,
-        help_text=_("Accounts whose time for a re-login has come and that have not been logged in since."),
+        help_text=_(
+            "Accounts whose scheduled re-login time has passed and that haven’t been logged in since."
+        ),
     )
 
     crontab = models.CharField(
-        _("crontab line"),
+        _("cron expression"),
         max_length=200,
         blank=True,
         default="",
         help_text=_(
-            "Minute, hour, day of the month, month, day of the week: “30 9 * * 1-5” is 9:30 from Monday to Friday. "
-            "Where both kinds of days are named, both have to hold."
+            "Minute, hour, day of month, month, day of week. “30 9 * * 1-5” means 9:30, Monday to "
+            "Friday. If you set both kinds of days, both must match."
         ),
     )
     weekdays = models.CharField(_("days of the week"), max_length=13, blank=True, default="")
@@ -132,7 +134,10 @@ class Plan(models.Model):
         _("time of day"),
         null=True,
         blank=True,
-        help_text=_("Instead of a crontab line. A time that the clocks skip is right after the gap."),
+        help_text=_(
+            "Use instead of a cron expression. If daylight saving time skips this time, the run "
+            "starts right after the gap."
+        ),
     )
     time_zone = models.CharField(
         _("time zone"),
@@ -140,21 +145,23 @@ class Plan(models.Model):
         blank=True,
         default="",
         validators=[known_zone],
-        help_text=_("As Asia/Shanghai. Empty: this site’s."),
+        help_text=_("For example Asia/Shanghai. Leave empty to use the site’s time zone."),
     )
 
     method = models.CharField(_("method"), max_length=10, choices=PlanMethod, default=PlanMethod.LADDER)
     most_a_run = models.PositiveIntegerField(
-        _("accounts in a run, at most"),
+        _("max accounts per run"),
         default=100,
         validators=[MinValueValidator(1), MaxValueValidator(20_000)],
-        help_text=_("Who was logged in longest ago comes first; the others are left for the next run."),
+        help_text=_(
+            "Accounts that haven’t been logged in for longest come first. The rest wait for the next run."
+        ),
     )
     most_a_minute = models.PositiveSmallIntegerField(
-        _("accounts in a minute, at most"),
+        _("max accounts per minute"),
         default=10,
         validators=[MinValueValidator(1), MaxValueValidator(600)],
-        help_text=_("The limits and hours of each account’s recovery policy hold as well."),
+        help_text=_("The limits and prompt hours of each account’s recovery policy also apply."),
     )
     next_at = models.DateTimeField(_("next run"), null=True, blank=True, editable=False)
 
@@ -204,9 +211,11 @@ class Plan(models.Model):
     def clean(self) -> None:
         by_weekday = bool(self.weekdays) or self.at is not None
         if self.crontab.strip() and by_weekday:
-            raise ValidationError(_("Give either a crontab line, or days of the week with a time; not both."))
+            raise ValidationError(
+                _("Enter either a cron expression or days of the week with a time, not both.")
+            )
         if not self.crontab.strip() and not (self.weekdays and self.at is not None):
-            raise ValidationError(_("Say when: days of the week and a time, or a crontab line."))
+            raise ValidationError(_("Enter when to run: days of the week and a time, or a cron expression."))
         try:
             zone = self.zone
         except (KeyError, ValueError, OSError):
@@ -260,8 +269,8 @@ class PlanRun(models.Model):
     )
     plan_name = models.CharField(_("plan"), max_length=60, blank=True, default="")
     method = models.CharField(_("method"), max_length=10, choices=PlanMethod, default=PlanMethod.LADDER)
-    slot_at = models.DateTimeField(_("slot"))
-    began_at = models.DateTimeField(_("began"), default=timezone.now)
+    slot_at = models.DateTimeField(_("scheduled"))
+    began_at = models.DateTimeField(_("started"), default=timezone.now)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
     # Somebody pressed "Run now"; empty: the slot came.
     asked_by = models.ForeignKey(
@@ -274,16 +283,16 @@ class PlanRun(models.Model):
         db_index=False,
     )
     asked_by_name = models.CharField(_("by"), max_length=150, blank=True, default="")
-    due = models.PositiveIntegerField(_("accounts due"), default=0)
+    due = models.PositiveIntegerField(_("due accounts"), default=0)
     # When people were told of it.
     told_at = models.DateTimeField(null=True, blank=True, editable=False)
     # The run before was still on: nobody was taken.
-    skipped = models.BooleanField(_("left out"), default=False)
+    skipped = models.BooleanField(_("skipped"), default=False)
 
     class Meta:
         ordering = ["-id"]
-        verbose_name = _("run")
-        verbose_name_plural = _("runs")
+        verbose_name = _("plan run")
+        verbose_name_plural = _("plan runs")
         constraints = [
             models.UniqueConstraint(fields=["plan", "slot_at"], name="one_run_per_slot"),
             # By a column that is the same in all of them.
@@ -300,7 +309,7 @@ class PlanRun(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.plan_name or _('Accounts due')} #{self.pk}"
+        return f"{self.plan_name or _('Due accounts')} #{self.pk}"
 
     @property
     def is_open(self) -> bool:
@@ -311,14 +320,14 @@ class PlanEntry(models.Model):
     """One account of a run, and what happened to it."""
 
     run = models.ForeignKey(
-        PlanRun, verbose_name=_("run"), on_delete=models.CASCADE, related_name="entries", db_index=False
+        PlanRun, verbose_name=_("plan run"), on_delete=models.CASCADE, related_name="entries", db_index=False
     )
     account = models.ForeignKey(
         "accounts.Account", verbose_name=_("account"), on_delete=models.CASCADE, related_name="plan_entries"
     )
     # Which due time of the account this answers: each is answered once.
-    due_at = models.DateTimeField(_("due"), null=True, blank=True)
-    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome, default=Outcome.WAITING)
+    due_at = models.DateTimeField(_("due at"), null=True, blank=True)
+    outcome = models.CharField(_("result"), max_length=10, choices=Outcome, default=Outcome.WAITING)
     attempt = models.ForeignKey(
         "accounts.LoginAttempt",
         verbose_name=_("login attempt"),
@@ -328,14 +337,14 @@ class PlanEntry(models.Model):
         related_name="+",
     )
     # Not before: it waits for the hours of its owner.
-    next_at = models.DateTimeField(_("next"), null=True, blank=True)
-    taken_at = models.DateTimeField(_("its turn"), null=True, blank=True)
-    ended_at = models.DateTimeField(_("settled"), null=True, blank=True)
+    next_at = models.DateTimeField(_("next step at"), null=True, blank=True)
+    taken_at = models.DateTimeField(_("processed"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("finished"), null=True, blank=True)
 
     class Meta:
         ordering = ["id"]
-        verbose_name = _("account of a run")
-        verbose_name_plural = _("accounts of a run")
+        verbose_name = _("plan result")
+        verbose_name_plural = _("plan results")
         constraints = [
             models.UniqueConstraint(fields=["run", "account"], name="an_account_once_a_run"),
             models.UniqueConstraint(

@@ -22,30 +22,31 @@ class RecoveryPolicy(Hours):
     """The hours are those in which phones may be prompted: outside of them it is quiet."""
 
     name = models.CharField(_("name"), max_length=60, unique=True)
-    is_default = models.BooleanField(_("for all accounts without a policy of their own"), default=False)
+    is_default = models.BooleanField(_("default (for accounts without their own policy)"), default=False)
     popup = models.BooleanField(
-        _("prompt on the phone first"),
+        _("send a phone prompt first"),
         default=True,
         help_text=_(
-            "Its owner taps once; nothing is scanned. Not after a first-night drop, where it does not help."
+            "The owner confirms on the phone; no scan needed. Not used after a first-day drop, where "
+            "it can’t work."
         ),
     )
     popups_a_day = models.PositiveSmallIntegerField(
-        _("prompts for an account in 24 hours, at most"), default=3, validators=[MaxValueValidator(20)]
+        _("max prompts per account in 24 hours"), default=3, validators=[MaxValueValidator(20)]
     )
     popups_a_minute = models.PositiveSmallIntegerField(
-        _("prompts over all accounts in a minute, at most"),
+        _("max prompts per minute for all accounts"),
         default=10,
         validators=[MinValueValidator(1), MaxValueValidator(600)],
     )
     pause_minutes = models.PositiveSmallIntegerField(
         _("minutes before the second prompt"),
         default=5,
-        help_text=_("Doubled for each one after it, with some chance added."),
+        help_text=_("Doubles after each further prompt, plus a small random delay."),
         validators=[MinValueValidator(1), MaxValueValidator(720)],
     )
     scan = models.BooleanField(
-        _("then to be scanned"), default=True, help_text=_("Puts the account onto the list “To scan”.")
+        _("then add to scan queue"), default=True, help_text=_("Adds the account to the scan queue.")
     )
 
     class Meta:
@@ -63,7 +64,7 @@ class RecoveryPolicy(Hours):
 
     def clean(self) -> None:
         if is_half(self.hours_from, self.hours_until):
-            raise ValidationError({"hours_until": _("Give both ends of the hours, or neither.")})
+            raise ValidationError({"hours_until": _("Enter both the start and the end, or neither.")})
 
     def pause_after(self, prompts: int) -> timedelta:
         """How long to wait at least after so many prompts of a drop, the last of them just ended."""

@@ -9,80 +9,85 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Reason(models.TextChoices):
-    NOT_SCANNED = "not_scanned", _("Nobody scanned in time")
-    NO_ANSWER = "no_answer", _("No answer in time")
-    NO_WORKER = "no_worker", _("No worker took the login")
-    CANCELLED = "cancelled", _("Cancelled here")
+    NOT_SCANNED = "not_scanned", _("QR code not scanned in time")
+    NO_ANSWER = "no_answer", _("No result in time")
+    NO_WORKER = "no_worker", _("No worker available")
+    CANCELLED = "cancelled", _("Cancelled in the portal")
     DECLINED = "declined", _("Declined on the phone")
-    WRONG_ACCOUNT = "wrong_account", _("Another account scanned")
-    NEW_DEVICE_CHECK = "new_device_check", _("The phone wants to be checked on a new device")
-    CODE_WRONG = "code_wrong", _("Wrong number, too often")
-    LINE_DOWN = "line_down", _("The line is down")
-    REFUSED = "refused", _("Refused by the upstream")
-    UNREACHABLE = "unreachable", _("Upstream not reachable")
-    OUTCOME_UNKNOWN = "outcome_unknown", _("The answer got lost")
-    BAD_ANSWER = "bad_answer", _("Unreadable answer")
-    SIGN_IN_REFUSED = "sign_in_refused", _("Our sign-in is refused")
+    WRONG_ACCOUNT = "wrong_account", _("Scanned by another account")
+    NEW_DEVICE_CHECK = "new_device_check", _("New-device verification required")
+    CODE_WRONG = "code_wrong", _("Too many wrong verification codes")
+    LINE_DOWN = "line_down", _("Proxy unavailable")
+    REFUSED = "refused", _("Refused by WKTeam")
+    UNREACHABLE = "unreachable", _("Can’t reach WKTeam")
+    OUTCOME_UNKNOWN = "outcome_unknown", _("WKTeam response lost")
+    BAD_ANSWER = "bad_answer", _("Unreadable WKTeam response")
+    SIGN_IN_REFUSED = "sign_in_refused", _("WKTeam authorization failed")
     DEVELOPER_FROZEN = "developer_frozen", _("Developer account frozen")
     DEVELOPER_EXPIRED = "developer_expired", _("Developer account expired")
-    QR_HOST = "qr_host", _("QR picture on an unknown host")
-    QR_PICTURE = "qr_picture", _("QR picture not readable")
+    QR_HOST = "qr_host", _("QR code image on an unknown host")
+    QR_PICTURE = "qr_picture", _("Unreadable QR code image")
     INTERRUPTED = "interrupted", _("Interrupted")
-    NOT_TAPPED = "not_tapped", _("Nobody tapped the prompt in time")
-    PROMPT_DECLINED = "prompt_declined", _("The prompt was declined on the phone")
-    PROMPT_REFUSED = "prompt_refused", _("A prompt is not possible now")
+    NOT_TAPPED = "not_tapped", _("Not confirmed on the phone in time")
+    PROMPT_DECLINED = "prompt_declined", _("Phone prompt declined")
+    PROMPT_REFUSED = "prompt_refused", _("Phone prompt not possible now")
 
 
 ADVICE: dict[str, Promise] = {
-    Reason.NOT_SCANNED: _("Have the phone ready, then ask for a new code."),
+    Reason.NOT_SCANNED: _("Have the phone ready, then get a new QR code."),
     Reason.NO_ANSWER: _(
-        "If the phone did confirm, the account comes online here by itself; otherwise ask for a new code."
+        "If the phone confirmed the login, the account comes online automatically. Otherwise get a "
+        "new QR code."
     ),
     Reason.NO_WORKER: _(
-        "The process that waits for the phone is not running. Tell an admin, then ask for a new code."
+        "The worker that waits for the phone is not running. Contact an admin, then get a new QR code."
     ),
-    Reason.CANCELLED: _("Ask for a new code when you are ready."),
-    Reason.DECLINED: _("Somebody tapped “Cancel” on the phone. Ask for a new code and tap “Log in” on it."),
-    Reason.WRONG_ACCOUNT: _(
-        "Nothing here was overwritten. Scan a new code with the phone that belongs to this account."
-    ),
+    Reason.CANCELLED: _("Get a new QR code when you are ready."),
+    Reason.DECLINED: _("Someone tapped “Cancel” on the phone. Get a new QR code, scan it and tap “Log in”."),
+    Reason.WRONG_ACCOUNT: _("Nothing was overwritten. Scan a new QR code with this account’s phone."),
     Reason.NEW_DEVICE_CHECK: _(
-        "Ask for a new code as a Mac device, or pass the check on the phone and try again."
+        "Get a new QR code with device type Mac, or complete the verification on the phone and try again."
     ),
-    Reason.CODE_WRONG: _("Ask for a new code, and type the number that the phone shows then."),
+    Reason.CODE_WRONG: _("Get a new QR code, then enter the verification code shown on the phone."),
     Reason.LINE_DOWN: _(
-        "The chosen line does not answer. Choose another line of the same region and try again."
+        "The selected proxy is not responding. Choose another proxy in the same region and try again."
     ),
-    Reason.REFUSED: _("Read the upstream's words below. If they ask for nothing, try again in a minute."),
+    Reason.REFUSED: _(
+        "Follow the WKTeam message below. If it needs nothing from you, try again in a minute."
+    ),
     Reason.UNREACHABLE: _(
-        "The upstream's address does not answer. Try again in a minute; if it stays so, tell an admin."
+        "WKTeam is not responding. Try again in a minute. If it keeps happening, contact an admin."
     ),
     Reason.OUTCOME_UNKNOWN: _(
-        "The connection broke after the code was asked for. It was not asked for twice; ask for a new code."
+        "The connection broke after the QR code was requested. The request was not repeated. Get a "
+        "new QR code."
     ),
     Reason.BAD_ANSWER: _(
-        "The upstream sent something that is no answer. Try again in a minute; if it stays so, tell an admin."
+        "WKTeam sent an unreadable response. Try again in a minute. If it keeps happening, contact an admin."
     ),
     Reason.SIGN_IN_REFUSED: _(
-        "The upstream refuses our Authorization. An admin has to check WK_ACCOUNT and WK_PASSWORD, or WK_AUTHORIZATION."
+        "WKTeam rejected our Authorization. An admin must check WK_ACCOUNT and WK_PASSWORD, or "
+        "WK_AUTHORIZATION."
     ),
     Reason.DEVELOPER_FROZEN: _(
-        "The upstream froze the developer account. An admin has to talk to the upstream; no login works until then."
+        "WKTeam froze the developer account. An admin must contact WKTeam. No account can log in until then."
     ),
     Reason.DEVELOPER_EXPIRED: _(
-        "The developer account has run out. An admin has to renew it with the upstream; no login works until then."
+        "The developer account has expired. An admin must renew it with WKTeam. No account can log "
+        "in until then."
     ),
-    Reason.QR_HOST: _("An admin has to add the picture's host to WK_QR_HOSTS."),
-    Reason.QR_PICTURE: _("The upstream sent no usable picture. Ask for a new code."),
-    Reason.INTERRUPTED: _("The process that asked for the code stopped. Ask for a new code."),
+    Reason.QR_HOST: _("An admin must add the image host to WK_QR_HOSTS."),
+    Reason.QR_PICTURE: _("WKTeam returned no usable QR code image. Get a new QR code."),
+    Reason.INTERRUPTED: _("The process that requested the QR code stopped. Get a new QR code."),
     Reason.NOT_TAPPED: _(
-        "Have the phone ready, unlocked and with WeChat open, then send another prompt; or ask for a code to scan."
+        "Unlock the phone and open WeChat, then send another phone prompt or get a QR code."
     ),
     Reason.PROMPT_DECLINED: _(
-        "Somebody tapped “Cancel” on the phone. Ask its owner, then send another prompt or ask for a code to scan."
+        "Someone tapped “Cancel” on the phone. Check with its owner, then send another phone prompt "
+        "or get a QR code."
     ),
     Reason.PROMPT_REFUSED: _(
-        "The upstream could not log this account in by a prompt. Ask for a code and scan it."
+        "WKTeam couldn’t log this account in with a phone prompt. Get a QR code and scan it."
     ),
 }
 

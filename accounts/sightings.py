@@ -14,18 +14,18 @@ class Presence(models.Model):
 
     due_at = models.DateTimeField(default=timezone.now)
     taken_until = models.DateTimeField(null=True, blank=True)
-    asked_at = models.DateTimeField(_("asked"), null=True, blank=True)
-    answered_at = models.DateTimeField(_("answered"), null=True, blank=True)
+    asked_at = models.DateTimeField(_("requested"), null=True, blank=True)
+    answered_at = models.DateTimeField(_("responded at"), null=True, blank=True)
     # Whoever asks for the reasons of drops has them to itself until then.
     reasons_until = models.DateTimeField(null=True, blank=True)
     # Since when there has been no usable answer; empty while there is one.
     unknown_since = models.DateTimeField(_("unknown since"), null=True, blank=True)
     unknown_why = models.CharField(_("reason"), max_length=20, blank=True, default="")
-    online = models.PositiveIntegerField(_("online"), default=0)
+    online = models.PositiveIntegerField(_("accounts online"), default=0)
 
     class Meta:
-        verbose_name = _("presence")
-        verbose_name_plural = _("presence")
+        verbose_name = _("presence check")
+        verbose_name_plural = _("presence check")
 
     def __str__(self) -> str:
         return f"asked {self.asked_at}"
@@ -41,13 +41,13 @@ class Discovered(models.Model):
 
     wc_id = models.CharField("wcId", max_length=100, unique=True)
     w_id = models.CharField("wId", max_length=100, blank=True, default="")
-    found_at = models.DateTimeField(_("found"), default=timezone.now)
+    found_at = models.DateTimeField(_("detected"), default=timezone.now)
     ignored = models.BooleanField(_("ignored"), default=False)
 
     class Meta:
         ordering = ["-found_at", "-id"]
-        verbose_name = _("discovered account")
-        verbose_name_plural = _("discovered accounts")
+        verbose_name = _("unmanaged account")
+        verbose_name_plural = _("unmanaged accounts")
 
     def __str__(self) -> str:
         return self.wc_id

@@ -40,7 +40,7 @@ def read(line: str, zone: ZoneInfo) -> Rule:
     if len(words) != len(FIELDS):
         raise ValidationError(
             _(
-                "A crontab line has five fields: minute, hour, day of the month, month, day of the week. "
+                "A cron expression has five fields: minute, hour, day of month, month, day of week. "
                 "This one has %(number)s."
             ),
             params={"number": len(words)},
@@ -49,7 +49,7 @@ def read(line: str, zone: ZoneInfo) -> Rule:
         found = crontab(**dict(zip(FIELDS, words, strict=True)))
     except (ParseException, ValueError) as error:
         raise ValidationError(
-            _("“%(line)s” is not a crontab line: %(error)s."),
+            _("“%(line)s” is not a valid cron expression: %(error)s."),
             params={"line": line, "error": str(error).rstrip(".")},
         ) from None
     sets = (getattr(found, name) for name in FIELDS)

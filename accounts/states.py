@@ -11,27 +11,27 @@ class AccountState(models.TextChoices):
 
 
 class AttemptState(models.TextChoices):
-    PREPARING = "preparing", _("Asking for the code")
+    PREPARING = "preparing", _("Preparing")
     WAITING = "waiting", _("Waiting for scan")
-    CODE_REQUIRED = "code_required", _("Number asked for")
-    PAGE_REQUIRED = "page_required", _("Check to pass")
+    CODE_REQUIRED = "code_required", _("Code required")
+    PAGE_REQUIRED = "page_required", _("Needs verification")
     SUCCEEDED = "succeeded", _("Logged in")
-    FAILED = "failed", _("Refused")
-    EXPIRED = "expired", _("Not scanned in time")
+    FAILED = "failed", _("Failed")
+    EXPIRED = "expired", _("Timed out")
     CANCELLED = "cancelled", _("Cancelled")
 
 
 class Method(models.TextChoices):
     QR = "qr", _("QR code")
-    POPUP = "popup", _("Prompt on the phone")
+    POPUP = "popup", _("Phone prompt")
 
 
 class Trigger(models.TextChoices):
     OPERATOR = "operator", _("Operator")
     SCHEDULE = "schedule", _("Schedule")
-    BULK = "bulk", _("Bulk start")
+    BULK = "bulk", _("Bulk login")
     RECOVERY = "recovery", _("Recovery")
-    API = "api", _("Program")
+    API = "api", _("API")
     OWNER = "owner", _("Phone owner")
 
 
@@ -39,76 +39,76 @@ class DropKind(models.TextChoices):
     """What kind of drop it was, by when it came."""
 
     ORDINARY = "ordinary", _("Dropped")
-    FIRST_NIGHT = "first_night", _("First-night drop")
-    AT_ONCE = "at_once", _("Dropped at once")
+    FIRST_NIGHT = "first_night", _("First-day drop")
+    AT_ONCE = "at_once", _("Immediate drop")
 
 
 class FoundBy(models.TextChoices):
     """How we came to know that an account is offline."""
 
-    SWEEP = "sweep", _("Sweep")
-    NOTICE = "notice", _("The upstream's notice")
-    CHECK = "check", _("Check by hand")
+    SWEEP = "sweep", _("Automatic check")
+    NOTICE = "notice", _("WKTeam callback")
+    CHECK = "check", _("Manual check")
 
 
 class NextStep(models.TextChoices):
     """What recovery does next for a drop, or what it waits for."""
 
-    LOOK = "look", _("Recovery looks at it next")
-    POPUP = "popup", _("A prompt is on the phone")
-    BACK_OFF = "back_off", _("Waits before the next prompt")
-    HOURS = "hours", _("Waits for the hours of the phone’s owner")
-    CAP = "cap", _("Today’s prompts are used up")
-    SCAN = "scan", _("To be scanned")
-    NOTHING = "nothing", _("Nothing is done by itself")
-    PAUSED = "paused", _("Paused: it is not wanted online")
+    LOOK = "look", _("Waiting for recovery")
+    POPUP = "popup", _("Phone prompt sent")
+    BACK_OFF = "back_off", _("Waiting for the next prompt")
+    HOURS = "hours", _("Waiting for prompt hours")
+    CAP = "cap", _("24-hour prompt limit reached")
+    SCAN = "scan", _("Queued for scan")
+    NOTHING = "nothing", _("No automatic recovery")
+    PAUSED = "paused", _("Paused: keep online is off")
 
 
 class Because(models.TextChoices):
     """Why an account has to be scanned, or recovery has nothing left to try."""
 
-    FIRST_NIGHT = "first_night", _("A first-night drop: a prompt does not help")
-    AT_ONCE = "at_once", _("It dropped within a minute of its login: look at its line first")
-    NO_PROMPTS = "no_prompts", _("Its recovery policy has no prompts")
-    USED_UP = "used_up", _("Today’s prompts are used up")
-    REFUSED = "refused", _("The upstream wants a scan")
-    NEVER_OPEN = "never_open", _("There is no hour in which its phone may be prompted")
-    ASKED = "asked", _("Put onto the list")
+    FIRST_NIGHT = "first_night", _("First-day drop: phone prompts don’t work")
+    AT_ONCE = "at_once", _("Dropped within a minute of login: check its proxy first")
+    NO_PROMPTS = "no_prompts", _("Its recovery policy doesn’t use phone prompts")
+    USED_UP = "used_up", _("24-hour prompt limit reached")
+    REFUSED = "refused", _("WKTeam requires a scan")
+    NEVER_OPEN = "never_open", _("Account and policy share no prompt hours")
+    ASKED = "asked", _("Added to the scan queue")
 
 
 class NoticeKind(models.TextChoices):
     """What people can be told of."""
 
-    OFFLINE = "offline", _("An account is offline")
-    TO_SCAN = "to_scan", _("An account has to be scanned")
-    BACK = "back", _("An account is back")
-    INCIDENT = "incident", _("Many accounts dropped at once")
-    INCIDENT_OVER = "incident_over", _("An incident is over")
-    UPSTREAM = "upstream", _("The upstream does not let us in")
-    PLAN = "plan", _("A plan has run")
-    CHANNEL = "channel", _("A channel was switched off")
+    OFFLINE = "offline", _("Account offline")
+    TO_SCAN = "to_scan", _("Account queued for scan")
+    BACK = "back", _("Account back online")
+    INCIDENT = "incident", _("Incident started")
+    INCIDENT_OVER = "incident_over", _("Incident ended")
+    UPSTREAM = "upstream", _("WKTeam access denied")
+    PLAN = "plan", _("Plan finished")
+    CHANNEL = "channel", _("Channel disabled")
 
 
 class Happened(models.TextChoices):
     """What an event row says happened. The first group is the moves of attempts and accounts."""
 
     ATTEMPT_STARTED = "attempt_started", _("Login started")
-    ATTEMPT_MOVED = "attempt_moved", _("Login moved on")
+    ATTEMPT_MOVED = "attempt_moved", _("Login state changed")
     ACCOUNT_ONLINE = "account_online", _("Came online")
     ACCOUNT_OFFLINE = "account_offline", _("Went offline")
 
-    WAIT_TAKEN = "wait_taken", _("A worker waits for the phone")
-    WAIT_RESUMED = "wait_resumed", _("The wait was taken up again")
-    LATE_SUCCESS = "late_success", _("The phone confirmed after the login had ended here")
-    STALE_SUCCESS = "stale_success", _("An older login was confirmed after a newer one; the newer wId stays")
-    OTHER_ACCOUNT = "other_account", _("Logged in by the code of another account")
-    JOINED = "joined", _("Joined with the record that has this wcId")
+    WAIT_TAKEN = "wait_taken", _("Waiting for the phone")
+    WAIT_RESUMED = "wait_resumed", _("Wait resumed")
+    LATE_SUCCESS = "late_success", _("Phone confirmed after the login ended")
+    STALE_SUCCESS = "stale_success", _("Older login confirmed late; newer wId kept")
+    OTHER_ACCOUNT = "other_account", _("Logged in with another account’s QR code")
+    JOINED = "joined", _("Merged into the record with this wcId")
     ADDED = "added", _("Account added")
     CHANGED = "changed", _("Details changed")
-    TO_SCAN = "to_scan", _("To be scanned")
-    FOUND_ONLINE = "found_online", _("Found online: not logged in from here")
-    REASON_TOLD = "reason_told", _("The upstream said why it went offline")
-    RECOVERY_ENDED = "recovery_ended", _("Recovery has nothing left to try")
+    TO_SCAN = "to_scan", _("Queued for scan")
+    FOUND_ONLINE = "found_online", _("Detected online; logged in outside the portal")
+    REASON_TOLD = "reason_told", _("WKTeam reported why it went offline")
+    RECOVERY_ENDED = "recovery_ended", _("Recovery failed; manual action needed")
 
 
 A = AttemptState

@@ -47,7 +47,7 @@ def message(deliveries: list[Delivery], channel: Channel) -> tuple[str, str]:
 
 def test_message(channel: Channel) -> tuple[str, str]:
     with translation.override(channel.language):
-        lines = [_("This is a test message: what this channel is told of arrives here."), *link("accounts")]
+        lines = [_("This is a test message. Notifications for this channel arrive here."), *link("accounts")]
         return _("Test message"), "\n".join(lines)
 
 
@@ -75,45 +75,47 @@ def _to_scan(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
         ]
     because = notice.facts.get("because", "")
     if because in Because.values:
-        lines.append(_("Why a scan: %(because)s.") % {"because": Because(because).label})
-    lines.append(_("Next: somebody opens its page, fetches the code and scans it with its phone."))
-    return _("To be scanned: %(label)s") % {"label": label(account)}, [*lines, *link("account", account.pk)]
+        lines.append(_("Reason for the scan: %(because)s.") % {"because": Because(because).label})
+    lines.append(_("Next: open the account’s page, get the QR code and scan it with the account’s phone."))
+    return _("Queued for scan: %(label)s") % {"label": label(account)}, [*lines, *link("account", account.pk)]
 
 
 def _back(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
     account = notice.account
-    lines = [_("Online again since %(since)s.") % {"since": said(notice.at)}]
+    lines = [_("Back online since %(since)s.") % {"since": said(notice.at)}]
     if notice.drop is not None:
-        lines.append(_("It was away for %(time)s.") % {"time": lasted(notice.drop.at, notice.at)})
-    return _("Back: %(label)s") % {"label": label(account)}, [*lines, *link("account", account.pk)]
+        lines.append(_("Offline for %(time)s.") % {"time": lasted(notice.drop.at, notice.at)})
+    return _("Back online: %(label)s") % {"label": label(account)}, [*lines, *link("account", account.pk)]
 
 
 def _incident(notice: Notice, delivery: Delivery) -> tuple[str, list[str]]:
     count, left = _counted(notice, delivery)
-    title = ngettext("%(count)s account dropped at once", "%(count)s accounts dropped at once", count)
+    title = ngettext("%(count)s account dropped", "%(count)s accounts dropped at once", count)
     lines = [
-        _("Since %(since)s; %(left)s of them are offline now.") % {"since": said(notice.at), "left": left},
+        _("Started %(since)s. Still offline: %(left)s.") % {"since": said(notice.at), "left": left},
         *_shares(notice),
-        _(
-            "Next: they are recovered one after the other; those that have to be scanned come onto the list “To scan”."
-        ),
-        _("You are not told of each of them, and once more when this is over."),
+        _("Next: the accounts are recovered one by one. Those that need a scan are added to the scan queue."),
+        _("You won’t be notified about each account, only once more when the incident ends."),
     ]
     return title % {"count": count}, [*lines, *link("incident", notice.incident_id)]
 
 
 def _incident_over(notice: Notice, delivery: Delivery) -> tuple[str, list[str]]:
     count, left = _counted(notice, delivery)
-    title = ngettext("Over: %(count)s account had dropped", "Over: %(count)s accounts had dropped", count)
+    title = ngettext(
+        "Incident ended: %(count)s account had dropped",
+        "Incident ended: %(count)s accounts had dropped",
+        count,
+    )
     began = notice.incident.at
     lines = [
-        _("It began %(since)s and took %(time)s.") % {"since": said(began), "time": lasted(began, notice.at)},
+        _("Started %(since)s, lasted %(time)s.") % {"since": said(began), "time": lasted(began, notice.at)},
         *_shares(notice),
     ]
     if left:
-        lines.append(_("%(left)s of them are offline, and not wanted online any more.") % {"left": left})
+        lines.append(_("Still offline because paused: %(left)s.") % {"left": left})
     else:
-        lines.append(_("All of them are back."))
+        lines.append(_("All accounts are back online."))
     return title % {"count": count}, [*lines, *link("incident", notice.incident_id)]
 
 
@@ -121,26 +123,24 @@ def _upstream(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
     facts = notice.facts
     if facts.get("over"):
         began = datetime.fromisoformat(facts["since"])
-        lines = [_("It was so since %(since)s.") % {"since": said(began)}]
+        lines = [_("Resolved. The problem started %(since)s.") % {"since": said(began)}]
         if facts.get("presence"):
-            return _("The upstream says again who is online"), lines
-        return _("The upstream lets us in again"), lines
-    lines = [_("Since %(since)s.") % {"since": said(notice.at)}]
+            return _("Presence checks work again"), lines
+        return _("WKTeam access restored"), lines
+    lines = [_("Started %(since)s.") % {"since": said(notice.at)}]
     why = facts.get("why", "")
     if why in Reason.values:
         lines += [str(Reason(why).label), str(advice(why))]
     if facts.get("text"):
         lines.append(
-            _("The upstream’s words: “%(words)s”")
+            _("WKTeam message: “%(words)s”")
             % {"words": plain(NAMES_OF_OTHERS.sub(HIDDEN, facts["text"]), 200)}
         )
     if facts.get("presence"):
-        lines.append(
-            _("Until it answers, nobody knows which accounts are online; what is shown is the last known.")
-        )
-        return _("The upstream does not say who is online"), [*lines, *link("accounts")]
-    lines.append(_("No login works until then."))
-    return _("The upstream does not let us in"), [*lines, *link("accounts")]
+        lines.append(_("Until WKTeam responds, pages show the last known state of each account."))
+        return _("Presence checks are failing"), [*lines, *link("accounts")]
+    lines.append(_("No account can log in until then."))
+    return _("WKTeam access denied"), [*lines, *link("accounts")]
 
 
 def _plan(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
@@ -148,13 +148,13 @@ def _plan(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
     titles = {
         "due": pgettext("of a plan’s run", "due"),
         "online": pgettext("of a plan’s run", "online"),
-        "to_scan": pgettext("of a plan’s run", "to be scanned"),
+        "to_scan": pgettext("of a plan’s run", "queued for scan"),
         "failed": pgettext("of a plan’s run", "failed"),
-        "left": pgettext("of a plan’s run", "left"),
+        "left": pgettext("of a plan’s run", "remaining"),
     }
     parts = [f"{titles[name]} {counts[name]}" for name in titles if name in counts]
-    lines = [_("At %(since)s.") % {"since": said(notice.at)}, " · ".join(parts)]
-    title = _("The plan “%(name)s” has run") % {"name": plain(notice.facts.get("name", ""), LABEL)}
+    lines = [_("Run at %(since)s.") % {"since": said(notice.at)}, " · ".join(parts)]
+    title = _("Plan “%(name)s” finished") % {"name": plain(notice.facts.get("name", ""), LABEL)}
     return title, [line for line in [*lines, *link("to_scan")] if line]
 
 
@@ -162,11 +162,11 @@ def _channel(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
     name = plain(notice.facts.get("name", ""), LABEL)
     why = notice.facts.get("why", "")
     lines = [
-        _("Since %(since)s nobody is told of anything by this channel.") % {"since": said(notice.at)},
-        _("Why: %(words)s") % {"words": plain(str(UNUSABLE.get(why, why)), 200)},
-        _("Next: an admin corrects its address and switches it on again."),
+        _("This channel stopped sending notifications at %(since)s.") % {"since": said(notice.at)},
+        _("Reason: %(words)s") % {"words": plain(str(UNUSABLE.get(why, why)), 200)},
+        _("Next: an admin must correct its address and enable it again."),
     ]
-    return _("The channel “%(name)s” was switched off") % {"name": name}, lines
+    return _("Channel “%(name)s” disabled") % {"name": name}, lines
 
 
 WORDS: dict[str, Callable[[Notice, Delivery], tuple[str, list[str]]]] = {
@@ -187,13 +187,13 @@ WORDS: dict[str, Callable[[Notice, Delivery], tuple[str, list[str]]]] = {
 def _digest(deliveries: list[Delivery]) -> tuple[str, list[str]]:
     shorts = {
         NoticeKind.INCIDENT: pgettext("numbers in a message", "incidents"),
-        NoticeKind.UPSTREAM: pgettext("numbers in a message", "upstream"),
-        NoticeKind.CHANNEL: pgettext("numbers in a message", "channels"),
-        NoticeKind.TO_SCAN: pgettext("numbers in a message", "to be scanned"),
+        NoticeKind.UPSTREAM: pgettext("numbers in a message", "WKTeam"),
+        NoticeKind.CHANNEL: pgettext("numbers in a message", "channels disabled"),
+        NoticeKind.TO_SCAN: pgettext("numbers in a message", "queued for scan"),
         NoticeKind.OFFLINE: pgettext("numbers in a message", "offline"),
-        NoticeKind.BACK: pgettext("numbers in a message", "back"),
-        NoticeKind.INCIDENT_OVER: pgettext("numbers in a message", "incidents over"),
-        NoticeKind.PLAN: pgettext("numbers in a message", "plans"),
+        NoticeKind.BACK: pgettext("numbers in a message", "back online"),
+        NoticeKind.INCIDENT_OVER: pgettext("numbers in a message", "incidents ended"),
+        NoticeKind.PLAN: pgettext("numbers in a message", "plans finished"),
     }
     order = list(shorts)
     counts = Counter(delivery.notice.kind for delivery in deliveries)
@@ -219,17 +219,21 @@ def _why(drop: Drop | None, account: Account) -> list[str]:
     lines = []
     if drop is not None and drop.kind == DropKind.FIRST_NIGHT:
         lines.append(
-            _("It dropped within a day of its first login. That is expected once, and needs one more scan.")
+            _(
+                "Dropped within a day of its first login. This is normal and happens once; scan it "
+                "one more time."
+            )
         )
     if drop is not None and drop.kind == DropKind.AT_ONCE:
         lines.append(
             _(
-                "It dropped within a minute of its login. Choose another line of its region before the next one."
+                "Dropped within a minute of login. Choose another proxy in the same region before "
+                "the next login."
             )
         )
     if drop is not None and drop.reason_text:
         words = without_names(drop.reason_text, drop.w_id, account)
-        lines.append(_("The upstream’s words: “%(words)s”") % {"words": plain(words, 200)})
+        lines.append(_("WKTeam message: “%(words)s”") % {"words": plain(words, 200)})
     return lines
 
 
@@ -238,17 +242,17 @@ def _next(drop: Drop | None) -> list[str]:
         return []
     step = NextStep(drop.next_step).label if drop.next_step in NextStep.values else drop.next_step
     if drop.next_at is not None and drop.next_step in (NextStep.BACK_OFF, NextStep.HOURS, NextStep.CAP):
-        return [_("Next: %(step)s, until %(time)s.") % {"step": step, "time": said(drop.next_at)}]
-    return [_("Next: %(step)s.") % {"step": step}]
+        return [_("Progress: %(step)s, until %(time)s.") % {"step": step, "time": said(drop.next_at)}]
+    return [_("Progress: %(step)s.") % {"step": step}]
 
 
 def _shares(notice: Notice) -> list[str]:
     incident = notice.incident
     if incident.shares == "proxy":
-        return [_("All of them use the line %(line)s.") % {"line": line_name(int(incident.shared))}]
+        return [_("All of them use the proxy %(line)s.") % {"line": line_name(int(incident.shared))}]
     if incident.shares == "region":
         return [_("All of them are in %(region)s.") % {"region": plain(incident.shared, LABEL)}]
-    return [_("They share nothing but the time.")]
+    return [_("They have only the time in common.")]
 
 
 def _counted(notice: Notice, delivery: Delivery) -> tuple[int, int]:

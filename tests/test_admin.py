@@ -78,9 +78,9 @@ def test_an_attempt_shows_why_it_failed_what_to_do_and_its_timeline(people):
     attempt.move(AttemptState.FAILED, reason=Reason.LINE_DOWN, upstream_code="1001", upstream_text="线路不通")
     page = people.admin.client.get(f"{ATTEMPTS}{attempt.pk}/change/")
     text = page.content.decode()
-    for expected in ("Shop 7", "The line is down", "Choose another line", "线路不通", "杭州", "operator"):
+    for expected in ("Shop 7", "Proxy unavailable", "Choose another proxy", "线路不通", "杭州", "operator"):
         assert expected in text
-    assert "Waiting for scan → Refused" in text
+    assert "Waiting for scan → Failed" in text
     assert f"{EVENTS}?attempt__id__exact={attempt.pk}" in text
     assert 'name="_save"' not in text
 
@@ -112,7 +112,7 @@ def test_joined_records_point_at_each_other(people):
     owner = people.account(label="Owner", wc_id="wxid_owner")
     joined = people.account(label="Placeholder", joined_to=owner)
     assert (
-        "was joined with another"
+        "was merged into another"
         in people.admin.client.get(f"{ACCOUNTS}{joined.pk}/change/").content.decode()
     )
     assert "Placeholder" in people.admin.client.get(f"{ACCOUNTS}{owner.pk}/change/").content.decode()
@@ -143,7 +143,7 @@ def test_a_search_that_many_accounts_match_says_so(people, monkeypatch):
     for _n in range(3):
         make_attempt(people.account())
     page = people.admin.client.get(ATTEMPTS, {"q": "account"})
-    assert told(page) == ["More than 2 accounts match; this is the history of 2 of them."]
+    assert told(page) == ["More than 2 accounts match. Showing the history of 2 of them."]
     assert len(shown(page)) == 2
 
 
@@ -389,9 +389,7 @@ def test_logging_in_many_leaves_the_asking_to_a_worker_with_room(people, upstrea
     ] * 2
     assert upstream.calls("/iPadLogin") == 0
     (sentence,) = told(page)
-    assert sentence.startswith(
-        "2 logins were started; each code appears as soon as a worker has room for it:"
-    )
+    assert sentence.startswith("2 logins started. Each QR code appears as soon as a worker is free:")
     for account in accounts:
         assert f'<a href="{reverse("account", args=[account.pk])}">{account.label}</a>' in sentence
 
@@ -402,9 +400,9 @@ def test_logging_in_leaves_alone_who_is_online_joined_or_waiting(people, upstrea
     waiting = make_attempt(people.account(label="3")).account
     page = act(people.admin, "log_in", [online, joined, waiting])
     assert [text.partition(" <a")[0] for text in told(page)] == [
-        "1 is online already and was left alone:",
-        "1 is joined with another record; log that one in:",
-        "1 has an open login already:",
+        "1 account is already online and was skipped:",
+        "1 account was merged into another record. Log in that record instead:",
+        "1 account already has a login in progress:",
     ]
     assert LoginAttempt.objects.count() == 1
 
@@ -412,7 +410,7 @@ def test_logging_in_leaves_alone_who_is_online_joined_or_waiting(people, upstrea
 def test_logging_in_more_than_can_be_started_at_once_starts_none(people, upstream, monkeypatch):
     monkeypatch.setattr(admin_actions, "AT_ONCE", 2)
     page = act(people.admin, "log_in", [people.account() for _n in range(3)])
-    assert told(page) == ["At most 2 accounts can be logged in at once; nothing was started."]
+    assert told(page) == ["You can log in at most 2 accounts at a time. Nothing was started."]
     assert not LoginAttempt.objects.exists()
 
 
@@ -427,9 +425,9 @@ def test_logging_in_needs_its_permission(people):
 def test_open_logins_are_cancelled_from_both_lists(people):
     one, two = make_attempt(people.account(label="One")), make_attempt(people.account(label="Two"))
     idle = people.account()
-    assert told(act(people.admin, "cancel_login", [one.account, idle])) == ["1 login was cancelled: One"]
-    assert told(act(people.admin, "cancel_login", [one, two], ATTEMPTS)) == ["1 login was cancelled: Two"]
-    assert told(act(people.admin, "cancel_login", [idle])) == ["No login is open there."]
+    assert told(act(people.admin, "cancel_login", [one.account, idle])) == ["1 login cancelled: One"]
+    assert told(act(people.admin, "cancel_login", [one, two], ATTEMPTS)) == ["1 login cancelled: Two"]
+    assert told(act(people.admin, "cancel_login", [idle])) == ["No logins in progress in your selection."]
     assert set(LoginAttempt.objects.values_list("state", flat=True)) == {AttemptState.CANCELLED}
 
 

@@ -51,7 +51,7 @@ def test_a_plan_is_made_in_plain_fields_and_says_when_it_runs_next(admin, people
     assert list(plan.tags.all()) == [tag]
     berlin = plan.next_at.astimezone(plan.zone)
     assert (berlin.hour, berlin.minute, berlin.isoweekday() in (1, 5)) == (9, 30, True)
-    assert f"The next run is at {berlin:%Y-%m-%d} 09:30 (Europe/Berlin)." in text(answer)
+    assert f"Next run: {berlin:%Y-%m-%d} 09:30 (Europe/Berlin)." in text(answer)
     page = text(admin.get(PLANS))
     assert f"{berlin:%Y-%m-%d} 09:30 (Europe/Berlin)" in page
     assert "Offline, East, vip" in page
@@ -63,12 +63,15 @@ def test_a_plan_is_made_in_plain_fields_and_says_when_it_runs_next(admin, people
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"weekdays": [], "at": ""}, "Say when: days of the week and a time, or a crontab line."),
-        ({"at": ""}, "Say when: days of the week and a time, or a crontab line."),
-        ({"crontab": "0 9 * * *"}, "Give either a crontab line, or days of the week with a time; not both."),
+        ({"weekdays": [], "at": ""}, "Enter when to run: days of the week and a time, or a cron expression."),
+        ({"at": ""}, "Enter when to run: days of the week and a time, or a cron expression."),
+        (
+            {"crontab": "0 9 * * *"},
+            "Enter either a cron expression or days of the week with a time, not both.",
+        ),
         ({"weekdays": [], "at": "", "crontab": "0 9 * *"}, "This one has 4."),
-        ({"weekdays": [], "at": "", "crontab": "0 99 * * *"}, "is not a crontab line"),
-        ({"time_zone": "Berlin"}, "There is no time zone “Berlin”. Write one as Asia/Shanghai."),
+        ({"weekdays": [], "at": "", "crontab": "0 99 * * *"}, "is not a valid cron expression"),
+        ({"time_zone": "Berlin"}, "Unknown time zone “Berlin”. Use a name such as Asia/Shanghai."),
         ({"most_a_run": "0"}, "greater than or equal to 1"),
         ({"most_a_minute": "9999"}, "less than or equal to 600"),
         ({"weekdays": ["8"]}, "Select a valid choice"),
@@ -103,14 +106,14 @@ def test_run_now_and_its_record(admin, people):
     ]
     plan = make_plan(most_a_run=2)
     answer = admin.post(PLANS, {"action": "run_now", "_selected_action": [plan.pk]}, follow=True)
-    assert "Mornings runs now; accounts to take: 2." in text(answer)
+    assert "Mornings: run started. Accounts to log in: 2." in text(answer)
     again = admin.post(PLANS, {"action": "run_now", "_selected_action": [plan.pk]}, follow=True)
-    assert "Mornings: its run before is still on." in text(again)
+    assert "Mornings: the previous run is still in progress." in text(again)
     schedule.tick()
     run = PlanRun.objects.get(skipped=False)
     listed = text(admin.get(RUNS))
-    assert "To be scanned: 2" in listed
-    assert "Left for the next run: 1" in listed
+    assert "Queued for scan: 2" in listed
+    assert "Deferred to the next run: 1" in listed
     page = text(admin.get(f"{RUNS}{run.pk}/change/"))
     for account, outcome in zip(accounts, (Outcome.TO_SCAN, Outcome.TO_SCAN, Outcome.LEFT), strict=True):
         assert f'data-account="{account.pk}" data-outcome="{outcome}"' in page
@@ -124,7 +127,7 @@ def test_run_now_and_its_record(admin, people):
 def test_with_nobody_to_take_it_says_so(admin):
     plan = make_plan()
     answer = admin.post(PLANS, {"action": "run_now", "_selected_action": [plan.pk]}, follow=True)
-    assert "Mornings: no account is to be taken now." in text(answer)
+    assert "Mornings: no accounts to log in right now." in text(answer)
 
 
 def test_plans_are_for_those_who_see_all_teams(people):
@@ -158,14 +161,14 @@ def test_a_due_time_is_set_for_many_and_taken_away(admin, people):
     chosen = [account.pk for account in accounts[:2]]
     form = {"action": "make_due", "due_at": "2031-05-06T07:08", "_selected_action": chosen}
     answer = admin.post(ACCOUNTS, form, follow=True)
-    assert "A re-login of 2 accounts is due at" in text(answer)
+    assert "Re-login scheduled for 2 accounts at" in text(answer)
     due = Account.objects.exclude(relogin_at=None)
     assert {timezone.localtime(account.relogin_at).isoformat()[:16] for account in due} == {
         "2031-05-06T07:08"
     }
     assert set(due.values_list("pk", flat=True)) == set(chosen)
     answer = admin.post(ACCOUNTS, {"action": "clear_due", "_selected_action": chosen}, follow=True)
-    assert "2 accounts have no set time for a re-login any more." in text(answer)
+    assert "Scheduled re-login cancelled for 2 accounts." in text(answer)
     assert not Account.objects.exclude(relogin_at=None).exists()
 
 
@@ -174,7 +177,7 @@ def test_a_time_that_is_none_changes_nothing(admin, people, due_at):
     account = people.account()
     form = {"action": "make_due", "due_at": due_at, "_selected_action": [account.pk]}
     answer = admin.post(ACCOUNTS, {k: v for k, v in form.items() if v is not None}, follow=True)
-    assert "nothing was changed" in text(answer)
+    assert "Nothing was changed." in text(answer)
     assert not LoginAttempt.objects.exists()
     assert Account.objects.get().relogin_at is None
 
@@ -184,4 +187,4 @@ def test_the_other_actions_need_no_time(admin, people):
     page = text(admin.get(ACCOUNTS))
     assert 'type="datetime-local" name="due_at"' in page
     form = {"action": "cancel_login", "due_at": "", "_selected_action": [Account.objects.get().pk]}
-    assert "No login is open there." in text(admin.post(ACCOUNTS, form, follow=True))
+    assert "No logins in progress in your selection." in text(admin.post(ACCOUNTS, form, follow=True))

@@ -313,12 +313,12 @@ def test_an_address_is_kept_when_the_form_has_none_and_replaced_when_it_has_one(
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"address": ""}, "A channel needs an address."),
-        ({"address": "syslog://"}, "cannot be used"),
-        ({"address": "tgram://nonsense"}, "cannot be read"),
+        ({"address": ""}, "Enter the channel’s address."),
+        ({"address": "syslog://"}, "can’t be used"),
+        ({"address": "tgram://nonsense"}, "doesn’t match the service’s format"),
         ({"rules-0-kinds": []}, "This field is required."),
-        ({"rules-0-hours_from": "22:00"}, "Quiet hours need a beginning and an end."),
-        ({"rules-0-time_zone": "Mars/Olympus"}, "There is no time zone"),
+        ({"rules-0-hours_from": "22:00"}, "Enter both a start and an end for quiet hours."),
+        ({"rules-0-time_zone": "Mars/Olympus"}, "Unknown time zone"),
     ],
 )
 def test_a_form_that_is_wrong_says_so_and_repeats_no_address(people, changed, complaint):
@@ -339,11 +339,11 @@ def test_a_test_message_shows_what_the_service_said(people, service):
     channel = Channel.objects.create(name="x", url=service.url, language="zh-hans")
     path = f"{CHANNELS}{channel.pk}/test/"
     page = people.admin.client.post(path, follow=True)
-    assert told(page) == ["The service took the test message. Look whether it arrived."]
+    assert told(page) == ["The service accepted the test message. Check that it arrived."]
     assert len(service.messages) == 1
     service.status = 403
     (said,) = told(people.admin.client.post(path, follow=True))
-    assert said.startswith("The test message was not sent:") and "403" in said and "canary" not in said
+    assert said.startswith("Test message not sent:") and "403" in said and "canary" not in said
     assert people.admin.client.get(path).status_code == 403
 
 
@@ -352,14 +352,12 @@ def test_a_channel_that_was_switched_off_says_why_and_is_switched_on_again_by_sa
         name="Gone", url=f"wecombot://{SECRET}", active=False, switched_off_at=timezone.now(), switched_off_why="HTTP 404"
     )  # fmt: skip
     client = people.admin.client
-    assert "switched off: HTTP 404" in client.get(CHANNELS).content.decode()
-    assert told(client.get(CHANNELS)) == [
-        "“Gone” was switched off: HTTP 404. Nobody is told of anything by it."
-    ]
+    assert "disabled: HTTP 404" in client.get(CHANNELS).content.decode()
+    assert told(client.get(CHANNELS)) == ["“Gone” was disabled and sends no notifications. Reason: HTTP 404"]
     client.post(f"{CHANNELS}{channel.pk}/change/", form(name="Gone", address=""))
     channel.refresh_from_db()
     assert channel.active and channel.switched_off_at is None and channel.switched_off_why == ""
-    assert "switched off" not in client.get(CHANNELS).content.decode()
+    assert "disabled: " not in client.get(CHANNELS).content.decode()
 
 
 def test_saving_a_channel_leaves_its_turn_to_who_has_it(people, monkeypatch):

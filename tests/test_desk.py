@@ -43,10 +43,10 @@ def test_one_place_of_the_navigation_is_where_one_is(people):
     places = {
         "/": "Accounts",
         f"/accounts/{account.pk}/": "Accounts",
-        "/to-scan/": "To scan",
+        "/to-scan/": "Scan queue",
         "/incidents/": "Incidents",
         f"/incidents/{account.drops.get().incident_id}/": "Incidents",
-        "/discovered/": "Discovered",
+        "/discovered/": "Unmanaged",
     }
     for path, place in places.items():
         page = html(people.admin.client.get(path))
@@ -303,5 +303,5 @@ def test_only_one_time_of_the_owners_hours_is_a_sentence_and_loses_nothing(peopl
         {"label": "Kept", "team": people.east.pk, "hours_from": "09:00", "time_zone": "Mars/Olympus"},
     )
     page = html(answer, 422)
-    assert "Give both times, or none." in page and 'value="Kept"' in page and 'value="09:00"' in page
+    assert "Enter both times or neither." in page and 'value="Kept"' in page and 'value="09:00"' in page
     assert "Mars/Olympus" in page

@@ -150,8 +150,8 @@ def test_300_drops_at_once_are_one_message_and_one_when_it_is_over(db, time, pho
         time.goes_on(minutes=1)
     assert phone.titles == ["300 accounts dropped at once"]
     text = phone.messages[0]["message"]
-    assert "300 of them are offline now" in text
-    assert "the line 杭州" in text
+    assert "Still offline: 300." in text
+    assert "the proxy 杭州" in text
     assert f"https://desk.example.com/incidents/{Incident.objects.get().pk}/" in text
     comes_back(*those[:150])
     for _minute in range(5):
@@ -161,8 +161,8 @@ def test_300_drops_at_once_are_one_message_and_one_when_it_is_over(db, time, pho
     for _minute in range(5):
         tell()
         time.goes_on(minutes=1)
-    assert phone.titles == ["300 accounts dropped at once", "Over: 300 accounts had dropped"]
-    assert "All of them are back." in phone.messages[1]["message"]
+    assert phone.titles == ["300 accounts dropped at once", "Incident ended: 300 accounts had dropped"]
+    assert "All accounts are back online." in phone.messages[1]["message"]
     assert not Delivery.objects.unsent().exists()
 
 
@@ -216,7 +216,7 @@ def test_who_was_told_of_a_drop_before_it_became_part_of_an_incident_is_told_of_
     tell()
     comes_back(early)
     tell()
-    assert phone.titles == ["Offline: Early", "13 accounts dropped at once", "Back: Early"]
+    assert phone.titles == ["Offline: Early", "13 accounts dropped at once", "Back online: Early"]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_who_was_told_of_a_drop_before_it_became_part_of_an_incident_is_told_of_
     [
         (
             [NoticeKind.OFFLINE, NoticeKind.BACK],
-            ["12 accounts dropped at once", "Over: 12 accounts had dropped"],
+            ["12 accounts dropped at once", "Incident ended: 12 accounts had dropped"],
         ),
         ([NoticeKind.TO_SCAN], ["12 accounts dropped at once"]),
         ([NoticeKind.INCIDENT], ["12 accounts dropped at once"]),

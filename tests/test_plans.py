@@ -582,12 +582,12 @@ def test_who_finds_due_accounts_that_somebody_else_takes_meanwhile_makes_no_empt
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"crontab": ""}, "Say when"),
-        ({"crontab": "", "weekdays": "1"}, "Say when"),
-        ({"crontab": "", "at": time(9)}, "Say when"),
+        ({"crontab": ""}, "Enter when to run"),
+        ({"crontab": "", "weekdays": "1"}, "Enter when to run"),
+        ({"crontab": "", "at": time(9)}, "Enter when to run"),
         ({"crontab": "0 9 * * *", "weekdays": "1", "at": time(9)}, "not both"),
         ({"crontab": "0 9 * *"}, "five fields"),
-        ({"time_zone": "Mars/Olympus"}, "There is no time zone"),
+        ({"time_zone": "Mars/Olympus"}, "Unknown time zone"),
         ({"most_a_run": 0}, "greater than or equal to 1"),
     ],
 )

@@ -94,14 +94,14 @@ def test_a_leap_day_is_found_years_ahead():
     [
         ("30 9 * *", "This one has 4."),
         ("", "This one has 0."),
-        ("61 9 * * *", "is not a crontab line"),
-        ("30 25 * * *", "is not a crontab line"),
-        ("30 9 * * noday", "is not a crontab line"),
-        ("x y z a b", "is not a crontab line"),
-        ("30 9 31 2 *", "is not a crontab line"),
-        ("*/0 * * * *", "is not a crontab line"),
-        ("30 9 0 * *", "is not a crontab line"),
-        ("1-99999999 * * * *", "is not a crontab line"),
+        ("61 9 * * *", "is not a valid cron expression"),
+        ("30 25 * * *", "is not a valid cron expression"),
+        ("30 9 * * noday", "is not a valid cron expression"),
+        ("x y z a b", "is not a valid cron expression"),
+        ("30 9 31 2 *", "is not a valid cron expression"),
+        ("*/0 * * * *", "is not a valid cron expression"),
+        ("30 9 0 * *", "is not a valid cron expression"),
+        ("1-99999999 * * * *", "is not a valid cron expression"),
     ],
 )
 def test_a_line_that_is_none_is_refused_with_a_sentence(line, said):

@@ -84,7 +84,7 @@ def test_who_may_have_been_told_by_one_that_was_killed_is_told_that_it_is_over(c
     in_minutes(monkeypatch, 2)
     telling.tick()
     telling.send_due()
-    assert phone.titles == ["Offline: Shop 7", "Back: Shop 7"]
+    assert phone.titles == ["Offline: Shop 7", "Back online: Shop 7"]
 
 
 def test_many_that_read_and_send_at_once_tell_each_thing_once(committed, phone):
@@ -128,7 +128,9 @@ def test_from_beat_to_the_message_without_anybody_asking(live, phone):
             poll(lambda: phone.titles == ["Offline: Shop 7"], 40, "nobody was told")
             comes_back(account)
             poll(
-                lambda: phone.titles == ["Offline: Shop 7", "Back: Shop 7"], 40, "nobody was told of the end"
+                lambda: phone.titles == ["Offline: Shop 7", "Back online: Shop 7"],
+                40,
+                "nobody was told of the end",
             )
             poll(lambda: refusing.asked, 40, "the other channel was not asked")
             poll(lambda: "403" in stack.log_of("jobs"), 40, "the refusal was not logged")

@@ -26,7 +26,7 @@ FORMS = {"zh_Hans": 1, "en": 2}
 # Folders that have no texts for people, or texts in one language only.
 LEFT_OUT = {"var", "tests", "simulator", "locale", "staticfiles"}
 PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|%[sd]|\{\w*\}|</?\w+[^>]*>")
-NAME = re.compile(r"wcId|wId|wxid_\w+|WK_[A-Z_]+|Authorization")
+NAME = re.compile(r"WKTeam|wcId|wId|wxid_\w+|WK_[A-Z_]+|Authorization")
 HAN = r"[\u4e00-\u9fff]"
 DATES = "a day and a time of this year, as Django writes dates"
 
@@ -173,7 +173,7 @@ SPOKEN_LATER = re.compile(r"data-(?:busy|title|say|copied|not-copied|checking|ti
 WORD = re.compile(r"(?<![\w@{./-])[A-Za-z]{2,}(?![\w@/-])")
 # Names, and what has no other name in Chinese.
 ALLOWED = {
-    "wkportal", "wcId", "wId", "WeChat", "Authorization", "Mac", "Cookie", "English", "CST",
+    "wkportal", "WKTeam", "wcId", "wId", "WeChat", "Authorization", "Mac", "Cookie", "API", "English", "CST",
     "operator", "viewer", "admin", "nobody", "Operators", "Viewers",
 }  # fmt: skip
 TIME_WORDS = {"units", "ago", "now", "nowBelow", "null"}

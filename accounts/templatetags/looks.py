@@ -58,7 +58,7 @@ def account_chip(account: Account) -> dict:
 @register.inclusion_tag("accounts/_chip.html")
 def attempt_chip(attempt: LoginAttempt) -> dict:
     prompted = attempt.method == Method.POPUP and attempt.state == AttemptState.WAITING
-    label = _("Waiting for the tap") if prompted else attempt.get_state_display()
+    label = _("Waiting for confirmation") if prompted else attempt.get_state_display()
     return {"kind": ATTEMPT_KINDS.get(attempt.state, ""), "label": label}
 
 
