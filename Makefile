@@ -48,10 +48,11 @@ format: ## rewrite the code in the one style
 LOCK := var/tools/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-lock: ## requirements.txt and requirements-dev.txt from their .in files; newest versions with ARGS=--upgrade
+lock: ## the requirements files from their .in files; newest versions with ARGS=--upgrade
 	@$(PYTHON) bootstrap.py lock
-	@$(LOCK) $(ARGS) requirements.in -o requirements.txt
-	@$(LOCK) $(ARGS) requirements-dev.in -o requirements-dev.txt
+	@for set in requirements requirements-local requirements-dev; do \
+		$(LOCK) $(ARGS) $$set.in -o $$set.txt || exit; \
+	done
 
 messages: ## collect the texts to translate, and compile the translations (needs gettext)
 	@$(PYTHON) bootstrap.py test

@@ -1,6 +1,6 @@
 """Makes the virtual environment that `make run` and `make test` use. Standard library only.
 
-    python3 bootstrap.py run      .venv with what the product runs on
+    python3 bootstrap.py run      .venv with what the product needs on one machine
     python3 bootstrap.py test     the same and what the tests need
     python3 bootstrap.py lock     var/tools with what writes the requirements files
 
@@ -22,7 +22,7 @@ OLDEST = (3, 11)
 VERSION = platform.python_version()
 HERE = os.path.dirname(os.path.abspath(__file__))
 ENVIRONMENTS = {
-    "run": (".venv", "requirements.txt"),
+    "run": (".venv", "requirements-local.txt"),
     "test": (".venv", "requirements-dev.txt"),
     "lock": ("var/tools", "uv==0.13.*"),
 }
@@ -75,9 +75,8 @@ def prepare(folder: str, wanted: str) -> None:
     install(folder, wanted)
     write(stamp, state)
     if wanted == "requirements-dev.txt":  # it holds the other one
-        write(
-            os.path.join(folder, "installed.requirements.txt"), f"{VERSION} {fingerprint('requirements.txt')}"
-        )
+        local = "requirements-local.txt"
+        write(os.path.join(folder, "installed." + local), f"{VERSION} {fingerprint(local)}")
     print(f"Installed in {time.monotonic() - began:.0f} seconds.", flush=True)
 
 
