@@ -14,7 +14,6 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from django_celery_beat import admin as beat_admin
 
 from accounts import access, schedule
 from accounts.admin_cells import NOTHING, link_to
@@ -24,16 +23,6 @@ from accounts.plans import WEEKDAYS, Outcome
 from accounts.roles import ROLES
 
 SHOWN = 100
-
-# Beat's own pages show rows that are kept in step with the plans: what was changed there would not last.
-for model in (
-    beat_admin.PeriodicTask,
-    beat_admin.IntervalSchedule,
-    beat_admin.CrontabSchedule,
-    beat_admin.SolarSchedule,
-    beat_admin.ClockedSchedule,
-):
-    admin.site.unregister(model)
 
 
 def in_zone(moment: datetime | None, zone: ZoneInfo) -> str:

@@ -1,10 +1,8 @@
 """Plans: which accounts are logged in again and when, as admins set it; and the record of each run.
 
-The plan's row is the truth: `next_at` is its next slot, and a run is a row of its own for each slot. Beat knows
-each plan too, by a periodic task that is kept in step here; what it sends is a hint to look at the row at once.
+The plan's row is the truth: `next_at` is its next slot, and a run is a row of its own for each slot.
 """
 
-import json
 from datetime import datetime
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -17,15 +15,11 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from accounts import clock, slots
 from accounts.hours import known_zone
 from accounts.states import AccountState
 
-TASK = "accounts.tasks.run_plan"
-# By then the plan's row was looked at anyway.
-HINT_SECONDS = 120
 WEEKDAYS = (
     ("1", _("Monday")),
     ("2", _("Tuesday")),
@@ -73,13 +67,6 @@ LEFT_OVER = (
 class PlanQuerySet(models.QuerySet):
     def due(self, now: datetime) -> Self:
         return self.filter(active=True, next_at__lte=now)
-
-    def delete(self):
-        """With what beat knows of them."""
-        with transaction.atomic():
-            for plan_id in self.values_list("pk", flat=True):
-                forget_in_beat(plan_id)
-            return super().delete()
 
 
 class Plan(models.Model):
@@ -187,10 +174,6 @@ class Plan(models.Model):
             else:
                 self.next_at = before.next_at
             super().save(*args, **kwargs)
-            self.tell_beat()
-
-    def delete(self, *args, **kwargs):
-        return Plan.objects.filter(pk=self.pk).delete()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -224,31 +207,6 @@ class Plan(models.Model):
             slots.read(self.line, zone)
         except ValidationError as error:
             raise ValidationError({"crontab": error}) from None
-
-    def tell_beat(self) -> None:
-        """Keep the periodic task of this plan in step with it."""
-        fields = dict(zip(slots.FIELDS, self.line.split(), strict=True))
-        known = {**fields, "timezone": self.zone}
-        when = CrontabSchedule.objects.filter(**known).first() or CrontabSchedule.objects.create(**known)
-        PeriodicTask.objects.update_or_create(
-            name=periodic_name(self.pk),
-            defaults={
-                "task": TASK,
-                "args": json.dumps([self.pk]),
-                "crontab": when,
-                "enabled": self.active,
-                "expire_seconds": HINT_SECONDS,
-            },
-        )
-
-
-def periodic_name(plan_id: int) -> str:
-    return f"plan {plan_id}"
-
-
-def forget_in_beat(plan_id: int) -> None:
-    for task in PeriodicTask.objects.filter(name=periodic_name(plan_id)):
-        task.delete()
 
 
 def _when(plan: Plan) -> tuple:

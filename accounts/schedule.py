@@ -17,7 +17,7 @@ from accounts import clock, slots, telling, turns
 from accounts.batches import in_batches
 from accounts.history import gathered, record
 from accounts.models import Account, LoginAttempt, Plan, PlanEntry, PlanRun
-from accounts.plans import LEFT_OVER, PASSED_OVER, Outcome, forget_in_beat
+from accounts.plans import LEFT_OVER, PASSED_OVER, Outcome
 from accounts.states import Happened
 
 log = logging.getLogger(__name__)
@@ -57,18 +57,6 @@ def _each(step: Callable, rows: Iterable, now: datetime) -> None:
 
 
 # --- slots ---------------------------------------------------------------------------------------------
-
-
-def look_at(plan_id: int) -> list[int]:
-    """What beat's message for a plan comes to: its slot is run now, if nobody has run it yet."""
-    now = clock.now()
-    if not Plan.objects.filter(pk=plan_id).exists():
-        forget_in_beat(plan_id)  # it went with its team
-    _each(_run_slot, Plan.objects.due(now).filter(pk=plan_id), now)
-    begun: list[int] = []
-    runs = PlanRun.objects.filter(plan=plan_id, ended_at=None)
-    _each(lambda run, now: begun.extend(_go_on(run, now)), runs, now)
-    return begun
 
 
 def _run_slot(plan: Plan, now: datetime) -> PlanRun | None:

@@ -86,13 +86,6 @@ def tell(channel_id: int) -> None:
 
 
 @shared_task
-def run_plan(plan_id: int) -> None:
-    """What beat sends when a plan's time comes."""
-    for attempt_id in schedule.look_at(plan_id):
-        put_into_queue(wait_for_phone, attempt_id)
-
-
-@shared_task
 def presence() -> None:
     who_is_online.sweep_if_due()
 

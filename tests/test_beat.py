@@ -1,8 +1,7 @@
-"""Beat: the jobs of the settings whatever the database does, the plans as they are in it."""
+"""Beat: sends the jobs of the settings whatever happens around it, and few while no worker receives them."""
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -10,103 +9,17 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.core.management import call_command
-from django.db import connection
-from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
-from accounts.models import Plan
 from tests.support import environment
-from tests.support.services import Postgres, Valkey, using_database
+from tests.support.services import Valkey
 from tests.support.stack import CELERY, ROOT, poll
 from wkportal import celery_app
-from wkportal.beat import Scheduler
+from wkportal.celery import Scheduler
 
-JOBS = set(settings.CELERY_BEAT_SCHEDULE)
-
-
-def make_plan(**fields) -> Plan:
-    return Plan.objects.create(name=f"plan {Plan.objects.count()}", **({"crontab": "* * * * *"} | fields))
-
-
-@pytest.fixture
-def scheduler(committed, tmp_path):
-    return Scheduler(celery_app, schedule_filename=str(tmp_path / "alive"))
-
-
-def test_jobs_keep_what_the_settings_say_about_them(scheduler):
-    entry = scheduler.schedule["sweep"]
-    assert (entry.task, entry.options) == ("accounts.tasks.sweep", {"expires": 4})
-    assert set(scheduler.schedule) == JOBS
-    # A job of every day is not put off by restarts.
-    assert all(entry.is_due().is_due for entry in scheduler.schedule.values())
-    assert not PeriodicTask.objects.exists()
-
-
-def test_plans_come_change_and_go(scheduler):
-    scheduler.look()
-    plan = make_plan()
-    scheduler.look()
-    entry = scheduler.schedule[f"plan {plan.pk}"]
-    assert (entry.task, entry.args, entry.options["expires"]) == ("accounts.tasks.run_plan", [plan.pk], 120)
-    assert not entry.is_due().is_due
-    plan.crontab = "5 4 * * *"
-    plan.save()
-    scheduler.look()
-    assert scheduler.schedule[f"plan {plan.pk}"].schedule.hour == {4}
-    plan.active = False
-    plan.save()
-    scheduler.look()
-    assert set(scheduler.schedule) == JOBS
-    plan.active = True
-    plan.save()
-    scheduler.look()
-    plan.delete()
-    scheduler.look()
-    assert set(scheduler.schedule) == JOBS
-
-
-def test_what_was_sent_is_remembered_when_plans_are_read_again(scheduler):
-    plan = make_plan()
-    scheduler.look()
-    entry = scheduler.reserve(scheduler.schedule[f"plan {plan.pk}"])
-    make_plan()
-    scheduler.look()
-    assert scheduler.schedule[entry.name].last_run_at == entry.last_run_at
-
-
-def test_a_row_that_cannot_be_read_keeps_no_other_from_its_turn(scheduler):
-    plan = make_plan()
-    bad = CrontabSchedule.objects.create(minute="99")
-    PeriodicTask.objects.create(name="bad", task="x", crontab=bad)
-    scheduler.look()
-    assert set(scheduler.schedule) == {*JOBS, f"plan {plan.pk}"}
-
-
-def test_while_the_database_is_away_it_goes_on_with_what_it_knows(scheduler, tmp_path, caplog):
-    plan = make_plan()
-    scheduler.look()
-    nowhere = {
-        "sqlite": f"sqlite:///{tmp_path}/there/is/none",
-        "postgres": "postgres://nobody@127.0.0.1:1/none",
-    }
-    with using_database(nowhere[environment.DATABASE]):
-        for _time in range(3):
-            scheduler.look()
-    assert set(scheduler.schedule) == {*JOBS, f"plan {plan.pk}"}
-    assert caplog.text.count("the database is away") == 1
-    Plan.objects.all().delete()
-    scheduler.look()
-    assert set(scheduler.schedule) == JOBS
-
-
-def test_one_that_was_told_to_end_does_so_at_its_next_round(scheduler):
-    """Also when the exception of the signal's handler was lost, as any is that comes while an object is deleted."""
-    scheduler.close()
-    with pytest.raises(SystemExit):
-        scheduler.tick()
-
-
-# --- real processes --------------------------------------------------------------------------------------
+DATABASE_AWAY = {
+    "sqlite": "sqlite:////nowhere/none.sqlite3",
+    "postgres": "postgres://nobody@127.0.0.1:1/none",
+}[environment.DATABASE]
 
 
 class Messages:
@@ -117,10 +30,11 @@ class Messages:
 
     def of(self, task: str) -> list[dict]:
         with self.valkey.client as client:
-            found = [json.loads(text) for text in client.lrange("jobs", 0, -1)]
-        return [
-            message["headers"] for message in found if message["headers"]["task"] == f"accounts.tasks.{task}"
-        ]
+            found = [json.loads(text)["headers"] for text in client.lrange("jobs", 0, -1)]
+        return [headers for headers in found if headers["task"] == f"accounts.tasks.{task}"]
+
+    def __len__(self) -> int:
+        return self.valkey.say("LLEN", "jobs")
 
     def forget(self) -> None:
         self.valkey.say("DEL", "jobs")
@@ -139,11 +53,42 @@ def messages(valkey):
     return made
 
 
+@pytest.fixture
+def scheduler(valkey):
+    made = Scheduler(celery_app)
+    made.connection = celery_app.connection_for_write(valkey.url)
+    yield made
+    made.close()
+
+
+def test_jobs_keep_what_the_settings_say_about_them(scheduler):
+    assert set(scheduler.schedule) == set(settings.CELERY_BEAT_SCHEDULE)
+    entry = scheduler.schedule["sweep"]
+    assert (entry.task, entry.options) == ("accounts.tasks.sweep", {"expires": 4})
+    # None is put off by restarts for longer than that.
+    assert all(entry.schedule.run_every.total_seconds() <= 3600 for entry in scheduler.schedule.values())
+
+
+def test_with_nobody_to_receive_them_messages_are_few(scheduler, messages, caplog):
+    """However long that lasts: two messages every two seconds would be 86,400 in a day."""
+    for _time in range(2 * Scheduler.most_queued):
+        for entry in scheduler.schedule.values():
+            scheduler.apply_entry(entry, producer=scheduler.producer)
+    assert len(messages) == Scheduler.most_queued
+    assert caplog.text.count("wait for a jobs worker") == 1
+    messages.forget()
+    scheduler.apply_entry(scheduler.schedule["tick"], producer=scheduler.producer)
+    assert len(messages.of("tick")) == 1
+
+
+# --- real processes --------------------------------------------------------------------------------------
+
+
 @contextmanager
-def started(valkey: Valkey, database_url: str, folder: Path):
-    env = os.environ | {"REDIS_URL": valkey.url, "DATABASE_URL": database_url}
-    command = [sys.executable, *CELERY, "--skip-checks", "beat", "-s", str(folder / "beat")]
-    with (folder / "beat.log").open("ab") as log:
+def started(valkey: Valkey, folder: Path, *options: str):
+    env = os.environ | {"REDIS_URL": valkey.url, "DATABASE_URL": DATABASE_AWAY, "VAR_DIR": str(folder)}
+    command = [sys.executable, *CELERY, "--skip-checks", "beat", *options]
+    with (folder / "beat.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
     try:
         yield process
@@ -153,79 +98,68 @@ def started(valkey: Valkey, database_url: str, folder: Path):
 
 
 @contextmanager
-def beat(valkey: Valkey, database_url: str, folder: Path):
+def beat(valkey: Valkey, folder: Path):
     """It has to run to the end of the `with`."""
-    with started(valkey, database_url, folder) as process:
+    with started(valkey, folder) as process:
         yield process
         assert process.poll() is None, (folder / "beat.log").read_text()
 
 
-def make_plan_of_each_second() -> None:
-    """A plan's own turn comes once a minute at the most: too seldom for a test to wait for."""
-    plan = make_plan()
-    row = PeriodicTask.objects.get(name=f"plan {plan.pk}")
-    row.crontab = None
-    row.interval = IntervalSchedule.objects.create(every=1, period=IntervalSchedule.SECONDS)
-    row.save()
-
-
 def jobs_go_on(messages: Messages) -> None:
     messages.forget()
-    poll(lambda: len(messages.of("sweep")) > 2, 30, "beat sends no jobs")
+    poll(lambda: len(messages.of("sweep")) > 1 and messages.of("tick"), 30, "beat sends no jobs")
     assert all(headers["expires"] for headers in messages.of("sweep"))
 
 
 @pytest.mark.live
-@pytest.mark.skipif(environment.DATABASE != "postgres", reason="needs PostgreSQL")
-def test_beat_outlives_postgres_and_begins_without_it(valkey, messages, tmp_path, django_db_blocker):
-    with django_db_blocker.unblock(), Postgres(environment.FOLDER / "beat-pg") as postgres:
-        postgres.make_database("beat")
-        with using_database(postgres.direct_url("beat")):
-            call_command("migrate", verbosity=0)
-            make_plan_of_each_second()
-            connection.close()
-            with beat(valkey, postgres.url("beat"), tmp_path):
-                poll(lambda: messages.of("run_plan"), 30, "beat sends no plan")
-                with postgres.stopped():
-                    jobs_go_on(messages)
-                jobs_go_on(messages)
-            with postgres.stopped(), beat(valkey, postgres.url("beat"), tmp_path):
-                jobs_go_on(messages)
-                postgres.start()
-                poll(lambda: messages.of("run_plan"), 30, "beat does not find the plan")
-                postgres.stop()
+def test_beat_needs_no_database_and_no_file(messages, valkey, tmp_path):
+    with beat(valkey, tmp_path):
+        jobs_go_on(messages)
+    assert [path.name for path in tmp_path.iterdir()] == ["beat.log"]
 
 
 @pytest.mark.live
-@pytest.mark.skipif(environment.DATABASE != "sqlite", reason="needs SQLite")
-def test_beat_sends_jobs_while_another_process_holds_the_database(valkey, messages, tmp_path, committed):
-    holder = sqlite3.connect(settings.DATABASES["default"]["TEST"]["NAME"], isolation_level=None)
-    holder.execute("BEGIN EXCLUSIVE")
-    try:
-        with beat(valkey, environment.live_database_url, tmp_path):
-            jobs_go_on(messages)
-            holder.execute("ROLLBACK")
-            make_plan_of_each_second()
-            poll(lambda: messages.of("run_plan"), 30, "beat does not find the plan")
-    finally:
-        holder.close()
+def test_beat_goes_on_when_a_worker_is_back(messages, valkey, tmp_path):
+    """The worker is away with a full queue, and then receives all of it."""
+    valkey.say("RPUSH", "jobs", *(["{}"] * (Scheduler.most_queued - 1)))
+    with beat(valkey, tmp_path):
+        log = tmp_path / "beat.log"
+        poll(lambda: "wait for a jobs worker" in log.read_text(), 30, "beat does not notice")
+        assert len(messages) == Scheduler.most_queued
+        jobs_go_on(messages)
 
 
 @pytest.mark.live
-def test_beat_outlives_redis(messages, valkey, tmp_path, committed):
-    with beat(valkey, environment.live_database_url, tmp_path):
+def test_beat_outlives_redis(messages, valkey, tmp_path):
+    with beat(valkey, tmp_path):
         jobs_go_on(messages)
         valkey.kill()
+        log = tmp_path / "beat.log"
         poll(
-            lambda: (
-                "Trying again" in (tmp_path / "beat.log").read_text()
-                or "Error" in (tmp_path / "beat.log").read_text()
-            ),
+            lambda: "Trying again" in log.read_text() or "Error" in log.read_text(),
             30,
             "beat did not notice",
         )
         valkey.start()
         jobs_go_on(messages)
+
+
+@pytest.mark.live
+def test_beat_begins_without_redis_and_ends_without_it(messages, valkey, tmp_path):
+    valkey.kill()
+    try:
+        with started(valkey, tmp_path) as process:
+            log = tmp_path / "beat.log"
+            poll(lambda: "Trying again" in log.read_text(), 30, "beat did not notice")
+            process.terminate()
+            assert process.wait(20) == 0
+        with beat(valkey, tmp_path):
+            poll(lambda: "Trying again" in log.read_text(), 30, "beat did not notice")
+            valkey.start()
+            jobs_go_on(messages)
+    finally:
+        if valkey.process is None:
+            valkey.start()
 
 
 def sends(valkey: Valkey) -> bool:
@@ -235,8 +169,8 @@ def sends(valkey: Valkey) -> bool:
 
 
 @pytest.mark.live
-def test_beat_ends_when_it_is_told_to_in_the_middle_of_sending(messages, valkey, tmp_path, committed):
-    with started(valkey, environment.live_database_url, tmp_path) as process:
+def test_beat_ends_when_it_is_told_to_in_the_middle_of_sending(messages, valkey, tmp_path):
+    with started(valkey, tmp_path) as process:
         jobs_go_on(messages)
         valkey.say("CLIENT", "PAUSE", "60000", "WRITE")
         try:
@@ -245,3 +179,28 @@ def test_beat_ends_when_it_is_told_to_in_the_middle_of_sending(messages, valkey,
             assert process.wait(20) == 0
         finally:
             valkey.say("CLIENT", "UNPAUSE")
+
+
+@pytest.mark.live
+def test_beat_ends_at_its_next_round_when_the_exception_of_the_signal_is_lost(messages, valkey, tmp_path):
+    """As any exception is that comes while an object is deleted."""
+    code = (
+        "import os, signal, sys\n"
+        "from celery.__main__ import main\n"
+        "from wkportal.celery import Scheduler\n"
+        "class Deleted:\n"
+        "    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "tick = Scheduler.tick\n"
+        "def tick_with_signal(self, *args, **kwargs):\n"
+        "    Deleted()\n"
+        "    return tick(self, *args, **kwargs)\n"
+        "Scheduler.tick = tick_with_signal\n"
+        "sys.argv = ['celery', '-A', 'wkportal', '--skip-checks', 'beat']\n"
+        "sys.exit(main())\n"
+    )
+    env = os.environ | {"REDIS_URL": valkey.url, "VAR_DIR": str(tmp_path)}
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert "Exception ignored in" in process.stderr
+    assert process.returncode == 0

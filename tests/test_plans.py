@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection
-from django_celery_beat.models import CrontabSchedule, PeriodicTask
 
 from accounts import clock, recovery, schedule
 from accounts.models import (
@@ -159,7 +158,6 @@ def test_whoever_fires_a_slot_it_runs_once(at):
     at.now = slot
     assert schedule.run(plan, slot) is not None
     assert schedule.run(plan, slot) is None
-    assert schedule.look_at(plan.pk) == []
     at.go(MINUTE)
     at.go(HOUR)
     assert PlanRun.objects.count() == 1
@@ -198,32 +196,14 @@ def test_while_a_run_is_still_on_the_next_one_is_left_out(at):
     assert first.is_open
 
 
-# --- beat's own rows -----------------------------------------------------------------------------------
-
-
-def test_beat_knows_each_plan_as_it_is_now(at):
-    plan = make_plan(weekdays="1", at=time(9, 15), time_zone="Europe/Berlin")
-    task = PeriodicTask.objects.get()
-    assert (task.task, task.args, task.enabled) == ("accounts.tasks.run_plan", f"[{plan.pk}]", True)
-    assert str(task.crontab) == "15 9 * * 1 (m/h/dM/MY/d) Europe/Berlin"
-    plan.active, plan.at = False, time(10, 0)
-    plan.save()
-    task = PeriodicTask.objects.get()
-    assert (task.enabled, task.crontab.hour, task.crontab.minute) == (False, "10", "0")
-    make_plan(weekdays="1", at=time(10, 0), time_zone="Europe/Berlin")
-    assert CrontabSchedule.objects.filter(hour="10").count() == 1
-    Plan.objects.exclude(pk=plan.pk).delete()
-    assert PeriodicTask.objects.get().args == f"[{plan.pk}]"
-    plan.delete()
-    assert not PeriodicTask.objects.exists()
-
-
-def test_beat_forgets_a_plan_that_went_with_its_team(at, people):
-    plan = make_plan(team=people.east)
+def test_a_plan_goes_with_its_team(at, people):
+    plan = make_plan(team=people.east, method=PlanMethod.SCAN)
+    offline(1, team=people.east)
+    at.go(MONDAY + HOUR)
     people.east.delete()
+    at.go(timedelta(days=1))
     assert not Plan.objects.exists()
-    assert schedule.look_at(plan.pk) == []
-    assert not PeriodicTask.objects.exists()
+    assert [run.plan_name for run in PlanRun.objects.all()] == [plan.name]
 
 
 # --- which accounts ------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 import os
+import signal
 import sys
 import time
 
-from celery import Celery
+from celery import Celery, beat
 from celery.app.log import Logging
+from celery.signals import beat_init
 from kombu.transport import redis as redis_transport
 from kombu.utils import functional as kombu_functional
 
@@ -15,6 +17,41 @@ class SettingsLogging(Logging):
 
     def setup_logging_subsystem(self, *args, **kwargs) -> None:
         self.already_setup = True
+
+
+class Scheduler(beat.Scheduler):
+    """Send the jobs of CELERY_BEAT_SCHEDULE; none while `most_queued` messages wait for a jobs worker.
+
+    `expires` alone leaves a message in Redis until a worker receives it. State is kept in memory only.
+    """
+
+    most_queued = 100
+    full = False
+
+    def apply_entry(self, entry, producer=None) -> None:
+        before, self.full = self.full, self._queued(producer) >= self.most_queued
+        if self.full and not before:
+            beat.warning("beat: %s messages wait for a jobs worker; no more are sent", self.most_queued)
+        if not self.full:
+            super().apply_entry(entry, producer=producer)
+
+    def _queued(self, producer) -> int:
+        try:
+            return producer.channel.queue_declare(self.app.conf.task_default_queue).message_count
+        except Exception:  # the broker is away: sending logs that, and connects again
+            return 0
+
+
+@beat_init.connect
+def end_on_signal(sender, **_options) -> None:
+    """Replace Celery's signal handler: it closes the connection in use, and that error would hide its SystemExit."""
+
+    def end(*_signal) -> None:
+        sender.stop()  # for an exception that is lost, as any is while an object is deleted
+        raise SystemExit
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
 
 
 # At a lost connection kombu would put back what was not acknowledged yet, over a channel that is gone, and the worker

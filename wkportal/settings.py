@@ -92,7 +92,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_htmx",
     "axes",
-    "django_celery_beat",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -237,12 +236,16 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TASK_DEFAULT_QUEUE = "jobs"
 CELERY_TASK_ROUTES = {"accounts.tasks.wait_for_phone": {"queue": "waits"}}
-CELERY_BEAT_SCHEDULER = "wkportal.beat:Scheduler"
-CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
+CELERY_BEAT_SCHEDULER = "wkportal.celery:Scheduler"
+CELERY_BEAT_REMOTE_CONTROL_MAX_TICK_AGE = 60
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "accounts.tasks.sweep", "schedule": 2.0, "options": {"expires": 4}},
     "tick": {"task": "accounts.tasks.tick", "schedule": 2.0, "options": {"expires": 4}},
-    "forget-what-is-old": {"task": "accounts.tasks.forget_what_is_old", "schedule": 24 * 3600.0},
+    "forget-what-is-old": {
+        "task": "accounts.tasks.forget_what_is_old",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
 }
 CELERY_WORKER_REDIRECT_STDOUTS = False
 

@@ -62,7 +62,7 @@ class Stack:
             "web": ["manage.py", "serve", "--port", str(self.port)],
             "waits": [*worker, "-P", "gevent", "-c", "500", "-Q", "waits"],
             "jobs": [*worker, "-P", "threads", "-c", "4", "-Q", "jobs"],
-            "beat": [*CELERY, "beat", "-s", str(self.folder / name)],
+            "beat": [*CELERY, "beat"],
         }
         return kinds[name.partition("-")[0]]
 
