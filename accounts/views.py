@@ -1,5 +1,6 @@
 """Pages and their fragments. The same fragment serves the first render and every live refresh."""
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import DatabaseError, connection
@@ -245,7 +246,7 @@ def submit_code(request: HttpRequest, attempt_id: int) -> HttpResponse:
 
 @require_GET
 def healthz(request: HttpRequest) -> HttpResponse:
-    return HttpResponse("ok", content_type="text/plain")
+    return HttpResponse(f"ok {settings.VERSION}", content_type="text/plain")
 
 
 @require_GET

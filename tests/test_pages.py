@@ -13,6 +13,7 @@ from accounts.models import Account, LoginAttempt, Tag, UpstreamAccess, WaitsWor
 from accounts.reasons import Reason, advice
 from accounts.states import FINAL_STATES, OPEN_STATES, AttemptState
 from tests.support.factories import make_attempt
+from wkportal import __version__
 
 
 def html(answer, status: int = 200) -> str:
@@ -378,8 +379,15 @@ def test_pages_are_not_kept_by_caches_and_run_only_our_scripts(people):
         assert answer["X-Content-Type-Options"] == "nosniff"
 
 
+def test_the_footer_shows_the_version_to_people_who_are_signed_in(people, client):
+    page = people.viewer.client.get("/accounts/", follow=True).content.decode()
+    footer = page[page.index("<footer") : page.index("</footer>")]
+    assert f"wkportal {__version__}" in footer
+    assert __version__ not in client.get("/login/").content.decode()
+
+
 def test_health_says_little_and_readiness_says_what_is_away(client, db, upstream, settings):
-    assert client.get("/healthz").content == b"ok"
+    assert client.get("/healthz").content.decode() == f"ok {__version__}"
     assert client.get("/readyz").json() == {"database": "ok", "broker": "ok", "upstream": "ok"}
     settings.WK_BASE_URL = "http://127.0.0.1:1"
     answer = client.get("/readyz")

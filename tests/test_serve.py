@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from tests.support.processes import Program, alive, free_port, port_answers, until
+from wkportal import __version__
 
 pytestmark = pytest.mark.live
 
@@ -24,6 +25,7 @@ def test_it_serves_and_stops(tmp_path):
         answer = requests.get(f"http://127.0.0.1:{port}/healthz")
         assert answer.status_code == 200
         assert "Server" not in answer.headers
+        assert f"wkportal {__version__}: web" in server.said().splitlines()[0]
         assert server.stop(signal.SIGTERM) == -signal.SIGTERM
 
 

@@ -16,12 +16,15 @@ from cryptography.fernet import Fernet
 
 from tests.support import environment
 from tests.support.processes import Program, bare_environment, free_port, processes_of, until
+from wkportal import __version__
 
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(environment.DATABASE != "sqlite", reason="has databases of its own; ran with SQLite"),
 ]
 RUNS = "Ctrl-C stops everything."
+# What the log of each process begins with, after the version; `up` itself has no label.
+FIRST_WORDS = {"": "up", "web": "web", "waits": "worker waits@", "jobs": "worker jobs@", "beat": "beat"}
 PASSWORD = re.compile(r"user name  (\S+)\n    password   (\S+)   \(shown only this once\)")
 
 
@@ -65,6 +68,8 @@ def test_the_first_run_and_the_second(up, tmp_path):
     secrets = (first.var_dir / "secrets.env").read_text()
     assert Fernet(re.search("FIELD_KEYS=(.*)", secrets)[1])
     assert first.said().count(password) == 1
+    for label, words in FIRST_WORDS.items():
+        assert f"wkportal {__version__}: {words}" in first_line(first, label)
     refused(up(), f"wkportal already runs on {first.var_dir} (process {first.process.pid}).")
     shell(first, "assert get_user_model().objects.get().get_username() == 'admin'")
     stream = live_page(first, name, password)
@@ -84,6 +89,10 @@ def test_the_first_run_and_the_second(up, tmp_path):
     assert (second.var_dir / "secrets.env").read_text() == secrets
     assert second.stop(signal.SIGTERM) == 0
     second.until_nothing_is_left()
+
+
+def first_line(running: Up, label: str) -> str:
+    return next(line for line in running.said().splitlines() if line.startswith(label))
 
 
 def live_page(running: Up, name: str, password: str) -> requests.Response:

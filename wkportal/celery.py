@@ -1,3 +1,4 @@
+import logging
 import os
 import signal
 import sys
@@ -9,14 +10,20 @@ from celery.signals import beat_init
 from kombu.transport import redis as redis_transport
 from kombu.utils import functional as kombu_functional
 
+from wkportal import __version__
+
+log = logging.getLogger("wkportal")
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
 
 
 class SettingsLogging(Logging):
     """Leaves the logs to Django's settings: what is written, at which level, and what is hidden in it."""
 
-    def setup_logging_subsystem(self, *args, **kwargs) -> None:
+    def setup_logging_subsystem(self, *args, hostname: str | None = None, **kwargs) -> None:
+        """Log the version: Celery calls this once, before a worker or beat logs anything."""
         self.already_setup = True
+        log.info("wkportal %s: %s", __version__, f"worker {hostname}" if hostname else "beat")
 
 
 class Scheduler(beat.Scheduler):

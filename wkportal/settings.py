@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from wkportal import sqlite
+from wkportal import __version__, sqlite
 from wkportal.env import (
     Env,
     allowed_hosts,
@@ -33,6 +33,7 @@ from wkportal.env import (
 )
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = __version__
 
 env = Env()
 VAR_DIR = env("VAR_DIR", cast=directory(0o700), default=BASE_DIR / "var")

@@ -4,6 +4,7 @@ import json
 from datetime import datetime
 
 from django import template
+from django.conf import settings
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.functional import Promise
@@ -83,6 +84,11 @@ def reason_label(code: str) -> str:
 @register.filter
 def advice(code: str) -> Promise | str:
     return reasons.advice(code)
+
+
+@register.simple_tag
+def version() -> str:
+    return settings.VERSION
 
 
 @register.simple_tag

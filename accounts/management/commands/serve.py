@@ -1,15 +1,19 @@
 import errno
+import logging
 import socket
 import sys
 import warnings
 from types import FrameType
 
 import uvicorn
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts import feed
 from wkportal import embedded
 from wkportal.supervisor import Process, Supervisor
+
+log = logging.getLogger("wkportal")
 
 # Said for every style sheet: whitenoise hands out files in chunks, as it does under WSGI, and Django converts them.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
@@ -58,6 +62,7 @@ class Command(BaseCommand):
             timeout_keep_alive=130,  # longer than a proxy keeps an idle connection, or it would send into a closed one
             timeout_graceful_shutdown=3,
         )
+        log.info("wkportal %s: web", settings.VERSION)
         Server(config).run(sockets=[listener])
 
     def serve_shared(self, listener: socket.socket, workers: int, trusted_proxies: str) -> int:

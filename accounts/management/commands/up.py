@@ -1,5 +1,6 @@
 import asyncio
 import hashlib
+import logging
 import socket
 import sys
 from functools import partial
@@ -17,6 +18,8 @@ from accounts.management.commands.first_operator import first_operator
 from wkportal import celery_app, embedded
 from wkportal.supervisor import Process, Step, Supervisor, http_answers, port_answers
 
+log = logging.getLogger("wkportal")
+
 # Celery's talk between workers tells nobody anything here, and costs a message per worker every few seconds.
 ALONE = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 PYTHON = ".venv/bin/python"
@@ -29,6 +32,7 @@ class Command(BaseCommand):
         self.plan = embedded.plan
         if self.plan is None:
             raise CommandError("Start it from a shell: manage.py up.")
+        log.info("wkportal %s: up", settings.VERSION)
         self.password, self.sign_in = None, ""
         # Stopped backwards: beat asks for no more work, then the workers and the web go, and the broker last.
         stages = [
