@@ -4,35 +4,26 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults lint format lock messages clean
+.PHONY: help run test test-fast test-faults lint format lock messages clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## everything on this machine; PORT=8000, HOST=127.0.0.1
 	@$(PYTHON) bootstrap.py run
 	@exec $(BIN)/python manage.py up
 
-test: ## style, then all tests on SQLite, then all on PostgreSQL
+test: ## style and all tests but the long ones, on SQLite and on PostgreSQL
 	@$(PYTHON) bootstrap.py test
-	@results=""; failed=0; \
-	try() { \
-		name="$$1"; shift; printf '\n== %s\n' "$$name"; \
-		if "$$@"; then word="passed"; else word="FAILED (exit code $$?)"; failed=1; fi; \
-		results="$$results$$(printf '  %-24s %s' "$$name" "$$word")\n"; \
-	}; \
-	try "ruff check" $(BIN)/ruff check .; \
-	try "ruff format" $(BIN)/ruff format --check --quiet .; \
-	try "pytest on SQLite" env TEST_DATABASE=sqlite $(BIN)/python -m pytest $(ARGS); \
-	try "pytest on PostgreSQL" env TEST_DATABASE=postgres $(BIN)/python -m pytest $(ARGS); \
-	printf "\n$$results"; exit $$failed
+	@exec $(BIN)/python tests/run.py all $(ARGS)
 
-test-faults: ## the whole fault suite, FAULT_LOGINS=1000 logins under random kills; `make test` has a shorter form
+test-fast: ## the tests without processes and browser, on SQLite
 	@$(PYTHON) bootstrap.py test
-	@FAULT_LOGINS=$${FAULT_LOGINS:-1000} FAULT_ROUNDS=$${FAULT_ROUNDS:-4} TEST_DATABASE=postgres \
-		$(BIN)/python -m pytest -m faults --show-capture=no $(ARGS)
-	@FAULT_LOGINS=100 FAULT_ROUNDS=$${FAULT_ROUNDS:-4} TEST_DATABASE=sqlite \
-		$(BIN)/python -m pytest -m faults --show-capture=no $(ARGS)
+	@exec $(BIN)/python tests/run.py fast $(ARGS)
+
+test-faults: ## all fault tests and the other long ones, FAULT_LOGINS=1000 logins under random kills
+	@$(PYTHON) bootstrap.py test
+	@exec $(BIN)/python tests/run.py faults $(ARGS)
 
 lint: ## style and common mistakes
 	@$(PYTHON) bootstrap.py test

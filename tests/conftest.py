@@ -1,13 +1,9 @@
-import os
-from urllib.parse import urlsplit
-
 import pytest
 from django.conf import settings
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
 from django.test import TransactionTestCase
-from django.test.utils import setup_databases, teardown_databases
 from django.utils import timezone, translation
 
 from accounts import clock, leases, login
@@ -18,38 +14,19 @@ settings.PASSWORD_HASHERS = ["tests.support.factories.QuickHasher"]
 TransactionTestCase._fixture_teardown = cleanup.empty
 
 
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings():
-    """The test database is a real one that other processes can open, on SQLite too."""
-    test = connection.settings_dict["TEST"]
-    if connection.vendor == "sqlite":
-        test["NAME"] = str(environment.FOLDER / "test.sqlite3")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def collected_static():
     call_command("collectstatic", interactive=False, verbosity=0)
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_test_environment, django_db_blocker, django_db_modify_db_settings):
-    """The test database, also for tests that reach it through other processes only."""
-    with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False, aliases={"default"})
-        name = str(connection.settings_dict["NAME"])
-    if connection.vendor == "sqlite":
-        environment.live_database_url = f"sqlite:///{name}"
-    else:
-        address = urlsplit(os.environ["DATABASE_URL"])
-        environment.live_database_url = address._replace(path=f"/{name}").geturl()
+def django_db_setup(django_test_environment, django_db_blocker):
+    """This process's database, a real one that other processes can open."""
+    environment.make_database()
     yield
     with django_db_blocker.unblock():
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:  # of a process that was killed a moment ago
-                others = "datname = current_database() AND pid <> pg_backend_pid()"
-                cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
-        connection.close()  # `made` knows an object of it that was given back since
-        teardown_databases(made, verbosity=0)
+        connection.close()
+    environment.drop_database()
 
 
 @pytest.fixture(autouse=True)

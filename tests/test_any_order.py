@@ -253,6 +253,7 @@ def kept_open():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60 + EXAMPLES * STEPS)
 def test_whatever_the_order_is(machine):
     tell_stories(machine, EXAMPLES)

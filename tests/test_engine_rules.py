@@ -4,7 +4,6 @@ import inspect
 import textwrap
 
 import pytest
-from django.db import connection
 from hypothesis import Phase
 
 from accounts import attempts, leases, login, models, outcome, waits
@@ -17,7 +16,7 @@ pytestmark = [
     pytest.mark.faults,
     pytest.mark.long,
     pytest.mark.timeout(1200),
-    pytest.mark.skipif(connection.vendor != "sqlite", reason="runs on SQLite"),
+    pytest.mark.database("sqlite"),
 ]
 
 __all__ = ["machine"]

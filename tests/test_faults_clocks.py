@@ -4,7 +4,6 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
-from tests.support.environment import DATABASE
 from tests.support.invariants import assert_sound
 from tests.support.scenarios import (
     TWO_WORKERS,
@@ -22,7 +21,7 @@ from tests.support.stack import Stack, poll
 pytestmark = [
     *marks("postgres"),
     pytest.mark.long,
-    pytest.mark.skipif(DATABASE != "postgres", reason="one host"),
+    pytest.mark.database("postgres"),
 ]
 WAIT = 40
 # By how much the clocks of the hosts are wrong that these processes run on.

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 import requests
-from django.core.management import call_command
 from django.db import DatabaseError, InterfaceError, connection
 
 from accounts.models import LoginAttempt
@@ -26,7 +25,6 @@ def postgres(django_db_setup, django_db_blocker):
     with django_db_blocker.unblock(), Postgres(environment.FOLDER / "own-pg") as server:
         server.make_database("faults")
         with using_database(server.direct_url("faults")):
-            call_command("migrate", verbosity=0)
             yield server
 
 

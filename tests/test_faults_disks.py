@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -53,7 +52,6 @@ def database_on(disk):
 @pytest.fixture(scope="module")
 def running(data, logs, django_db_setup, django_db_blocker):
     with django_db_blocker.unblock(), database_on(data) as (url, own_url), using_database(own_url):
-        call_command("migrate", verbosity=0)
         stack = Stack(*NAMES, DATABASE_URL=url, WK_LOGIN_WAIT_SECONDS=str(WAIT))
         stack.folder = logs.folder
         with stack:

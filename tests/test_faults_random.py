@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from django.core.management import call_command
 from django.db import DatabaseError, InterfaceError, connection
 
 from accounts.models import Account, AccountEvent, LoginAttempt
@@ -46,7 +45,6 @@ def scene(django_db_setup, django_db_blocker, upstream):
     ):
         postgres.make_database("kills")
         with using_database(postgres.direct_url("kills")):
-            call_command("migrate", verbosity=0)
             wait = str(WAIT)
             urls = {"DATABASE_URL": postgres.url("kills"), "REDIS_URL": valkey.url}
             with Stack(*TWO_WORKERS, WK_LOGIN_WAIT_SECONDS=wait, **urls) as stack:

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 import requests
 from django.conf import settings
-from django.core.management import call_command
 from django.db import connections
 from django.utils import timezone
 from playwright.sync_api import Page, expect
@@ -51,10 +50,8 @@ def rig(django_db_setup, django_db_blocker):
             "REDIS_URL": valkey.url,
             "WK_LOGIN_WAIT_SECONDS": str(WAIT),
         }
-        with using_database(postgres.direct_url("notices")):
-            call_command("migrate", verbosity=0)
-            with Stack("web", "waits", **env) as stack:
-                yield SimpleNamespace(valkey=valkey, postgres=postgres, stack=stack)
+        with using_database(postgres.direct_url("notices")), Stack("web", "waits", **env) as stack:
+            yield SimpleNamespace(valkey=valkey, postgres=postgres, stack=stack)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 import pytest
 import requests
 
-from tests.support.processes import Program, alive, free_port, port_answers, until
+from tests.support.processes import Program, alive, port_answers, reserve_port, until
 from wkportal import __version__
 
 pytestmark = pytest.mark.live
@@ -19,7 +19,7 @@ def serve(folder, *options: object) -> Program:
 
 
 def test_it_serves_and_stops(tmp_path):
-    port = free_port()
+    port = reserve_port()
     with serve(tmp_path, "--port", port) as server:
         server.until(lambda: port_answers(port))
         answer = requests.get(f"http://127.0.0.1:{port}/healthz")
@@ -30,7 +30,7 @@ def test_it_serves_and_stops(tmp_path):
 
 
 def test_several_processes_share_a_port_and_end_together(tmp_path):
-    port = free_port()
+    port = reserve_port()
     with serve(tmp_path, "--port", port, "--workers", 2) as server:
         server.until(lambda: server.said().count("Started server process") == 2)
         pids = [

@@ -30,7 +30,7 @@ def process(code):
     setup = "import django; django.setup(); from accounts import telling, clock; "
     env = {
         **os.environ,
-        "DATABASE_URL": environment.live_database_url,
+        "DATABASE_URL": environment.database_url,
         "DJANGO_SETTINGS_MODULE": "wkportal.settings",
     }
     running = subprocess.Popen([sys.executable, "-c", setup + code], cwd=ROOT, env=env)

@@ -15,12 +15,12 @@ import requests
 from cryptography.fernet import Fernet
 
 from tests.support import environment
-from tests.support.processes import Program, bare_environment, free_port, processes_of, until
+from tests.support.processes import Program, bare_environment, processes_of, reserve_port, until
 from wkportal import __version__
 
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.skipif(environment.DATABASE != "sqlite", reason="has databases of its own; ran with SQLite"),
+    pytest.mark.database("sqlite"),
 ]
 RUNS = "Ctrl-C stops everything."
 # What the log of each process begins with, after the version; `up` itself has no label.
@@ -30,7 +30,7 @@ PASSWORD = re.compile(r"user name  (\S+)\n    password   (\S+)   \(shown only th
 
 class Up(Program):
     def __init__(self, var_dir: Path, **variables: str):
-        self.var_dir, self.port = var_dir, free_port()
+        self.var_dir, self.port = var_dir, reserve_port()
         given = {"VAR_DIR": str(var_dir), "PORT": str(self.port), "WAIT_SLOTS": "50"} | variables
         super().__init__([sys.executable, "manage.py", "up"], var_dir.parent, bare_environment(**given))
 

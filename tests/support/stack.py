@@ -19,6 +19,7 @@ import requests
 from accounts.models import Account, LoginAttempt
 from tests.support import environment
 from tests.support.factories import PASSWORD
+from tests.support.processes import DEADLINE, reserve_port
 
 ROOT = Path(__file__).resolve().parents[2]
 CELERY = ["-m", "celery", "-A", "wkportal"]
@@ -31,11 +32,11 @@ class Stack:
 
     def __init__(self, *names: str, **env: str):
         self.names = names or ONE_OF_EACH
-        self.env = {**os.environ, "DATABASE_URL": environment.live_database_url, "LOG_LEVEL": "DEBUG", **env}
+        self.env = {**os.environ, "DATABASE_URL": environment.database_url, "LOG_LEVEL": "DEBUG", **env}
         self.processes: dict[str, subprocess.Popen] = {}
         self.log_from: dict[str, int] = {}
         self.leaving: set[str] = set()
-        self.port = environment.free_port()
+        self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = environment.FOLDER / f"stack-{self.port}"
         self.folder.mkdir()
@@ -150,8 +151,11 @@ class Stack:
 
 
 def poll(condition, seconds: float, complaint: str):
-    """The first true value of `condition()`; fails with `complaint` when there is none in time."""
-    deadline = time.monotonic() + seconds
+    """The first true value of `condition()`; fails with `complaint` when there is none in time.
+
+    `seconds` are those of a machine that does nothing else.
+    """
+    deadline = time.monotonic() + max(seconds, DEADLINE)
     while True:
         try:
             found = condition()
