@@ -15,15 +15,15 @@ run: ## everything on this machine; PORT=8000, HOST=127.0.0.1
 
 test: ## style and all tests but the long ones, on SQLite and on PostgreSQL
 	@$(PYTHON) bootstrap.py test
-	@exec $(BIN)/python tests/run.py all $(ARGS)
+	@exec $(BIN)/python -m tests.run all $(ARGS)
 
 test-fast: ## the tests without processes and browser, on SQLite
 	@$(PYTHON) bootstrap.py test
-	@exec $(BIN)/python tests/run.py fast $(ARGS)
+	@exec $(BIN)/python -m tests.run fast $(ARGS)
 
 test-faults: ## all fault tests and the other long ones, FAULT_LOGINS=1000 logins under random kills
 	@$(PYTHON) bootstrap.py test
-	@exec $(BIN)/python tests/run.py faults $(ARGS)
+	@exec $(BIN)/python -m tests.run faults $(ARGS)
 
 lint: ## style and common mistakes
 	@$(PYTHON) bootstrap.py test

@@ -1,7 +1,8 @@
-"""Runs the tests of a make target: `python tests/run.py fast|all|faults [ARGUMENTS OF PYTEST]`.
+"""Runs the tests of a make target: `python -m tests.run fast|all|faults [ARGUMENTS OF PYTEST]`.
 
 Every step runs, also after one that failed; then comes what each of them said, the ten slowest tests and the total.
-WORKERS is how many tests run beside each other. TERM and INT go to the step that runs, and are its end and ours.
+WORKERS is how many tests run beside each other. TERM and INT go to the step that runs, and are its end and ours;
+when we are killed it ends too.
 """
 
 import os
@@ -11,6 +12,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from wkportal.supervisor import LEASH
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "--dist", "loadgroup", "--no-loadscope-reorder"]
@@ -47,7 +50,8 @@ def steps(target: str) -> list[tuple[str, list[str], dict[str, str]]]:
 
 def run(command: list[str], variables: dict[str, str]) -> int:
     """The exit code. A signal to us is passed on."""
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ | variables) as step:
+    tied = [*LEASH, "exec", str(os.getpid()), *command]
+    with subprocess.Popen(tied, cwd=ROOT, env=os.environ | variables) as step:
         for sign in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sign, lambda number, _frame: step.send_signal(number))
         code = step.wait()

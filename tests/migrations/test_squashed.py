@@ -7,14 +7,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from tests.support import environment
-from tests.support.services import using_database
+from tests.support.services import create_database, using_database
 
 SQUASHED = "0001_squashed_0010_long_lists"
 DUMP = Path(__file__).parent / f"before_0_1_0.{environment.DATABASE}.sql"
@@ -69,11 +68,9 @@ def make_database(django_db_setup, django_db_blocker, tmp_path):
     def make(name: str) -> str:
         if environment.DATABASE == "sqlite":
             return f"sqlite:///{tmp_path / name}.sqlite3"
-        with psycopg.connect(environment.live_database_url, autocommit=True) as server:
-            server.execute(f"DROP DATABASE IF EXISTS {name}")
-            server.execute(f"CREATE DATABASE {name}")
-        test = settings.DATABASES["default"]["TEST"]["NAME"] or connection.settings_dict["NAME"]
-        return environment.live_database_url.replace(f"/{test}", f"/{name}")
+        beside = f"{environment.database}-{name}"
+        create_database(environment.postgres_url, beside, "template1")
+        return environment.url_on_server(beside)
 
     with django_db_blocker.unblock():
         yield make

@@ -43,17 +43,18 @@ def make_run_folder() -> Path:
     return folder
 
 
+def url_on_server(name: str) -> str:
+    """Of this database on the PostgreSQL of the run."""
+    return urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
+
+
 RUN = services.run_folder() if WORKER else make_run_folder()
 FOLDER = RUN / (WORKER or "main")
 FOLDER.mkdir()
 postgres = services.Postgres(RUN / "pg")
 postgres_url = os.environ.get("TEST_POSTGRES_URL") or postgres.direct_url("postgres")
 database = f"{RUN.name}-{FOLDER.name}" if DATABASE == "postgres" else str(FOLDER / "test.sqlite3")
-database_url = (
-    urlsplit(postgres_url)._replace(path=f"/{database}").geturl()
-    if DATABASE == "postgres"
-    else f"sqlite:///{database}"
-)
+database_url = url_on_server(database) if DATABASE == "postgres" else f"sqlite:///{database}"
 valkey = services.Valkey(FOLDER)
 redis_url = valkey.direct_url
 simulator = Simulator(
@@ -130,7 +131,7 @@ def pytest_unconfigure() -> None:
 def start_postgres() -> None:
     if os.environ.get("TEST_POSTGRES_URL"):
         services.create_database(postgres_url, services.TEMPLATE, "template1")
-        services.migrate(urlsplit(postgres_url)._replace(path=f"/{services.TEMPLATE}").geturl())
+        services.migrate(url_on_server(services.TEMPLATE))
     else:
         postgres.copy_template()
         postgres.start()

