@@ -199,14 +199,14 @@ class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
     """Who was due, what happened to each, and what is left."""
 
     ordering = ("-began_at", "-id")
-    list_display = ("title", "slot", "began", "ended", "due", "summary", "asked_by_name")
+    list_display = ("title", "scheduled", "began", "ended", "due", "summary", "asked_by_name")
     list_display_links = ("title",)
     list_select_related = ("plan",)
     list_filter = ("method",)
     lookups = ("plan__id__exact", "method__exact")
     fields = (
         "title",
-        "slot",
+        "scheduled",
         "began",
         "ended",
         "method",
@@ -226,8 +226,8 @@ class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
         return run.plan_name or gettext("Due accounts")
 
     @admin.display(description=_("scheduled"))
-    def slot(self, run: PlanRun) -> str:
-        return in_zone(run.slot_at, zone_of(run))
+    def scheduled(self, run: PlanRun) -> str:
+        return in_zone(run.scheduled_at, zone_of(run))
 
     @admin.display(description=_("started"))
     def began(self, run: PlanRun) -> str:

@@ -1,6 +1,6 @@
 """Plans: which accounts are logged in again and when, as admins set it; and the record of each run.
 
-The plan's row is the truth: `next_at` is its next slot, and a run is a row of its own for each slot.
+The plan's row is the truth: `next_at` is its next scheduled time, and each scheduled time is a run, a row of its own.
 """
 
 from datetime import datetime
@@ -16,8 +16,9 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts import clock, slots
+from accounts import clock
 from accounts.hours import known_zone
+from accounts.lib import cron
 from accounts.states import AccountState
 
 WEEKDAYS = (
@@ -112,8 +113,8 @@ class Plan(models.Model):
         blank=True,
         default="",
         help_text=_(
-            "Minute, hour, day of month, month, day of week. “30 9 * * 1-5” means 9:30, Monday to "
-            "Friday. If you set both kinds of days, both must match."
+            "Minute, hour, day of month, month, day of week. “30 9 * * 1-5” means 9:30, Monday to Friday; "
+            "“0 9 L * *” means 9:00 on the last day of the month. If you set both kinds of days, both must match."
         ),
     )
     weekdays = models.CharField(_("days of the week"), max_length=13, blank=True, default="")
@@ -170,7 +171,7 @@ class Plan(models.Model):
             if not self.active:
                 self.next_at = None
             elif before is None or before.next_at is None or _when(before) != _when(self):
-                self.next_at = slots.next_after(self.rule, clock.now())
+                self.next_at = self.next_after(clock.now())
             else:
                 self.next_at = before.next_at
             super().save(*args, **kwargs)
@@ -180,16 +181,19 @@ class Plan(models.Model):
         return ZoneInfo(self.time_zone) if self.time_zone else timezone.get_default_timezone()
 
     @property
-    def line(self) -> str:
-        """When, as a crontab line, whichever way it was typed."""
+    def expression(self) -> str:
+        """The plan's times as a cron expression, also where they were typed as weekdays and a time."""
         if self.crontab:
             return " ".join(self.crontab.split())
         days = ",".join(sorted(str(int(day) % 7) for day in self.weekdays.split(",") if day))
         return f"{self.at.minute} {self.at.hour} * * {days}"
 
-    @property
-    def rule(self) -> slots.Rule:
-        return slots.read(self.line, self.zone)
+    def next_after(self, after: datetime) -> datetime | None:
+        return cron.next_after(self.expression, self.zone, after)
+
+    def latest(self, since: datetime, until: datetime) -> datetime | None:
+        """Return the last scheduled time from `since` to `until`, both included."""
+        return cron.latest(self.expression, self.zone, since, until)
 
     def clean(self) -> None:
         by_weekday = bool(self.weekdays) or self.at is not None
@@ -200,21 +204,17 @@ class Plan(models.Model):
         if not self.crontab.strip() and not (self.weekdays and self.at is not None):
             raise ValidationError(_("Enter when to run: days of the week and a time, or a cron expression."))
         try:
-            zone = self.zone
-        except (KeyError, ValueError, OSError):
-            return  # its own field says so
-        try:
-            slots.read(self.line, zone)
+            cron.check(self.expression)
         except ValidationError as error:
             raise ValidationError({"crontab": error}) from None
 
 
 def _when(plan: Plan) -> tuple:
-    return plan.active, plan.line, plan.zone.key
+    return plan.active, plan.expression, plan.zone.key
 
 
 class PlanRun(models.Model):
-    """One slot of a plan; without a plan, accounts whose own time had come."""
+    """One scheduled time of a plan; without a plan, accounts whose own time had come."""
 
     plan = models.ForeignKey(
         Plan,
@@ -227,10 +227,11 @@ class PlanRun(models.Model):
     )
     plan_name = models.CharField(_("plan"), max_length=60, blank=True, default="")
     method = models.CharField(_("method"), max_length=10, choices=PlanMethod, default=PlanMethod.LADDER)
-    slot_at = models.DateTimeField(_("scheduled"))
+    # The column keeps the name that processes of an earlier version know.
+    scheduled_at = models.DateTimeField(_("scheduled"), db_column="slot_at")
     began_at = models.DateTimeField(_("started"), default=timezone.now)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
-    # Somebody pressed "Run now"; empty: the slot came.
+    # Somebody pressed "Run now"; empty: its time came.
     asked_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         verbose_name=_("operator"),
@@ -252,7 +253,7 @@ class PlanRun(models.Model):
         verbose_name = _("plan run")
         verbose_name_plural = _("plan runs")
         constraints = [
-            models.UniqueConstraint(fields=["plan", "slot_at"], name="one_run_per_slot"),
+            models.UniqueConstraint(fields=["plan", "scheduled_at"], name="one_run_per_slot"),
             # By a column that is the same in all of them.
             models.UniqueConstraint(
                 fields=["skipped"],

@@ -1,7 +1,7 @@
 """Logins at a set time: accounts whose time has come, and plans. Nothing here calls the upstream.
 
-A slot is a row: who inserts it runs it, whoever else looks at the same moment finds it there. After a time in which
-nothing ran only the latest slot that was missed is made up for. The accounts of a run wait in its entries and are
+A scheduled time is a row: who inserts it runs it, whoever else looks at the same moment finds it there. After
+downtime only the latest missed run is started. The accounts of a run wait in its entries and are
 taken one by one, each in one transaction with what is begun for it, at the pace of the run.
 """
 
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from accounts import clock, slots, telling, turns
+from accounts import clock, telling, turns
 from accounts.batches import in_batches
 from accounts.history import gathered, record
 from accounts.models import Account, LoginAttempt, Plan, PlanEntry, PlanRun
@@ -39,7 +39,7 @@ def tick() -> list[int]:
     Returns the ids of the attempts that were begun: each waits in its row for a worker.
     """
     now = clock.now()
-    _each(_run_slot, Plan.objects.due(now).order_by("next_at"), now)
+    _each(_run_scheduled, Plan.objects.due(now).order_by("next_at"), now)
     _take_due(now)
     begun: list[int] = []
     _each(lambda run, now: begun.extend(_go_on(run, now)), PlanRun.objects.filter(ended_at=None), now)
@@ -56,25 +56,25 @@ def _each(step: Callable, rows: Iterable, now: datetime) -> None:
             log.exception("%r", row)
 
 
-# --- slots ---------------------------------------------------------------------------------------------
+# --- scheduled times -----------------------------------------------------------------------------------
 
 
-def _run_slot(plan: Plan, now: datetime) -> PlanRun | None:
-    slot = slots.latest(plan.rule, plan.next_at, now)
+def _run_scheduled(plan: Plan, now: datetime) -> PlanRun | None:
+    missed = plan.latest(plan.next_at, now)
     seen = Plan.objects.filter(pk=plan.pk, active=True, next_at=plan.next_at)
     with transaction.atomic():
-        if not seen.update(next_at=slots.next_after(plan.rule, now)):
+        if not seen.update(next_at=plan.next_after(now)):
             return None
-        return run(plan, slot) if slot else None
+        return run(plan, missed) if missed else None
 
 
 def run_now(plan: Plan, by) -> PlanRun | None:
-    """A run beside the slots, because somebody asks for it."""
+    """Start a run beside the scheduled ones, because a person asks for it."""
     return run(plan, clock.now(), by=by)
 
 
-def run(plan: Plan, slot_at: datetime, by=None) -> PlanRun | None:
-    """The run of a slot, begun just now; None when that slot was run before, whoever did.
+def run(plan: Plan, scheduled_at: datetime, by=None) -> PlanRun | None:
+    """Start the run of a scheduled time; None when it was started before.
 
     While the plan's run before is still on, the new one is recorded as left out.
     """
@@ -85,7 +85,7 @@ def run(plan: Plan, slot_at: datetime, by=None) -> PlanRun | None:
                 plan=plan,
                 plan_name=plan.name,
                 method=plan.method,
-                slot_at=slot_at,
+                scheduled_at=scheduled_at,
                 began_at=now,
                 asked_by=by,
                 asked_by_name=by.get_username() if by else "",
@@ -137,8 +137,8 @@ def _make_due_by(made: PlanRun, ids: Sequence[int], now: datetime) -> dict[int, 
         PlanEntry.objects.filter(account__in=ids, due_at__isnull=False).values_list("account", "due_at")
     )
     unset = [pk for pk, at in times.items() if at is None]
-    Account.objects.filter(pk__in=unset).update(relogin_at=made.slot_at)
-    due = {pk: at or made.slot_at for pk, at in times.items() if at is None or at <= now}
+    Account.objects.filter(pk__in=unset).update(relogin_at=made.scheduled_at)
+    due = {pk: at or made.scheduled_at for pk, at in times.items() if at is None or at <= now}
     return {pk: at for pk, at in due.items() if (pk, at) not in answered}
 
 
@@ -173,7 +173,10 @@ def _take_due(now: datetime) -> None:
         return
     with transaction.atomic():
         made, _ = PlanRun.objects.select_for_update().get_or_create(
-            plan=None, plan_name="", ended_at=None, defaults={"slot_at": now, "began_at": now, "told_at": now}
+            plan=None,
+            plan_name="",
+            ended_at=None,
+            defaults={"scheduled_at": now, "began_at": now, "told_at": now},
         )
         entries = [PlanEntry(run=made, account_id=pk, due_at=at) for pk, at in found]
         PlanEntry.objects.bulk_create(entries, ignore_conflicts=True)
@@ -209,7 +212,7 @@ def _next(run: PlanRun, now: datetime) -> PlanEntry | None:
     waiting = run.entries.filter(outcome=Outcome.WAITING)
     if run.plan_name and not _goes_on(run):
         # The time that it set is nobody's any more.
-        mine = Account.objects.filter(pk__in=waiting.values("account"), relogin_at=run.slot_at)
+        mine = Account.objects.filter(pk__in=waiting.values("account"), relogin_at=run.scheduled_at)
         mine.update(relogin_at=None)
         waiting.update(outcome=Outcome.LEFT, ended_at=now)
     if not waiting.exists():

@@ -46,7 +46,7 @@ def test_a_plan_is_made_in_plain_fields_and_says_when_it_runs_next(admin, people
     assert "30 9 * * 1-5" in form
     answer = admin.post(f"{PLANS}add/", typed(tags=[tag.pk], team=people.east.pk), follow=True)
     plan = Plan.objects.get()
-    assert (plan.weekdays, plan.at, plan.line) == ("1,5", time(9, 30), "30 9 * * 1,5")
+    assert (plan.weekdays, plan.at, plan.expression) == ("1,5", time(9, 30), "30 9 * * 1,5")
     assert list(plan.tags.all()) == [tag]
     berlin = plan.next_at.astimezone(plan.zone)
     assert (berlin.hour, berlin.minute, berlin.isoweekday() in (1, 5)) == (9, 30, True)
@@ -87,7 +87,7 @@ def test_a_plan_is_changed_and_deleted(admin):
     plan = Plan.objects.get()
     admin.post(f"{PLANS}{plan.pk}/change/", typed(weekdays=[], at="", crontab="5 4 * * *", active=None))
     plan.refresh_from_db()
-    assert (plan.line, plan.active, plan.next_at) == ("5 4 * * *", False, None)
+    assert (plan.expression, plan.active, plan.next_at) == ("5 4 * * *", False, None)
     other = make_plan(name="Other")
     admin.post(PLANS, {"action": "delete_selected", "_selected_action": [plan.pk], "post": "yes"})
     assert list(Plan.objects.all()) == [other]

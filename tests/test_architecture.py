@@ -19,8 +19,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "history": {"clock", "events", "reasons", "states"},
     "drops": {"paging", "states"},
     "policies": {"hours"},
-    "slots": set(),
-    "plans": {"clock", "hours", "slots", "states"},
+    "lib.cron": set(),
+    "plans": {"clock", "hours", "lib.cron", "states"},
     "channels": {"hours", "states", "vault"},
     "attempts": {"clock", "history", "lines", "reasons", "states", "vault"},
     "models": {
@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "telling": {"channels", "clock", "leases", "models", "notices", "sending", "states", "wording"},
     "turns": {"models", "plans", "policies", "recovery", "states"},
     "schedule": {
-        *("batches", "clock", "history", "models", "plans", "slots"),
+        *("batches", "clock", "history", "models", "plans"),
         *("states", "telling", "turns"),
     },
     "waits": {"answers", "attempts", "clock", "leases", "login", "models", "states"},

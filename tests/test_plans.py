@@ -1,4 +1,4 @@
-"""Plans and due times: which slot runs, whose turn it is, and what the record says. The clock is the test's."""
+"""Plans and due times: which scheduled time runs, whose turn it is, and what the record says. The clock is the test's."""
 
 import threading
 from contextlib import contextmanager
@@ -90,17 +90,17 @@ def end(attempt_id: int, state: str = AttemptState.EXPIRED) -> None:
     assert attempt.move(state, now=clock.now())
 
 
-# --- slots ---------------------------------------------------------------------------------------------
+# --- scheduled times -----------------------------------------------------------------------------------
 
 
-def test_a_plan_runs_at_its_slot_and_not_before(at):
+def test_a_plan_runs_at_its_scheduled_time_and_not_before(at):
     plan = make_plan()
     assert plan.next_at == MONDAY + HOUR
     at.go(MONDAY + 59 * MINUTE)
     assert not PlanRun.objects.exists()
     at.go(MONDAY + HOUR)
     run = PlanRun.objects.get()
-    assert (run.plan, run.slot_at, run.plan_name, run.due) == (plan, MONDAY + HOUR, plan.name, 0)
+    assert (run.plan, run.scheduled_at, run.plan_name, run.due) == (plan, MONDAY + HOUR, plan.name, 0)
     assert fresh(plan).next_at == MONDAY + 25 * HOUR
     at.go(MINUTE)
     at.go(MINUTE)
@@ -110,58 +110,58 @@ def test_a_plan_runs_at_its_slot_and_not_before(at):
 
 def test_weekdays_and_a_time_are_a_plan_too(at):
     plan = make_plan(weekdays="1,7", at=time(7, 30), time_zone="Europe/Berlin")
-    assert plan.line == "30 7 * * 0,1"
+    assert plan.expression == "30 7 * * 0,1"
     assert plan.next_at == MONDAY + timedelta(hours=5, minutes=30)
 
 
-def test_after_a_time_in_which_nothing_ran_only_the_latest_slot_is_made_up_for(at):
+def test_after_downtime_only_the_latest_missed_run_is_started(at):
     plan = make_plan(crontab="0 */6 * * *")
     at.go(MONDAY + timedelta(days=3, hours=1, minutes=5))
     run = PlanRun.objects.get()
-    assert run.slot_at.astimezone(ZoneInfo("Asia/Shanghai")).isoformat()[:16] == "2026-06-04T06:00"
+    assert run.scheduled_at.astimezone(ZoneInfo("Asia/Shanghai")).isoformat()[:16] == "2026-06-04T06:00"
     assert fresh(plan).next_at == MONDAY + timedelta(days=3, hours=4)
     at.go(MINUTE)
     assert PlanRun.objects.count() == 1
 
 
 @pytest.mark.parametrize(
-    ("line", "begin", "days", "expected"),
+    ("line", "begin", "hours", "expected"),
     [
-        ("30 2 * * *", datetime(2026, 3, 27, 12, tzinfo=UTC), 4, 4),
-        ("30 2 * * *", datetime(2026, 10, 23, 12, tzinfo=UTC), 4, 4),
+        ("30 2 * * *", datetime(2026, 3, 28, 23, tzinfo=UTC), 27, 2),
+        ("30 2 * * *", datetime(2026, 10, 24, 23, tzinfo=UTC), 27, 2),
         # Each hour that passed, on the day of 23 hours and on that of 25.
-        ("0 * * * *", datetime(2026, 3, 28, 12, 30, tzinfo=UTC), 2, 48),
-        ("0 * * * *", datetime(2026, 10, 24, 12, 30, tzinfo=UTC), 2, 48),
+        ("0 * * * *", datetime(2026, 3, 28, 22, 30, tzinfo=UTC), 6, 6),
+        ("0 * * * *", datetime(2026, 10, 24, 22, 30, tzinfo=UTC), 6, 6),
     ],
 )
-def test_when_the_clocks_change_no_slot_is_lost_or_doubled(at, line, begin, days, expected):
+def test_when_the_clocks_change_no_run_is_lost_or_doubled(at, line, begin, hours, expected):
     at.now = begin
     plan = make_plan(crontab=line, time_zone="Europe/Berlin")
-    while at.now < begin + timedelta(days=days):
-        at.go(10 * MINUTE)
-    runs = list(PlanRun.objects.order_by("slot_at"))
-    assert len(runs) == expected == len({run.slot_at for run in runs})
-    assert all(timedelta() <= run.began_at - run.slot_at < 10 * MINUTE for run in runs)
+    while at.now < begin + timedelta(hours=hours):
+        at.go(30 * MINUTE)
+    runs = list(PlanRun.objects.order_by("scheduled_at"))
+    assert len(runs) == expected == len({run.scheduled_at for run in runs})
+    assert all(timedelta() <= run.began_at - run.scheduled_at < 30 * MINUTE for run in runs)
     assert fresh(plan).next_at > at.now
 
 
-def test_a_slot_that_was_missed_over_a_change_of_the_clocks_runs_once(at):
+def test_a_run_that_was_missed_over_a_change_of_the_clocks_is_started_once(at):
     at.now = datetime(2026, 3, 28, 12, tzinfo=UTC)
     make_plan(crontab="30 2 * * *", time_zone="Europe/Berlin")
     at.go(datetime(2026, 3, 29, 12, tzinfo=UTC))
-    assert [run.slot_at for run in PlanRun.objects.all()] == [datetime(2026, 3, 29, 1, tzinfo=UTC)]
+    assert [run.scheduled_at for run in PlanRun.objects.all()] == [datetime(2026, 3, 29, 1, tzinfo=UTC)]
 
 
-def test_whoever_fires_a_slot_it_runs_once(at):
+def test_a_scheduled_time_runs_once_also_when_two_start_it(at):
     plan = make_plan()
-    slot = plan.next_at
-    at.now = slot
-    assert schedule.run(plan, slot) is not None
-    assert schedule.run(plan, slot) is None
+    scheduled_at = plan.next_at
+    at.now = scheduled_at
+    assert schedule.run(plan, scheduled_at) is not None
+    assert schedule.run(plan, scheduled_at) is None
     at.go(MINUTE)
     at.go(HOUR)
     assert PlanRun.objects.count() == 1
-    assert fresh(plan).next_at == slot + timedelta(days=1)
+    assert fresh(plan).next_at == scheduled_at + timedelta(days=1)
 
 
 def test_a_plan_that_is_off_misses_nothing(at):
@@ -177,13 +177,13 @@ def test_a_plan_that_is_off_misses_nothing(at):
     assert not PlanRun.objects.exists()
 
 
-def test_who_changes_something_else_does_not_move_a_slot_that_is_due(at):
+def test_a_change_of_something_else_does_not_move_a_run_that_is_due(at):
     plan = make_plan()
     at.now = MONDAY + HOUR + MINUTE
     plan.most_a_minute = 3
     plan.save()
     schedule.tick()
-    assert PlanRun.objects.get().slot_at == MONDAY + HOUR
+    assert PlanRun.objects.get().scheduled_at == MONDAY + HOUR
 
 
 def test_while_a_run_is_still_on_the_next_one_is_left_out(at):
@@ -274,7 +274,7 @@ def test_a_plan_that_is_switched_off_stops_its_run(at):
     run = PlanRun.objects.get()
     assert sorted(entries(run).values()) == [Outcome.LEFT, Outcome.LEFT, Outcome.TO_SCAN]
     assert not run.is_open
-    assert Account.objects.filter(relogin_at=run.slot_at).count() == 1
+    assert Account.objects.filter(relogin_at=run.scheduled_at).count() == 1
 
 
 def test_somebody_runs_it_now_and_is_named(at, people):
@@ -300,7 +300,7 @@ def test_accounts_online_are_prompted_and_what_came_of_it_is_recorded(at):
     ]
     run = PlanRun.objects.get()
     assert entries(run) == {"on 0": Outcome.PROMPTED, "on 1": Outcome.PROMPTED}
-    assert fresh(first).relogin_at == run.slot_at
+    assert fresh(first).relogin_at == run.scheduled_at
     end(attempts[0].pk)
     Account.objects.filter(pk=second.pk).update(last_login_at=at.now)
     end(attempts[1].pk, AttemptState.CANCELLED)
@@ -583,11 +583,11 @@ def test_runs_are_forgotten_after_three_months(at):
         PlanRun.objects.create(
             plan=plan,
             plan_name=plan.name,
-            slot_at=MONDAY - timedelta(days=days),
+            scheduled_at=MONDAY - timedelta(days=days),
             ended_at=MONDAY - timedelta(days=days),
         )
     schedule.forget_old_runs()
-    assert [run.slot_at for run in PlanRun.objects.all()] == [MONDAY - timedelta(days=89)]
+    assert [run.scheduled_at for run in PlanRun.objects.all()] == [MONDAY - timedelta(days=89)]
 
 
 def test_a_plan_that_is_deleted_keeps_its_record(at):
@@ -605,8 +605,8 @@ def test_a_plan_that_is_deleted_keeps_its_record(at):
 
 
 @pytest.mark.live
-def test_two_beats_and_two_jobs_workers_run_a_slot_once(live, upstream):
-    """A slot that was missed while nothing ran, and a due time; the phones answer their prompts."""
+def test_two_beats_and_two_jobs_workers_run_a_scheduled_time_once(live, upstream):
+    """A run that was missed while nothing ran, and a due time; the phones answer their prompts."""
     RecoveryPolicy.objects.update(popups_a_minute=600)
     accounts = []
     for number in range(3):

@@ -51,7 +51,7 @@ def week(transactional_db, monkeypatch, settings):
 def test_a_week_of_two_hundred_accounts(week):
     everybody_is_accounted_for(week)
     no_cap_was_exceeded(week)
-    no_slot_ran_twice()
+    no_scheduled_time_ran_twice()
     the_record_explains_every_account(week)
     people_were_told_once(week)
     nothing_was_believed_while_the_upstream_was_away()
@@ -106,17 +106,17 @@ def no_cap_was_exceeded(week):
     assert reasons
 
 
-def no_slot_ran_twice():
+def no_scheduled_time_ran_twice():
     runs = PlanRun.objects.exclude(plan_name="")
-    doubled = runs.values("plan", "slot_at").annotate(n=Count("pk")).filter(n__gt=1)
+    doubled = runs.values("plan", "scheduled_at").annotate(n=Count("pk")).filter(n__gt=1)
     assert not doubled.exists()
-    slots = sorted(run.slot_at.astimezone(ZONE) for run in runs)
-    assert [slot.time() for slot in slots] == [PLAN_TIME] * 7
+    times = sorted(run.scheduled_at.astimezone(ZONE) for run in runs)
+    assert [time.time() for time in times] == [PLAN_TIME] * 7
     assert (
-        len({slot.date() for slot in slots}) == 7
+        len({time.date() for time in times}) == 7
     )  # also the one that was missed, when everything ran again
-    late = max(runs, key=lambda run: run.began_at - run.slot_at)
-    assert late.began_at - late.slot_at > timedelta(hours=1)
+    late = max(runs, key=lambda run: run.began_at - run.scheduled_at)
+    assert late.began_at - late.scheduled_at > timedelta(hours=1)
     assert not PlanEntry.objects.filter(ended_at=None, run__ended_at__isnull=False).exists()
 
 

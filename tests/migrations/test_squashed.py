@@ -119,7 +119,7 @@ def test_an_upgraded_database_has_the_schema_of_a_new_one(old, make_database):
     assert "django_celery_beat" not in repr(after)
     with using_database(make_database("new")):
         call_command("migrate", verbosity=0)
-        assert schema() == upgraded
+        assert schema() == upgraded != set()
         assert rows()["accounts_recoverypolicy"]
 
 
