@@ -9,14 +9,14 @@ def main() -> None:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
 
-        from wkportal import embedded
+        from wkportal.local import services
     except ImportError as error:
         sys.exit(
             f"{error}. `make run` installs what is needed into .venv; then use .venv/bin/python manage.py."
         )
     try:
         if sys.argv[1:2] == ["up"]:
-            embedded.prepare()  # the settings need what this finds out or generates
+            services.prepare()  # the settings need what this finds out or generates
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"wkportal cannot start: {error}")

@@ -10,9 +10,8 @@ from functools import cached_property
 
 from django.db.models import F, OuterRef, QuerySet
 
-from accounts import access, search
-from accounts.models import Account, LoginAttempt, Tag
-from accounts.paging import (
+from accounts import permissions, search
+from accounts.lib.keyset_pagination import (
     COUNT_LIMIT,
     FAR,
     FEW,
@@ -28,6 +27,7 @@ from accounts.paging import (
     plaited,
     without_index,
 )
+from accounts.models import Account, LoginAttempt, Tag
 from accounts.states import AccountState
 
 WAITING = "waiting"  # beside the states: with an open attempt
@@ -76,7 +76,7 @@ class Seen:
         """The ids of the teams that they are of, where these say what is seen."""
         if self.are_all or self.few is not None:
             return []
-        return list(access.teams_of(self.user).values_list("pk", flat=True))
+        return list(permissions.teams_of(self.user).values_list("pk", flat=True))
 
     @property
     def strands(self) -> list[QuerySet]:

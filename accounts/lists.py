@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from accounts.finding import EVERY, WAITING, Finding, Seen
-from accounts.paging import Order, Page
+from accounts.lib.keyset_pagination import Order, Page
 from accounts.states import AccountState
 
 ORDERS = {

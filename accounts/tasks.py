@@ -10,9 +10,13 @@ from celery import shared_task
 from django.core.management import call_command
 from kombu.exceptions import OperationalError
 
-from accounts import absence, avatars, events, leases, login, recovery, schedule, telling, waits
-from accounts import presence as who_is_online
+from accounts.lib import pubsub
+from accounts.logins import avatars, expire, leases, wait
 from accounts.models import Account
+from accounts.notifications import dispatch
+from accounts.presence import offline
+from accounts.presence import sweep as presence_sweep
+from accounts.relogin import plan_runs, recover
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +26,7 @@ MESSAGE_SECONDS = 30
 
 @shared_task
 def wait_for_phone(attempt_id: int) -> None:
-    after_wait(waits.wait(attempt_id))
+    after_wait(wait.wait_for_phone(attempt_id))
 
 
 def after_wait(account: Account | None) -> None:
@@ -37,13 +41,13 @@ def fetch_avatar(account_id: int) -> None:
 
 @shared_task
 def sweep() -> None:
-    login.sweep()
+    expire.end_overdue()
 
 
 @shared_task
 def tick() -> None:
     """Every two seconds: whatever is due begins. What may take long is a task of its own."""
-    for step in (_presence_if_due, _reasons_if_due, absence.end_drops, _recover, _plans, _tell):
+    for step in (_presence_if_due, _reasons_if_due, offline.end_drops, _recover, _plans, _tell):
         _by_itself(step)
 
 
@@ -56,64 +60,64 @@ def _by_itself(step: Callable[[], object]) -> None:
 
 
 def _presence_if_due() -> None:
-    if who_is_online.is_due():
+    if presence_sweep.is_due():
         put_into_queue(presence)
 
 
 def _reasons_if_due() -> None:
-    if absence.reasons_are_due():
+    if offline.reasons_are_due():
         put_into_queue(reasons)
 
 
 def _recover() -> None:
-    for attempt_id in recovery.tick():
+    for attempt_id in recover.tick():
         put_into_queue(wait_for_phone, attempt_id)
 
 
 def _plans() -> None:
-    for attempt_id in schedule.tick():
+    for attempt_id in plan_runs.tick():
         put_into_queue(wait_for_phone, attempt_id)
 
 
 def _tell() -> None:
-    for channel_id in telling.tick():
+    for channel_id in dispatch.tick():
         put_into_queue(tell, channel_id)
 
 
 @shared_task
 def tell(channel_id: int) -> None:
-    telling.send(channel_id)
+    dispatch.send(channel_id)
 
 
 @shared_task
 def presence() -> None:
-    who_is_online.sweep_if_due()
+    presence_sweep.check_if_due()
 
 
 @shared_task
 def reasons() -> None:
-    absence.ask_reasons()
+    offline.ask_reasons()
 
 
 @shared_task
 def offline_notice(w_id: str, wc_id: str) -> None:
     """The upstream's notice that an instance is offline: it is not believed, but looked at now."""
-    if who_is_online.notice(w_id, wc_id):
-        who_is_online.sweep_if_due()
+    if presence_sweep.callback_received(w_id, wc_id):
+        presence_sweep.check_if_due()
 
 
 @shared_task
 def forget_what_is_old() -> None:
     call_command("clearsessions")
     leases.forget_old_workers()
-    schedule.forget_old_runs()
-    telling.forget_old()
+    plan_runs.forget_old_runs()
+    dispatch.forget_old()
 
 
 def put_into_queue(task, *ids: int | str) -> bool:
     """Hand a row, or a job of its own, to a worker. Where the queue is away the row stands, and is found by itself."""
     try:
-        if not events.ping():  # bounded; publishing to a Redis that swallows packets would take much longer
+        if not pubsub.ping():  # bounded; publishing to a Redis that swallows packets would take much longer
             raise OperationalError("no answer")
         task.apply_async(ids, expires=MESSAGE_SECONDS)
     except OperationalError as error:

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from accounts.events import CHANNEL
+from accounts.lib.pubsub import CHANNEL
 from accounts.models import Account, AccountEvent, LoginAttempt
 from accounts.states import AccountState, AttemptState, Happened
 

@@ -89,17 +89,17 @@ def measured(lister: Lister, sweeps: int) -> dict[str, float]:
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
-    from accounts import presence
+    from accounts.presence import sweep
 
     walls, cpus, calls, found = [], [], lister.calls, None
     for _ in range(sweeps):
         began, worked = time.perf_counter(), cpu_seconds()
-        found = presence.sweep()
+        found = sweep.check()
         walls.append((time.perf_counter() - began) * 1000)
         cpus.append((cpu_seconds() - worked) * 1000)
     calls = (lister.calls - calls) / sweeps
     with CaptureQueriesContext(connection) as queries:
-        last = presence.sweep()
+        last = sweep.check()
     assert found.known and last.known, found.unknown_why
     return {
         "calls": calls,
@@ -128,11 +128,11 @@ def of_process(pid: int) -> float:
 
 
 def of_size(lister: Lister, count: int, sweeps: int) -> None:
-    from accounts import presence
+    from accounts.presence import sweep
 
     everybody = [pair(number) for number in range(count)]
     lister.list(everybody)
-    presence.sweep()
+    sweep.check()
     told = measured(lister, sweeps)
     print(
         f"{count:>7,} accounts: {told['calls']:g} call, {told['queries']} queries; median {told['median']:.0f} ms, "
@@ -141,12 +141,12 @@ def of_size(lister: Lister, count: int, sweeps: int) -> None:
     lister.list(everybody[count // 10 :])
     for expected in ("absent", "offline"):
         began = time.perf_counter()
-        swept = presence.sweep()
+        swept = sweep.check()
         milliseconds = (time.perf_counter() - began) * 1000
         print(f"{'':>17} {len(getattr(swept, expected)):,} {expected}: {milliseconds:.0f} ms")
     lister.list(everybody)
     began = time.perf_counter()
-    swept = presence.sweep()
+    swept = sweep.check()
     print(
         f"{'':>17} {len(swept.back):,} back, logged in elsewhere: {(time.perf_counter() - began) * 1000:.0f} ms"
     )
@@ -154,7 +154,7 @@ def of_size(lister: Lister, count: int, sweeps: int) -> None:
 
 def posts(lister: Lister, env: dict[str, str], count: int) -> None:
     """Answers of a web process to what the upstream posts, while sweeps go on in this one."""
-    from accounts import presence
+    from accounts.presence import sweep
 
     port = free_port()
     command = [sys.executable, "manage.py", "serve", "--port", str(port)]
@@ -163,7 +163,7 @@ def posts(lister: Lister, env: dict[str, str], count: int) -> None:
 
     def sweep_on() -> None:
         while not over.wait(1):
-            presence.sweep()
+            sweep.check()
 
     try:
         until_up(port)

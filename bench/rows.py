@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from accounts import pictures
+from accounts.lib import images
 from accounts.models import Account, AccountEvent, Avatar, LoginAttempt
 from accounts.states import AccountState, AttemptState, Happened
 from bench import standin
@@ -46,8 +46,8 @@ def seed(count: int, first: int = 0, warm: bool = False, shown: bool = True) -> 
     """
     now = timezone.now()
     picture = io.BytesIO()
-    pictures.draw_code(CODE).resize((300, 300)).save(picture, "PNG")
-    code, png = pictures.read_code(picture.getvalue())
+    images.draw_code(CODE).resize((300, 300)).save(picture, "PNG")
+    code, png = images.read_code(picture.getvalue())
     accounts = Account.objects.bulk_create([_account(first + n, warm) for n in range(count)], batch_size=1000)
     Avatar.objects.bulk_create(
         [Avatar(account=account, png=png, source_url=account.avatar_url) for account in accounts],

@@ -34,7 +34,7 @@ from django.core.management import call_command
 from django.db import connection, models, transaction
 from django.utils import timezone
 
-from accounts import access, search
+from accounts import permissions, search
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
 from accounts.reasons import Reason
 from accounts.states import AccountState, AttemptState, Happened, Method, Trigger
@@ -144,7 +144,7 @@ class World:
     # --- people, teams, tags -------------------------------------------------------------------------
 
     def people(self) -> None:
-        access.install_roles()
+        permissions.install_roles()
         users = get_user_model().objects
         self.teams = {city: Group.objects.create(name=f"Team {city}") for city in CITIES}
         self.small_team = Group.objects.create(name="Team of a few")

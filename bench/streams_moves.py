@@ -23,9 +23,9 @@ from django.core.management import call_command
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import access
-from accounts.history import record
+from accounts import permissions
 from accounts.models import Account, LoginAttempt, WaitsWorker
+from accounts.models.event import record
 from accounts.states import AttemptState, Happened
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -45,7 +45,7 @@ class Mover:
     def seed(self) -> None:
         """For each browser a team with one account and its open login; and a team that all are in."""
         call_command("migrate", verbosity=0)
-        access.install_roles()
+        permissions.install_roles()
         operators = Group.objects.get(name="Operators")
         everybody = Group.objects.create(name="Everybody")
         self.everybodys = Account.objects.create(label="Seen by all", team=everybody)

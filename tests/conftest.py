@@ -6,7 +6,9 @@ from django.db import connection
 from django.test import TransactionTestCase
 from django.utils import timezone, translation
 
-from accounts import clock, leases, login
+from accounts.lib import db_clock
+from accounts.logins import leases
+from accounts.upstream import configured
 from tests.support import cleanup, environment, factories
 from tests.support.stack import Operator
 
@@ -40,7 +42,7 @@ def language():
 def upstream():
     """The simulator over real HTTP, as new."""
     environment.simulator.reset()
-    login._client.cache_clear()
+    configured._client.cache_clear()
     yield environment.simulator
     environment.simulator.clear()
 
@@ -82,7 +84,7 @@ def operator(stack, live, upstream):
 @pytest.fixture(autouse=True)
 def own_clock(monkeypatch):
     """Tests that travel in time take this process's clock along; workers and web keep the database's."""
-    monkeypatch.setattr(clock, "now", timezone.now)
+    monkeypatch.setattr(db_clock, "now", timezone.now)
 
 
 @pytest.fixture(autouse=True)

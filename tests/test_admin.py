@@ -7,9 +7,9 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
-from accounts import admin_actions
-from accounts.history import record
+from accounts.admin import actions
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag, UpstreamAccess
+from accounts.models.event import record
 from accounts.reasons import Reason
 from accounts.states import AttemptState, Happened, Trigger
 from tests.support.factories import make_attempt
@@ -139,7 +139,7 @@ def test_history_is_found_by_account_and_attempts_by_wid(people):
 
 
 def test_a_search_that_many_accounts_match_says_so(people, monkeypatch):
-    monkeypatch.setattr("accounts.admin_lists.FOUND_LIMIT", 2)
+    monkeypatch.setattr("accounts.admin.base.FOUND_LIMIT", 2)
     for _n in range(3):
         make_attempt(people.account())
     page = people.admin.client.get(ATTEMPTS, {"q": "account"})
@@ -258,7 +258,7 @@ def test_staff_see_the_accounts_and_history_of_their_teams_only(people):
 
 
 def test_a_large_team_sees_the_same_as_a_small_one(people, monkeypatch):
-    monkeypatch.setattr("accounts.admin_lists.FEW_ACCOUNTS", 1)
+    monkeypatch.setattr("accounts.admin.base.FEW_ACCOUNTS", 1)
     person = staff(people.operator)
     mine = [make_attempt(people.account()).pk for _n in range(3)]
     make_attempt(people.account(team=people.west))
@@ -408,7 +408,7 @@ def test_logging_in_leaves_alone_who_is_online_joined_or_waiting(people, upstrea
 
 
 def test_logging_in_more_than_can_be_started_at_once_starts_none(people, upstream, monkeypatch):
-    monkeypatch.setattr(admin_actions, "AT_ONCE", 2)
+    monkeypatch.setattr(actions, "AT_ONCE", 2)
     page = act(people.admin, "log_in", [people.account() for _n in range(3)])
     assert told(page) == ["You can log in at most 2 accounts at a time. Nothing was started."]
     assert not LoginAttempt.objects.exists()

@@ -6,9 +6,9 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.utils import timezone
 
-from accounts import schedule
 from accounts.models import Account, LoginAttempt, Plan, PlanRun, Tag
-from accounts.plans import Outcome, PlanMethod
+from accounts.models.plan import Outcome, PlanMethod
+from accounts.relogin import plan_runs
 from accounts.states import AccountState
 from tests.support.factories import make_account
 
@@ -104,7 +104,7 @@ def test_run_now_and_its_record(admin, people):
     assert "Mornings: run started. Accounts to log in: 2." in text(answer)
     again = admin.post(PLANS, {"action": "run_now", "_selected_action": [plan.pk]}, follow=True)
     assert "Mornings: the previous run is still in progress." in text(again)
-    schedule.tick()
+    plan_runs.tick()
     run = PlanRun.objects.get(skipped=False)
     listed = text(admin.get(RUNS))
     assert "Queued for scan: 2" in listed
@@ -142,7 +142,7 @@ def test_many_runs_cost_no_more_queries_than_a_few(admin, django_assert_max_num_
     plan = make_plan(active=False)
     make_account(state=AccountState.OFFLINE, wc_id="wxid_1")
     for minute in range(20):
-        run = schedule.run(plan, timezone.now() - timedelta(minutes=minute))
+        run = plan_runs.run(plan, timezone.now() - timedelta(minutes=minute))
         PlanRun.objects.filter(pk=run.pk).update(ended_at=timezone.now())
     with django_assert_max_num_queries(14):
         admin.get(RUNS)

@@ -7,8 +7,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.history import record
 from accounts.models import Account, AccountEvent, Tag
+from accounts.models.event import record
 from accounts.states import AttemptState, Happened
 from tests.support.factories import make_attempt
 
@@ -102,8 +102,8 @@ def test_codes_and_pictures_are_not_even_read(people):
 
 
 def test_a_long_list_is_counted_up_to_a_limit_and_says_so(people, monkeypatch):
-    monkeypatch.setattr("accounts.admin_lists.COUNT_LIMIT", 100)
-    monkeypatch.setattr("accounts.paging.count_up_to.__defaults__", (100,))
+    monkeypatch.setattr("accounts.lib.keyset_pagination.COUNT_LIMIT", 100)
+    monkeypatch.setattr("accounts.lib.keyset_pagination.count_up_to.__defaults__", (100,))
     account = people.account()
     now = timezone.now()
     AccountEvent.objects.bulk_create(

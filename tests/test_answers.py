@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from accounts import answers, standing
-from accounts.answers import (
+from accounts.upstream import errors, presence_responses, responses
+from accounts.upstream.errors import BadAnswer, Refused, SignInRefused, UpstreamError
+from accounts.upstream.responses import (
     Answer,
-    BadAnswer,
     CodeAsked,
     Ending,
     LoggedIn,
@@ -22,22 +22,19 @@ from accounts.answers import (
     NotLoggedIn,
     PageAsked,
     Profile,
-    Refused,
     SignIn,
-    SignInRefused,
-    UpstreamError,
 )
 from tests.support import payloads
 from tests.support.payloads import CODE, PROFILE, SIGN_IN, W_ID, WC_ID, WHOLE, envelope
 
 MEANINGS = {
-    "sign_in": (answers.sign_in, SignIn),
-    "login_code": (answers.login_code, LoginCode),
-    "login_answer": (answers.login_answer, LoggedIn | CodeAsked | PageAsked | NotLoggedIn),
-    "online_list": (standing.online_list, list),
-    "is_online": (standing.is_online, bool | None),
-    "offline_reason": (partial(standing.offline_reason, wc_id="w"), str),
-    "succeeded": (answers.succeeded, Answer),
+    "sign_in": (responses.sign_in, SignIn),
+    "login_code": (responses.login_code, LoginCode),
+    "login_answer": (responses.login_answer, LoggedIn | CodeAsked | PageAsked | NotLoggedIn),
+    "online_list": (presence_responses.online_list, list),
+    "is_online": (presence_responses.is_online, bool | None),
+    "offline_reason": (partial(presence_responses.offline_reason, wc_id="w"), str),
+    "succeeded": (responses.succeeded, Answer),
 }
 ENDINGS = {
     "new device": Ending.NEW_DEVICE_CHECK,
@@ -48,11 +45,11 @@ ENDINGS = {
 
 
 def read(body: bytes, status: int = 200, charset: str = "utf-8") -> Answer:
-    return answers.read(status, charset, body)
+    return responses.read(status, charset, body)
 
 
 def step_3(data, code="1000", text="处理成功", **more):
-    return answers.login_answer(read(envelope(data, code, text, **more)))
+    return responses.login_answer(read(envelope(data, code, text, **more)))
 
 
 def is_fit(text: str, limit: int) -> bool:
@@ -61,7 +58,7 @@ def is_fit(text: str, limit: int) -> bool:
     return (
         len(text) <= limit
         and not bad
-        and not set(map(ord, text)) & set(answers.BIDI)
+        and not set(map(ord, text)) & set(responses.BIDI)
         and text == text.strip()
     )
 
@@ -85,7 +82,7 @@ def all_is_well(body: bytes, status: int = 200, charset: str = "utf-8") -> int:
         assert isinstance(found, kind)
         assert all(is_fit(text, 4000) for text in texts_of(found))
         if isinstance(found, LoggedIn):
-            assert answers.identifier(found.profile.wc_id) == found.profile.wc_id != ""
+            assert responses.identifier(found.profile.wc_id) == found.profile.wc_id != ""
         if isinstance(found, LoginCode):
             assert found.w_id
             assert found.picture_url.startswith("http")
@@ -108,13 +105,13 @@ def texts_of(found: object) -> list[str]:
 
 @pytest.mark.parametrize("code", payloads.SUCCESS_CODES, ids=repr)
 def test_a_thousand_is_a_success_in_whatever_type(code):
-    assert answers.succeeded(read(envelope(None, code))) == Answer("1000", "处理成功", None)
+    assert responses.succeeded(read(envelope(None, code))) == Answer("1000", "处理成功", None)
 
 
 @pytest.mark.parametrize("code", payloads.OTHER_CODES, ids=lambda code: ascii(code)[:30])
 def test_every_other_code_is_no_success(code):
     with pytest.raises(Refused) as caught:
-        answers.succeeded(read(envelope(PROFILE, code, "words")))
+        responses.succeeded(read(envelope(PROFILE, code, "words")))
     assert caught.value.text == "words"
     assert len(caught.value.code) <= 20
 
@@ -187,7 +184,7 @@ def test_chinese_text_is_read_in_any_of_its_encodings(encoding, charset):
 
 def test_a_single_broken_character_does_not_lose_a_login():
     body = WHOLE.replace("小".encode(), b"\xe5\xb0") + b" " * 4  # cut in the middle of a character
-    found = answers.login_answer(read(body))
+    found = responses.login_answer(read(body))
     assert (found.profile.wc_id, found.profile.w_id) == (WC_ID, W_ID)
 
 
@@ -222,7 +219,9 @@ def test_a_sent_secret_that_comes_back_is_hidden_wherever_the_words_stand():
         {"code": "1001", "message": f"\u202e{secret[:5]}\u202e{secret[5:]}"},
     ):
         with pytest.raises(Refused) as caught:
-            answers.succeeded(answers.read(200, "utf-8", json.dumps(document).encode(), secrets=["", secret]))
+            responses.succeeded(
+                responses.read(200, "utf-8", json.dumps(document).encode(), secrets=["", secret])
+            )
         assert "canary" not in caught.value.text
 
 
@@ -230,38 +229,38 @@ def test_a_sent_secret_that_comes_back_is_hidden_wherever_the_words_stand():
 
 
 def test_a_sign_in_is_an_authorization_as_it_came():
-    assert answers.sign_in(read(envelope(SIGN_IN))).authorization == SIGN_IN["Authorization"]
-    assert answers.sign_in(read(envelope({"Authorization": " raw value "}))).authorization == "raw value"
-    assert SIGN_IN["Authorization"] not in repr(answers.sign_in(read(envelope(SIGN_IN))))
+    assert responses.sign_in(read(envelope(SIGN_IN))).authorization == SIGN_IN["Authorization"]
+    assert responses.sign_in(read(envelope({"Authorization": " raw value "}))).authorization == "raw value"
+    assert SIGN_IN["Authorization"] not in repr(responses.sign_in(read(envelope(SIGN_IN))))
 
 
 @pytest.mark.parametrize("data", payloads.NO_SIGN_IN, ids=lambda data: ascii(data)[:40])
 def test_a_sign_in_without_a_usable_authorization_is_a_bad_answer(data):
     with pytest.raises(BadAnswer):
-        answers.sign_in(read(envelope(data)))
+        responses.sign_in(read(envelope(data)))
 
 
 @pytest.mark.parametrize("status", [1, "1", 1.0, " 1 "])
 def test_a_frozen_developer_has_no_sign_in(status):
-    with pytest.raises(answers.DeveloperFrozen):
-        answers.sign_in(read(envelope({**SIGN_IN, "status": status})))
+    with pytest.raises(errors.DeveloperFrozen):
+        responses.sign_in(read(envelope({**SIGN_IN, "status": status})))
 
 
 @pytest.mark.parametrize("status", [2, "2", 2.0])
 def test_a_developer_that_ran_out_has_no_sign_in(status):
-    with pytest.raises(answers.DeveloperExpired):
-        answers.sign_in(read(envelope({**SIGN_IN, "status": status})))
+    with pytest.raises(errors.DeveloperExpired):
+        responses.sign_in(read(envelope({**SIGN_IN, "status": status})))
 
 
 @pytest.mark.parametrize("status", [0, "0", None, "", "ok", [], True])
 def test_any_other_status_does_not_stop_a_sign_in(status):
-    assert answers.sign_in(read(envelope({**SIGN_IN, "status": status}))).authorization
+    assert responses.sign_in(read(envelope({**SIGN_IN, "status": status}))).authorization
 
 
 @pytest.mark.parametrize("code", ["1001", 10001, "401"])
 def test_a_sign_in_that_is_refused_is_that_whatever_its_words(code):
     with pytest.raises(SignInRefused) as caught:
-        answers.sign_in(read(envelope(None, code, "用户名或密码错误")))
+        responses.sign_in(read(envelope(None, code, "用户名或密码错误")))
     assert (caught.value.text, caught.value.code) == ("用户名或密码错误", str(code))
 
 
@@ -275,7 +274,7 @@ def test_words_about_the_authorization_refuse_the_sign_in(text):
 @pytest.mark.parametrize("text", payloads.NO_SIGN_IN_REFUSALS)
 def test_other_words_do_not(text):
     with pytest.raises(Refused) as caught:
-        answers.succeeded(read(envelope(None, "1001", text)))
+        responses.succeeded(read(envelope(None, "1001", text)))
     assert type(caught.value) is Refused
 
 
@@ -283,24 +282,24 @@ def test_other_words_do_not(text):
 
 
 def test_a_code_is_an_instance_and_an_address():
-    assert answers.login_code(read(envelope(CODE, text="登录成功"))) == LoginCode(
+    assert responses.login_code(read(envelope(CODE, text="登录成功"))) == LoginCode(
         W_ID, payloads.PICTURE, "登录成功"
     )
-    assert payloads.PICTURE not in repr(answers.login_code(read(envelope(CODE))))
+    assert payloads.PICTURE not in repr(responses.login_code(read(envelope(CODE))))
 
 
 @pytest.mark.parametrize("data", payloads.NO_CODE, ids=lambda data: ascii(data)[:60])
 def test_a_success_without_instance_or_address_is_a_bad_answer(data):
     with pytest.raises(BadAnswer):
-        answers.login_code(read(envelope(data)))
+        responses.login_code(read(envelope(data)))
 
 
 @pytest.mark.parametrize(
     "text", ["网络链接异常", "网络连接异常", "代理不可用", "代理IP连接失败", "代理授权失败"]
 )
 def test_a_line_that_is_down_is_told_from_other_refusals(text):
-    with pytest.raises(answers.LineDown):
-        answers.login_code(read(envelope(None, "1001", text)))
+    with pytest.raises(errors.LineDown):
+        responses.login_code(read(envelope(None, "1001", text)))
 
 
 def test_200_is_a_third_outcome_of_step_3_only():
@@ -520,9 +519,9 @@ def test_every_run_of_bytes_is_a_value_or_an_error_of_the_family(body, status, c
 @GENERATED
 @given(st.text())
 def test_every_text_can_be_stored_shown_and_cleaned_again(text):
-    left = answers.clean(text, 50)
+    left = responses.clean(text, 50)
     assert len(left) <= 50
     assert left.encode("utf-8").decode() == left
     assert "\0" not in left
     assert left.splitlines() in ([], [left])
-    assert answers.clean(left, 50) == left
+    assert responses.clean(left, 50) == left

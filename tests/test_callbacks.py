@@ -17,8 +17,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import hooks
 from accounts.models import Account, Drop, Presence
+from accounts.web.views import upstream_callback
 from tests.support.scenarios import Listener, fresh
 from tests.support.stack import Operator, Stack, poll
 from wkportal.redaction import RedactingFormatter
@@ -79,7 +79,7 @@ def post(path: str, body: object, **how):
     ],
 )
 def test_which_bodies_are_notices(body, found):
-    assert hooks.offline_in(json.dumps(body).encode()) == found
+    assert upstream_callback.offline_in(json.dumps(body).encode()) == found
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,15 @@ def test_which_bodies_are_notices(body, found):
         b"[" * 60_000,
         b'{"a":' * 5000,
         b"9" * 10_000,
-        b'{"messageType": "30000", "data": {"wId": "w-1"}, "x": "' + b"x" * hooks.BODY_LIMIT + b'"}',
+        b'{"messageType": "30000", "data": {"wId": "w-1"}, "x": "'
+        + b"x" * upstream_callback.BODY_LIMIT
+        + b'"}',
         b"messageType=30000&data=w-1",
         b'\xef\xbb\xbf{"messageType": "30000"}',
     ],
 )
 def test_junk_is_no_notice_and_is_answered_as_everything_is(body, taken):
-    assert hooks.offline_in(body) is None
+    assert upstream_callback.offline_in(body) is None
     answer = post(taken, body)
     assert (answer.status_code, answer.json()["code"]) == (200, "1000")
 

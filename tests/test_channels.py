@@ -11,9 +11,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import sending
-from accounts.channels import masked
 from accounts.models import Channel, Delivery, Notice, Rule
+from accounts.models.notification import masked
+from accounts.notifications import transports
 from accounts.states import NoticeKind
 from tests.support.fake_chat_service import Receiver
 
@@ -72,25 +72,25 @@ def told(page):
     ],
 )  # fmt: skip
 def test_services_that_write_files_or_run_programs_are_not_let_in(address):
-    with pytest.raises(sending.UnusableAddress) as caught:
-        sending.checked(address)
+    with pytest.raises(transports.UnusableAddress) as caught:
+        transports.checked(address)
     assert caught.value.code == "service"
-    assert sending.deliver(address, "title", "text").unusable
+    assert transports.deliver(address, "title", "text").unusable
 
 
 @pytest.mark.parametrize(
     "name", ["pgp=yes", "pgppub=/etc/passwd", "pgpprv=/etc/passwd", "wkd=yes", "retry=9", "redirect=yes"]
 )
 def test_parameters_that_read_files_or_repeat_are_not_let_in(name):
-    with pytest.raises(sending.UnusableAddress) as caught:
-        sending.checked(f"mailtos://user:password@example.com?{name}")
+    with pytest.raises(transports.UnusableAddress) as caught:
+        transports.checked(f"mailtos://user:password@example.com?{name}")
     assert caught.value.code == "parameter"
 
 
 @pytest.mark.parametrize("address", ["tgram://nonsense", "wecombot://", "dingtalk://!!", "slack://x"])
 def test_an_address_that_its_service_cannot_read_is_not_let_in(address):
-    with pytest.raises(sending.UnusableAddress) as caught:
-        sending.checked(address)
+    with pytest.raises(transports.UnusableAddress) as caught:
+        transports.checked(address)
     assert caught.value.code == "read"
 
 
@@ -108,9 +108,9 @@ def test_an_address_that_its_service_cannot_read_is_not_let_in(address):
     ],
 )
 def test_addresses_as_services_show_them_are_let_in(db, address, kind):
-    channel = Channel.objects.create(name="x", url=sending.checked(address))
+    channel = Channel.objects.create(name="x", url=transports.checked(address))
     assert channel.kind == kind
-    assert kind in sending.SERVICES
+    assert kind in transports.SERVICES
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_what_may_be_shown_of_an_address(address, shown):
 
 
 def test_a_message_arrives_as_json(service):
-    assert sending.deliver(service.url, "Title", "One\nTwo").ok
+    assert transports.deliver(service.url, "Title", "One\nTwo").ok
     (message,) = service.messages
     assert (message["title"], message["message"]) == ("Title", "One\nTwo")
 
@@ -142,7 +142,7 @@ def test_a_message_arrives_as_json(service):
 )  # fmt: skip
 def test_which_answers_refuse(service, status, refused):
     service.status = status
-    answer = sending.deliver(service.url, "Title", "Text")
+    answer = transports.deliver(service.url, "Title", "Text")
     assert not answer.ok and not answer.unknown
     assert answer.refused is refused
     assert str(status) in answer.words and "canary" not in answer.words
@@ -151,33 +151,33 @@ def test_which_answers_refuse(service, status, refused):
 def test_a_service_that_is_away_has_not_got_the_message():
     with Receiver() as gone:
         address = gone.url
-    answer = sending.deliver(address, "Title", "Text")
+    answer = transports.deliver(address, "Title", "Text")
     assert not (answer.ok or answer.refused or answer.unknown)
     assert "canary" not in answer.words and "127.0.0.1" not in answer.words
 
 
 def test_a_service_that_takes_the_message_and_says_nothing_may_have_got_it(service, monkeypatch):
-    monkeypatch.setattr(sending, "CONNECT_SECONDS", 1.5)
-    monkeypatch.setattr(sending, "READ_SECONDS", 1)
+    monkeypatch.setattr(transports, "CONNECT_SECONDS", 1.5)
+    monkeypatch.setattr(transports, "READ_SECONDS", 1)
     service.hold = threading.Event()
-    answer = sending.deliver(service.url, "Title", "Text")
+    answer = transports.deliver(service.url, "Title", "Text")
     assert answer.unknown and not answer.refused
 
 
 def test_a_service_that_answers_for_ever_is_left(service, monkeypatch):
     """Each read is in time, all of them together are not."""
-    monkeypatch.setattr(sending, "TOTAL_SECONDS", 1)
+    monkeypatch.setattr(transports, "TOTAL_SECONDS", 1)
     service.hold = threading.Event()
     began = seconds.monotonic()
-    answer = sending.deliver(service.url, "Title", "Text")
+    answer = transports.deliver(service.url, "Title", "Text")
     assert not answer.ok
-    assert seconds.monotonic() - began < sending.READ_SECONDS
+    assert seconds.monotonic() - began < transports.READ_SECONDS
 
 
 def test_nobody_is_sent_on_to_another_address(service):
     with Receiver() as elsewhere:
         service.status, service.location = 307, f"http://127.0.0.1:{elsewhere.port}/"
-        assert not sending.deliver(service.url, "Title", "Text").ok
+        assert not transports.deliver(service.url, "Title", "Text").ok
         assert (service.asked, elsewhere.asked) == (1, 0)
 
 
@@ -199,16 +199,16 @@ def test_a_robot_is_heard_although_it_says_no_in_a_success(
     """The body is what the service wants; an HTTP 200 with another number than 0 is no success."""
     at = f"http://127.0.0.1:{service.port}/hook?key={{key}}{{token}}"
     at = at if robot != "lark" else f"http://127.0.0.1:{service.port}/hook/"
-    monkeypatch.setattr(sending.ROBOTS[robot], "notify_url", at.replace("{key}", "{key}" if robot == "wecombot" else "").replace("{token}", "" if robot == "wecombot" else "{token}"))  # fmt: skip
+    monkeypatch.setattr(transports.ROBOTS[robot], "notify_url", at.replace("{key}", "{key}" if robot == "wecombot" else "").replace("{token}", "" if robot == "wecombot" else "{token}"))  # fmt: skip
     service.body = {"errcode": 0, "code": 0}
-    assert sending.deliver(address, "Title", "One\nTwo").ok
+    assert transports.deliver(address, "Title", "One\nTwo").ok
     outer, inner = where.split(".")
     message = service.messages[0]
     assert message[outer][inner].splitlines() == ["Title", "One", "Two"]
     assert message.get("msgtype", message.get("msg_type")) == "text"
     assert "canary" in service.paths[0] or robot == "lark"
     service.body = said
-    answer = sending.deliver(address, "Title", "Text")
+    answer = transports.deliver(address, "Title", "Text")
     assert not answer.ok
     assert answer.refused is refused
     assert str(next(iter(said.values()))) in answer.words
@@ -217,19 +217,19 @@ def test_a_robot_is_heard_although_it_says_no_in_a_success(
 
 def test_a_signed_robot_gets_a_signature_that_is_quoted_once(service, monkeypatch):
     monkeypatch.setattr(
-        sending.DingTalkRobot, "notify_url", f"http://127.0.0.1:{service.port}/send?access_token={{token}}"
+        transports.DingTalkRobot, "notify_url", f"http://127.0.0.1:{service.port}/send?access_token={{token}}"
     )
     service.body = {"errcode": 0}
-    assert sending.deliver("dingtalk://SECcanary@canarytoken", "Title", "Text").ok
+    assert transports.deliver("dingtalk://SECcanary@canarytoken", "Title", "Text").ok
     assert "sign=" in service.paths[0] and "%25" not in service.paths[0]
 
 
 def test_no_address_is_logged_whatever_becomes_of_it(service, logs, capfd):
     for status in (200, 404, 503):
         service.status = status
-        sending.deliver(service.url, "Title", "Text")
+        transports.deliver(service.url, "Title", "Text")
     for address in (f"wecombot://{SECRET}/%%", f"https://example.com/{SECRET}", f"tgram://{SECRET}"):
-        sending.deliver(address, "Title", "Text")
+        transports.deliver(address, "Title", "Text")
     said = capfd.readouterr()
     for text in (
         said.err,
@@ -363,13 +363,13 @@ def test_a_channel_that_was_switched_off_says_why_and_is_switched_on_again_by_sa
 def test_saving_a_channel_leaves_its_turn_to_who_has_it(people, monkeypatch):
     channel = Channel.objects.create(name="x", url=f"wecombot://{SECRET}")
     until = timezone.now() + timedelta(seconds=60)
-    clean = sending.checked
+    clean = transports.checked
 
     def taken_meanwhile(address):
         Channel.objects.update(sending_until=until)
         return clean(address)
 
-    monkeypatch.setattr(sending, "checked", taken_meanwhile)
+    monkeypatch.setattr(transports, "checked", taken_meanwhile)
     people.admin.client.post(f"{CHANNELS}{channel.pk}/change/", form())
     assert Channel.objects.get().sending_until == until
 

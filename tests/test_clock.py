@@ -13,10 +13,10 @@ import time_machine
 from django.db import connection, connections
 from django.utils import timezone
 
-from accounts import clock
-from accounts.clock import (
-    now as the_clocks_now,
-)  # as it was before a fixture put this process's own in its place
+from accounts.lib import db_clock
+from accounts.lib.db_clock import (
+    now as the_clocks_now,  # as it was before a fixture put this process's own in its place
+)
 from tests.support import environment
 from tests.support.threads import until
 
@@ -28,8 +28,8 @@ on_a_server = pytest.mark.database("postgres")
 @pytest.fixture
 def read(transactional_db, monkeypatch):
     """A process that has just started."""
-    fresh = clock._Clock()
-    monkeypatch.setattr(clock, "_clock", fresh)
+    fresh = db_clock._Clock()
+    monkeypatch.setattr(db_clock, "_clock", fresh)
     return fresh
 
 
@@ -55,16 +55,16 @@ def test_where_the_database_is_on_the_same_host_its_clock_is_the_hosts(read):
 @on_a_server
 @pytest.mark.parametrize("by", [WRONG, -WRONG])
 def test_a_host_whose_clock_is_wrong_uses_the_databases_and_says_so_once(read, by, caplog):
-    with host_is_wrong(by), caplog.at_level(logging.WARNING, "accounts.clock"):
+    with host_is_wrong(by), caplog.at_level(logging.WARNING, "accounts.lib.db_clock"):
         for _time in range(3):
             assert abs(the_clocks_now() - of_the_database()) < NEAR
             read.read_next = 0
-    assert [record.name for record in caplog.records] == ["accounts.clock"]
+    assert [record.name for record in caplog.records] == ["accounts.lib.db_clock"]
 
 
 @on_a_server
 def test_a_host_whose_clock_is_right_says_nothing(read, caplog):
-    with caplog.at_level(logging.WARNING, "accounts.clock"):
+    with caplog.at_level(logging.WARNING, "accounts.lib.db_clock"):
         assert abs(the_clocks_now() - timezone.now()) < NEAR
     assert caplog.records == []
 
@@ -84,7 +84,7 @@ def test_the_database_is_asked_once_a_minute(read, django_assert_num_queries):
     with django_assert_num_queries(1):
         for _time in range(100):
             the_clocks_now()
-    read.read_next -= clock.READ_SECONDS
+    read.read_next -= db_clock.READ_SECONDS
     with django_assert_num_queries(1):
         the_clocks_now()
 
@@ -100,7 +100,7 @@ def test_while_the_database_is_away_what_was_read_last_holds(read):
         assert abs(moments[-1] - of_the_database()) < NEAR
         assert moments == sorted(moments)
         # It is asked again soon, and not by everybody at once.
-        assert 0 < read.read_next - time.monotonic() <= clock.RETRY_SECONDS
+        assert 0 < read.read_next - time.monotonic() <= db_clock.RETRY_SECONDS
 
 
 @on_a_server
@@ -151,7 +151,7 @@ def test_who_has_to_queue_for_a_connection_reads_no_other_time(read):
     assert abs(found - true) < NEAR
 
 
-class Interrupted(clock._Clock):
+class Interrupted(db_clock._Clock):
     """Another thread reads the time anew right after this one has looked at the n-th thing it needs."""
 
     looks = -1

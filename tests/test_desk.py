@@ -220,7 +220,7 @@ def test_check_now_makes_the_next_sweep_due_at_once(people, broker_away):
 @pytest.fixture
 def broker_away(monkeypatch):
     """Nothing is put into a queue: the row alone has to do."""
-    monkeypatch.setattr("accounts.events.ping", lambda: False)
+    monkeypatch.setattr("accounts.lib.pubsub.ping", lambda: False)
 
 
 def test_a_paused_account_leaves_the_list_and_says_so(people):

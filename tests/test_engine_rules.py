@@ -6,7 +6,8 @@ import textwrap
 import pytest
 from hypothesis import Phase
 
-from accounts import attempts, leases, login, models, outcome, waits
+from accounts.logins import expire, leases, popup, start, success, wait
+from accounts.models import account, login_attempt
 from tests.support.model_based.rules import Broken
 from tests.test_any_order import machine, tell_stories
 
@@ -25,36 +26,36 @@ ENOUGH, STEPS = 600, 60
 # What the rules say to it; then where, the line as it is, as it is now. Where two lines guard the same, both are changed.
 CHANGES = {
     "an older login overwrites a newer one": (
-        "bound|under the same number", (models.Account, "go_online", ", bound_seq__lt=seq", ""),
+        "bound|under the same number", (account.Account, "go_online", ", bound_seq__lt=seq", ""),
     ),
     "a state moves from any other": (
-        None, (attempts, "move_together", ", state=old,", ","),
+        None, (login_attempt, "move_together", ", state=old,", ","),
     ),
     "a move without its event": (
         "history ends with",
-        (attempts, "move_together", "for attempt in attempts:", "for attempt in attempts if to != 'expired' else ():"),
+        (login_attempt, "move_together", "for attempt in attempts:", "for attempt in attempts if to != 'expired' else ():"),
     ),
     "an answer counts under any epoch": (
         "a move of who had lost the wait",
-        (attempts.LoginAttempt, "move", '{"lease_epoch": epoch} if epoch is not None else {}', "{}"),
+        (login_attempt.LoginAttempt, "move", '{"lease_epoch": epoch} if epoch is not None else {}', "{}"),
     ),
     "a code is asked for again": (
         "times",
-        (login, "fetch_code", "state=AttemptState.PREPARING, sent_at=None", "state=AttemptState.PREPARING"),
-        (waits, "wait_under", "lease.lost or ", ""),
+        (start, "fetch_qr_code", "state=AttemptState.PREPARING, sent_at=None", "state=AttemptState.PREPARING"),
+        (wait, "wait_with_lease", "lease.lost or ", ""),
     ),
     "a late success is dropped": (
         "was heard of",
-        (outcome, "_record", "or _known(login):", "or not attempt.is_open:"),
+        (success, "_save", "or _known(login):", "or not attempt.is_open:"),
     ),
     "whoever scans becomes the account expected": (
-        None, (outcome, "_record", "return _other(login, owner)", "return _expected(login)"),
+        None, (success, "_save", "return _other(login, owner)", "return _expected(login)"),
     ),
     "a placeholder is not joined": (
-        "does not say so", (outcome, "_joined", "update(joined_to=owner)", "count()"),
+        "does not say so", (success, "_merged", "update(joined_to=owner)", "count()"),
     ),
     "a lease is worth nothing": (
-        "a second call|another's|had lost the wait", (attempts.LoginAttemptQuerySet, "to_wait_for", "~models.Exists(living),", ""),
+        "a second call|another's|had lost the wait", (login_attempt.LoginAttemptQuerySet, "to_wait_for", "~models.Exists(living),", ""),
     ),
     "a lease is kept for ever": (
         "for ever", (leases._Holder, "give_back", "self.held.pop(key[0], None)", "pass"),
@@ -63,37 +64,37 @@ CHANGES = {
         "which is another's", (leases._Holder, "find_lost", "held[pk].end()", "pass"),
     ),
     "who is online is not asked": (
-        "was online by it", (login, "sweep", "online_instances()", "{}"),
+        "was online by it", (expire, "end_overdue", "online_instances()", "{}"),
     ),
     "an attempt ends later": (
-        "after its time|open at the end", (login, "sweep", "SWEPT_AFTER, now", "CLOSED_AFTER * 20, now"),
+        "after its time|open at the end", (expire, "end_overdue", "SWEPT_AFTER, now", "CLOSED_AFTER * 20, now"),
     ),
     "a number is sent by every wait that follows": (
-        "was sent again", (waits, "wait_under", 'update(verify_code="")', 'update(verify_code=code)'),
+        "was sent again", (wait, "wait_with_lease", 'update(verify_code="")', 'update(verify_code=code)'),
     ),
     "a prompt is sent again": (
         "was asked for 2 times",
-        (waits, "_prompt", "if attempt.state != AttemptState.PREPARING:", "if False:"),
-        (waits, "_prompt", "if not login.", "if attempt.state == AttemptState.PREPARING and not login."),
+        (popup, "run_prompt", "if attempt.state != AttemptState.PREPARING:", "if False:"),
+        (popup, "run_prompt", "if not login.", "if attempt.state == AttemptState.PREPARING and not login."),
     ),
     "a prompt is sent whatever its row says": (
-        "a prompt was sent", (waits, "_prompt", "if not login.send_prompt(attempt, lease.epoch):",
+        "a prompt was sent", (popup, "run_prompt", "if not login.send_prompt(attempt, lease.epoch):",
         "if login.send_prompt(attempt, lease.epoch) is None:"),
     ),
     "a prompt is sent by who has lost the wait": (
-        "by who had lost the wait", (login, "send_prompt", "epoch=epoch,\n        now", "now"),
+        "by who had lost the wait", (popup, "mark_prompt_sent", "epoch=epoch,\n        now", "now"),
     ),
     "a prompt is sent for a paused account": (
-        "not wanted online", (login, "send_prompt", "not wanted.exists()", "False"),
+        "not wanted online", (popup, "mark_prompt_sent", "not wanted.exists()", "False"),
     ),
     "a prompt whose answer is lost has ended": (
-        "before its time", (waits, "_prompt", "(answers.Refused, answers.Unreachable)", "UpstreamError"),
+        "before its time", (popup, "run_prompt", "(answers.Refused, answers.Unreachable)", "UpstreamError"),
     ),
     "a tap that nobody heard is not looked for": (
-        "was online by it", (login, "found_in", "attempt.method == Method.POPUP and", "False and"),
+        "was online by it", (expire, "found_online", "attempt.method == Method.POPUP and", "False and"),
     ),
     "an account that is online anyway has tapped": (
-        "that was there before", (login, "found_in", "if w != attempt.old_w_id", ""),
+        "that was there before", (expire, "found_online", "if w != attempt.old_w_id", ""),
     ),
 }  # fmt: skip
 

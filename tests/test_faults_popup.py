@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from accounts import login
-from accounts.history import record
+from accounts.logins import start
 from accounts.models import Drop, LoginAttempt, RecoveryPolicy
+from accounts.models.event import record
 from accounts.states import Happened, Method, NextStep
 from tests.support.factories import make_account
 from tests.support.invariants import assert_sound
@@ -31,7 +31,7 @@ def prompted(stack, upstream, live) -> LoginAttempt:
     """A prompt that is on the phone, with nobody but the row to know of it: no message was sent."""
     account = make_account(wc_id="wxid_a", state="offline", team=live.east)
     record(account, Happened.ACCOUNT_OFFLINE, old="online", new="offline")
-    attempt, _new = login.begin(account, method=Method.POPUP, queued=True)
+    attempt, _new = start.start_login(account, method=Method.POPUP, queued=True)
     upstream.wait(wcId="wxid_a", prompt=True, timeout=20)
     return fresh(attempt)
 

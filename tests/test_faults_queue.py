@@ -8,7 +8,8 @@ import psutil
 import pytest
 from django.db import connection, transaction
 
-from accounts import login, tasks
+from accounts import tasks
+from accounts.logins import start
 from accounts.models import Account, LoginAttempt
 from accounts.states import AttemptState, Trigger
 from tests.support.invariants import assert_sound
@@ -41,7 +42,7 @@ def put_into_queue(accounts: list[Account], by) -> None:
     """As the admin's action does it for the rows that were chosen."""
     try:
         for account in accounts:
-            attempt, begun = login.begin(account, by=by, trigger=Trigger.BULK, queued=True)
+            attempt, begun = start.start_login(account, by=by, trigger=Trigger.BULK, queued=True)
             assert begun
             tasks.put_into_queue(tasks.wait_for_phone, attempt.pk)
     finally:

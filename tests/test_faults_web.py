@@ -16,8 +16,8 @@ import requests
 from django.db import connection
 from playwright.sync_api import Page
 
-from accounts.feed import STREAMS_PER_USER
 from accounts.models import AccountEvent, LoginAttempt
+from accounts.realtime.sse import STREAMS_PER_USER
 from tests.support import chromium
 from tests.support.factories import PASSWORD
 from tests.support.fault_proxy import Proxy

@@ -12,9 +12,10 @@ from django.db import connections
 from django.test import AsyncClient
 from django.utils import timezone
 
-from accounts import events, feed, watch
-from accounts.history import AccountEvent, record
-from accounts.models import UpstreamAccess
+from accounts.lib import pubsub
+from accounts.models import AccountEvent, UpstreamAccess
+from accounts.models.event import record
+from accounts.realtime import changes, sse
 from accounts.states import Happened
 from tests.support.factories import make_attempt
 
@@ -23,9 +24,9 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 @pytest.fixture(autouse=True)
 def nobody_reads():
-    feed._hub.readers.clear()
+    sse._hub.readers.clear()
     yield
-    feed._hub.readers.clear()
+    sse._hub.readers.clear()
 
 
 async def client_for(user) -> AsyncClient:
@@ -47,7 +48,7 @@ class Stream:
         stream = cls(response)
         assert (await stream.message())[0] == "relook"
         async with asyncio.timeout(10):
-            while (await asyncio.to_thread(events._client().pubsub_numsub, events.CHANNEL))[0][1] != 1:
+            while (await asyncio.to_thread(pubsub._client().pubsub_numsub, pubsub.CHANNEL))[0][1] != 1:
                 await asyncio.sleep(0.01)
         return stream
 
@@ -113,7 +114,7 @@ def test_a_message_has_ids_and_a_state_and_nothing_else(committed):
 
 @pytest.mark.parametrize("loss", ["session", "role", "active"])
 def test_a_stream_ends_when_its_right_ends(committed, loss, monkeypatch):
-    monkeypatch.setattr(feed, "RIGHTS_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "RIGHTS_SECONDS", 0.05)
 
     async def story():
         client = await client_for(committed.operator)
@@ -132,16 +133,16 @@ def test_a_stream_ends_when_its_right_ends(committed, loss, monkeypatch):
 
 
 def test_a_team_that_is_left_is_heard_of_no_more(committed, monkeypatch):
-    monkeypatch.setattr(feed, "RIGHTS_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "RIGHTS_SECONDS", 0.05)
 
     async def story():
         _open = await Stream.of(committed.operator)
         await committed.operator.groups.aremove(committed.east)
-        reader = next(iter(feed._hub.readers))
+        reader = next(iter(sse._hub.readers))
         async with asyncio.timeout(5):
             while reader.teams and committed.east.pk in reader.teams:
                 await asyncio.sleep(0.01)
-        assert reader not in feed._hub.readers.by_team[committed.east.pk]
+        assert reader not in sse._hub.readers.by_team[committed.east.pk]
 
     asyncio.run(story())
 
@@ -154,7 +155,7 @@ def test_nobody_signed_in_hears_nothing(committed):
 
 
 def test_one_person_cannot_take_all_streams(committed, monkeypatch):
-    monkeypatch.setattr(feed, "STREAMS_PER_USER", 3)
+    monkeypatch.setattr(sse, "STREAMS_PER_USER", 3)
 
     async def story():
         streams = [await Stream.of(committed.operator) for _ in range(3)]
@@ -169,16 +170,16 @@ def test_one_person_cannot_take_all_streams(committed, monkeypatch):
 def test_all_streams_of_a_process_share_one_connection_to_redis(committed):
     async def story():
         streams = [await Stream.of(user) for user in (committed.operator, committed.mate, committed.admin)]
-        assert len(streams) == len(feed._hub.readers)
-        subscribers = events._client().pubsub_numsub(events.CHANNEL)
-        assert subscribers == [(events.CHANNEL.encode(), 1)]
+        assert len(streams) == len(sse._hub.readers)
+        subscribers = pubsub._client().pubsub_numsub(pubsub.CHANNEL)
+        assert subscribers == [(pubsub.CHANNEL.encode(), 1)]
 
     asyncio.run(story())
 
 
 def test_a_reader_that_sleeps_is_cut_off_rather_than_kept_in_memory():
-    reader = feed._Reader(1, "key", watch.EVERY_TEAM)
-    for number in range(feed.QUEUE_SIZE + 1):
+    reader = sse._Reader(1, "key", changes.EVERY_TEAM)
+    for number in range(sse.QUEUE_SIZE + 1):
         reader.put(f"message {number}")
     assert reader.queue.qsize() == 1
     assert reader.queue.get_nowait() is None
@@ -187,7 +188,7 @@ def test_a_reader_that_sleeps_is_cut_off_rather_than_kept_in_memory():
 def test_stop_ends_every_stream(committed):
     async def story():
         stream = await Stream.of(committed.operator)
-        feed.stop()
+        sse.stop()
         await stream.end()
 
     asyncio.run(story())
@@ -195,12 +196,12 @@ def test_stop_ends_every_stream(committed):
 
 def test_a_doorbell_that_does_not_work_stops_nothing(committed, settings):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
-    events._client.cache_clear()
+    pubsub._client.cache_clear()
     try:
         assert record(committed.account(), Happened.CHANGED).pk
-        assert events.ping() is False
+        assert pubsub.ping() is False
     finally:
-        events._client.cache_clear()
+        pubsub._client.cache_clear()
 
 
 # --- what the doorbell does not ring for ----------------------------------------------------------------
@@ -219,12 +220,12 @@ def unrung(account) -> int:
 async def looked() -> None:
     """The table has been looked at, so that what comes now is new."""
     async with asyncio.timeout(10):
-        while feed._hub.rows.floor is None:
+        while sse._hub.rows.floor is None:
             await asyncio.sleep(0.01)
 
 
 def test_a_row_whose_ring_got_lost_is_passed_on_once(committed, monkeypatch):
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.05)
     ours, theirs = committed.account(w_id="w-1"), committed.account(team=committed.west)
 
     async def story():
@@ -235,7 +236,7 @@ def test_a_row_whose_ring_got_lost_is_passed_on_once(committed, monkeypatch):
         assert await stream.heard() == ("change", {"account": ours.pk, "attempt": None, "state": "online"})
         await ring(ours)
         assert (await stream.heard())[1]["account"] == ours.pk
-        assert feed._hub.readers and all(reader.queue.empty() for reader in feed._hub.readers)
+        assert sse._hub.readers and all(reader.queue.empty() for reader in sse._hub.readers)
 
     asyncio.run(story())
 
@@ -248,15 +249,15 @@ def test_what_happens_before_the_first_look_is_seen_by_looking_anew(committed, m
         assert (await stream.message())[0] == "relook"
         await asyncio.to_thread(unrung, account)
         assert (await stream.message())[0] == "relook"  # the table has been looked at: what comes now is new
-        assert feed._hub.rows.floor is not None
+        assert sse._hub.rows.floor is not None
 
     asyncio.run(story())
 
 
 def test_events_are_heard_of_while_redis_is_away(committed, settings, monkeypatch):
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.05)
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
-    events._client.cache_clear()
+    pubsub._client.cache_clear()
     account = committed.account()
 
     async def story():
@@ -269,15 +270,15 @@ def test_events_are_heard_of_while_redis_is_away(committed, settings, monkeypatc
     try:
         asyncio.run(story())
     finally:
-        events._client.cache_clear()
-        events._quiet.until = 0
+        pubsub._client.cache_clear()
+        pubsub._quiet.until = 0
 
 
 def test_listening_ends_at_whatever_moment_it_is_cancelled():
     """Else the process does not end, and who listens next in it hears nothing."""
 
     async def hear():
-        async for _ring in events.listen():
+        async for _ring in pubsub.listen():
             pass
 
     async def ends_when_cancelled_after(turns: int) -> bool:
@@ -295,8 +296,8 @@ def test_listening_ends_at_whatever_moment_it_is_cancelled():
 
 
 def test_many_rows_without_a_ring_are_one_look_for_all(committed, monkeypatch):
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(feed, "MISSED_MOST", 3)
+    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "MISSED_MOST", 3)
     account = committed.account()
 
     def many():
@@ -310,7 +311,7 @@ def test_many_rows_without_a_ring_are_one_look_for_all(committed, monkeypatch):
     async def story():
         stream = await Stream.of(committed.stranger)
         await looked()
-        while not all(reader.queue.empty() for reader in feed._hub.readers):
+        while not all(reader.queue.empty() for reader in sse._hub.readers):
             await stream.message()
         await asyncio.to_thread(many)
         kind, data = await stream.message()
@@ -320,7 +321,7 @@ def test_many_rows_without_a_ring_are_one_look_for_all(committed, monkeypatch):
 
 
 def test_a_login_that_nobody_waits_for_is_told_of_without_an_id(committed, monkeypatch):
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.05)
     attempt = make_attempt(committed.account(), queued_at=timezone.now() - timezone.timedelta(seconds=6))
 
     async def story():
@@ -333,7 +334,7 @@ def test_a_login_that_nobody_waits_for_is_told_of_without_an_id(committed, monke
 
 
 def test_the_alarm_is_told_to_everybody_when_it_begins_and_when_it_ends(committed, monkeypatch):
-    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.05)
     access = {"base_url": django_settings.WK_BASE_URL, "account": django_settings.WK_ACCOUNT}
 
     def refuse():
@@ -377,7 +378,7 @@ class Connection:
             "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("testserver", 80),
             "client": ("127.0.0.1", 1), "asgi": {"version": "3.0"}, **scope,
         }  # fmt: skip
-        application = feed.outside(get_asgi_application())
+        application = sse.outside(get_asgi_application())
         self.task = asyncio.create_task(application(self.scope, self.received.get, self.sent.put))
 
     async def answer(self) -> dict:
@@ -401,7 +402,7 @@ def test_an_open_stream_keeps_no_thread_and_ends_with_its_browser(committed):
             assert head["status"] == 200 and b"Content-Length" not in names
             assert names[b"Content-Type"] == b"text/event-stream" and names[b"X-Frame-Options"] == b"DENY"
             first = (await connection.answer())["body"].decode()
-            low, high = feed.RETRY_MILLISECONDS
+            low, high = sse.RETRY_MILLISECONDS
             assert low <= int(re.match(r"retry: (\d+)\n", first)[1]) <= high and "event: relook" in first
         async with asyncio.timeout(10):
             while any("Executor" in thread.name for thread in set(threading.enumerate()) - before):
@@ -412,7 +413,7 @@ def test_an_open_stream_keeps_no_thread_and_ends_with_its_browser(committed):
                 pass
             connection.received.put_nowait({"type": "http.disconnect"})
         await asyncio.wait_for(asyncio.gather(*(connection.task for connection in opened)), 10)
-        assert not feed._hub.readers and not +feed._hub.readers.of_user
+        assert not sse._hub.readers and not +sse._hub.readers.of_user
 
     asyncio.run(story())
 
@@ -434,6 +435,6 @@ def test_a_head_request_asks_which_answer_it_would_be(committed):
     async def story():
         assert (await (await client_for(committed.operator)).head("/events/")).status_code == 200
         assert (await AsyncClient().head("/events/")).status_code == 403
-        assert not feed._hub.readers
+        assert not sse._hub.readers
 
     asyncio.run(story())

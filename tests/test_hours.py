@@ -8,8 +8,8 @@ from django.core.exceptions import ValidationError
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from accounts.hours import known_zone, next_within_all
-from accounts.policies import RecoveryPolicy
+from accounts.lib.time_windows import known_zone, next_within_all
+from accounts.models import RecoveryPolicy
 
 # Clocks that are set by an hour, by half an hour, at midnight, twice a year in the south, never, and a skipped day.
 ZONES = [

@@ -6,8 +6,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts import incidents, notices
 from accounts.models import Account, Delivery, Drop, Incident
+from accounts.notifications import outbox
+from accounts.presence import incidents
 from accounts.states import AccountState, DropKind, NoticeKind
 from tests.support.fake_chat_service import Receiver
 from tests.test_telling import channel_to, comes_back, drops, online, phone, site, tell, time, to_scan
@@ -253,7 +254,7 @@ def test_reading_is_done_for_many_drops_at_once(db, time, phone):
         drops(*accounts(number))
         time.goes_on(seconds=1)
         with CaptureQueriesContext(connection) as captured:
-            notices.read(time.now)
+            outbox.read(time.now)
         return len(captured.captured_queries)
 
     queries(20)

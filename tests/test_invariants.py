@@ -6,8 +6,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from accounts.history import record
 from accounts.models import AccountEvent, LoginAttempt
+from accounts.models.event import record
 from accounts.states import FINAL_STATES, AttemptState, Happened
 from tests.support.environment import CANARIES
 from tests.support.factories import make_attempt

@@ -9,7 +9,10 @@ import pytest
 from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.utils import timezone
 
-from accounts import leases, login, waits
+from accounts.lib import db_errors
+from accounts.logins import leases
+from accounts.logins import start as logins_start
+from accounts.logins import wait as logins_wait
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
 from accounts.states import AttemptState, Happened
 from tests.support.factories import make_account, make_attempt
@@ -92,25 +95,25 @@ def test_what_lies_there_is_taken_as_far_as_slots_are_free_the_oldest_first(hold
     attempts = waiting(5)
     (own,) = leases._take([attempts[4].pk])
 
-    assert ids(leases.take_unattended()) == [attempt.pk for attempt in attempts[:2]]
-    assert leases.take_unattended() == []
+    assert ids(leases.claim_orphaned()) == [attempt.pk for attempt in attempts[:2]]
+    assert leases.claim_orphaned() == []
     assert [row(attempt)[1] for attempt in attempts] == [1, 1, 0, 0, 1]
     with own:
         pass
-    assert len(leases.take_unattended()) == 1
+    assert len(leases.claim_orphaned()) == 1
 
 
 def test_at_most_so_many_are_taken_at_once(holder, monkeypatch):
     monkeypatch.setattr(leases, "TAKEN_AT_ONCE", 2)
     waiting(3)
-    assert [len(leases.take_unattended()) for _look in range(3)] == [2, 1, 0]
+    assert [len(leases.claim_orphaned()) for _look in range(3)] == [2, 1, 0]
 
 
 def test_a_message_has_a_moment_to_arrive_before_a_worker_looks(holder):
     now = timezone.now()
     fresh = make_attempt(make_account(), queued_at=now)
     start = make_attempt(make_account(), AttemptState.PREPARING, queued_at=now, w_id="")
-    assert leases.take_unattended() == []
+    assert leases.claim_orphaned() == []
     assert leases.take(fresh.pk) and leases.take(start.pk)
 
 
@@ -131,7 +134,7 @@ def test_slots_hold_also_when_everybody_takes_at_the_same_moment(holder, setting
     def take(number: int):
         barrier.wait(SECONDS)
         if number < 4:
-            return leases.take_unattended()
+            return leases.claim_orphaned()
         return [leases.take(attempts[number].pk)]
 
     with ThreadPoolExecutor(16) as pool:
@@ -170,7 +173,7 @@ def test_a_living_holder_keeps_its_row_and_a_dead_one_does_not(holder):
             lease_owner=owner, lease_epoch=4, wait_started_at=timezone.now()
         )
 
-    assert ids(leases.take_unattended()) == [left.pk, unknown.pk]
+    assert ids(leases.claim_orphaned()) == [left.pk, unknown.pk]
     assert (row(held), row(left)) == (("living", 4), (holder.name, 5))
     assert list(left.events.values_list("happened", flat=True)) == [Happened.WAIT_RESUMED]
     left.refresh_from_db()
@@ -183,7 +186,7 @@ def test_an_attempt_that_waits_no_more_is_nobodys(holder):
         assert leases.take(attempt.pk) is None
     late = make_attempt(make_account(), deadline_at=timezone.now() - timedelta(seconds=7))
     assert leases.take(late.pk) is None
-    assert leases.take_unattended() == []
+    assert leases.claim_orphaned() == []
 
 
 def test_a_start_is_taken_once_and_never_after_its_code_was_asked_for(holder):
@@ -212,11 +215,11 @@ def test_old_rows_of_dead_workers_are_forgotten_and_no_others(holder):
 
 
 def test_a_wait_that_was_taken_over_is_cut_and_writes_nothing(holder, upstream):
-    attempt, _begun = login.begin(make_account())
-    assert login.fetch_code(attempt)
+    attempt, _begun = logins_start.start_login(make_account())
+    assert logins_start.fetch_qr_code(attempt)
     lease = leases.take(attempt.pk)
     with ThreadPoolExecutor(1) as pool:
-        wait = pool.submit(in_thread, waits.wait_under, lease)
+        wait = pool.submit(in_thread, logins_wait.wait_with_lease, lease)
         upstream.wait(wId=attempt.w_id, step3_now=1)
         dead(holder.name)
         leases.claim([attempt.pk], living("another"))
@@ -232,11 +235,11 @@ def test_a_wait_that_was_taken_over_is_cut_and_writes_nothing(holder, upstream):
 
 
 def test_what_the_phone_decided_counts_also_under_a_lease_that_was_lost(holder, upstream):
-    attempt, _begun = login.begin(make_account())
-    assert login.fetch_code(attempt)
+    attempt, _begun = logins_start.start_login(make_account())
+    assert logins_start.fetch_qr_code(attempt)
     lease = leases.take(attempt.pk)
     with ThreadPoolExecutor(1) as pool:
-        wait = pool.submit(in_thread, waits.wait_under, lease)
+        wait = pool.submit(in_thread, logins_wait.wait_with_lease, lease)
         upstream.wait(wId=attempt.w_id, step3_now=1)
         dead(holder.name)
         leases.claim([attempt.pk], living("another"))
@@ -247,14 +250,14 @@ def test_what_the_phone_decided_counts_also_under_a_lease_that_was_lost(holder, 
 
 
 def test_a_lease_that_was_lost_before_its_wait_began_makes_no_call(holder, upstream):
-    attempt, _begun = login.begin(make_account())
-    assert login.fetch_code(attempt)
+    attempt, _begun = logins_start.start_login(make_account())
+    assert logins_start.fetch_qr_code(attempt)
     lease = leases.take(attempt.pk)
     dead(holder.name)
     leases.claim([attempt.pk], living("another"))
     holder.renew()
 
-    assert waits.wait_under(lease) is None
+    assert logins_wait.wait_with_lease(lease) is None
     assert upstream.calls("/getIPadLoginInfo") == 0
     assert row(attempt) == ("another", 2)
 
@@ -346,11 +349,11 @@ def test_a_row_that_ended_is_not_written_again(holder, django_assert_num_queries
 def test_a_wait_keeps_nothing_of_the_database_connection_while_it_waits(transactional_db):
     """What Django keeps about one is several kB, and there are thousands of waits."""
     WaitsWorker.objects.count()
-    leases.give_back_connection()
+    db_errors.release_connection()
     assert connections.all(initialized_only=True) == []
 
     with transaction.atomic():
-        leases.give_back_connection()
+        db_errors.release_connection()
         assert connection.in_atomic_block
         assert not WaitsWorker.objects.exists()
 
@@ -394,8 +397,8 @@ def test_whoever_lapsed_is_told_so_once(holder, monkeypatch):
 def test_of_the_dead_nothing_is_taken_while_it_is_not_known_whether_they_are(holder):
     new, old = waiting(2)
     LoginAttempt.objects.filter(pk=old.pk).update(lease_owner=dead("dead"))
-    assert ids(leases.take_unattended(of_the_dead=False)) == [new.pk]
-    assert ids(leases.take_unattended()) == [old.pk]
+    assert ids(leases.claim_orphaned(of_the_dead=False)) == [new.pk]
+    assert ids(leases.claim_orphaned()) == [old.pk]
 
 
 def test_renewing_does_not_wait_for_a_claim_under_way(holder, monkeypatch):
@@ -440,7 +443,7 @@ def test_what_was_claimed_and_nobody_was_told_is_left_to_others(holder, monkeypa
     holder.renew()
 
     assert (row(first), row(second)) == (("", 1), (holder.name, 1))
-    assert ids(leases.take_unattended()) == [first.pk]
+    assert ids(leases.claim_orphaned()) == [first.pk]
 
 
 def test_a_forked_child_is_another_holder(holder):

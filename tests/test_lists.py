@@ -9,8 +9,9 @@ from django.db.models.functions import Lower
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts import finding, paging
+from accounts import finding
 from accounts.finding import EVERY, WAITING
+from accounts.lib import keyset_pagination
 from accounts.lists import ORDERS, TABS, AccountSearch
 from accounts.models import Account, Tag
 from tests.support.factories import make_account, make_attempt
@@ -86,14 +87,14 @@ class World:
 @pytest.fixture
 def world(people, monkeypatch):
     """Every limit so low that all ways of finding are gone: few, near, found by their own index, or not at all."""
-    monkeypatch.setattr(finding, "FEW", 12)
+    monkeypatch.setattr(keyset_pagination, "FEW", 12)
     monkeypatch.setattr(finding, "FEW_TEAMS", 2)
-    monkeypatch.setattr(finding, "COUNT_LIMIT", 30)
-    monkeypatch.setattr(finding, "page_of", partial(paging.page_of, size=7))
-    monkeypatch.setattr(paging, "NEAR", 10)
-    monkeypatch.setattr(paging, "FAR", 40)
-    monkeypatch.setattr(finding, "FAR", 40)
-    monkeypatch.setattr(finding, "NOT_FAR", 20)
+    monkeypatch.setattr(keyset_pagination, "COUNT_LIMIT", 30)
+    monkeypatch.setattr(keyset_pagination, "page_of", partial(keyset_pagination.page_of, size=7))
+    monkeypatch.setattr(keyset_pagination, "NEAR", 10)
+    monkeypatch.setattr(keyset_pagination, "FAR", 40)
+    monkeypatch.setattr(keyset_pagination, "FAR", 40)
+    monkeypatch.setattr(keyset_pagination, "NOT_FAR", 20)
     return World(people)
 
 

@@ -13,9 +13,11 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 from PIL import Image
 
-from accounts import attempts, leases, login, waits
-from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
+from accounts.lib import db_errors
+from accounts.logins import control, expire, finish, leases, start, wait
+from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, event
 from accounts.states import FINAL_STATES, Happened, Trigger
+from accounts.upstream import configured, responses
 from tests.support.factories import fresh, make_attempt
 from tests.support.threads import in_thread, running, until
 
@@ -23,13 +25,13 @@ from tests.support.threads import in_thread, running, until
 @contextmanager
 def waiting(attempt):
     """The wait runs in another thread, and has reached the upstream, while the block runs."""
-    with running(waits.wait, attempt.pk) as result:
+    with running(wait.wait_for_phone, attempt.pk) as result:
         yield result
 
 
 def started(account, upstream, **how):
-    attempt, begun = login.begin(account, **how)
-    assert begun and login.fetch_code(attempt), attempt.reason
+    attempt, begun = start.start_login(account, **how)
+    assert begun and start.fetch_qr_code(attempt), attempt.reason
     return attempt
 
 
@@ -85,7 +87,7 @@ def test_an_attempt_that_ended_keeps_nothing_that_could_log_in(committed, upstre
     attempt = started(committed.account(), upstream)
     assert attempt.qr_png and attempt.qr_text
 
-    login.cancel(attempt, by=committed.operator)
+    control.cancel(attempt, by=committed.operator)
 
     attempt = fresh(attempt)
     assert (attempt.state, attempt.reason) == ("cancelled", "cancelled")
@@ -98,9 +100,9 @@ def test_fifty_clicks_at_once_make_one_attempt_and_one_code(committed, upstream)
 
     def click():
         barrier.wait()
-        attempt, begun = login.begin(Account.objects.get(pk=account.pk))
+        attempt, begun = start.start_login(Account.objects.get(pk=account.pk))
         if begun:
-            login.fetch_code(attempt)
+            start.fetch_qr_code(attempt)
         return attempt.pk
 
     with ThreadPoolExecutor(50) as pool:
@@ -112,20 +114,20 @@ def test_fifty_clicks_at_once_make_one_attempt_and_one_code(committed, upstream)
 
 
 def test_the_code_is_never_asked_for_twice_for_one_attempt(committed, upstream):
-    attempt, _begun = login.begin(committed.account())
+    attempt, _begun = start.start_login(committed.account())
     same = fresh(attempt)
 
-    assert login.fetch_code(attempt) is True
-    assert login.fetch_code(same) is False
+    assert start.fetch_qr_code(attempt) is True
+    assert start.fetch_qr_code(same) is False
     assert upstream.calls("/iPadLogin") == 1
 
 
 @pytest.mark.parametrize("kind", ["reset", "empty", "hang"])
 def test_an_answer_that_got_lost_is_not_asked_for_again(committed, upstream, kind):
     upstream.fault("/iPadLogin", kind)
-    attempt, _begun = login.begin(committed.account())
+    attempt, _begun = start.start_login(committed.account())
 
-    assert login.fetch_code(attempt) is False
+    assert start.fetch_qr_code(attempt) is False
     assert attempt.state == "failed"
     assert attempt.reason == ("bad_answer" if kind == "empty" else "outcome_unknown")
     assert upstream.calls("/iPadLogin") == 1
@@ -133,8 +135,8 @@ def test_an_answer_that_got_lost_is_not_asked_for_again(committed, upstream, kin
 
 def test_a_refusal_keeps_the_upstreams_words(committed, upstream):
     upstream.fault("/iPadLogin", "raw", json={"code": 10001, "msg": "用户名或密码错误", "data": None})
-    attempt, _begun = login.begin(committed.account())
-    login.fetch_code(attempt)
+    attempt, _begun = start.start_login(committed.account())
+    start.fetch_qr_code(attempt)
 
     assert (attempt.state, attempt.reason) == ("failed", "refused")
     assert (attempt.upstream_code, attempt.upstream_text) == ("10001", "用户名或密码错误")
@@ -166,7 +168,7 @@ def test_nobody_scans(committed, upstream, settings):
 def test_the_upstreams_limit_means_not_scanned_whatever_it_answers(
     committed, upstream, settings, answer, monkeypatch
 ):
-    monkeypatch.setattr(waits, "GRACE", timedelta(seconds=1))
+    monkeypatch.setattr(leases, "GRACE", timedelta(seconds=1))
     settings.WK_LOGIN_WAIT_SECONDS = 1
     upstream.settings(wait_seconds=1, limit_answer=answer)
     attempt = started(committed.account(), upstream)
@@ -178,7 +180,7 @@ def test_the_upstreams_limit_means_not_scanned_whatever_it_answers(
 
 
 def test_who_is_online_is_asked_before_an_attempt_expires(committed, upstream, settings, monkeypatch):
-    monkeypatch.setattr(waits, "GRACE", timedelta(seconds=0.5))
+    monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.5))
     settings.WK_LOGIN_WAIT_SECONDS = 1
     attempt = started(committed.account(), upstream)
     upstream.fault("/getIPadLoginInfo", "late", seconds=30)
@@ -211,7 +213,7 @@ def test_a_number_is_asked_for_sent_once_and_forgotten(committed, upstream):
     attempt = fresh(attempt)
     assert (attempt.state, attempt.upstream_text) == ("code_required", "请在ipad上输入验证码")
 
-    assert login.submit_code(attempt, "246810", by=committed.operator) is True
+    assert control.submit_verification_code(attempt, "246810", by=committed.operator) is True
     with waiting(attempt):
         pass
 
@@ -228,7 +230,7 @@ def test_three_wrong_numbers_end_the_attempt(committed, upstream):
     for tried in (1, 2, 3):
         attempt = fresh(attempt)
         assert (attempt.state, attempt.codes_tried) == ("code_required", tried - 1)
-        login.submit_code(attempt, "111111")
+        control.submit_verification_code(attempt, "111111")
         with waiting(attempt):
             pass
 
@@ -247,7 +249,7 @@ def test_a_check_on_a_page(committed, upstream, settings):
     assert attempt.page_url.startswith(upstream.url)
 
     upstream.phone("done", wId=attempt.w_id)
-    assert login.page_visited(attempt) is True
+    assert control.page_visited(attempt) is True
     with waiting(attempt):
         pass
     assert fresh(attempt).state == "succeeded"
@@ -304,7 +306,7 @@ def test_a_success_after_cancel_counts_and_says_so(committed, upstream):
     attempt = started(committed.account(), upstream)
     with waiting(attempt):
         held(attempt, upstream)
-        login.cancel(fresh(attempt))
+        control.cancel(fresh(attempt))
         upstream.phone("confirm", wId=attempt.w_id)
 
     account = fresh(attempt.account)
@@ -319,7 +321,7 @@ def test_a_late_answer_of_an_old_login_never_overwrites_a_newer_one(committed, u
     old = started(account, upstream)
     with waiting(old):
         held(old, upstream)
-        login.cancel(fresh(old))
+        control.cancel(fresh(old))
         new = started(fresh(account), upstream)
         with waiting(new):
             held(new, upstream)
@@ -337,8 +339,8 @@ def test_a_second_login_is_possible_right_after_cancel(committed, upstream):
     first = started(account, upstream)
     with waiting(first):
         held(first, upstream)
-        login.cancel(fresh(first))
-        second, begun = login.begin(account, trigger=Trigger.OPERATOR)
+        control.cancel(fresh(first))
+        second, begun = start.start_login(account, trigger=Trigger.OPERATOR)
         assert begun and second.pk != first.pk
         upstream.phone("cancel", wId=first.w_id)
 
@@ -348,10 +350,10 @@ def test_a_doubled_message_is_a_no_op(committed, upstream):
     with waiting(attempt):
         held(attempt, upstream)
         for _time in range(5):
-            assert waits.wait(attempt.pk) is None
+            assert wait.wait_for_phone(attempt.pk) is None
         upstream.phone("confirm", wId=attempt.w_id)
     for _time in range(5):
-        assert waits.wait(attempt.pk) is None
+        assert wait.wait_for_phone(attempt.pk) is None
 
     assert upstream.calls("/getIPadLoginInfo") == 1
 
@@ -359,13 +361,13 @@ def test_a_doubled_message_is_a_no_op(committed, upstream):
 def test_no_database_connection_is_held_during_the_wait(committed, upstream, monkeypatch):
     attempt = started(committed.account(), upstream)
     seen = []
-    original = login.client().__class__.wait_for_login
+    original = configured.client().__class__.wait_for_login
 
     def look_first(self, *args):
         seen.append((connection.connection, connection.in_atomic_block))
         return original(self, *args)
 
-    monkeypatch.setattr(login.client().__class__, "wait_for_login", look_first)
+    monkeypatch.setattr(configured.client().__class__, "wait_for_login", look_first)
     with waiting(attempt):
         held(attempt, upstream)
         upstream.phone("confirm", wId=attempt.w_id)
@@ -378,12 +380,12 @@ def test_the_wait_of_a_dead_worker_is_handed_to_another(committed, upstream):
     WaitsWorker.objects.create(name="a worker that died", alive_until=timezone.now() + leases.LEASE)
     (dead,) = leases.claim([attempt.pk], "a worker that died")
     assert dead.lease_epoch == 1
-    assert leases.take_unattended() == []
+    assert leases.claim_orphaned() == []
 
     with time_machine.travel(timezone.now() + leases.LEASE + timedelta(seconds=1), tick=True):
-        (lease,) = leases.take_unattended()
+        (lease,) = leases.claim_orphaned()
         with ThreadPoolExecutor(1) as pool:
-            result = pool.submit(in_thread, waits.wait_under, lease)
+            result = pool.submit(in_thread, wait.wait_with_lease, lease)
             held(attempt, upstream)
             upstream.phone("confirm", wId=attempt.w_id)
             assert result.result(timeout=20).pk == attempt.account_id
@@ -398,7 +400,9 @@ def test_a_worker_that_slept_past_its_lease_writes_no_failure(committed, upstrea
     with time_machine.travel(timezone.now() + leases.LEASE + timedelta(seconds=1), tick=True):
         assert leases.claim([attempt.pk], "awake") != [None]
 
-    login.finish(slept, login.NotLoggedIn(login.Ending.REFUSED, "1001", "失败"), epoch=slept.lease_epoch)
+    finish.finish_login(
+        slept, responses.NotLoggedIn(responses.Ending.REFUSED, "1001", "失败"), epoch=slept.lease_epoch
+    )
     assert fresh(attempt).state == "waiting"
 
 
@@ -412,7 +416,9 @@ def test_a_worker_that_slept_past_its_lease_writes_no_failure(committed, upstrea
         ("page_required", True, ("expired", "no_answer")),
     ],
 )
-@pytest.mark.parametrize("closer", [lambda a: login.sweep(), lambda a: login.close_read(a.account)])
+@pytest.mark.parametrize(
+    "closer", [lambda a: expire.end_overdue(), lambda a: expire.expire_on_read(a.account)]
+)
 def test_an_overdue_attempt_is_ended_by_the_sweep_or_by_whoever_reads(
     committed, upstream, state, wait_started, end, closer
 ):
@@ -432,8 +438,8 @@ def test_an_overdue_attempt_is_ended_by_the_sweep_or_by_whoever_reads(
 
 def test_an_attempt_within_its_time_is_left_alone(committed, upstream):
     attempt = make_attempt(committed.account(), "waiting", queued_at=timezone.now())
-    assert login.sweep() == 0
-    login.close_read(attempt.account)
+    assert expire.end_overdue() == 0
+    expire.expire_on_read(attempt.account)
     assert fresh(attempt).state == "waiting"
 
 
@@ -441,7 +447,7 @@ def test_cancel_and_success_at_once_leave_one_final_move(committed, upstream):
     for _round in range(15):
         account = committed.account()
         attempt = make_attempt(account, w_id=f"w-{account.pk}")
-        answer = login.LoggedIn(login.answers.Profile(wc_id=f"wxid_{account.pk}", w_id=attempt.w_id))
+        answer = responses.LoggedIn(start.answers.Profile(wc_id=f"wxid_{account.pk}", w_id=attempt.w_id))
         barrier = threading.Barrier(2)
 
         def together(step, *args, barrier=barrier):
@@ -450,8 +456,8 @@ def test_cancel_and_success_at_once_leave_one_final_move(committed, upstream):
 
         with ThreadPoolExecutor(2) as pool:
             results = [
-                pool.submit(together, login.cancel, fresh(attempt)),
-                pool.submit(together, login.finish, fresh(attempt), answer),
+                pool.submit(together, control.cancel, fresh(attempt)),
+                pool.submit(together, finish.finish_login, fresh(attempt), answer),
             ]
             [result.result() for result in results]
 
@@ -464,17 +470,17 @@ def test_an_upstream_that_is_not_there_is_said_within_five_seconds(committed, se
     for address in ("http://127.0.0.1:1", "http://no-such-host.invalid:9899"):
         settings.WK_BASE_URL = address
         began = timezone.now()
-        attempt, _begun = login.begin(committed.account())
+        attempt, _begun = start.start_login(committed.account())
 
-        assert login.fetch_code(attempt) is False
+        assert start.fetch_qr_code(attempt) is False
         assert (attempt.state, attempt.reason) == ("failed", "unreachable")
         assert timezone.now() - began < timedelta(seconds=5)
 
 
 def test_a_picture_on_another_host_is_not_fetched(committed, upstream):
     upstream.settings(picture_url="http://169.254.169.254/qr.png")
-    attempt, _begun = login.begin(committed.account())
-    login.fetch_code(attempt)
+    attempt, _begun = start.start_login(committed.account())
+    start.fetch_qr_code(attempt)
     assert (attempt.state, attempt.reason, attempt.upstream_text) == ("failed", "qr_host", "169.254.169.254")
 
 
@@ -511,29 +517,29 @@ def test_an_overdue_attempt_that_cannot_be_ended_does_not_stop_the_sweep(committ
     past = timezone.now() - timedelta(seconds=17)
     make_attempt(committed.account(), deadline_at=past)
     good = make_attempt(committed.account(), deadline_at=past)
-    original = login._end_overdue
+    original = expire._end_attempt
 
     def broken(attempt, online):
         if attempt.pk != good.pk:
             raise ValueError("broken")
         return original(attempt, online)
 
-    monkeypatch.setattr(login, "_end_overdue", broken)
-    assert login.sweep() == 2
+    monkeypatch.setattr(expire, "_end_attempt", broken)
+    assert expire.end_overdue() == 2
     assert fresh(good).state == "expired"
 
 
 def test_a_step_that_is_rolled_back_can_be_repeated(committed, upstream, monkeypatch):
     attempt = make_attempt(committed.account())
     failures = [OperationalError("the server was restarted")]
-    original = attempts.record
+    original = event.record
 
     def record_once_broken(*args, **kwargs):
         if failures:
             raise failures.pop()
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(attempts, "record", record_once_broken)
-    answer = login.NotLoggedIn(login.Ending.DECLINED, "1001", "取消")
-    login.persistently(login.finish, attempt, answer)
+    monkeypatch.setattr(event, "record", record_once_broken)
+    answer = responses.NotLoggedIn(responses.Ending.DECLINED, "1001", "取消")
+    db_errors.retry_until_saved(finish.finish_login, attempt, answer)
     assert (fresh(attempt).state, fresh(attempt).reason) == ("failed", "declined")

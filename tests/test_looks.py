@@ -9,7 +9,7 @@ from django.utils import timezone, translation
 
 from accounts.models import Account, Avatar
 from accounts.states import AttemptState
-from accounts.templatetags import looks
+from accounts.templatetags import accounts_tags
 from tests.support.factories import make_attempt
 
 HOSTILE = "<script>alert(1)</script>\"'&"
@@ -30,13 +30,13 @@ def page(client, path: str) -> str:
      (86_400, "1 day"), (172_800, "2 days"), (60 * 86_400, "2 months"), (-5, "0 s")],
 )  # fmt: skip
 def test_a_duration_has_one_unit(seconds, words):
-    assert looks.words_for(seconds) == words
+    assert accounts_tags.words_for(seconds) == words
 
 
 def test_the_browser_gets_the_same_table_of_units():
-    told = json.loads(looks.time_words())
+    told = json.loads(accounts_tags.time_words())
     assert [(limit, size) for limit, size, _words in told["units"]] == [
-        (None if limit == float("inf") else limit, size) for limit, size, _words in looks.UNITS
+        (None if limit == float("inf") else limit, size) for limit, size, _words in accounts_tags.UNITS
     ]
     assert all("{n}" in words for _limit, _size, words in told["units"])
     assert "{time}" in told["ago"]
@@ -44,7 +44,7 @@ def test_the_browser_gets_the_same_table_of_units():
 
 @pytest.mark.parametrize(("seconds", "text"), [(112.9, "1:52"), (150, "2:30"), (9, "0:09"), (-1, "0:00")])
 def test_what_is_left_is_a_clock(seconds, text):
-    assert looks.clock(seconds) == text
+    assert accounts_tags.clock(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -52,15 +52,21 @@ def test_what_is_left_is_a_clock(seconds, text):
 )
 def test_how_long_something_took(seconds, text):
     begin = timezone.now()
-    assert looks.took(begin, begin + timedelta(seconds=seconds)) == text
+    assert accounts_tags.took(begin, begin + timedelta(seconds=seconds)) == text
 
 
 def test_no_time_is_a_dash():
-    assert looks.ago(None) == looks.lasting(None) == looks.when(None) == looks.took(None, None) == "—"
+    assert (
+        accounts_tags.ago(None)
+        == accounts_tags.lasting(None)
+        == accounts_tags.when(None)
+        == accounts_tags.took(None, None)
+        == "—"
+    )
 
 
 def test_a_relative_time_has_its_seconds_and_the_exact_time():
-    drawn = looks.ago(timezone.now() - timedelta(minutes=2))
+    drawn = accounts_tags.ago(timezone.now() - timedelta(minutes=2))
     assert re.fullmatch(
         r'<time datetime="[^"]+" title="\d{4}-\d\d-\d\d [^"]+" data-ago="120">2 min ago</time>', drawn
     )
@@ -71,26 +77,26 @@ def test_a_relative_time_has_its_seconds_and_the_exact_time():
 
 @pytest.mark.parametrize(("count", "text"), [(312, "312"), (10_000, "10,000"), (10_001, "10,000+")])
 def test_a_count_ends_where_counting_does(count, text):
-    assert looks.capped(count) == text
+    assert accounts_tags.capped(count) == text
 
 
 def test_the_avatars_of_a_page_are_found_with_one_query(people, django_assert_num_queries):
     accounts = [people.account(avatar_url="http://example.com/a") for _ in range(3)]
     Avatar.objects.create(account=accounts[1], png=b"png", source_url="http://example.com/a")
     with django_assert_num_queries(1):
-        looks.know_avatars(accounts)
-        assert [looks.has_avatar(account) for account in accounts] == [False, True, False]
+        accounts_tags.know_avatars(accounts)
+        assert [accounts_tags.has_avatar(account) for account in accounts] == [False, True, False]
 
 
 def test_a_drop_looks_other_than_an_account_that_may_be_offline(people):
     kept = people.account(state="offline", wc_id="a1")
     let_go = people.account(state="offline", wc_id="a2", keep_online=False)
-    assert looks.account_chip(kept)["kind"] == "failed"
-    assert looks.account_chip(let_go)["kind"] == ""
+    assert accounts_tags.account_chip(kept)["kind"] == "failed"
+    assert accounts_tags.account_chip(let_go)["kind"] == ""
 
 
 def test_a_person_has_one_role(people):
-    assert [looks.role(user) for user in (people.admin, people.operator, people.viewer)] == [
+    assert [accounts_tags.role(user) for user in (people.admin, people.operator, people.viewer)] == [
         "Admin",
         "Operator",
         "Viewer",
@@ -169,4 +175,4 @@ def test_a_fragment_begins_with_the_element_it_replaces(people):
 def test_dates_follow_the_language():
     moment = timezone.now() - timedelta(days=400)
     with translation.override("zh-hans"):
-        assert re.search(r">\d{4}-\d\d-\d\d \d\d:\d\d<", looks.when(moment))
+        assert re.search(r">\d{4}-\d\d-\d\d \d\d:\d\d<", accounts_tags.when(moment))

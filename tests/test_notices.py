@@ -15,9 +15,9 @@ from django.db import connections
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from accounts.feed import STREAMS_PER_USER
-from accounts.history import record
 from accounts.models import Account, LoginAttempt, UpstreamAccess
+from accounts.models.event import record
+from accounts.realtime.sse import STREAMS_PER_USER
 from accounts.reasons import Reason
 from accounts.states import Happened
 from tests.support import chromium, environment

@@ -7,7 +7,7 @@ from django.db import OperationalError, connection
 from django.test import RequestFactory
 
 from accounts.models import Account
-from wkportal import outage
+from wkportal import database_outage
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_full_disk_answers_503_and_keeps_what_was_typed(committed, full_disk):
 @pytest.mark.parametrize("field", ["password", "old_password", "new_password1"])
 def test_a_password_is_not_written_into_the_page(field):
     request = RequestFactory().post("/login/", {"username": "operator", field: "secret-word"})
-    page = outage.database_away(request, OperationalError("away")).content.decode()
+    page = database_outage.database_away(request, OperationalError("away")).content.decode()
     assert "secret-word" not in page and "operator" not in page
     assert 'href="/login/"' in page
 
@@ -56,7 +56,7 @@ def test_an_error_outside_of_a_view_is_told_from_others(caplog):
         try:
             raise error
         except Exception:
-            return outage.broken(RequestFactory().get("/"))
+            return database_outage.broken(RequestFactory().get("/"))
 
     with caplog.at_level(logging.WARNING):
         assert answer_to(OperationalError("server closed the connection")).status_code == 503

@@ -8,10 +8,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.forms import AccountForm
 from accounts.models import Account, LoginAttempt, Tag, UpstreamAccess, WaitsWorker
 from accounts.reasons import Reason, advice
 from accounts.states import FINAL_STATES, OPEN_STATES, AttemptState
+from accounts.web.forms import AccountForm
 from tests.support.factories import make_attempt
 from wkportal import __version__
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from accounts.lib.keyset_pagination import count_up_to, page_of
 from accounts.lists import ORDERS
 from accounts.models import Account
-from accounts.paging import count_up_to, page_of
 from tests.support.factories import make_account
 
 LABELS = ["b", "A", "a", "C", "b", "Ä", "旗", "", "b", "c", "B", "aa", "Z"]

@@ -12,8 +12,8 @@ import segno
 import zxingcpp
 from PIL import Image
 
-from accounts import pictures
-from accounts.pictures import NoPicture
+from accounts.lib import images
+from accounts.lib.images import NoPicture
 
 TEXT = "http://weixin.qq.com/x/AbC_0123456789"
 TEXTS = [
@@ -83,20 +83,20 @@ NO_PICTURES = {
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text)[:20])
 def test_a_code_is_drawn_anew_with_the_same_text(text):
-    read, png = pictures.read_code(saved(code(text, error="m", encoding="utf-8", eci=True)))
+    read, png = images.read_code(saved(code(text, error="m", encoding="utf-8", eci=True)))
     assert read == text
     assert texts(png) == [text]
 
 
 def test_a_code_too_full_to_be_drawn_more_robustly_is_shown_as_it_is():
     text = "x" * 2900
-    read, png = pictures.read_code(saved(code(text, error="l")))
+    read, png = images.read_code(saved(code(text, error="l")))
     assert read == text
     assert texts(png) == [text]
 
 
 def test_the_drawing_is_dark_on_light_with_a_quiet_zone():
-    _text, png = pictures.read_code(saved(code(border=0)))
+    _text, png = images.read_code(saved(code(border=0)))
     drawn = Image.open(io.BytesIO(png)).convert("L")
     inner = drawn.crop((40, 40, drawn.width - 40, drawn.height - 40))
     assert {value for _count, value in drawn.getcolors()} == {0, 255}
@@ -120,8 +120,8 @@ def test_any_common_kind_of_picture_is_read(kind, mode):
         content = saved(picture, kind)
     except (OSError, ValueError):
         return  # that kind does not have that mode
-    assert pictures.read_code(content)[0] == TEXT
-    assert Image.open(io.BytesIO(pictures.avatar(content))).size == (128, 128)
+    assert images.read_code(content)[0] == TEXT
+    assert Image.open(io.BytesIO(images.avatar(content))).size == (128, 128)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_any_common_kind_of_picture_is_read(kind, mode):
     ids=["no border", "tiny", "inverted", "transparent", "large", "on its side", "askew", "green", "pale"],
 )
 def test_a_code_in_any_dress_is_read(picture):
-    text, png = pictures.read_code(saved(picture))
+    text, png = images.read_code(saved(picture))
     assert (text, texts(png)) == (TEXT, [TEXT])
 
 
@@ -149,13 +149,13 @@ def test_a_photo_of_a_code_is_read():
     photo = Image.new("RGB", (900, 700), (90, 120, 80))
     photo.paste(code(scale=9).convert("RGB").rotate(4, expand=True, fillcolor=(90, 120, 80)), (120, 90))
     noisy = photo.point(lambda value: max(0, min(255, value + dice.randint(-12, 12))))
-    assert pictures.read_code(saved(noisy, "JPEG", quality=40))[0] == TEXT
+    assert images.read_code(saved(noisy, "JPEG", quality=40))[0] == TEXT
 
 
 def test_a_picture_without_a_code_is_shown_itself_written_anew():
     marked = Image.new("RGB", (300, 200), (7, 193, 96))
     content = saved(marked, "JPEG", comment=b"canary", exif=b"Exif\0\0canary")
-    text, png = pictures.read_code(content)
+    text, png = images.read_code(content)
     assert text == ""
     assert png.startswith(b"\x89PNG")
     assert b"canary" in content
@@ -164,14 +164,14 @@ def test_a_picture_without_a_code_is_shown_itself_written_anew():
 
 
 def test_what_hangs_on_behind_a_picture_does_not_come_through():
-    _text, png = pictures.read_code(saved(Image.new("L", (50, 50), 200)) + SVG)
+    _text, png = images.read_code(saved(Image.new("L", (50, 50), 200)) + SVG)
     assert b"script" not in png
 
 
 def test_a_large_picture_without_a_code_is_made_smaller_and_takes_no_time():
     noise = Image.frombytes("L", (2000, 2000), os.urandom(4_000_000)).convert("1")
     began = time.monotonic()
-    text, png = pictures.read_code(saved(noise))
+    text, png = images.read_code(saved(noise))
     assert time.monotonic() - began < 3
     assert text == ""
     assert Image.open(io.BytesIO(png)).size == (800, 800)
@@ -182,7 +182,7 @@ def test_a_large_picture_without_a_code_is_made_smaller_and_takes_no_time():
 
 
 @pytest.mark.parametrize("name", NO_PICTURES)
-@pytest.mark.parametrize("use", [pictures.read_code, pictures.avatar])
+@pytest.mark.parametrize("use", [images.read_code, images.avatar])
 def test_what_is_no_picture_is_refused(name, use):
     with pytest.raises(NoPicture):
         use(NO_PICTURES[name])
@@ -204,7 +204,7 @@ def test_two_thousand_damaged_pictures_do_no_harm():
                 dice.randbytes(dice.choice((0, 1, 1, 9))) or b"\xff"
             )
         try:
-            png = dice.choice((pictures.avatar, lambda given: pictures.read_code(given)[1]))(bytes(content))
+            png = dice.choice((images.avatar, lambda given: images.read_code(given)[1]))(bytes(content))
         except NoPicture:
             continue
         ours += png.startswith(b"\x89PNG")
@@ -216,10 +216,10 @@ def test_two_thousand_damaged_pictures_do_no_harm():
 
 @pytest.mark.parametrize("size", [(1, 1), (132, 132), (640, 640), (30, 3000), (3000, 30), (2000, 2000)])
 def test_an_avatar_is_a_square_of_ours(size):
-    made = Image.open(io.BytesIO(pictures.avatar(saved(Image.new("RGB", size, "red"), "JPEG"))))
+    made = Image.open(io.BytesIO(images.avatar(saved(Image.new("RGB", size, "red"), "JPEG"))))
     assert (made.format, made.mode, made.size) == ("PNG", "RGB", (128, 128))
 
 
 def test_a_transparent_avatar_stands_on_white():
-    made = Image.open(io.BytesIO(pictures.avatar(saved(Image.new("RGBA", (10, 10), (0, 0, 0, 0))))))
+    made = Image.open(io.BytesIO(images.avatar(saved(Image.new("RGBA", (10, 10), (0, 0, 0, 0))))))
     assert made.getpixel((64, 64)) == (255, 255, 255)

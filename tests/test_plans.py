@@ -9,7 +9,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import connection
 
-from accounts import clock, recovery, schedule
+from accounts.lib import db_clock
 from accounts.models import (
     Account,
     Channel,
@@ -25,7 +25,8 @@ from accounts.models import (
     Tag,
     WaitsWorker,
 )
-from accounts.plans import Outcome, PlanMethod
+from accounts.models.plan import Outcome, PlanMethod
+from accounts.relogin import plan_runs, recover
 from accounts.states import AccountState, AttemptState, Happened, Method, NoticeKind, Trigger
 from tests.support.factories import make_account, make_attempt
 from tests.support.scenarios import fresh
@@ -46,14 +47,14 @@ class Clock:
         """Later, with one tick there: the attempts begun."""
         self.now = self.now + to if isinstance(to, timedelta) else to
         WaitsWorker.objects.update(alive_until=self.now + HOUR)
-        return schedule.tick()
+        return plan_runs.tick()
 
 
 @pytest.fixture
 def at(db, monkeypatch):
     """The clock, with a worker that has slots and a policy that lets prompts through."""
     made = Clock(MONDAY)
-    monkeypatch.setattr(clock, "now", made)
+    monkeypatch.setattr(db_clock, "now", made)
     WaitsWorker.objects.create(name="w", alive_until=MONDAY + HOUR)
     RecoveryPolicy.objects.update(is_default=False)
     RecoveryPolicy.objects.create(name="ours", is_default=True, popups_a_minute=600)
@@ -87,7 +88,7 @@ def entries(run: PlanRun) -> dict[str, str]:
 def end(attempt_id: int, state: str = AttemptState.EXPIRED) -> None:
     attempt = LoginAttempt.objects.get(pk=attempt_id)
     attempt.state = AttemptState.PREPARING
-    assert attempt.move(state, now=clock.now())
+    assert attempt.move(state, now=db_clock.now())
 
 
 # --- scheduled times -----------------------------------------------------------------------------------
@@ -156,8 +157,8 @@ def test_a_scheduled_time_runs_once_also_when_two_start_it(at):
     plan = make_plan()
     scheduled_at = plan.next_at
     at.now = scheduled_at
-    assert schedule.run(plan, scheduled_at) is not None
-    assert schedule.run(plan, scheduled_at) is None
+    assert plan_runs.run(plan, scheduled_at) is not None
+    assert plan_runs.run(plan, scheduled_at) is None
     at.go(MINUTE)
     at.go(HOUR)
     assert PlanRun.objects.count() == 1
@@ -182,7 +183,7 @@ def test_a_change_of_something_else_does_not_move_a_run_that_is_due(at):
     at.now = MONDAY + HOUR + MINUTE
     plan.most_a_minute = 3
     plan.save()
-    schedule.tick()
+    plan_runs.tick()
     assert PlanRun.objects.get().scheduled_at == MONDAY + HOUR
 
 
@@ -221,7 +222,7 @@ def test_whom_a_plan_takes(at, people):
     new = make_account(label="new")
 
     def taken(**fields) -> set[str]:
-        return {account.label for account in schedule.chosen(make_plan(**fields), at.now)}
+        return {account.label for account in plan_runs.chosen(make_plan(**fields), at.now)}
 
     assert taken() == {"off 0", "off 1", "off 2"}
     assert taken(tags=[tag, other]) == {"off 0", "off 1"}
@@ -280,8 +281,8 @@ def test_a_plan_that_is_switched_off_stops_its_run(at):
 def test_somebody_runs_it_now_and_is_named(at, people):
     offline(1)
     plan = make_plan(active=False, method=PlanMethod.SCAN)
-    run = schedule.run_now(plan, people.admin)
-    schedule.tick()
+    run = plan_runs.run_now(plan, people.admin)
+    plan_runs.tick()
     assert (run.asked_by_name, entries(run)) == ("admin", {"off 0": Outcome.TO_SCAN})
     assert fresh(plan).next_at is None
 
@@ -333,7 +334,7 @@ def test_an_account_with_an_open_drop_is_left_to_recovery_and_followed(at):
     assert entries(PlanRun.objects.get()) == {"off 0": Outcome.RECOVERY}
     attempt = LoginAttempt.objects.get()
     assert (attempt.method, attempt.trigger) == (Method.POPUP, Trigger.RECOVERY)
-    assert recovery.to_scan(account, at=at.now)
+    assert recover.queue_for_scan(account, at=at.now)
     at.go(MINUTE)
     assert entries(PlanRun.objects.get()) == {"off 0": Outcome.TO_SCAN}
     assert fresh(drop).ended_at is None
@@ -346,10 +347,10 @@ def test_what_stands_in_the_way_is_recorded(at):
     new = make_account(label="new")
     plan = make_plan(state="", method=PlanMethod.POPUP)
     at.now = MONDAY + HOUR
-    run = schedule.run(plan, at.now)
+    run = plan_runs.run(plan, at.now)
     Account.objects.filter(pk=paused.pk).update(keep_online=False)
     Account.objects.filter(pk=gone.pk).update(joined_to=busy)
-    schedule.tick()
+    plan_runs.tick()
     assert entries(run) == {
         "off 0": Outcome.BUSY,
         "off 1": Outcome.LISTED,
@@ -363,9 +364,9 @@ def test_what_stands_in_the_way_is_recorded(at):
 def test_an_account_that_came_back_before_its_turn_is_left_alone(at):
     (account,) = offline(1)
     plan = make_plan(method=PlanMethod.SCAN)
-    run = schedule.run(plan, at.now)
+    run = plan_runs.run(plan, at.now)
     Account.objects.filter(pk=account.pk).update(state=AccountState.ONLINE, w_id="w9")
-    schedule.tick()
+    plan_runs.tick()
     assert entries(run) == {"off 0": Outcome.CHANGED}
     assert fresh(account).to_scan_since is None
 
@@ -391,7 +392,7 @@ def test_outside_of_its_owners_hours_nobody_is_prompted(at):
     assert at.go(MONDAY + HOUR) == []
     assert entries(PlanRun.objects.get()) == {"on": Outcome.HOURS}
     # A due time waits for them.
-    schedule.make_due(Account.objects.filter(pk=account.pk), at.now + HOUR, None)
+    plan_runs.make_due(Account.objects.filter(pk=account.pk), at.now + HOUR, None)
     assert at.go(MONDAY + 3 * HOUR) == []
     assert at.go(MONDAY + 12 * HOUR + 5 * MINUTE) != []
 
@@ -416,7 +417,7 @@ def test_each_account_that_is_due_is_taken_once(at):
     new = make_account(label="new")
     paused = make_account(w_id="w2", label="paused", keep_online=False)
     everybody = Account.objects.filter(pk__in=[online.pk, new.pk, paused.pk])
-    assert schedule.make_due(everybody, MONDAY + HOUR, None) == 3
+    assert plan_runs.make_due(everybody, MONDAY + HOUR, None) == 3
     assert at.go(MONDAY + 59 * MINUTE) == []
     (begun,) = at.go(MONDAY + HOUR)
     run = PlanRun.objects.get()
@@ -436,7 +437,7 @@ def test_each_account_that_is_due_is_taken_once(at):
 
 def test_an_account_that_logs_in_before_its_time_is_not_due_any_more(at):
     account = make_account(w_id="w1", label="on")
-    schedule.make_due(Account.objects.filter(pk=account.pk), MONDAY + HOUR, None)
+    plan_runs.make_due(Account.objects.filter(pk=account.pk), MONDAY + HOUR, None)
     attempt = make_attempt(account)
     assert account.go_online(attempt.seq, "w2", MONDAY + MINUTE, attempt)
     assert at.go(MONDAY + 2 * HOUR) == []
@@ -445,10 +446,10 @@ def test_an_account_that_logs_in_before_its_time_is_not_due_any_more(at):
 
 def test_who_set_a_due_time_is_written_down(at, people):
     account = make_account(w_id="w1")
-    schedule.make_due(Account.objects.filter(pk=account.pk), MONDAY + HOUR, people.operator)
+    plan_runs.make_due(Account.objects.filter(pk=account.pk), MONDAY + HOUR, people.operator)
     event = account.events.get()
     assert (event.happened, event.detail, event.actor_name) == (Happened.CHANGED, "relogin_at", "operator")
-    schedule.make_due(Account.objects.filter(pk=account.pk), None, people.operator)
+    plan_runs.make_due(Account.objects.filter(pk=account.pk), None, people.operator)
     assert fresh(account).relogin_at is None
 
 
@@ -464,7 +465,7 @@ def test_two_plans_of_one_moment_prompt_an_account_once(at):
 
 def test_a_due_account_that_a_plan_takes_at_the_same_moment_is_taken_once(at):
     account = make_account(w_id="w1", label="on")
-    schedule.make_due(Account.objects.filter(pk=account.pk), MONDAY + HOUR, None)
+    plan_runs.make_due(Account.objects.filter(pk=account.pk), MONDAY + HOUR, None)
     make_plan(state=AccountState.ONLINE, method=PlanMethod.POPUP, only_due=True)
     assert len(at.go(MONDAY + HOUR)) == 1
     assert PlanRun.objects.get().plan is not None
@@ -517,15 +518,15 @@ def at_once(step, number: int = 4) -> list:
 
 def test_many_ticks_at_the_same_moment_do_everything_once(committed, monkeypatch):
     now = Clock(MONDAY)
-    monkeypatch.setattr(clock, "now", now)
+    monkeypatch.setattr(db_clock, "now", now)
     WaitsWorker.objects.create(name="w", alive_until=MONDAY + 2 * HOUR)
     RecoveryPolicy.objects.update(popups_a_minute=600)
     accounts = [make_account(w_id=f"w{n}", label=f"on {n}") for n in range(6)]
-    schedule.make_due(Account.objects.filter(pk__in=[a.pk for a in accounts[4:]]), MONDAY + HOUR, None)
+    plan_runs.make_due(Account.objects.filter(pk__in=[a.pk for a in accounts[4:]]), MONDAY + HOUR, None)
     make_plan(state=AccountState.ONLINE, method=PlanMethod.POPUP, most_a_minute=3)
     now.now = MONDAY + HOUR
-    begun = [attempt_id for part in at_once(schedule.tick) for attempt_id in part]
-    begun += schedule.tick()
+    begun = [attempt_id for part in at_once(plan_runs.tick) for attempt_id in part]
+    begun += plan_runs.tick()
     run = PlanRun.objects.get(plan__isnull=False)
     assert run.entries.count() == 6
     assert len(begun) == len(set(begun)) == LoginAttempt.objects.count() == 3
@@ -540,7 +541,7 @@ def another_tick_before(table: str):
     def play(execute, sql, params, many, context):
         if not played and f'"{table}"' in sql:
             played.append(sql)
-            schedule.tick()
+            plan_runs.tick()
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(play):
@@ -550,9 +551,9 @@ def another_tick_before(table: str):
 
 def test_who_finds_due_accounts_that_somebody_else_takes_meanwhile_makes_no_empty_run(at):
     account = make_account(label="new")
-    schedule.make_due(Account.objects.filter(pk=account.pk), MONDAY, None)
+    plan_runs.make_due(Account.objects.filter(pk=account.pk), MONDAY, None)
     with another_tick_before("accounts_planrun"):
-        schedule.tick()
+        plan_runs.tick()
     assert entries(PlanRun.objects.get()) == {"new": Outcome.TO_SCAN}
 
 
@@ -586,7 +587,7 @@ def test_runs_are_forgotten_after_three_months(at):
             scheduled_at=MONDAY - timedelta(days=days),
             ended_at=MONDAY - timedelta(days=days),
         )
-    schedule.forget_old_runs()
+    plan_runs.forget_old_runs()
     assert [run.scheduled_at for run in PlanRun.objects.all()] == [MONDAY - timedelta(days=89)]
 
 
@@ -623,8 +624,8 @@ def test_two_beats_and_two_jobs_workers_run_a_scheduled_time_once(live, upstream
         settled = lambda: PlanEntry.objects.filter(outcome=Outcome.ONLINE).count() == 3  # noqa: E731
         poll(settled, 60, "the run is not settled")
         new = make_account(label="new")
-        schedule.make_due(Account.objects.filter(pk=new.pk), clock.now(), None)
+        plan_runs.make_due(Account.objects.filter(pk=new.pk), db_clock.now(), None)
         poll(lambda: fresh(new).to_scan_since, 30, "the due time was not answered")
     assert [run.plan_name for run in PlanRun.objects.order_by("pk")] == [plan.name, ""]
     assert LoginAttempt.objects.count() == upstream.calls("/secondLogin") == 3
-    assert fresh(plan).next_at > clock.now()
+    assert fresh(plan).next_at > db_clock.now()

@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from accounts import leases, login, waits
+from accounts.logins import control, expire, leases, popup, start, success, wait
 from accounts.models import LoginAttempt, UpstreamAccess, WaitsWorker
 from accounts.states import Method, Trigger
+from accounts.upstream import responses
 from tests.support.factories import fresh, make_attempt
 from tests.support.threads import in_thread, running, until
 
@@ -16,14 +17,14 @@ WC_ID = "wxid_a"
 
 
 def prompted(account, **how) -> LoginAttempt:
-    attempt, new = login.begin(account, method=Method.POPUP, queued=True, **how)
+    attempt, new = start.start_login(account, method=Method.POPUP, queued=True, **how)
     assert new
     return attempt
 
 
 def answered(upstream, attempt, do: str, **how) -> LoginAttempt:
     """The attempt, after the prompt was on the phone and somebody did this with it."""
-    with running(waits.wait, attempt.pk):
+    with running(wait.wait_for_phone, attempt.pk):
         upstream.wait(wcId=WC_ID, prompt=True)
         upstream.phone(do, wcId=WC_ID, **how)
     return fresh(attempt)
@@ -39,7 +40,7 @@ def held_by_a_dead_worker(attempt, sent: bool = True) -> None:
     WaitsWorker.objects.create(name="dead", alive_until=timezone.now() + leases.LEASE)
     (held,) = leases.claim([attempt.pk], "dead")
     if sent:
-        assert login.send_prompt(held, held.lease_epoch)
+        assert popup.mark_prompt_sent(held, held.lease_epoch)
     WaitsWorker.objects.update(alive_until=timezone.now())
 
 
@@ -95,10 +96,10 @@ def test_a_prompt_that_is_declined(account, upstream, style, reason):
 @pytest.mark.parametrize("theirs", [0.5, 1, 30], ids=["they end it sooner", "together", "we end it"])
 def test_a_prompt_that_is_ignored(account, upstream, settings, monkeypatch, theirs):
     settings.WK_LOGIN_WAIT_SECONDS = 1
-    monkeypatch.setattr(waits, "GRACE", timedelta(seconds=0.3))
+    monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.3))
     upstream.settings(popup_seconds=theirs)
     attempt = prompted(account)
-    in_thread(waits.wait, attempt.pk)
+    in_thread(wait.wait_for_phone, attempt.pk)
     assert outcome(attempt) == ("expired", "not_tapped")
     assert upstream.calls("/secondLogin") == 1
 
@@ -106,7 +107,7 @@ def test_a_prompt_that_is_ignored(account, upstream, settings, monkeypatch, thei
 def test_a_prompt_that_is_refused_at_once(account, upstream):
     upstream.person(WC_ID, popup_works=False)
     attempt = prompted(account)
-    in_thread(waits.wait, attempt.pk)
+    in_thread(wait.wait_for_phone, attempt.pk)
     assert outcome(attempt) == ("failed", "prompt_refused")
     assert fresh(attempt).upstream_text == "系统失败,请重试"
 
@@ -123,7 +124,7 @@ def test_a_prompt_that_is_refused_at_once(account, upstream):
 def test_what_a_prompt_cannot_pass_needs_a_scan(account, upstream, answer):
     upstream.fault("/secondLogin", "raw", json=answer)
     attempt = prompted(account)
-    in_thread(waits.wait, attempt.pk)
+    in_thread(wait.wait_for_phone, attempt.pk)
     assert outcome(attempt) == ("failed", "prompt_refused")
     assert upstream.calls("/secondLogin") == 1
     assert not UpstreamAccess.objects.exclude(refused_at=None).exists()
@@ -133,7 +134,7 @@ def test_an_upstream_that_is_not_there_has_shown_no_prompt(account, settings):
     settings.WK_BASE_URL = "http://127.0.0.1:9"
     settings.WK_AUTHORIZATION = "known"
     attempt = prompted(account)
-    in_thread(waits.wait, attempt.pk)
+    in_thread(wait.wait_for_phone, attempt.pk)
     assert outcome(attempt) == ("failed", "unreachable")
 
 
@@ -150,7 +151,7 @@ def test_an_upstream_that_is_not_there_has_shown_no_prompt(account, settings):
     ids=["cut", "a gateway's page", "no wId in it"],
 )
 def test_an_answer_that_says_nothing_is_looked_for_among_those_online(account, upstream, monkeypatch, fault):
-    monkeypatch.setattr(waits, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(popup, "LOOK_SECONDS", 0.1)
     upstream.fault("/secondLogin", **fault)
     attempt = answered(upstream, prompted(account), "accept")
     assert attempt.state == "succeeded"
@@ -160,7 +161,7 @@ def test_an_answer_that_says_nothing_is_looked_for_among_those_online(account, u
 
 def test_an_answer_that_comes_too_late_is_found_at_the_deadline(account, upstream, settings, monkeypatch):
     settings.WK_LOGIN_WAIT_SECONDS = 2
-    monkeypatch.setattr(waits, "GRACE", timedelta(seconds=0.3))
+    monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.3))
     upstream.fault("/secondLogin", "late", seconds=30)
     assert answered(upstream, prompted(account), "accept").state == "succeeded"
     assert upstream.calls("/secondLogin") == 1
@@ -168,11 +169,11 @@ def test_an_answer_that_comes_too_late_is_found_at_the_deadline(account, upstrea
 
 def test_a_cut_call_whose_prompt_nobody_taps_expires(account, upstream, settings, monkeypatch):
     settings.WK_LOGIN_WAIT_SECONDS = 1
-    monkeypatch.setattr(waits, "GRACE", timedelta(seconds=0.3))
-    monkeypatch.setattr(waits, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.3))
+    monkeypatch.setattr(popup, "LOOK_SECONDS", 0.2)
     upstream.fault("/secondLogin", "reset")
     attempt = prompted(account)
-    in_thread(waits.wait, attempt.pk)
+    in_thread(wait.wait_for_phone, attempt.pk)
     assert outcome(attempt) == ("expired", "no_answer")
     assert upstream.calls("/secondLogin") == 1
 
@@ -181,10 +182,10 @@ def test_a_cut_call_whose_prompt_nobody_taps_expires(account, upstream, settings
 
 
 def test_whoever_takes_it_over_sends_no_second_prompt_and_a_tap_counts(account, upstream, monkeypatch):
-    monkeypatch.setattr(waits, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(popup, "LOOK_SECONDS", 0.1)
     attempt = prompted(account)
     held_by_a_dead_worker(attempt)
-    with prompt_of_somebody_dead(upstream), running(waits.wait, attempt.pk):
+    with prompt_of_somebody_dead(upstream), running(wait.wait_for_phone, attempt.pk):
         upstream.wait(path="/queryLoginWx", calls=2)
         assert fresh(attempt).state == "waiting"
         upstream.phone("accept", wcId=WC_ID)
@@ -200,7 +201,7 @@ def test_a_tap_while_nobody_listened_counts(account, upstream):
     held_by_a_dead_worker(attempt)
     with prompt_of_somebody_dead(upstream):
         upstream.phone("accept", wcId=WC_ID)
-    in_thread(waits.wait, attempt.pk)
+    in_thread(wait.wait_for_phone, attempt.pk)
     assert outcome(attempt) == ("succeeded", "")
 
 
@@ -210,17 +211,17 @@ def test_a_tap_that_nobody_took_up_is_found_by_the_sweep(account, upstream):
     with prompt_of_somebody_dead(upstream):
         upstream.phone("accept", wcId=WC_ID)
     LoginAttempt.objects.filter(pk=attempt.pk).update(deadline_at=timezone.now() - timedelta(seconds=13))
-    assert login.sweep() == 1
+    assert expire.end_overdue() == 1
     assert outcome(attempt) == ("succeeded", "")
     assert fresh(account).w_id == upstream.online[WC_ID]
 
 
 def test_a_prompt_that_was_noted_and_never_left_expires(account, upstream, settings, monkeypatch):
     settings.WK_LOGIN_WAIT_SECONDS = 1
-    monkeypatch.setattr(waits, "GRACE", timedelta(seconds=0.3))
+    monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.3))
     attempt = prompted(account)
     held_by_a_dead_worker(attempt)
-    in_thread(waits.wait, attempt.pk)
+    in_thread(wait.wait_for_phone, attempt.pk)
     assert outcome(attempt) == ("expired", "not_tapped")
     assert upstream.calls("/secondLogin") == 0
 
@@ -235,14 +236,14 @@ def test_a_worker_that_died_before_it_noted_the_prompt_leaves_it_to_the_next(acc
 def test_an_account_that_is_online_anyway_has_not_accepted_before_its_wid_is_another(
     committed, upstream, monkeypatch
 ):
-    monkeypatch.setattr(waits, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(popup, "LOOK_SECONDS", 0.1)
     old = upstream.log_in(WC_ID)["wId"]
     account = committed.account(wc_id=WC_ID, w_id=old)
     stale = fresh(account)
     stale.w_id = ""  # as read by a page that is open for long
     attempt = prompted(stale)
     held_by_a_dead_worker(attempt)
-    with prompt_of_somebody_dead(upstream), running(waits.wait, attempt.pk):
+    with prompt_of_somebody_dead(upstream), running(wait.wait_for_phone, attempt.pk):
         upstream.wait(path="/queryLoginWx", calls=2)
         assert fresh(attempt).state == "waiting"
         upstream.phone("accept", wcId=WC_ID)
@@ -253,7 +254,7 @@ def test_an_account_that_is_online_anyway_has_not_accepted_before_its_wid_is_ano
 
 def test_a_sleeper_that_lost_its_lease_ends_its_call_and_writes_nothing(account, upstream):
     attempt = prompted(account)
-    with running(waits.wait, attempt.pk) as result:
+    with running(wait.wait_for_phone, attempt.pk) as result:
         upstream.wait(wcId=WC_ID, prompt=True)
         WaitsWorker.objects.update(alive_until=timezone.now())
         WaitsWorker.objects.create(name="another", alive_until=timezone.now() + leases.LEASE)
@@ -269,25 +270,25 @@ def test_a_sleeper_that_lost_its_lease_ends_its_call_and_writes_nothing(account,
 
 def test_an_open_attempt_is_shown_whatever_its_method(account):
     prompt = prompted(account)
-    assert login.begin(account) == (prompt, False)
-    login.cancel(prompt)
-    code, _new = login.begin(account)
-    assert login.begin(account, method=Method.POPUP, queued=True) == (code, False)
+    assert start.start_login(account) == (prompt, False)
+    control.cancel(prompt)
+    code, _new = start.start_login(account)
+    assert start.start_login(account, method=Method.POPUP, queued=True) == (code, False)
 
 
 def test_a_prompt_needs_a_wc_id_and_a_worker(account, committed):
     with pytest.raises(ValueError, match="wcId"):
-        login.begin(committed.account(), method=Method.POPUP, queued=True)
+        start.start_login(committed.account(), method=Method.POPUP, queued=True)
     with pytest.raises(ValueError, match="worker"):
-        login.begin(account, method=Method.POPUP)
+        start.start_login(account, method=Method.POPUP)
     assert not LoginAttempt.objects.exists()
 
 
 def test_a_tap_after_the_prompt_was_cancelled_here_still_counts(account, upstream, committed):
     attempt = prompted(account)
-    with running(waits.wait, attempt.pk):
+    with running(wait.wait_for_phone, attempt.pk):
         upstream.wait(wcId=WC_ID, prompt=True)
-        assert login.cancel(fresh(attempt), by=committed.operator)
+        assert control.cancel(fresh(attempt), by=committed.operator)
         upstream.phone("accept", wcId=WC_ID)
     assert outcome(attempt) == ("cancelled", "cancelled")
     assert fresh(account).w_id == upstream.online[WC_ID]
@@ -301,16 +302,16 @@ def test_no_prompt_goes_out_by_itself_once_the_account_is_paused(account, upstre
     if trigger == Trigger.OPERATOR:
         assert answered(upstream, attempt, "accept").state == "succeeded"
         return
-    in_thread(waits.wait, attempt.pk)
+    in_thread(wait.wait_for_phone, attempt.pk)
     assert outcome(attempt) == ("cancelled", "cancelled")
     assert upstream.calls("/secondLogin") == 0
 
 
 def test_a_queued_prompt_that_nobody_takes_says_that_no_worker_runs(account):
     attempt = prompted(account)
-    assert attempt.deadline_at - attempt.created_at == login.PROMPT_QUEUED_FOR < login.QUEUED_FOR
+    assert attempt.deadline_at - attempt.created_at == start.PROMPT_QUEUED_FOR < start.QUEUED_FOR
     LoginAttempt.objects.filter(pk=attempt.pk).update(deadline_at=timezone.now() - timedelta(minutes=1))
-    login.close_read(account)
+    expire.expire_on_read(account)
     assert outcome(attempt) == ("expired", "no_worker")
 
 
@@ -318,15 +319,15 @@ def test_a_queued_prompt_that_nobody_takes_says_that_no_worker_runs(account):
 
 
 def waiting_for(upstream, attempt, do: str, **how):
-    with running(waits.wait, attempt.pk):
+    with running(wait.wait_for_phone, attempt.pk):
         upstream.wait(wId=attempt.w_id, step3_now=1)
         upstream.phone(do, wId=attempt.w_id, **how)
     return fresh(attempt)
 
 
 def shown(account, **how) -> LoginAttempt:
-    attempt, _new = login.begin(account, **how)
-    assert login.fetch_code(attempt)
+    attempt, _new = start.start_login(account, **how)
+    assert start.fetch_qr_code(attempt)
     return attempt
 
 
@@ -347,10 +348,10 @@ def test_a_new_code_as_mac_where_a_new_device_is_asked_for(committed, upstream, 
 @pytest.mark.parametrize("queued", [False, True])
 def test_a_mac_is_named_also_where_the_settings_name_no_device(committed, upstream, queued):
     account = committed.account()
-    attempt, _new = login.begin(account, device_type="mac", queued=queued)
+    attempt, _new = start.start_login(account, device_type="mac", queued=queued)
     if not queued:
-        assert login.fetch_code(attempt)
-    with running(waits.wait, attempt.pk):
+        assert start.fetch_qr_code(attempt)
+    with running(wait.wait_for_phone, attempt.pk):
         upstream.wait(path="/getIPadLoginInfo", in_flight=1)
         upstream.phone("confirm", wId=fresh(attempt).w_id)
     assert upstream.bodies("/iPadLogin")[0]["deviceType"] == "mac"
@@ -365,18 +366,18 @@ def test_a_check_keeps_the_deadline_and_goes_on_in_another_process(committed, up
     how = {"code": "246810"} if check == "code" else {}
     attempt = waiting_for(upstream, attempt, check, **how)
     assert (attempt.state, attempt.deadline_at) == (f"{check}_required", deadline)
-    assert login.begin(attempt.account) == (attempt, False)
+    assert start.start_login(attempt.account) == (attempt, False)
 
     for _try in ("asked again", "passed"):
         attempt = fresh(attempt)
         if check == "code":
-            assert login.submit_code(attempt, "111111" if _try == "asked again" else "246810")
+            assert control.submit_verification_code(attempt, "111111" if _try == "asked again" else "246810")
         else:
             assert attempt.page_url.startswith(upstream.url)
             if _try == "passed":
                 upstream.phone("done", wId=attempt.w_id)
-            assert login.page_visited(attempt)
-        in_thread(waits.wait, attempt.pk)
+            assert control.page_visited(attempt)
+        in_thread(wait.wait_for_phone, attempt.pk)
         assert fresh(attempt).deadline_at == deadline
     assert outcome(attempt) == ("succeeded", "")
 
@@ -384,7 +385,7 @@ def test_a_check_keeps_the_deadline_and_goes_on_in_another_process(committed, up
 def test_a_check_that_nobody_passes_ends_at_its_deadline(committed, upstream):
     attempt = waiting_for(upstream, shown(committed.account()), "page")
     LoginAttempt.objects.filter(pk=attempt.pk).update(deadline_at=timezone.now() - timedelta(seconds=13))
-    assert login.sweep() == 1
+    assert expire.end_overdue() == 1
     assert outcome(attempt) == ("expired", "no_answer")
     assert fresh(attempt).page_url == ""
 
@@ -399,7 +400,7 @@ def test_the_simulated_phone_has_habits(account, upstream, prompt, state):
     upstream.person(WC_ID, prompt=prompt, prompt_seconds=0.1)
     upstream.settings(auto_confirm=0)
     attempt = prompted(account)
-    with running(waits.wait, attempt.pk):
+    with running(wait.wait_for_phone, attempt.pk):
         upstream.wait(path="/secondLogin", calls=1)
         until(lambda: fresh(attempt).state == state)
         if state == "waiting":
@@ -411,10 +412,10 @@ def test_the_simulated_phone_has_habits(account, upstream, prompt, state):
 def test_an_old_prompt_and_a_newer_scan_leave_the_newer_wid(account, upstream):
     """The number of the attempt decides, whatever its method."""
     prompt = prompted(account)
-    login.cancel(prompt)
+    control.cancel(prompt)
     newer = make_attempt(account, "succeeded")
     with_number = type(account).objects.filter(pk=account.pk)
     with_number.update(state="online", w_id="w-newer", bound_seq=newer.seq)
-    late = login.LoggedIn(login.answers.Profile(wc_id=WC_ID, w_id="w-late"))
-    login.record_login(fresh(prompt), late)
+    late = responses.LoggedIn(start.answers.Profile(wc_id=WC_ID, w_id="w-late"))
+    success.complete_login(fresh(prompt), late)
     assert fresh(account).w_id == "w-newer"

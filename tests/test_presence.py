@@ -8,12 +8,15 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import absence, clock, login, presence, tasks
-from accounts.drops import kind_of
-from accounts.history import AccountEvent
-from accounts.models import Account, Discovered, Drop, LoginAttempt, Presence
+from accounts import tasks
+from accounts.lib import db_clock
+from accounts.logins import expire, finish
+from accounts.logins import start as logins_start
+from accounts.models import Account, AccountEvent, Discovered, Drop, LoginAttempt, Presence
+from accounts.models.drop import kind_of
+from accounts.presence import offline, reconcile, sweep
 from accounts.states import AccountState, AttemptState, DropKind, Happened, Method, Trigger
-from accounts.upstream import Client
+from accounts.upstream.client import Client
 from tests.support.factories import make_account, make_attempt
 from tests.support.scenarios import fresh
 
@@ -55,14 +58,14 @@ def moved_on(account: Account, upstream) -> str:
 def test_one_call_verifies_everybody_who_is_online(online, upstream):
     accounts = [online(f"wxid_{n}", absent=n % 2, missed_at=timezone.now() - AN_HOUR) for n in range(6)]
     before = timezone.now()
-    swept = presence.sweep()
+    swept = sweep.check()
     assert (swept.online, swept.verified, swept.offline) == (6, 6, ())
     for account in map(fresh, accounts):
         assert account.verified_at >= before
         assert (account.absent, account.missed_at, account.state) == (0, None, "online")
         assert happened(account) == []
     assert upstream.calls(LIST) == 1
-    assert presence.seen().online == 6
+    assert sweep.seen().online == 6
 
 
 def test_an_account_is_offline_after_two_looks_that_do_not_name_it(online, upstream):
@@ -70,12 +73,12 @@ def test_an_account_is_offline_after_two_looks_that_do_not_name_it(online, upstr
     w_id = account.w_id
     upstream.drop("wxid_a", callback=False)
 
-    first = presence.sweep()
+    first = sweep.check()
     assert (first.absent, first.offline) == ((account.pk,), ())
     assert (fresh(account).state, fresh(account).absent) == ("online", 1)
     assert not Drop.objects.exists()
 
-    second = presence.sweep()
+    second = sweep.check()
     assert (second.absent, second.offline) == ((), (account.pk,))
     account = fresh(account)
     assert (account.state, account.w_id, account.absent) == ("offline", "", 0)
@@ -87,7 +90,7 @@ def test_an_account_is_offline_after_two_looks_that_do_not_name_it(online, upstr
     assert (drop.next_step, drop.next_at) == ("look", drop.at)
     assert fresh(other).state == "online"
 
-    presence.sweep()
+    sweep.check()
     assert account.drops.count() == account.events.count() == 1
 
 
@@ -97,8 +100,8 @@ def test_absences_count_only_in_a_row(online, upstream):
     entries = [{"wcId": "wxid_b", "wId": "w"}]
     for _ in range(3):
         upstream.fault(LIST, "raw", json={"code": "1000", "message": "", "data": entries}, times=1)
-        assert presence.sweep().absent[:1] == (account.pk,)
-        assert presence.sweep().offline == ()
+        assert sweep.check().absent[:1] == (account.pk,)
+        assert sweep.check().offline == ()
     assert fresh(account).state == "online"
 
 
@@ -118,9 +121,9 @@ def test_trouble_upstream_is_never_offline(kind, how, why, online, upstream):
     account = online("wxid_a", absent=1, missed_at=timezone.now())
     upstream.drop("wxid_a", callback=False)
     upstream.fault(LIST, kind, **how)
-    swept = [presence.sweep() for _ in range(2)]
+    swept = [sweep.check() for _ in range(2)]
     assert [found.unknown_why for found in swept] == [why, why]
-    row = presence.seen()
+    row = sweep.seen()
     assert (row.unknown_why, row.answered_at) == (why, None)
     first_trouble = row.unknown_since
     assert first_trouble < row.asked_at
@@ -129,25 +132,25 @@ def test_trouble_upstream_is_never_offline(kind, how, why, online, upstream):
 
     upstream.clear()
     upstream.person("wxid_a", online=True)
-    presence.sweep()
-    row = presence.seen()
+    sweep.check()
+    row = sweep.seen()
     assert (row.unknown_since, row.unknown_why) == (None, "")
 
 
 def test_a_list_without_anybody_is_not_believed_while_somebody_is_online(online, upstream):
     account = online("wxid_a", absent=1, missed_at=timezone.now())
     upstream.fault(LIST, "data_null")
-    assert presence.sweep().unknown_why == "bad_answer"
+    assert sweep.check().unknown_why == "bad_answer"
     assert fresh(account).state == "online"
     upstream.clear()
     upstream.drop("wxid_a", callback=False)
-    assert presence.sweep().offline == (account.pk,)
+    assert sweep.check().offline == (account.pk,)
 
 
 def test_an_entry_without_wid_still_says_that_the_account_is_online(online, upstream):
     account = online("wxid_a", absent=1, missed_at=timezone.now() - AN_HOUR)
     upstream.fault(LIST, "raw", json={"code": "1000", "data": [{"wcId": "wxid_a"}]})
-    assert presence.sweep().verified == 1
+    assert sweep.check().verified == 1
     assert (fresh(account).absent, fresh(account).w_id) == (0, account.w_id)
 
 
@@ -161,12 +164,12 @@ def test_a_login_that_ends_while_the_upstream_is_asked_is_newer_than_its_answer(
     def answered_late(client, seconds=None):
         found = ask(client, seconds)
         row = Account.objects.get(pk=account.pk)
-        assert row.go_online(row.bound_seq + 1, "w-newer", clock.now(), None)
+        assert row.go_online(row.bound_seq + 1, "w-newer", db_clock.now(), None)
         return found
 
     ask = Client.online
     monkeypatch.setattr(Client, "online", answered_late)
-    assert presence.sweep().offline == ()
+    assert sweep.check().offline == ()
     assert (fresh(account).state, fresh(account).w_id, fresh(account).absent) == ("online", "w-newer", 0)
 
 
@@ -176,12 +179,12 @@ def test_answers_that_were_asked_for_at_the_same_time_are_not_two_looks(online, 
 
     def with_another(client, seconds=None):
         monkeypatch.setattr(Client, "online", ask)
-        assert presence.sweep().absent == (account.pk,)
+        assert sweep.check().absent == (account.pk,)
         return ask(client, seconds)
 
     ask = Client.online
     monkeypatch.setattr(Client, "online", with_another)
-    assert presence.sweep().offline == ()
+    assert sweep.check().offline == ()
     assert (fresh(account).state, fresh(account).absent) == ("online", 1)
 
 
@@ -189,7 +192,7 @@ def test_a_record_that_was_joined_is_left_alone(online, upstream):
     owner = online("wxid_a")
     joined = make_account(wc_id="wxid_old", joined_to=owner)
     upstream.person("wxid_old", online=True)
-    swept = presence.sweep()
+    swept = sweep.check()
     assert (swept.back, swept.discovered) == ((), 0)
     assert fresh(joined).state == "new"
 
@@ -242,7 +245,7 @@ def test_a_drop_is_judged_by_when_the_account_was_missed_first(
         missed_at=now - timedelta(seconds=since_missed),
     )
     upstream.drop("wxid_a", callback=False)
-    presence.sweep()
+    sweep.check()
     assert account.drops.get().kind == kind
 
 
@@ -250,27 +253,27 @@ def test_a_drop_is_judged_by_when_the_account_was_missed_first(
 def test_a_drop_ends_when_the_account_is_online_again(method, by, online, upstream):
     account = online("wxid_a", absent=1, missed_at=timezone.now())
     upstream.drop("wxid_a", callback=False)
-    presence.sweep()
+    sweep.check()
     account = fresh(account)
-    assert absence.end_drops() == 0
+    assert offline.end_drops() == 0
     now = timezone.now()
     if method:
         make_attempt(account, AttemptState.SUCCEEDED, method=method, w_id="w-9")
     account.go_online(99, "w-9", now, None)
-    assert absence.end_drops() == 1
+    assert offline.end_drops() == 1
     drop = account.drops.get()
     assert (drop.ended_at, drop.ended_by, drop.next_at) == (now, by, None)
-    assert absence.end_drops() == 0
+    assert offline.end_drops() == 0
 
 
 def test_an_account_that_drops_again_has_a_drop_of_its_own_for_it(online, upstream):
     account = online("wxid_a", absent=1, missed_at=timezone.now())
     online("wxid_b")
     upstream.drop("wxid_a", callback=False)
-    presence.sweep()
+    sweep.check()
     fresh(account).go_online(99, "w-9", timezone.now(), None)
     for _ in range(2):
-        presence.sweep()
+        sweep.check()
     assert [drop.ended_at is None for drop in account.drops.order_by("id")] == [False, True]
     assert fresh(account).state == "offline"
 
@@ -281,12 +284,12 @@ def test_an_account_that_drops_again_has_a_drop_of_its_own_for_it(online, upstre
 def test_a_wid_that_changed_elsewhere_is_taken_at_once(online, upstream):
     account = online("wxid_a")
     w_id = moved_on(account, upstream)
-    swept = presence.sweep()
+    swept = sweep.check()
     account = fresh(account)
     assert (swept.back, swept.absent) == ((account.pk,), ())
     assert (account.w_id, account.state) == (w_id, "online")
     assert happened(account) == ["account_online", "found_online"]
-    presence.sweep()
+    sweep.check()
     assert happened(account) == ["account_online", "found_online"]
 
 
@@ -294,7 +297,7 @@ def test_a_wid_that_changed_elsewhere_is_taken_at_once(online, upstream):
 def test_an_account_that_logged_in_elsewhere_is_online_here(state, upstream):
     account = make_account(wc_id="wxid_a", state=state, to_scan_since=timezone.now())
     w_id = upstream.person("wxid_a", online=True)["wId"]
-    assert presence.sweep().back == (account.pk,)
+    assert sweep.check().back == (account.pk,)
     account = fresh(account)
     assert (account.state, account.w_id, account.to_scan_since) == ("online", w_id, None)
 
@@ -303,10 +306,10 @@ def test_a_login_that_was_open_meanwhile_still_is_the_newer_one(online, upstream
     account = online("wxid_a")
     attempt = make_attempt(account, w_id="w-mine")
     w_id = moved_on(account, upstream)
-    presence.sweep()
+    sweep.check()
     assert fresh(account).w_id == w_id
-    answer = login.found_in({"w-mine": "wxid_a"}, attempt)
-    login.finish(LoginAttempt.objects.get(pk=attempt.pk), answer)
+    answer = expire.found_online({"w-mine": "wxid_a"}, attempt)
+    finish.finish_login(LoginAttempt.objects.get(pk=attempt.pk), answer)
     assert fresh(account).w_id == "w-mine"
     assert fresh(attempt).state == "succeeded"
 
@@ -316,14 +319,14 @@ def test_a_login_of_ours_whose_listener_is_gone_counts(state, upstream):
     account = make_account(wc_id="wxid_a", state=AccountState.OFFLINE)
     w_id = upstream.person("wxid_a", online=True)["wId"]
     attempt = make_attempt(account, state, w_id=w_id)
-    assert presence.sweep().back == (account.pk,)
+    assert sweep.check().back == (account.pk,)
     assert (fresh(account).w_id, fresh(account).state) == (w_id, "online")
     if state == AttemptState.WAITING:
         assert fresh(attempt).state == "succeeded"
     else:
         assert Happened.LATE_SUCCESS in happened(account)
     before = AccountEvent.objects.count()
-    presence.sweep()
+    sweep.check()
     assert AccountEvent.objects.count() == before
 
 
@@ -331,7 +334,7 @@ def test_a_first_login_whose_listener_is_gone_gets_its_wcid(upstream):
     account = make_account()
     w_id = upstream.person("wxid_new", online=True)["wId"]
     make_attempt(account, AttemptState.EXPIRED, w_id=w_id)
-    swept = presence.sweep()
+    swept = sweep.check()
     assert (swept.back, swept.discovered) == ((account.pk,), 0)
     assert (fresh(account).wc_id, fresh(account).w_id) == ("wxid_new", w_id)
 
@@ -339,12 +342,14 @@ def test_a_first_login_whose_listener_is_gone_gets_its_wcid(upstream):
 def test_what_answered_a_prompt_is_the_prompts(online, upstream):
     account = online("wxid_a", absent=1, missed_at=timezone.now())
     upstream.drop("wxid_a", callback=False)
-    presence.sweep()
+    sweep.check()
     account = fresh(account)
-    attempt, _new = login.begin(account, method=Method.POPUP, trigger=Trigger.RECOVERY, queued=True)
+    attempt, _new = logins_start.start_login(
+        account, method=Method.POPUP, trigger=Trigger.RECOVERY, queued=True
+    )
     LoginAttempt.objects.filter(pk=attempt.pk).update(state=AttemptState.WAITING, sent_at=timezone.now())
     w_id = upstream.person("wxid_a", online=True)["wId"]
-    assert presence.sweep().back == (account.pk,)
+    assert sweep.check().back == (account.pk,)
     assert (fresh(attempt).state, fresh(attempt).w_id, fresh(account).w_id) == ("succeeded", w_id, w_id)
     assert account.drops.get().ended_by == "popup"
 
@@ -356,9 +361,9 @@ def test_an_account_that_was_only_thought_to_be_offline_comes_back_with_its_wid(
     Account.objects.filter(pk=account.pk).update(bound_seq=1)
     others = [{"wcId": "wxid_b", "wId": other.w_id}]
     upstream.fault(LIST, "raw", json={"code": "1000", "data": others}, times=2)
-    presence.sweep(), presence.sweep()
+    sweep.check(), sweep.check()
     assert fresh(account).state == "offline"
-    assert presence.sweep().back == (account.pk,)
+    assert sweep.check().back == (account.pk,)
     assert (fresh(account).state, fresh(account).w_id) == ("online", account.w_id)
     assert not Drop.objects.open().filter(account=account).exists()
 
@@ -369,9 +374,9 @@ def test_a_list_that_is_behind_does_not_bring_back_the_instance_before(online, u
     make_attempt(account, AttemptState.SUCCEEDED, w_id=old)
     newer = make_attempt(account, AttemptState.SUCCEEDED, w_id="w-newer")
     Account.objects.filter(pk=account.pk).update(w_id="w-newer", bound_seq=newer.seq)
-    presence.sweep()
+    sweep.check()
     assert (fresh(account).w_id, fresh(account).absent) == ("w-newer", 1)
-    presence.sweep()
+    sweep.check()
     assert (fresh(account).w_id, fresh(account).state) == (old, "online")
 
 
@@ -381,38 +386,38 @@ def test_a_list_that_is_behind_does_not_bring_back_the_instance_before(online, u
 def test_who_is_online_and_unknown_here_is_discovered_until_gone(upstream):
     w_id = upstream.person("wxid_x", online=True)["wId"]
     upstream.person("wxid_y", online=True)
-    assert presence.sweep().discovered == 2
+    assert sweep.check().discovered == 2
     Discovered.objects.filter(wc_id="wxid_y").update(ignored=True)
     found = Discovered.objects.get(wc_id="wxid_x")
     assert found.w_id == w_id
 
     upstream.drop("wxid_x", callback=False)
     w_id = upstream.person("wxid_x", online=True)["wId"]
-    presence.sweep()
+    sweep.check()
     assert (fresh(found).w_id, fresh(found).found_at) == (w_id, found.found_at)
 
     upstream.drop("wxid_x", callback=False)
     upstream.drop("wxid_y", callback=False)
-    presence.sweep()
+    sweep.check()
     assert list(Discovered.objects.values_list("wc_id", "ignored")) == [("wxid_y", True)]
 
 
 def test_a_discovered_account_is_adopted(people, upstream):
     w_id = upstream.person("wxid_x", online=True)["wId"]
-    presence.sweep()
-    account = presence.adopt(Discovered.objects.get(), by=people.operator, team=people.east, label="Shop 9")
+    sweep.check()
+    account = reconcile.adopt(Discovered.objects.get(), by=people.operator, team=people.east, label="Shop 9")
     account = fresh(account)
     assert (account.label, account.team, account.wc_id) == ("Shop 9", people.east, "wxid_x")
     assert (account.state, account.w_id, account.first_login_at) == ("online", w_id, None)
     assert happened(account) == ["added", "account_online", "found_online"]
     assert not Discovered.objects.exists()
-    assert presence.sweep().verified == 1
+    assert sweep.check().verified == 1
 
 
 def test_adopting_what_has_a_record_by_now_gives_that_record(people, online):
     account = online("wxid_x")
     stale = Discovered.objects.create(wc_id="wxid_x", w_id="w-old")
-    assert presence.adopt(stale, by=people.operator, team=people.west) == account
+    assert reconcile.adopt(stale, by=people.operator, team=people.west) == account
     assert (fresh(account).team, fresh(account).w_id) == (account.team, account.w_id)
     assert not Discovered.objects.exists()
 
@@ -424,7 +429,7 @@ def queries_of_a_sweep() -> int:
     with CaptureQueriesContext(
         connection,
     ) as captured:
-        assert presence.sweep().known
+        assert sweep.check().known
     return len(captured)
 
 
@@ -460,7 +465,7 @@ def test_two_beats_at_once_are_one_sweep(committed, online, upstream):
     def beat():
         try:
             ready.wait()
-            presence.sweep_if_due()
+            sweep.check_if_due()
         finally:
             connection.close()
 
@@ -470,8 +475,8 @@ def test_two_beats_at_once_are_one_sweep(committed, online, upstream):
     for thread in threads:
         thread.join()
     assert upstream.calls(LIST) == 1
-    assert not presence.is_due()
-    assert presence.sweep_if_due() is None
+    assert not sweep.is_due()
+    assert sweep.check_if_due() is None
     assert upstream.calls(LIST) == 1
 
 
@@ -479,9 +484,9 @@ def test_the_next_sweep_is_about_a_minute_later(settings, upstream, monkeypatch)
     settings.WK_PRESENCE_SECONDS = 60
     now, pauses = timezone.now(), set()
     for n in range(20):
-        monkeypatch.setattr(clock, "now", lambda at=now + n * AN_HOUR: at)
-        assert presence.sweep_if_due() is not None
-        pauses.add((presence.seen().due_at - clock.now()).total_seconds())
+        monkeypatch.setattr(db_clock, "now", lambda at=now + n * AN_HOUR: at)
+        assert sweep.check_if_due() is not None
+        pauses.add((sweep.seen().due_at - db_clock.now()).total_seconds())
     assert len(pauses) > 10
     assert all(54 <= pause <= 66 for pause in pauses)
 
@@ -489,11 +494,11 @@ def test_the_next_sweep_is_about_a_minute_later(settings, upstream, monkeypatch)
 def test_whoever_died_while_asking_is_replaced(upstream, monkeypatch):
     now = timezone.now()
     Presence.objects.create(pk=1, due_at=now - AN_HOUR, taken_until=now + timedelta(seconds=20))
-    assert not presence.is_due()
-    assert presence.sweep_if_due() is None
-    monkeypatch.setattr(clock, "now", lambda: now + timedelta(seconds=21))
-    assert presence.is_due()
-    assert presence.sweep_if_due().known
+    assert not sweep.is_due()
+    assert sweep.check_if_due() is None
+    monkeypatch.setattr(db_clock, "now", lambda: now + timedelta(seconds=21))
+    assert sweep.is_due()
+    assert sweep.check_if_due().known
 
 
 def test_a_step_that_fails_keeps_no_other_from_its_turn(online, upstream, monkeypatch, caplog):
@@ -503,7 +508,7 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn(online, upstream, monkey
     def broken():
         raise OperationalError("the disk is full")
 
-    monkeypatch.setattr(presence, "is_due", broken)
+    monkeypatch.setattr(sweep, "is_due", broken)
     tasks.tick()
     assert account.drops.get().ended_at == account.last_login_at
     assert "_presence_if_due failed" in caplog.text
@@ -515,33 +520,33 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn(online, upstream, monkey
 def test_a_notice_for_the_current_wid_is_one_sign_and_the_look_after_it_the_other(online, upstream):
     account = online("wxid_a")
     online("wxid_b")
-    assert presence.sweep_if_due().verified == 2
+    assert sweep.check_if_due().verified == 2
     upstream.drop("wxid_a", callback=False)
-    assert presence.notice(account.w_id)
-    assert presence.notice(account.w_id, "wxid_a")
+    assert sweep.callback_received(account.w_id)
+    assert sweep.callback_received(account.w_id, "wxid_a")
     assert (fresh(account).state, fresh(account).absent) == ("online", 1)
-    assert presence.seen().due_at <= clock.now() + presence.SOONEST
+    assert sweep.seen().due_at <= db_clock.now() + sweep.SOONEST
     Presence.objects.update(due_at=timezone.now())
-    assert presence.sweep_if_due().offline == (account.pk,)
+    assert sweep.check_if_due().offline == (account.pk,)
     assert account.drops.get().found_by == "notice"
-    assert not presence.notice(account.w_id, "wxid_a")
+    assert not sweep.callback_received(account.w_id, "wxid_a")
 
 
 def test_a_notice_is_not_believed(online):
     account = online("wxid_a")
-    assert presence.notice(account.w_id)
+    assert sweep.callback_received(account.w_id)
     for _ in range(3):
-        assert presence.sweep().offline == ()
+        assert sweep.check().offline == ()
     assert (fresh(account).state, fresh(account).absent, fresh(account).missed_by) == ("online", 0, "")
 
 
 @pytest.mark.parametrize("which", ["stale", "of another", "offline"])
 def test_a_notice_for_anything_else_does_nothing(which, online):
     account, other = online("wxid_a"), online("wxid_b")
-    presence.sweep_if_due()
+    sweep.check_if_due()
     told = {"stale": ("w-old", "wxid_a"), "of another": (other.w_id, "wxid_a"), "offline": ("", "")}[which]
-    assert not presence.notice(*told)
-    assert not presence.is_due()
+    assert not sweep.callback_received(*told)
+    assert not sweep.is_due()
     assert fresh(account).absent == fresh(other).absent == 0
 
 
@@ -553,13 +558,13 @@ def test_a_notice_while_the_upstream_is_asked_is_looked_at_again(online, upstrea
         monkeypatch.setattr(Client, "online", ask)
         found = ask(client, seconds)
         upstream.drop("wxid_a", callback=False)
-        assert presence.notice(account.w_id)
+        assert sweep.callback_received(account.w_id)
         return found
 
     ask = Client.online
     monkeypatch.setattr(Client, "online", dropped_meanwhile)
-    monkeypatch.setattr(presence, "SOONEST", timedelta(0))
-    assert presence.sweep_if_due().offline == (account.pk,)
+    monkeypatch.setattr(sweep, "SOONEST", timedelta(0))
+    assert sweep.check_if_due().offline == (account.pk,)
     assert upstream.calls(LIST) == 2
 
 
@@ -568,12 +573,12 @@ def test_a_notice_while_the_upstream_is_asked_is_looked_at_again(online, upstrea
 
 @pytest.fixture
 def dropped(online, upstream, monkeypatch):
-    monkeypatch.setattr(absence, "PAUSE", (0, 0))
+    monkeypatch.setattr(offline, "PAUSE", (0, 0))
 
     def make(wc_id: str, reason: str = SAID) -> Account:
         account = online(wc_id, absent=1, missed_at=timezone.now())
         upstream.drop(wc_id, callback=False, reason=reason)
-        presence.sweep()
+        sweep.check()
         return fresh(account)
 
     return make
@@ -581,13 +586,13 @@ def dropped(online, upstream, monkeypatch):
 
 def test_the_reason_is_asked_once_and_unpacked_to_its_sentence(dropped, upstream):
     account = dropped("wxid_a")
-    assert absence.reasons_are_due()
-    assert absence.ask_reasons() == 1
+    assert offline.reasons_are_due()
+    assert offline.ask_reasons() == 1
     account = fresh(account)
     assert (account.last_offline_reason, account.drops.get().reason_text) == (SAID, SAID)
     assert account.events.get(happened=Happened.REASON_TOLD).detail == SAID
-    assert not absence.reasons_are_due()
-    assert absence.ask_reasons() == 0
+    assert not offline.reasons_are_due()
+    assert offline.ask_reasons() == 0
     assert upstream.bodies(REASON) == [{"wcId": "wxid_a"}]
 
 
@@ -596,13 +601,13 @@ def test_a_reason_is_asked_for_once_in_twelve_hours(dropped, upstream, monkeypat
     upstream.fault(REASON, "data_null")
     now = timezone.now()
     for hours in range(30):
-        monkeypatch.setattr(clock, "now", lambda at=now + hours * AN_HOUR: at)
-        absence.ask_reasons()
+        monkeypatch.setattr(db_clock, "now", lambda at=now + hours * AN_HOUR: at)
+        offline.ask_reasons()
     assert upstream.calls(REASON) == 1
     # It was back meanwhile, and dropped again.
-    Drop.objects.update(at=clock.now())
-    absence.ask_reasons()
-    absence.ask_reasons()
+    Drop.objects.update(at=db_clock.now())
+    offline.ask_reasons()
+    offline.ask_reasons()
     assert upstream.calls(REASON) == 2
     assert fresh(account).last_offline_reason == ""
 
@@ -612,31 +617,31 @@ def test_a_question_that_did_not_leave_was_not_asked(dropped, settings):
     address = settings.WK_BASE_URL
     settings.WK_BASE_URL = "http://127.0.0.1:9"
     settings.WK_AUTHORIZATION = "x"
-    assert absence.ask_reasons() == 0
+    assert offline.ask_reasons() == 0
     assert fresh(account).reason_asked_at is None
     settings.WK_BASE_URL, settings.WK_AUTHORIZATION = address, ""
-    assert absence.ask_reasons() == 1
+    assert offline.ask_reasons() == 1
 
 
 def test_reasons_are_asked_by_one_process_at_a_time(dropped, upstream):
     dropped("wxid_a")
     Presence.objects.update(reasons_until=timezone.now() + AN_HOUR)
-    assert absence.ask_reasons() == 0
+    assert offline.ask_reasons() == 0
     Presence.objects.update(reasons_until=timezone.now())
-    assert absence.ask_reasons() == 1
-    assert presence.seen().reasons_until is None
+    assert offline.ask_reasons() == 1
+    assert sweep.seen().reasons_until is None
 
 
 def test_nobody_is_asked_about_who_is_back(dropped, upstream):
     account = dropped("wxid_a")
     account.go_online(99, "w-9", timezone.now(), None)
-    assert absence.ask_reasons() == 0
+    assert offline.ask_reasons() == 0
     assert upstream.calls(REASON) == 0
 
 
 def test_a_round_of_reasons_ends_in_time_and_the_next_goes_on(dropped, upstream, monkeypatch):
     for n in range(3):
         dropped(f"wxid_{n}")
-    monkeypatch.setattr(absence, "ROUND_SECONDS", 0)
-    assert [absence.ask_reasons() for _ in range(4)] == [1, 1, 1, 0]
+    monkeypatch.setattr(offline, "ROUND_SECONDS", 0)
+    assert [offline.ask_reasons() for _ in range(4)] == [1, 1, 1, 0]
     assert sorted(body["wcId"] for body in upstream.bodies(REASON)) == ["wxid_0", "wxid_1", "wxid_2"]

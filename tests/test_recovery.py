@@ -10,12 +10,13 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from accounts import login, recovery, waits
-from accounts.answers import LoggedIn, Profile
+from accounts.logins import popup, success, wait
 from accounts.models import Account, AccountEvent, Drop, LoginAttempt, RecoveryPolicy, WaitsWorker
-from accounts.policies import default_policy, policy_for
-from accounts.recovery import Decision, Prompt, decide
+from accounts.models.recovery_policy import default_policy, policy_for
+from accounts.relogin import decide, recover
+from accounts.relogin.decide import Decision, Prompt, decide_step
 from accounts.states import Because, DropKind, Happened, Method, NextStep, Trigger
+from accounts.upstream.responses import LoggedIn, Profile
 from tests.support.factories import fresh, make_account, make_attempt
 from tests.support.threads import in_thread
 
@@ -43,7 +44,7 @@ def decided(*, prompts=(), step=NextStep.LOOK, popups=None, at=NOW - 2 * H, ahea
     known = sum(p.at >= at for p in prompts)
     drop = Drop(kind=kind, next_step=step, at=at, popups=known if popups is None else popups)
     account = Account(wc_id=wc_id, state="offline", to_scan_since=on_list, **hours)
-    return decide(drop, account, policy(**how), prompts, ahead, free, NOW, luck)
+    return decide_step(drop, account, policy(**how), prompts, ahead, free, NOW, luck)
 
 
 def window(start: str, end: str, zone: str = "Asia/Shanghai") -> dict:
@@ -167,7 +168,7 @@ def told(what: str) -> list[tuple[int, str]]:
 def ignored(attempt: LoginAttempt) -> None:
     """Sent, and nobody tapped."""
     attempt = fresh(attempt)
-    assert login.send_prompt(attempt, attempt.lease_epoch)
+    assert popup.mark_prompt_sent(attempt, attempt.lease_epoch)
     assert attempt.move("expired", reason="not_tapped")
 
 
@@ -175,15 +176,15 @@ def test_a_drop_gets_a_prompt_then_pauses_then_is_to_be_scanned(worker):
     drop = dropped()
     with time_machine.travel(timezone.now() + S, tick=False) as clock:
         for n in (1, 2, 3):
-            (attempt_id,) = recovery.tick()
-            assert recovery.tick() == []
+            (attempt_id,) = recover.tick()
+            assert recover.tick() == []
             attempt = LoginAttempt.objects.get(pk=attempt_id)
             assert (attempt.method, attempt.trigger, attempt.state) == ("popup", "recovery", "preparing")
             assert (fresh(drop).next_step, fresh(drop).popups) == (NextStep.POPUP, n)
             clock.shift(10 * S)
-            assert recovery.tick() == []  # it is on the phone
+            assert recover.tick() == []  # it is on the phone
             ignored(attempt)
-            assert recovery.tick() == []
+            assert recover.tick() == []
             if n < 3:
                 pause = fresh(drop).next_at - timezone.now()
                 assert fresh(drop).next_step == NextStep.BACK_OFF
@@ -197,21 +198,21 @@ def test_a_drop_gets_a_prompt_then_pauses_then_is_to_be_scanned(worker):
 
 def test_a_prompt_that_is_accepted_ends_it(worker, upstream):
     drop = dropped()
-    (attempt_id,) = recovery.tick()
+    (attempt_id,) = recover.tick()
     upstream.person(drop.account.wc_id, prompt="accept")
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(in_thread, waits.wait, attempt_id).result(timeout=20)
+        pool.submit(in_thread, wait.wait_for_phone, attempt_id).result(timeout=20)
     account = fresh(drop.account)
     assert (account.state, account.w_id) == ("online", upstream.online[account.wc_id])
     with time_machine.travel(timezone.now() + H):
-        assert recovery.tick() == []
+        assert recover.tick() == []
     assert LoginAttempt.objects.count() == 1
 
 
 def test_a_first_night_drop_is_due_for_a_scan_at_once(worker):
     drop, later = dropped(kind=DropKind.FIRST_NIGHT), dropped(kind=DropKind.FIRST_NIGHT)
     Account.objects.filter(pk=later.account_id).update(relogin_at=timezone.now() - H)
-    assert recovery.tick() == []
+    assert recover.tick() == []
     account = fresh(drop.account)
     assert account.to_scan_since is not None
     assert account.relogin_at == account.to_scan_since
@@ -223,8 +224,8 @@ def test_a_first_night_drop_is_due_for_a_scan_at_once(worker):
 def test_a_policy_without_steps_says_so_once(worker):
     none = RecoveryPolicy.objects.create(name="none", popup=False, scan=False)
     drop = dropped(make_account(wc_id="wxid_a", state="offline", policy=none))
-    recovery.tick()
-    assert recovery.recover_now([drop]) == 1
+    recover.tick()
+    assert recover.recover_now([drop]) == 1
     assert fresh(drop).next_step == NextStep.NOTHING
     assert told(Happened.RECOVERY_ENDED) == [(drop.account_id, Because.NO_PROMPTS)]
 
@@ -236,39 +237,39 @@ def test_what_is_not_looked_at(worker, committed):
     joined = dropped(make_account(wc_id="wxid_j", state="offline", joined_to=online.account))
     busy = dropped()
     make_attempt(busy.account)
-    assert recovery.tick() == []
-    assert recovery.recover_now([ended, online, joined, busy]) == 0
+    assert recover.tick() == []
+    assert recover.recover_now([ended, online, joined, busy]) == 0
     assert {fresh(d).next_step for d in (ended, online, later, joined, busy)} == {NextStep.LOOK}
     LoginAttempt.objects.get().move("expired", reason="not_scanned")
-    assert len(recovery.tick()) == 1
+    assert len(recover.tick()) == 1
 
 
 def test_a_paused_account_is_left_alone_and_due_at_once_when_it_is_wanted_again(worker):
     drop, listed = dropped(next_step=NextStep.BACK_OFF, next_at=timezone.now() + H), dropped()
-    recovery.to_scan(listed.account)
+    recover.queue_for_scan(listed.account)
     Account.objects.update(keep_online=False)
-    assert recovery.tick() == []
-    assert recovery.recover_now([drop]) == 0
+    assert recover.tick() == []
+    assert recover.recover_now([drop]) == 0
     assert (fresh(drop).next_step, fresh(drop).next_at) == (NextStep.PAUSED, None)
     assert fresh(listed.account).to_scan_since is None
 
     Account.objects.update(keep_online=True)
-    assert len(recovery.tick()) == 2
+    assert len(recover.tick()) == 2
 
 
 def test_no_prompt_without_a_slot(worker, settings):
     settings.WAIT_SLOTS = 2
     other = make_attempt(make_account())
     first, second = dropped(), dropped()
-    assert len(recovery.tick()) == 1
+    assert len(recover.tick()) == 1
     assert (fresh(second).next_step, fresh(first).next_step) == (NextStep.LOOK, NextStep.POPUP)
     other.move("expired", reason="not_scanned")
-    with time_machine.travel(timezone.now() + recovery.SLOTS_AGAIN + S):
-        assert len(recovery.tick()) == 1
+    with time_machine.travel(timezone.now() + decide.SLOTS_AGAIN + S):
+        assert len(recover.tick()) == 1
 
     WaitsWorker.objects.update(alive_until=timezone.now())
     third = dropped()
-    assert recovery.tick() == []
+    assert recover.tick() == []
     assert fresh(third).next_at > timezone.now()
 
 
@@ -280,7 +281,7 @@ def test_many_drops_are_prompted_at_the_pace_of_their_policy(worker):
     with time_machine.travel(began, tick=False) as clock:
         sent: dict[str, list[int]] = defaultdict(list)
         for _second in range(200):
-            for attempt_id in recovery.tick():
+            for attempt_id in recover.tick():
                 attempt = LoginAttempt.objects.get(pk=attempt_id)
                 sent[attempt.account.policy_id or 0].append((timezone.now() - began) // S)
                 ignored(attempt)
@@ -304,23 +305,23 @@ def test_those_who_ask_do_not_wait_but_keep_the_pace_and_the_caps(worker, defaul
         sent = timezone.now() - n * H
         make_attempt(used_up.account, "failed", method="popup", sent_at=sent, created_at=sent)
     with time_machine.travel(timezone.now() + 2 * M, tick=False) as clock:
-        assert recovery.tick() == []
-        assert recovery.recover_now([*drops, used_up], by=committed.operator) == pace + 3
+        assert recover.tick() == []
+        assert recover.recover_now([*drops, used_up], by=committed.operator) == pace + 3
         asked = LoginAttempt.objects.open()
         assert asked.count() == pace
         assert {attempt.asked_by for attempt in asked} == {committed.operator}
         assert fresh(used_up).next_step == NextStep.SCAN
         LoginAttempt.objects.open().update(sent_at=timezone.now())
         clock.shift(61 * S)
-        assert len(recovery.tick()) == 2
+        assert len(recover.tick()) == 2
 
 
 def test_whoever_asks_for_an_account_on_the_list_gets_a_prompt_and_it_stays_on_the_list(worker):
     drop = dropped(next_step=NextStep.SCAN, next_at=None)
-    recovery.to_scan(drop.account)
-    assert recovery.recover_now([drop]) == 1
+    recover.queue_for_scan(drop.account)
+    assert recover.recover_now([drop]) == 1
     ignored(LoginAttempt.objects.get())
-    assert recovery.tick() == []
+    assert recover.tick() == []
     assert (fresh(drop).next_step, len(told(Happened.TO_SCAN))) == (NextStep.SCAN, 1)
 
 
@@ -331,11 +332,11 @@ def test_ticks_at_once_do_it_once(worker, default):
 
     def tick():
         barrier.wait()
-        return recovery.tick()
+        return recover.tick()
 
     with ThreadPoolExecutor(4) as pool:
         begun = [n for future in [pool.submit(in_thread, tick) for _n in range(4)] for n in future.result(30)]
-    begun += recovery.tick()
+    begun += recover.tick()
     pace = default.popups_a_minute
     assert len(begun) == len(set(begun)) == LoginAttempt.objects.count() == pace
     assert len(told(Happened.TO_SCAN)) == len(nights)
@@ -343,11 +344,11 @@ def test_ticks_at_once_do_it_once(worker, default):
 
 
 def test_a_mass_drop_costs_a_bounded_number_of_queries(worker, django_assert_max_num_queries):
-    for _n in range(recovery.AT_A_TIME * 2):
+    for _n in range(recover.AT_A_TIME * 2):
         dropped(kind=DropKind.FIRST_NIGHT)
     with django_assert_max_num_queries(60):
-        recovery.tick()
-    assert Account.objects.filter(to_scan_since__isnull=False).count() == recovery.AT_A_TIME * 2
+        recover.tick()
+    assert Account.objects.filter(to_scan_since__isnull=False).count() == recover.AT_A_TIME * 2
 
 
 # --- prompts that others ask for -------------------------------------------------------------------------
@@ -355,9 +356,9 @@ def test_a_mass_drop_costs_a_bounded_number_of_queries(worker, django_assert_max
 
 def test_a_prompt_for_an_account_that_is_online(worker, committed):
     account = make_account(w_id="w-1")
-    attempt, step = recovery.prompt(account, by=committed.operator)
+    attempt, step = recover.start_prompt(account, by=committed.operator)
     assert (step, attempt.trigger, attempt.old_w_id) == (NextStep.POPUP, Trigger.SCHEDULE, "w-1")
-    assert recovery.prompt(account) == (None, NextStep.NOTHING)
+    assert recover.start_prompt(account) == (None, NextStep.NOTHING)
 
 
 def test_what_is_in_the_way_of_a_prompt(worker, default, settings):
@@ -365,7 +366,7 @@ def test_what_is_in_the_way_of_a_prompt(worker, default, settings):
 
     def blocked(**changes) -> str:
         RecoveryPolicy.objects.filter(pk=default.pk).update(**changes)
-        attempt, step = recovery.prompt(account)
+        attempt, step = recover.start_prompt(account)
         assert attempt is None
         RecoveryPolicy.objects.filter(pk=default.pk).delete()
         default.save()
@@ -386,14 +387,14 @@ def test_what_is_in_the_way_of_a_prompt(worker, default, settings):
     for changes in ({"keep_online": False}, {"joined_to": make_account(), "keep_online": True}):
         Account.objects.filter(pk=account.pk).update(**changes)
         assert blocked() == NextStep.NOTHING
-    assert recovery.prompt(make_account()) == (None, NextStep.NOTHING)
+    assert recover.start_prompt(make_account()) == (None, NextStep.NOTHING)
 
 
 def test_an_account_is_put_onto_the_list_once(committed):
     account, other = make_account(), make_account()
-    assert recovery.to_scan(account, by=committed.operator)
-    assert not recovery.to_scan(fresh(account))
-    assert recovery.to_scan(other)
+    assert recover.queue_for_scan(account, by=committed.operator)
+    assert not recover.queue_for_scan(fresh(account))
+    assert recover.queue_for_scan(other)
     Account.objects.filter(pk=other.pk).update(keep_online=False)
     assert list(Account.objects.to_scan()) == [account]
     assert told(Happened.TO_SCAN) == [(account.pk, Because.ASKED), (other.pk, Because.ASKED)]
@@ -425,7 +426,7 @@ def test_over_two_days_no_cap_is_exceeded_and_every_account_ends_somewhere(worke
             dropped(make_account(wc_id=f"wxid_{n}", state="offline", **own))
         while timezone.now() < NOW + timedelta(days=2):
             clock.shift(dice.choice([2 * S, 20 * S, 10 * M, H, 3 * H]))
-            for attempt_id in recovery.tick():
+            for attempt_id in recover.tick():
                 account = LoginAttempt.objects.get(pk=attempt_id).account
                 assert default.is_within(timezone.now()) and account.is_within(timezone.now())
                 assert account.state == "offline"
@@ -447,6 +448,6 @@ def test_over_two_days_no_cap_is_exceeded_and_every_account_ends_somewhere(worke
 
 def accepted(attempt_id: int) -> None:
     attempt = LoginAttempt.objects.get(pk=attempt_id)
-    login.send_prompt(attempt, attempt.lease_epoch)
-    login.record_login(attempt, LoggedIn(Profile(wc_id=attempt.account.wc_id, w_id=f"w-{attempt_id}")))
+    popup.mark_prompt_sent(attempt, attempt.lease_epoch)
+    success.complete_login(attempt, LoggedIn(Profile(wc_id=attempt.account.wc_id, w_id=f"w-{attempt_id}")))
     Drop.objects.open().filter(account=attempt.account_id).update(ended_at=timezone.now(), ended_by="popup")

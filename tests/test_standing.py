@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts import answers, standing
-from accounts.answers import Answer, BadAnswer, Refused
-from accounts.standing import Online, sentence
+from accounts.upstream import presence_responses, responses
+from accounts.upstream.errors import BadAnswer, Refused
+from accounts.upstream.presence_responses import Online, sentence
+from accounts.upstream.responses import Answer
 from tests.support.payloads import envelope
 
 SAID = "登录出现错误，请你重新登录。"
@@ -16,17 +17,17 @@ XML = f"<e><ShowType>1</ShowType><Content><![CDATA[{SAID}]]></Content><Url><![CD
 
 
 def read(body: bytes) -> Answer:
-    return answers.read(200, "utf-8", body)
+    return responses.read(200, "utf-8", body)
 
 
 def test_who_is_online_is_a_list_of_ids():
     entries = [{"wcId": "a", "wId": "1"}, {"wcId": "b", "wId": None}, {"wcId": ""}, "x", None, {"wId": "3"}]
-    assert standing.online_list(read(envelope(entries))) == [Online("a", "1"), Online("b", "")]
+    assert presence_responses.online_list(read(envelope(entries))) == [Online("a", "1"), Online("b", "")]
 
 
 @pytest.mark.parametrize("nobody", [None, []])
 def test_nobody_online_is_an_empty_list_or_null(nobody):
-    assert standing.online_list(read(envelope(nobody))) == []
+    assert presence_responses.online_list(read(envelope(nobody))) == []
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_nobody_online_is_an_empty_list_or_null(nobody):
 )
 def test_any_other_shape_does_not_mean_that_nobody_is_online(data):
     with pytest.raises(BadAnswer):
-        standing.online_list(read(envelope(data)))
+        presence_responses.online_list(read(envelope(data)))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_any_other_shape_does_not_mean_that_nobody_is_online(data):
     ],
 )
 def test_only_a_plain_yes_or_no_says_whether_an_instance_is_online(data, known):
-    assert standing.is_online(read(envelope(data))) is known
+    assert presence_responses.is_online(read(envelope(data))) is known
 
 
 # --- why somebody is not
@@ -101,21 +102,21 @@ def test_the_sentence_is_unpacked_from_whatever_it_is_wrapped_in(reason, said):
 
 def test_the_reason_is_that_of_the_account_that_was_asked_about():
     entries = [{"wcId": "b", "reason": "of b"}, {"wcId": "a", "reason": XML}]
-    assert standing.offline_reason(read(envelope(entries)), "a") == SAID
-    assert standing.offline_reason(read(envelope(entries)), "c") == ""
-    assert standing.offline_reason(read(envelope({"wcId": "a", "reason": SAID})), "a") == SAID
-    assert standing.offline_reason(read(envelope([{"reason": SAID}])), "a") == SAID
-    assert standing.offline_reason(read(envelope([{"wcId": "a", "reason": None}])), "a") == ""
+    assert presence_responses.offline_reason(read(envelope(entries)), "a") == SAID
+    assert presence_responses.offline_reason(read(envelope(entries)), "c") == ""
+    assert presence_responses.offline_reason(read(envelope({"wcId": "a", "reason": SAID})), "a") == SAID
+    assert presence_responses.offline_reason(read(envelope([{"reason": SAID}])), "a") == SAID
+    assert presence_responses.offline_reason(read(envelope([{"wcId": "a", "reason": None}])), "a") == ""
 
 
 @pytest.mark.parametrize("data", [None, [], "x", 3, [None], [[]], {}])
 def test_other_shapes_give_no_reason(data):
-    assert standing.offline_reason(read(envelope(data)), "a") == ""
+    assert presence_responses.offline_reason(read(envelope(data)), "a") == ""
 
 
 def test_a_refusal_is_no_reason():
     with pytest.raises(Refused):
-        standing.offline_reason(read(envelope(None, "1001", "失败")), "a")
+        presence_responses.offline_reason(read(envelope(None, "1001", "失败")), "a")
 
 
 json_values = st.recursive(
@@ -137,7 +138,7 @@ json_values = st.recursive(
 @given(json_values)
 def test_whatever_comes_is_a_line_of_text_fit_to_be_stored(value):
     found = sentence(value)
-    assert found == answers.clean(found)
-    assert len(found) <= answers.TEXT_LIMIT
+    assert found == responses.clean(found)
+    assert len(found) <= responses.TEXT_LIMIT
     again = json.dumps(value)
-    assert len(sentence(again)) <= answers.TEXT_LIMIT
+    assert len(sentence(again)) <= responses.TEXT_LIMIT

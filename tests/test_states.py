@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from accounts.history import ForbiddenMove
 from accounts.models import AccountEvent, LoginAttempt
+from accounts.models.event import ForbiddenMove
 from accounts.states import (
     ACCOUNT_MOVES,
     ATTEMPT_MOVES,

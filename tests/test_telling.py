@@ -7,9 +7,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from accounts import absence, clock, notices, recovery, telling
-from accounts.channels import DeliveryState
-from accounts.history import gathered, record
+from accounts.lib import db_clock
 from accounts.models import (
     Account,
     AccountEvent,
@@ -21,6 +19,11 @@ from accounts.models import (
     Rule,
     UpstreamAccess,
 )
+from accounts.models.event import gathered, record
+from accounts.models.notification import DeliveryState
+from accounts.notifications import dispatch, outbox
+from accounts.presence import offline
+from accounts.relogin import recover
 from accounts.states import AccountState, DropKind, Happened, NextStep, NoticeKind
 from tests.support.factories import make_account
 from tests.support.fake_chat_service import Receiver
@@ -45,7 +48,7 @@ class Time:
 @pytest.fixture
 def time(monkeypatch, own_clock):
     stands = Time()
-    monkeypatch.setattr(clock, "now", stands)
+    monkeypatch.setattr(db_clock, "now", stands)
     return stands
 
 
@@ -70,7 +73,7 @@ def channel_to(receiver, name="Shop desk", language="en", **rule):
 
 def drops(*accounts, kind=DropKind.ORDINARY, **fields):
     """These accounts go offline now, as the sweep does it: the account, its event and its drop in one transaction."""
-    now = clock.now()
+    now = db_clock.now()
     with gathered():
         for account in accounts:
             account.state, account.w_id, account.state_since = AccountState.OFFLINE, "", now
@@ -88,7 +91,7 @@ def drops(*accounts, kind=DropKind.ORDINARY, **fields):
 
 
 def comes_back(*accounts):
-    now = clock.now()
+    now = db_clock.now()
     for account in accounts:
         account.login_seq += 1
         assert account.go_online(account.login_seq, f"w-new-{account.pk}-{account.login_seq}", now, None)
@@ -96,15 +99,15 @@ def comes_back(*accounts):
 
 
 def to_scan(account):
-    account.to_scan_since = clock.now()
+    account.to_scan_since = db_clock.now()
     account.save()
     account.drops.filter(ended_at=None).update(next_step=NextStep.SCAN, next_at=None)
-    record(account, Happened.TO_SCAN, detail="used_up", at=clock.now())
+    record(account, Happened.TO_SCAN, detail="used_up", at=db_clock.now())
 
 
 def tell():
-    telling.tick()
-    return telling.send_due()
+    dispatch.tick()
+    return dispatch.send_due()
 
 
 def online(**fields):
@@ -186,12 +189,12 @@ def test_a_scan_that_becomes_needed_after_people_were_told_is_told_too(db, time,
     channel_to(phone)
     account = online(label="Shop 7")
     drops(account, next_step=NextStep.POPUP)
-    telling.tick()
+    dispatch.tick()
     time.goes_on(minutes=4)
     tell()
     time.goes_on(minutes=20)
     to_scan(account)
-    telling.tick()
+    dispatch.tick()
     time.goes_on(minutes=4)
     tell()
     assert phone.titles == ["Offline: Shop 7", "Queued for scan: Shop 7"]
@@ -234,10 +237,10 @@ def test_a_drop_as_the_sweep_writes_it_and_a_scan_as_recovery_asks_for_it(db, ti
     channel_to(phone)
     account = online(label="Shop 7", first_login_at=time.now, last_login_at=time.now - timedelta(days=3))
     with transaction.atomic():
-        assert absence.go_offline([account.pk], time.now, time.now) == [account.pk]
+        assert offline.go_offline([account.pk], time.now, time.now) == [account.pk]
     tell()
     assert Notice.objects.get().drop == Drop.objects.get()
-    assert recovery.to_scan(Account.objects.get(pk=account.pk), detail="refused")
+    assert recover.queue_for_scan(Account.objects.get(pk=account.pk), detail="refused")
     tell()
     time.goes_on(minutes=4)
     tell()
@@ -246,7 +249,7 @@ def test_a_drop_as_the_sweep_writes_it_and_a_scan_as_recovery_asks_for_it(db, ti
     account.refresh_from_db()
     time.goes_on(minutes=30)
     assert account.go_online(account.login_seq + 1, "w-new", time.now, None)
-    absence.end_drops()
+    offline.end_drops()
     tell()
     assert phone.titles == ["Queued for scan: Shop 7", "Back online: Shop 7"]
     assert "Offline for 34 minutes" in phone.messages[1]["message"]
@@ -419,7 +422,7 @@ def test_a_message_that_never_gets_through_is_given_up(db, time, phone):
         time.goes_on(hours=4)
         tell()
     delivery = Delivery.objects.get()
-    assert (delivery.state, delivery.tries) == (DeliveryState.GIVEN_UP, telling.TRIES)
+    assert (delivery.state, delivery.tries) == (DeliveryState.GIVEN_UP, dispatch.TRIES)
 
 
 def test_a_service_that_refuses_switches_its_channel_off_and_others_are_told(db, time, phone):
@@ -433,7 +436,7 @@ def test_a_service_that_refuses_switches_its_channel_off_and_others_are_told(db,
         for _minute in range(10):
             tell()
             time.goes_on(minutes=1)
-        assert gone.asked == telling.REFUSALS
+        assert gone.asked == dispatch.REFUSALS
         channel.refresh_from_db()
         assert not channel.active and channel.switched_off_at is not None
         assert "404" in channel.switched_off_why
@@ -443,7 +446,7 @@ def test_a_service_that_refuses_switches_its_channel_off_and_others_are_told(db,
         drops(online(label="Shop 8"))
         time.goes_on(minutes=10)
         tell()
-        assert gone.asked == telling.REFUSALS
+        assert gone.asked == dispatch.REFUSALS
     assert phone.titles[:2] == ["Offline: Shop 7", "Channel “gone” disabled"]
 
 
@@ -478,10 +481,10 @@ def test_one_that_sends_keeps_all_others_from_the_channel(db, time, phone):
     drops(online())
     tell()
     time.goes_on(minutes=4)
-    telling.tick()
-    turn = telling.Turn.take(channel.pk)
-    assert telling.send(channel.pk) == 0
-    assert channel.pk not in telling.tick()
+    dispatch.tick()
+    turn = dispatch.Turn.take(channel.pk)
+    assert dispatch.send(channel.pk) == 0
+    assert channel.pk not in dispatch.tick()
     batch, _message = turn.next()
     assert len(batch) == 1
     # It was killed: its turn runs out, and the message is sent by another, with the same number.
@@ -495,18 +498,18 @@ def test_who_lost_the_turn_sends_nothing_more(db, time, phone):
     drops(online(), online())
     tell()
     time.goes_on(minutes=4)
-    telling.tick()
-    slept = telling.Turn.take(channel.pk)
+    dispatch.tick()
+    slept = dispatch.Turn.take(channel.pk)
     time.goes_on(minutes=2)
-    other = telling.Turn.take(channel.pk)
+    other = dispatch.Turn.take(channel.pk)
     assert slept.next() == ([], ("", ""))
     slept.end()
-    assert telling.Turn.take(channel.pk) is None
+    assert dispatch.Turn.take(channel.pk) is None
     assert len(other.next()[0]) == 1
     other.end()
-    assert telling.send(channel.pk) == 1
+    assert dispatch.send(channel.pk) == 1
     time.goes_on(minutes=2)
-    assert telling.send(channel.pk) == 1
+    assert dispatch.send(channel.pk) == 1
     assert len(phone.messages) == 2
 
 
@@ -529,7 +532,7 @@ def test_reading_again_adds_nothing(db, time, phone):
     channel_to(phone)
     drops(*[online() for _n in range(3)])
     for _tick in range(3):
-        notices.read(time.now)
+        outbox.read(time.now)
     assert Notice.objects.count() == Delivery.objects.count() == 3
 
 
@@ -583,7 +586,7 @@ def test_old_notices_are_forgotten(db, time, phone):
     drops(online())
     tell()
     time.goes_on(days=91)
-    telling.forget_old()
+    dispatch.forget_old()
     assert not Notice.objects.exists() and not Delivery.objects.exists()
 
 
@@ -631,7 +634,7 @@ def test_an_upstream_that_does_not_say_who_is_online_is_told_unless_it_is_short(
 def test_a_plans_run_is_told_once(db, time, phone):
     channel_to(phone)
     for _again in range(2):
-        telling.plan_has_run(7, "Every Monday", {"due": 12, "online": 9, "to_scan": 2, "left": 1})
+        dispatch.plan_has_run(7, "Every Monday", {"due": 12, "online": 9, "to_scan": 2, "left": 1})
         tell()
     assert phone.titles == ["Plan “Every Monday” finished"]
     assert "due 12 · online 9 · queued for scan 2 · remaining 1" in phone.messages[0]["message"]
@@ -657,15 +660,15 @@ def test_only_some_channels_are_sent_on_at_the_same_time(db, time, phone):
     for number in range(5):
         channel_to(phone, f"Channel {number}", debounce_seconds=0)
     drops(online())
-    first = telling.tick()
-    assert len(first) == telling.SENDERS
+    first = dispatch.tick()
+    assert len(first) == dispatch.SENDERS
     for channel in first:
-        assert telling.Turn.take(channel) is not None
-    assert telling.tick() == []
+        assert dispatch.Turn.take(channel) is not None
+    assert dispatch.tick() == []
     time.goes_on(minutes=2)
     for _tick in range(3):
-        for channel in telling.tick():
-            telling.send(channel)
+        for channel in dispatch.tick():
+            dispatch.send(channel)
     assert len(phone.messages) == 5
 
 
@@ -689,4 +692,4 @@ def test_an_idle_tick_asks_little(db, time, phone, django_assert_max_num_queries
     time.goes_on(minutes=5)
     tell()
     with django_assert_max_num_queries(32):
-        telling.tick()
+        dispatch.tick()

@@ -12,9 +12,10 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from accounts import clock, telling
-from accounts.channels import DeliveryState
+from accounts.lib import db_clock
 from accounts.models import Channel, Delivery, Notice, Reading
+from accounts.models.notification import DeliveryState
+from accounts.notifications import dispatch
 from tests.support import environment
 from tests.support.fake_chat_service import Receiver
 from tests.support.stack import ROOT, Stack, poll
@@ -43,17 +44,17 @@ def process(code):
 
 def in_minutes(monkeypatch, minutes):
     later = timedelta(minutes=minutes)
-    monkeypatch.setattr(clock, "now", lambda: timezone.now() + later)
+    monkeypatch.setattr(db_clock, "now", lambda: timezone.now() + later)
 
 
 def test_who_is_killed_while_sending_sends_again_with_the_same_number(committed, phone, monkeypatch):
     channel = channel_to(phone, debounce_seconds=0)
     drops(online(label="Shop 7"))
-    telling.tick()
+    dispatch.tick()
     phone.hold = threading.Event()
     with process(f"telling.send({channel.pk})") as sender:
         assert phone.arrived.wait(60), "no message"
-        assert telling.send(channel.pk) == 0
+        assert dispatch.send(channel.pk) == 0
         sender.send_signal(signal.SIGKILL)
         sender.wait()
     assert Delivery.objects.get().state == DeliveryState.PENDING
@@ -61,8 +62,8 @@ def test_who_is_killed_while_sending_sends_again_with_the_same_number(committed,
     phone.hold.set()
     phone.hold = None
     in_minutes(monkeypatch, 2)
-    telling.tick()
-    assert telling.send_due() == 1
+    dispatch.tick()
+    assert dispatch.send_due() == 1
     first, second = (message["message"].splitlines() for message in phone.messages)
     assert first[-1] == second[-1] == f"Message {Delivery.objects.get().pk}"
     assert Delivery.objects.get().state == DeliveryState.SENT
@@ -72,7 +73,7 @@ def test_who_may_have_been_told_by_one_that_was_killed_is_told_that_it_is_over(c
     channel = channel_to(phone, debounce_seconds=0)
     account = online(label="Shop 7")
     drops(account)
-    telling.tick()
+    dispatch.tick()
     phone.hold = threading.Event()
     with process(f"telling.send({channel.pk})") as sender:
         assert phone.arrived.wait(60), "no message"
@@ -82,8 +83,8 @@ def test_who_may_have_been_told_by_one_that_was_killed_is_told_that_it_is_over(c
     phone.hold = None
     comes_back(account)
     in_minutes(monkeypatch, 2)
-    telling.tick()
-    telling.send_due()
+    dispatch.tick()
+    dispatch.send_due()
     assert phone.titles == ["Offline: Shop 7", "Back online: Shop 7"]
 
 
@@ -96,8 +97,8 @@ def test_many_that_read_and_send_at_once_tell_each_thing_once(committed, phone):
     def run():
         try:
             for _time in range(5):
-                telling.tick()
-                telling.send_due()
+                dispatch.tick()
+                dispatch.send_due()
         except Exception as error:
             failed.append(error)
         finally:
@@ -109,8 +110,8 @@ def test_many_that_read_and_send_at_once_tell_each_thing_once(committed, phone):
     for thread in threads:
         thread.join()
     assert failed == []
-    telling.tick()
-    telling.send_due()
+    dispatch.tick()
+    dispatch.send_due()
     assert sorted(phone.titles) == [f"Offline: Shop {n}" for n in range(5)]
     assert Notice.objects.count() == Delivery.objects.count() == 5
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from accounts.together import CutOff, Together
+from accounts.lib.group_commit import GroupCommit, Interrupted
 from tests.support.threads import until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ class Worker:
         self.batches: list[list] = []
         self.answer = answer
         self.gate = threading.Event()
-        self.together = Together(self.work, **limits)
+        self.together = GroupCommit(self.work, **limits)
 
     def work(self, items: list) -> list:
         self.batches.append(items)
@@ -126,7 +126,7 @@ def scene_who_works_for_others_is_killed():
     worker = Worker(answer, most=2)
     first, second, third, fourth = all_at_once(worker, 1, [2, 3, 4])
     assert (first, fourth) == (10, 40)
-    assert (type(second), type(third)) == (Killed, CutOff)
+    assert (type(second), type(third)) == (Killed, Interrupted)
     assert is_idle(worker)
 
 
@@ -143,7 +143,7 @@ def scene_many_for_a_long_time():
         running -= 1
         return [item * 10 for item in items]
 
-    together = Together(work, most=7)
+    together = GroupCommit(work, most=7)
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(together, range(2000)))
     assert results == [item * 10 for item in range(2000)]

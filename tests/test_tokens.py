@@ -11,9 +11,15 @@ import time_machine
 from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
-from accounts.answers import DeveloperExpired, DeveloperFrozen, SignInRefused, Unreachable, UpstreamError
 from accounts.models import UpstreamAccess
-from accounts.tokens import KeptTokens
+from accounts.upstream.errors import (
+    DeveloperExpired,
+    DeveloperFrozen,
+    SignInRefused,
+    Unreachable,
+    UpstreamError,
+)
+from accounts.upstream.token_store import KeptTokens
 from tests.support import environment
 from tests.support.payloads import envelope
 from tests.support.raw_http import client_of, json_answer, silent, timed, wire

@@ -15,8 +15,8 @@ from django.conf import settings
 from django.test import Client
 from django.utils import timezone, translation
 
-from accounts.history import record
 from accounts.models import LoginAttempt, Tag, UpstreamAccess
+from accounts.models.event import record
 from accounts.reasons import ADVICE, Reason
 from accounts.states import FINAL_STATES, AccountState, AttemptState, Happened, Method, Trigger
 from tests.support.factories import People, make_attempt

@@ -15,20 +15,10 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
-from accounts import upstream as client_module
-from accounts.answers import (
-    BadAnswer,
-    CodeAsked,
-    Ending,
-    LineDown,
-    LoggedIn,
-    OutcomeUnknown,
-    PageAsked,
-    Refused,
-    Unreachable,
-    UpstreamError,
-)
-from accounts.standing import Online
+from accounts.upstream import transport
+from accounts.upstream.errors import BadAnswer, LineDown, OutcomeUnknown, Refused, Unreachable, UpstreamError
+from accounts.upstream.presence_responses import Online
+from accounts.upstream.responses import CodeAsked, Ending, LoggedIn, PageAsked
 from tests.support import payloads, raw_http
 from tests.support.environment import CANARIES
 from tests.support.payloads import envelope
@@ -498,7 +488,7 @@ def test_a_handshake_that_trickles_ends_at_the_deadline(db):
 
 
 def test_a_tls_answer_that_trickles_ends_at_the_deadline(db, certificate, monkeypatch):
-    monkeypatch.setattr(client_module._session, "verify", str(certificate))
+    monkeypatch.setattr(transport._session, "verify", str(certificate))
     with tls_wire(certificate, dripping(HEAD + b"Connection: close\r\n\r\n")) as served:
         client = client_of(served.url.replace("http:", "https:"), seconds=1)
         found, seconds = timed(client.online)

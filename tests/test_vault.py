@@ -4,8 +4,8 @@ import pytest
 from cryptography.fernet import Fernet
 from django.db import connection
 
+from accounts.lib.encrypted_fields import EncryptedTextField
 from accounts.models import UpstreamAccess
-from accounts.vault import EncryptedTextField
 from tests.support import payloads
 
 CANARY = "canary-authorization-value"

@@ -10,11 +10,9 @@ import time_machine
 from django.db import OperationalError
 from django.utils import timezone
 
-from accounts import attempts, leases, login, outcome, waits
-from accounts.answers import LoggedIn, Profile
-from accounts.attempts import LoginAttempt, WaitsWorker
-from accounts.history import AccountEvent
-from accounts.models import Account
+from accounts.logins import control, expire, leases, start, success, wait
+from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, login_attempt
+from accounts.upstream.responses import LoggedIn, Profile
 from tests.support.factories import fresh, make_attempt
 from tests.support.threads import in_thread, running, until
 
@@ -28,7 +26,7 @@ def somebody_else_listens(upstream, w_id):
 
 
 def begun(account, **how):
-    attempt, new = login.begin(account, **how)
+    attempt, new = start.start_login(account, **how)
     assert new
     return attempt
 
@@ -36,7 +34,7 @@ def begun(account, **how):
 def left_by_a_dead_worker(account) -> LoginAttempt:
     """A code that somebody waited for who says no more that he lives."""
     attempt = begun(account)
-    assert login.fetch_code(attempt)
+    assert start.fetch_qr_code(attempt)
     WaitsWorker.objects.create(name="dead", alive_until=timezone.now() + leases.LEASE)
     assert leases.claim([attempt.pk], "dead") != [None]
     WaitsWorker.objects.update(alive_until=timezone.now())
@@ -50,7 +48,7 @@ def test_a_wait_that_is_refused_a_second_listener_goes_on_until_the_first_is_gon
     upstream.settings(parallel="refuse")
     attempt = left_by_a_dead_worker(committed.account())
     with somebody_else_listens(upstream, attempt.w_id):
-        listening = running(waits.wait, attempt.pk)
+        listening = running(wait.wait_for_phone, attempt.pk)
         listening.__enter__()
         upstream.wait(path="/queryLoginWx", calls=1)
         assert fresh(attempt).state == "waiting"
@@ -65,7 +63,7 @@ def test_a_wait_that_is_refused_a_second_listener_goes_on_until_the_first_is_gon
 def test_a_scan_that_only_the_first_listener_heard_of_counts(committed, upstream):
     upstream.settings(parallel="refuse")
     attempt = left_by_a_dead_worker(committed.account())
-    with somebody_else_listens(upstream, attempt.w_id), running(waits.wait, attempt.pk):
+    with somebody_else_listens(upstream, attempt.w_id), running(wait.wait_for_phone, attempt.pk):
         upstream.wait(path="/queryLoginWx", calls=1)
         upstream.phone("confirm", wId=attempt.w_id)
 
@@ -78,18 +76,18 @@ def test_a_wait_that_is_taken_up_again_and_refused_to_the_end_has_expired(
     committed, upstream, settings, monkeypatch
 ):
     settings.WK_LOGIN_WAIT_SECONDS = 1
-    monkeypatch.setattr(waits, "GRACE", timedelta(seconds=0.5))
+    monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.5))
     upstream.settings(parallel="refuse")
     attempt = left_by_a_dead_worker(committed.account())
     with somebody_else_listens(upstream, attempt.w_id):
-        in_thread(waits.wait, attempt.pk)
+        in_thread(wait.wait_for_phone, attempt.pk)
     assert (fresh(attempt).state, fresh(attempt).reason) == ("expired", "not_scanned")
 
 
 def test_a_refusal_of_the_first_call_is_the_end(committed, upstream):
     attempt = begun(committed.account())
-    assert login.fetch_code(attempt)
-    with running(waits.wait, attempt.pk):
+    assert start.fetch_qr_code(attempt)
+    with running(wait.wait_for_phone, attempt.pk):
         upstream.wait(wId=attempt.w_id, step3_now=1)
         upstream.phone("fail", wId=attempt.w_id, text="操作失败")
     assert (fresh(attempt).state, fresh(attempt).reason) == ("failed", "refused")
@@ -99,14 +97,14 @@ def test_a_refusal_of_the_first_call_is_the_end(committed, upstream):
 def test_a_refusal_after_a_number_was_sent_is_the_end_too(committed, upstream):
     upstream.settings(wrong_code="fail")
     attempt = begun(committed.account())
-    assert login.fetch_code(attempt)
-    with running(waits.wait, attempt.pk):
+    assert start.fetch_qr_code(attempt)
+    with running(wait.wait_for_phone, attempt.pk):
         upstream.wait(wId=attempt.w_id, step3_now=1)
         upstream.phone("code", wId=attempt.w_id, code="123456")
     attempt = fresh(attempt)
     assert attempt.state == "code_required"
-    assert login.submit_code(attempt, "654321")
-    with running(waits.wait, attempt.pk):
+    assert control.submit_verification_code(attempt, "654321")
+    with running(wait.wait_for_phone, attempt.pk):
         pass
     assert fresh(attempt).state == "failed"
     assert not fresh(attempt).resumed
@@ -114,8 +112,8 @@ def test_a_refusal_after_a_number_was_sent_is_the_end_too(committed, upstream):
 
 def test_whoever_lost_the_lease_ends_its_call_and_writes_nothing(committed, upstream):
     attempt = begun(committed.account())
-    assert login.fetch_code(attempt)
-    with running(waits.wait, attempt.pk) as result:
+    assert start.fetch_qr_code(attempt)
+    with running(wait.wait_for_phone, attempt.pk) as result:
         upstream.wait(wId=attempt.w_id, step3_now=1)
         WaitsWorker.objects.update(alive_until=timezone.now())  # as if it had slept
         WaitsWorker.objects.create(name="another", alive_until=timezone.now() + leases.LEASE)
@@ -134,15 +132,15 @@ def test_whoever_lost_the_lease_ends_its_call_and_writes_nothing(committed, upst
 def test_a_queued_start_asks_for_its_code_only_with_a_slot_for_the_wait(committed, upstream, monkeypatch):
     monkeypatch.setattr(leases.settings, "WAIT_SLOTS", 1)
     first, second = [begun(committed.account(), trigger="bulk", queued=True) for _n in range(2)]
-    with running(waits.wait, first.pk):
+    with running(wait.wait_for_phone, first.pk):
         upstream.wait(path="/getIPadLoginInfo", in_flight=1)
-        assert waits.wait(second.pk) is None
-        assert leases.take_unattended() == []
+        assert wait.wait_for_phone(second.pk) is None
+        assert leases.claim_orphaned() == []
         assert (fresh(second).state, fresh(second).sent_at) == ("preparing", None)
         upstream.phone("confirm", wId=fresh(first).w_id)
     assert upstream.calls("/iPadLogin") == 1
 
-    with running(waits.wait, second.pk):
+    with running(wait.wait_for_phone, second.pk):
         upstream.wait(path="/getIPadLoginInfo", in_flight=1)
         upstream.phone("confirm", wId=fresh(second).w_id)
     assert [fresh(attempt).state for attempt in (first, second)] == ["succeeded"] * 2
@@ -150,10 +148,12 @@ def test_a_queued_start_asks_for_its_code_only_with_a_slot_for_the_wait(committe
 
 def test_a_queued_start_that_no_message_brings_is_found(committed, upstream):
     attempt = begun(committed.account(), queued=True)
-    assert leases.take_unattended() == []  # its message may be on its way
-    with time_machine.travel(timezone.now() + attempts.MESSAGE_HEAD_START + timedelta(seconds=1), tick=True):
-        (lease,) = leases.take_unattended()
-        with running(waits.wait_under, lease):
+    assert leases.claim_orphaned() == []  # its message may be on its way
+    with time_machine.travel(
+        timezone.now() + login_attempt.MESSAGE_HEAD_START + timedelta(seconds=1), tick=True
+    ):
+        (lease,) = leases.claim_orphaned()
+        with running(wait.wait_with_lease, lease):
             upstream.wait(path="/getIPadLoginInfo", in_flight=1)
             upstream.phone("confirm", wId=fresh(attempt).w_id)
     assert fresh(attempt).state == "succeeded"
@@ -161,8 +161,8 @@ def test_a_queued_start_that_no_message_brings_is_found(committed, upstream):
 
 def test_a_queued_start_that_nobody_takes_says_that_no_worker_runs(committed, upstream):
     attempt = begun(committed.account(), queued=True)
-    with time_machine.travel(timezone.now() + login.QUEUED_FOR + timedelta(seconds=13)):
-        assert login.sweep() == 1
+    with time_machine.travel(timezone.now() + start.QUEUED_FOR + timedelta(seconds=13)):
+        assert expire.end_overdue() == 1
     assert (fresh(attempt).state, fresh(attempt).reason) == ("expired", "no_worker")
     assert upstream.calls("/iPadLogin") == 0
 
@@ -170,8 +170,8 @@ def test_a_queued_start_that_nobody_takes_says_that_no_worker_runs(committed, up
 def test_a_click_that_still_asks_for_its_code_is_not_taken_for_a_queued_start(committed, upstream):
     attempt = begun(committed.account())
     with time_machine.travel(timezone.now() + timedelta(seconds=5)):
-        assert leases.take_unattended() == []
-    assert waits.wait(attempt.pk) is None
+        assert leases.claim_orphaned() == []
+    assert wait.wait_for_phone(attempt.pk) is None
     assert upstream.calls("/iPadLogin") == 0
 
 
@@ -184,14 +184,14 @@ def test_answers_that_come_together_are_all_written_also_with_odd_ones_among_the
     told = [f"wxid_{n}" for n in range(20)] + ["wxid_new_1", "wxid_new_2", "wxid_3"]
     told[7] = "wxid_stranger"
     cancelled = fresh(rows[9])
-    assert login.cancel(cancelled)
+    assert control.cancel(cancelled)
     loaded = list(LoginAttempt.objects.select_related("account").order_by("pk"))
     barrier = threading.Barrier(len(rows))
 
     def answer(attempt, wc_id):
         barrier.wait()
         found = LoggedIn(Profile(wc_id=wc_id, w_id=attempt.w_id, nickname="小明"))
-        return in_thread(outcome.record_login, attempt, found)
+        return in_thread(success.complete_login, attempt, found)
 
     with ThreadPoolExecutor(len(rows)) as pool:
         results = list(pool.map(answer, loaded, told))
@@ -215,29 +215,29 @@ def test_answers_that_come_together_are_all_written_also_with_odd_ones_among_the
 def database_away(monkeypatch):
     """The database fails as often as the list has entries; each failure takes one."""
     left: list[str] = []
-    original = attempts.LoginAttempt.move
+    original = login_attempt.LoginAttempt.move
 
     def move(self, *args, **kwargs):
         if left:
             raise OperationalError(left.pop())
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(attempts.LoginAttempt, "move", move)
+    monkeypatch.setattr(login_attempt.LoginAttempt, "move", move)
     return left
 
 
 def test_a_code_is_shown_although_the_database_was_away_when_it_came(committed, upstream, database_away):
     attempt = begun(committed.account())
     database_away[:] = ["the server closed the connection"] * 2
-    assert login.fetch_code(attempt)
+    assert start.fetch_qr_code(attempt)
     assert (fresh(attempt).state, attempt.state) == ("waiting", "waiting")
     assert upstream.calls("/iPadLogin") == 1
 
 
 def test_a_success_is_written_although_the_database_was_away_when_it_came(committed, upstream, database_away):
     attempt = begun(committed.account())
-    assert login.fetch_code(attempt)
-    with running(waits.wait, attempt.pk):
+    assert start.fetch_qr_code(attempt)
+    with running(wait.wait_for_phone, attempt.pk):
         upstream.wait(wId=attempt.w_id, step3_now=1)
         database_away[:] = ["the server closed the connection"] * 3
         upstream.phone("confirm", wId=attempt.w_id)

@@ -8,10 +8,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import watch
-from accounts.events import Ring
-from accounts.history import record
+from accounts.lib.pubsub import Ring
 from accounts.models import LoginAttempt, WaitsWorker
+from accounts.models.event import record
+from accounts.realtime import changes
 from accounts.states import AttemptState, Happened
 from tests.support.factories import make_attempt
 
@@ -38,7 +38,7 @@ def test_the_rights_of_many_are_what_each_would_be_told_alone(people):
     half.user_permissions.add(Permission.objects.get(codename="view_every_account"))
     everybody = [people.operator, people.viewer, people.stranger, people.admin, asleep, own, boss, half]
 
-    teams, sessions = watch.rights(
+    teams, sessions = changes.rights(
         {user.pk for user in everybody}, {key(user) for user in everybody} | {"gone"}
     )
 
@@ -47,7 +47,7 @@ def test_the_rights_of_many_are_what_each_would_be_told_alone(people):
         fresh = type(user).objects.get(pk=user.pk)
         assert (user.pk in teams) is fresh.has_perm("accounts.view_account"), user
     sees_all = {
-        user.pk for user, seen in ((u, teams.get(u.pk)) for u in everybody) if seen is watch.EVERY_TEAM
+        user.pk for user, seen in ((u, teams.get(u.pk)) for u in everybody) if seen is changes.EVERY_TEAM
     }
     assert sees_all == {people.admin.pk, boss.pk}
     assert teams[people.operator.pk] == {people.east.pk}
@@ -57,7 +57,7 @@ def test_the_rights_of_many_are_what_each_would_be_told_alone(people):
 def test_thousands_are_asked_about_by_as_many_queries_as_one(people):
     def queries(users):
         with CaptureQueriesContext(connection) as captured:
-            watch.rights({user.pk for user in users}, {key(user) for user in users})
+            changes.rights({user.pk for user in users}, {key(user) for user in users})
         return len(captured)
 
     few = queries([people.operator])
@@ -68,14 +68,14 @@ def test_thousands_are_asked_about_by_as_many_queries_as_one(people):
 
 
 def test_a_row_that_is_committed_late_is_missed_and_one_that_rang_is_not(monkeypatch):
-    rows = watch.Rows()
+    rows = changes.Rows()
     assert rows.missed([10]) == []
     assert rows.heard(Ring(12, 1, 1, None, "new")) is True
     assert rows.heard(Ring(12, 1, 1, None, "new")) is False
     assert rows.missed([12, 13]) == [13]
     rows.rung.update([13])
     assert rows.missed([11, 12, 13]) == [11]
-    monkeypatch.setattr(watch, "COMMIT_SECONDS", -1)
+    monkeypatch.setattr(changes, "COMMIT_SECONDS", -1)
     for _round in range(3):
         rows.missed([11, 12, 13])
     assert rows.floor == 13 and rows.rung == set()
@@ -84,10 +84,10 @@ def test_a_row_that_is_committed_late_is_missed_and_one_that_rang_is_not(monkeyp
 def test_a_look_begins_at_the_newest_row(people):
     account = people.account(w_id="w-1")
     first = record(account, Happened.CHANGED)
-    assert watch.look(None).ids == [first.pk]
+    assert changes.look(None).ids == [first.pk]
     second = record(account, Happened.CHANGED)
-    assert watch.look(first.pk).ids == [second.pk]
-    assert watch.rings([second.pk]) == [Ring(second.pk, account.pk, people.east.pk, None, "online")]
+    assert changes.look(first.pk).ids == [second.pk]
+    assert changes.rings([second.pk]) == [Ring(second.pk, account.pk, people.east.pk, None, "online")]
 
 
 # --- alone ----------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_for_how_long_nobody_has_waited(people, fields, alone):
     attempt = make_attempt(
         people.account(), state, lease_owner="worker" if worker is not None else "", **times
     )
-    assert watch.seconds_alone(attempt, timezone.now()) == pytest.approx(alone, abs=1)
+    assert changes.seconds_alone(attempt, timezone.now()) == pytest.approx(alone, abs=1)
 
 
 def test_who_is_alone_for_long_is_told_of_in_stages_and_who_should_have_ended_too(people):
@@ -127,6 +127,6 @@ def test_who_is_alone_for_long_is_told_of_in_stages_and_who_should_have_ended_to
     LoginAttempt.objects.filter(pk=held.pk).update(lease_owner="living")
     LoginAttempt.objects.filter(pk=overdue.pk).update(deadline_at=seconds_ago(17))
     ended.move(AttemptState.CANCELLED)
-    found = {ring.attempt: stage for ring, stage in watch.alone(timezone.now()).items()}
+    found = {ring.attempt: stage for ring, stage in changes.alone(timezone.now()).items()}
     assert found == {old.pk: 1, older.pk: 2, overdue.pk: 3}
     assert fresh.pk not in found

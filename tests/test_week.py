@@ -8,9 +8,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db.models import Count
 
-from accounts.channels import DeliveryState
 from accounts.models import Account, AccountEvent, Delivery, Drop, Incident, LoginAttempt, PlanEntry, PlanRun
-from accounts.policies import policy_for
+from accounts.models.notification import DeliveryState
+from accounts.models.recovery_policy import policy_for
 from accounts.states import AccountState, DropKind, Happened, Method, NextStep, NoticeKind
 from tests.support.simulated_week import (
     AWAY,

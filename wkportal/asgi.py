@@ -12,9 +12,9 @@ settings.DATABASES["default"]["OPTIONS"].get("pool", {}).update(timeout=4, recon
 
 django_application = get_asgi_application()
 
-from accounts import feed  # noqa: E402 - its models need Django to be set up
+from accounts.realtime import sse  # noqa: E402 - its models need Django to be set up
 
-application = feed.outside(django_application)
+application = sse.outside(django_application)
 
 # What is loaded by now stays for ever: looking through it for garbage would stop every request and every stream of
 # this process for a tenth of a second, again and again.

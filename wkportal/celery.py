@@ -76,4 +76,4 @@ if "gevent" in sys.modules:
 app = Celery("wkportal", log=SettingsLogging)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-app.steps["worker"].add("accounts.worker.LooksForWaits")
+app.steps["worker"].add("accounts.bootsteps.OrphanRescuer")

@@ -107,7 +107,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
-    "wkportal.outage.answers_without_database",
+    "wkportal.database_outage.answers_without_database",
     "wkportal.middleware.one_thread",
 ]
 ROOT_URLCONF = "wkportal.urls"
@@ -125,8 +125,8 @@ TEMPLATES = [
                 "django.template.context_processors.i18n",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "accounts.context.upstream_alarm",
-                "accounts.context.keeping_online",
+                "accounts.web.context_processors.upstream_alarm",
+                "accounts.web.context_processors.keeping_online",
             ],
         },
     }

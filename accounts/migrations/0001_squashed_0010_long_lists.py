@@ -7,9 +7,9 @@ from django.conf import settings
 from django.contrib.auth.management import create_permissions
 from django.db import migrations, models
 
-import accounts.hours
+import accounts.lib.encrypted_fields
+import accounts.lib.time_windows
 import accounts.search
-import accounts.vault
 
 EDITED = ("recoverypolicy", "plan", "channel", "rule", "tag")
 READ = (
@@ -82,7 +82,10 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("name", models.CharField(max_length=60, unique=True, verbose_name="name")),
-                ("url", accounts.vault.EncryptedTextField(editable=False, verbose_name="address")),
+                (
+                    "url",
+                    accounts.lib.encrypted_fields.EncryptedTextField(editable=False, verbose_name="address"),
+                ),
                 (
                     "shown",
                     models.CharField(
@@ -236,7 +239,7 @@ class Migration(migrations.Migration):
                         default="",
                         help_text="For example Asia/Shanghai. Leave empty to use the site’s time zone.",
                         max_length=60,
-                        validators=[accounts.hours.known_zone],
+                        validators=[accounts.lib.time_windows.known_zone],
                         verbose_name="time zone",
                     ),
                 ),
@@ -325,7 +328,7 @@ class Migration(migrations.Migration):
                         default="",
                         help_text="For example Asia/Shanghai. Leave empty to use the site’s time zone.",
                         max_length=60,
-                        validators=[accounts.hours.known_zone],
+                        validators=[accounts.lib.time_windows.known_zone],
                         verbose_name="time zone",
                     ),
                 ),
@@ -550,7 +553,7 @@ class Migration(migrations.Migration):
                         default="",
                         help_text="For example Asia/Shanghai. Leave empty to use the site’s time zone.",
                         max_length=60,
-                        validators=[accounts.hours.known_zone],
+                        validators=[accounts.lib.time_windows.known_zone],
                         verbose_name="time zone",
                     ),
                 ),
@@ -935,10 +938,19 @@ class Migration(migrations.Migration):
                 ),
                 ("other_name", models.CharField(blank=True, default="", editable=False, max_length=210)),
                 ("w_id", models.CharField(blank=True, default="", max_length=100, verbose_name="wId")),
-                ("qr_text", accounts.vault.EncryptedTextField(blank=True, default="", editable=False)),
+                (
+                    "qr_text",
+                    accounts.lib.encrypted_fields.EncryptedTextField(blank=True, default="", editable=False),
+                ),
                 ("qr_png", models.BinaryField(null=True)),
-                ("page_url", accounts.vault.EncryptedTextField(blank=True, default="", editable=False)),
-                ("verify_code", accounts.vault.EncryptedTextField(blank=True, default="", editable=False)),
+                (
+                    "page_url",
+                    accounts.lib.encrypted_fields.EncryptedTextField(blank=True, default="", editable=False),
+                ),
+                (
+                    "verify_code",
+                    accounts.lib.encrypted_fields.EncryptedTextField(blank=True, default="", editable=False),
+                ),
                 ("codes_tried", models.PositiveSmallIntegerField(default=0, editable=False)),
                 (
                     "created_at",
@@ -1451,7 +1463,7 @@ class Migration(migrations.Migration):
                         default="",
                         help_text="For example Asia/Shanghai. Leave empty to use the site’s time zone.",
                         max_length=60,
-                        validators=[accounts.hours.known_zone],
+                        validators=[accounts.lib.time_windows.known_zone],
                         verbose_name="time zone",
                     ),
                 ),
@@ -1710,7 +1722,7 @@ class Migration(migrations.Migration):
                         blank=True, default="", max_length=150, verbose_name="developer account"
                     ),
                 ),
-                ("authorization", accounts.vault.EncryptedTextField(blank=True, default="")),
+                ("authorization", accounts.lib.encrypted_fields.EncryptedTextField(blank=True, default="")),
                 ("renewed_at", models.DateTimeField(blank=True, null=True, verbose_name="authorized at")),
                 ("renewing_until", models.DateTimeField(blank=True, null=True)),
                 ("refused_at", models.DateTimeField(blank=True, null=True, verbose_name="refused at")),

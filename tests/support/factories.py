@@ -10,7 +10,8 @@ from django.db import IntegrityError, OperationalError, transaction
 from django.test import Client
 from django.utils import timezone
 
-from accounts import access
+from accounts import permissions
+from accounts.logins.success import next_seq
 from accounts.models import (
     Account,
     AccountEvent,
@@ -23,7 +24,6 @@ from accounts.models import (
     Tag,
     UpstreamAccess,
 )
-from accounts.outcome import next_seq
 from accounts.states import FINAL_STATES, AccountState, AttemptState
 
 PASSWORD = "correct horse battery"
@@ -39,7 +39,7 @@ class People:
     """An operator and a viewer of team East, a stranger of team West, and an admin. Each has a `client`."""
 
     def __init__(self):
-        access.install_roles()
+        permissions.install_roles()
         self.east, self.west = Group.objects.create(name="East"), Group.objects.create(name="West")
         self.operator = self.person("operator", "Operators", self.east)
         self.mate = self.person("mate", "Operators", self.east)

@@ -12,7 +12,7 @@ import traceback
 
 import gevent
 
-from accounts.together import CutOff, Together
+from accounts.lib.group_commit import GroupCommit, Interrupted
 from tests import test_together
 from tests.test_together import SECONDS, Worker, is_idle, outcome, until
 
@@ -91,7 +91,7 @@ def killed_one_that_works_for_others():
     until(lambda: worker.together.queue)
     callers[1].kill()
     worker.gate.set()
-    assert results([*callers, later]) == [10, gevent.GreenletExit, CutOff, CutOff, 90]
+    assert results([*callers, later]) == [10, gevent.GreenletExit, Interrupted, Interrupted, 90]
     assert is_idle(worker)
 
 
@@ -176,7 +176,7 @@ def killed_many_at_random():
         return [item * 10 for item in items]
 
     dropped = []
-    together = Together(work, most=5, unwanted=dropped.append)
+    together = GroupCommit(work, most=5, unwanted=dropped.append)
     callers = []
     for number in range(1500):
         callers.append(gevent.spawn(outcome, together, number))
@@ -186,7 +186,7 @@ def killed_many_at_random():
             gevent.sleep(0)
     found = results(callers)
     fine = [value for number, value in enumerate(found) if value == number * 10]
-    lost = [value for value in found if value in (CutOff, gevent.GreenletExit)]
+    lost = [value for value in found if value in (Interrupted, gevent.GreenletExit)]
     assert len(fine) + len(lost) == 1500 and len(fine) > 500 and gevent.GreenletExit in lost
     assert not together.busy and not together.queue
     # What was worked for and is nobody's went there once, and nothing else did.

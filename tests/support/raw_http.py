@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from accounts.tokens import KeptTokens
-from accounts.upstream import Client
+from accounts.upstream.client import Client
+from accounts.upstream.token_store import KeptTokens
 from tests.support.environment import CANARIES
 
 GIVEN = "canary-authorization"

@@ -16,12 +16,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from zoneinfo import ZoneInfo
 
-from accounts import absence, clock, leases, login, presence, recovery, schedule, telling, waits
-from accounts.answers import Ending, LoggedIn, LoginCode, NotLoggedIn, Profile, Unreachable
+from accounts.lib import db_clock
+from accounts.logins import expire, leases, start, wait
 from accounts.models import Account, Channel, Plan, RecoveryPolicy, Rule, Tag
-from accounts.plans import PlanMethod
-from accounts.standing import Online
+from accounts.models.plan import PlanMethod
+from accounts.notifications import dispatch
+from accounts.presence import offline
+from accounts.presence import sweep as presence_sweep
+from accounts.relogin import plan_runs, recover
 from accounts.states import AccountState, NoticeKind
+from accounts.upstream import configured
+from accounts.upstream.errors import Unreachable
+from accounts.upstream.presence_responses import Online
+from accounts.upstream.responses import Ending, LoggedIn, LoginCode, NotLoggedIn, Profile
 from tests.support.model_based.upstream import picture
 from tests.support.model_based.world import Process
 
@@ -172,7 +179,7 @@ class Week:
         once = wc_id in self.first_nights and self.dropped[wc_id] == 1
         (self.phones.no_prompt.add if once else self.phones.no_prompt.discard)(wc_id)
         told = self.dice.random() < 0.5 and not self.is_down
-        if told and presence.notice(w_id, wc_id):
+        if told and presence_sweep.callback_received(w_id, wc_id):
             self.sweep()
 
     @property
@@ -186,33 +193,33 @@ class Week:
     # --- what the product's processes do
 
     def sweep(self) -> None:
-        presence.sweep_if_due()
+        presence_sweep.check_if_due()
 
     def work(self) -> None:
         """Everything that the tasks and the workers do within a few seconds, twice: what is begun goes on."""
         self.process.holder.renew()
         self.sweep()
-        if absence.reasons_are_due():
-            absence.ask_reasons()
+        if offline.reasons_are_due():
+            offline.ask_reasons()
         for _again in range(2):
-            absence.end_drops()
-            recovery.tick()
-            schedule.tick()
+            offline.end_drops()
+            recover.tick()
+            plan_runs.tick()
             self.pass_time(3)
-            for lease in leases.take_unattended():
-                waits.wait_under(lease)
-        telling.tick()
-        telling.send_due()
-        login.sweep()
+            for lease in leases.claim_orphaned():
+                wait.wait_with_lease(lease)
+        dispatch.tick()
+        dispatch.send_due()
+        expire.end_overdue()
 
     def people_scan(self) -> None:
         local = self.local(self.at)
         if not (time(9) <= local.time() < time(18)) or self.at > PEOPLE_GO:
             return
         for account in list(Account.objects.to_scan()[:6]):
-            attempt, begun = login.begin(account, by=self.operator)
-            if begun and login.fetch_code(attempt):
-                waits.wait(attempt.pk)
+            attempt, begun = start.start_login(account, by=self.operator)
+            if begun and start.fetch_qr_code(attempt):
+                wait.wait_for_phone(attempt.pk)
 
     def run(self) -> None:
         mass = last = False
@@ -292,13 +299,13 @@ def install(week: Week, monkeypatch) -> None:
         monotonic = staticmethod(lambda: week.monotonic())
         sleep = staticmethod(lambda seconds: week.pass_time(seconds))
 
-    for module in (absence, leases, login, waits):
+    for module in (offline, leases, start, wait):
         monkeypatch.setattr(module, "time", Time)
-    monkeypatch.setattr(clock, "now", lambda: week.now())
+    monkeypatch.setattr(db_clock, "now", lambda: week.now())
     monkeypatch.setattr(leases, "_holder", week.process.holder)
-    monkeypatch.setattr(login, "client", lambda: week.phones)
-    monkeypatch.setattr(login, "client_for", lambda _attempt: week.phones)
-    for module in (presence, recovery, telling):
+    monkeypatch.setattr(configured, "client", lambda: week.phones)
+    monkeypatch.setattr(configured, "client_for", lambda _attempt: week.phones)
+    for module in (presence_sweep, recover, dispatch):
         monkeypatch.setattr(
-            module, "jitter" if module is presence else "dice", random.Random(week.dice.random())
+            module, "jitter" if module is presence_sweep else "dice", random.Random(week.dice.random())
         )

@@ -5,8 +5,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.http.request import validate_host
 from django.urls import reverse
 
-from accounts import login
-from accounts.answers import UpstreamError, web_address
+from accounts.upstream import configured
+from accounts.upstream.errors import UpstreamError
+from accounts.upstream.responses import web_address
 
 
 class Command(BaseCommand):
@@ -33,9 +34,9 @@ class Command(BaseCommand):
         base = "" if options["clear"] else base_address(options["url"])
         try:
             if base:
-                login.client().set_callback(base + path)
+                configured.client().set_callback(base + path)
             else:
-                login.client().clear_callback()
+                configured.client().clear_callback()
         except UpstreamError as error:
             words = f": {error.text}" if error.text else ""
             raise CommandError(f"The upstream did not take it ({type(error).__name__}{words}).") from None

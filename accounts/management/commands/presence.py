@@ -5,8 +5,8 @@ import unicodedata
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from accounts import presence
 from accounts.models import Account
+from accounts.presence import reconcile, sweep
 from accounts.reasons import Reason
 from accounts.states import AccountState, FoundBy
 
@@ -29,7 +29,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options) -> None:
-        swept = presence.sweep(FoundBy.CHECK)
+        swept = sweep.check(FoundBy.CHECK)
         rows = Account.objects.kept().order_by("label", "pk")
         missing = rows.filter(keep_online=True).exclude(state=AccountState.ONLINE)
         shown = rows if options["all"] else missing
@@ -42,7 +42,7 @@ class Command(BaseCommand):
         sys.exit(SOME_ARE_NOT if missing.exists() else ALL_ONLINE)
 
 
-def as_json(swept: presence.Swept, accounts) -> str:
+def as_json(swept: reconcile.SweepResult, accounts) -> str:
     """{known, unknown_why, online, verified, discovered; absent, offline, back: ids; accounts: [...]}."""
     document = {
         "known": swept.known,
@@ -100,7 +100,7 @@ def width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def summary(swept: presence.Swept) -> str:
+def summary(swept: reconcile.SweepResult) -> str:
     if not swept.known:
         return f"Who is online is not known: {Reason(swept.unknown_why).label} Nothing was changed."
     parts = [f"{swept.online} online upstream, {swept.verified} verified"]

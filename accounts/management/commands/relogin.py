@@ -14,9 +14,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from django.db.models.functions import Lower
 
-from accounts import clock, login, recovery
+from accounts.lib import db_clock
+from accounts.logins import expire, start
 from accounts.models import Account, LoginAttempt, Tag
 from accounts.reasons import Reason, advice
+from accounts.relogin import recover
 from accounts.states import AccountState, AttemptState, Method, NextStep, Trigger
 from accounts.tasks import put_into_queue, wait_for_phone
 
@@ -131,7 +133,7 @@ def chosen(options: dict) -> list[Account]:
         return list(dict.fromkeys(named(name) for name in names))
     wanted = Account.objects.kept().filter(keep_online=True).order_by(Lower("label"), "pk")
     if options["due"]:
-        return list(wanted.filter(relogin_at__lte=clock.now()).order_by("relogin_at", "pk"))
+        return list(wanted.filter(relogin_at__lte=db_clock.now()).order_by("relogin_at", "pk"))
     if not Tag.objects.filter(name=tag).exists():
         raise CommandError(f"There is no tag “{tag}”.", returncode=NOBODY)
     return list(wanted.filter(tags__name=tag).exclude(state=AccountState.ONLINE))
@@ -199,9 +201,9 @@ class Login:
     def begin(self) -> bool:
         """False: there is no room for it now, later there may be."""
         if self.method == Method.QR:
-            self.attempt, new = login.begin(self.account, trigger=Trigger.API, queued=True)
+            self.attempt, new = start.start_login(self.account, trigger=Trigger.API, queued=True)
         else:
-            self.attempt, step = recovery.prompt(self.account, trigger=Trigger.API)
+            self.attempt, step = recover.start_prompt(self.account, trigger=Trigger.API)
             new, found = True, self.account.open_attempt
             if self.attempt is None and found is not None:
                 self.attempt, new = found, False
@@ -234,7 +236,7 @@ class Login:
 
     def look(self) -> None:
         """Read the attempt again, and say what is new."""
-        login.close_read(self.account)
+        expire.expire_on_read(self.account)
         self.attempt = LoginAttempt.objects.select_related("account").get(pk=self.attempt.pk)
         if not self.attempt.is_open:
             self.over = True
@@ -245,13 +247,13 @@ class Login:
             self.say(self.attempt.state, f"{DO[self.attempt.state]} (/attempts/{self.attempt.pk}/)")
         elif time.monotonic() - self.told_at > TOLD_SECONDS and self.attempt.state == AttemptState.WAITING:
             self.told_at = time.monotonic()
-            left = int(self.attempt.seconds_left(clock.now()))
+            left = int(self.attempt.seconds_left(db_clock.now()))
             self.say("waiting", f"waits for the phone, {left} s left", seconds_left=left)
         self.told_state = self.attempt.state
 
     def draw(self) -> None:
         self.drawn, self.told_at = True, time.monotonic()
-        left = int(self.attempt.seconds_left(clock.now()))
+        left = int(self.attempt.seconds_left(db_clock.now()))
         text = self.attempt.qr_text
         code = (
             f"\n{in_terminal(text)}"

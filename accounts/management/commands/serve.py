@@ -9,9 +9,9 @@ import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts import feed
-from wkportal import embedded
-from wkportal.supervisor import Process, Supervisor
+from accounts.realtime import sse
+from wkportal.local import services
+from wkportal.local.supervisor import Process, Supervisor
 
 log = logging.getLogger("wkportal")
 
@@ -23,7 +23,7 @@ class Server(uvicorn.Server):
     """Ends the live streams first: uvicorn alone would wait for browsers that never hang up."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        feed.stop()
+        sse.stop()
         super().handle_exit(sig, frame)
 
 
@@ -77,7 +77,7 @@ class Command(BaseCommand):
 
 def listen(host: str, port: int) -> socket.socket:
     try:
-        return embedded.listen(host, port)
+        return services.listen(host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CommandError(

@@ -15,8 +15,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection
 
 from accounts.management.commands.first_operator import first_operator
-from wkportal import celery_app, embedded
-from wkportal.supervisor import Process, Step, Supervisor, http_answers, port_answers
+from wkportal import celery_app
+from wkportal.local import services
+from wkportal.local.supervisor import Process, Step, Supervisor, http_answers, port_answers
 
 log = logging.getLogger("wkportal")
 
@@ -29,7 +30,7 @@ class Command(BaseCommand):
     help = "Runs everything on this machine: database, broker, upstream stand-in, web, workers and beat."
 
     def handle(self, **options) -> None:
-        self.plan = embedded.plan
+        self.plan = services.plan
         if self.plan is None:
             raise CommandError("Start it from a shell: manage.py up.")
         log.info("wkportal %s: up", settings.VERSION)
@@ -72,8 +73,8 @@ class Command(BaseCommand):
         lines = ["", f"  wkportal runs: {plan.web_address}", "", self.sign_in]
         if plan.simulator_address:
             lines.append(f"    upstream   simulated at {plan.simulator_address}/ (WK_BASE_URL is not set)")
-        if not embedded.is_loopback(plan.host):
-            names = [name for name in settings.ALLOWED_HOSTS if not embedded.is_loopback(name.strip("[]"))]
+        if not services.is_loopback(plan.host):
+            names = [name for name in settings.ALLOWED_HOSTS if not services.is_loopback(name.strip("[]"))]
             lines.append(f"    network    {', '.join(f'http://{name}:{plan.port}/' for name in names)}")
         return "\n".join([*lines, "", "  Ctrl-C stops everything.", "", ""])
 
@@ -104,25 +105,25 @@ def find_broker() -> None:
 # --- the processes -------------------------------------------------------------------------------------
 
 
-def valkey(plan: embedded.Plan) -> list[Process]:
+def valkey(plan: services.Plan) -> list[Process]:
     if not plan.valkey_command:
         return []
     hint = f"Its last words are in {plan.valkey_log}."
-    return [Process("valkey", plan.valkey_command, ready=partial(embedded.valkey_answers, plan), hint=hint)]
+    return [Process("valkey", plan.valkey_command, ready=partial(services.valkey_answers, plan), hint=hint)]
 
 
-def simulator(plan: embedded.Plan) -> list[Process]:
+def simulator(plan: services.Plan) -> list[Process]:
     if not plan.simulator_command:
         return []
-    host, port = embedded.reachable(plan.host), int(plan.simulator_address.rpartition(":")[2])
+    host, port = services.reachable(plan.host), int(plan.simulator_address.rpartition(":")[2])
     return [Process("simulator", plan.simulator_command, ready=partial(port_answers, host, port))]
 
 
-def web(plan: embedded.Plan) -> Process:
+def web(plan: services.Plan) -> Process:
     command = [sys.executable, sys.argv[0], "serve", "--host", plan.host, "--port", str(plan.port)]
     named = [host.lstrip(".") for host in settings.ALLOWED_HOSTS if host != "*"]
     header = named[0] if named else "localhost"
-    ready = partial(http_answers, embedded.reachable(plan.host), plan.port, "/healthz", header)
+    ready = partial(http_answers, services.reachable(plan.host), plan.port, "/healthz", header)
     return Process("web", command, ready=ready)
 
 

@@ -8,8 +8,8 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Model
 
-from accounts.attempts import CLOSED_AFTER
 from accounts.models import Account, AccountEvent, LoginAttempt
+from accounts.models.login_attempt import CLOSED_AFTER
 from accounts.reasons import Reason
 from accounts.states import (
     ATTEMPT_MOVES,

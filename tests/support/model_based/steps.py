@@ -3,12 +3,13 @@
 Each is a function of what there is at the moment, and a short sequence of them can be written down as a test.
 """
 
-from accounts import answers, leases, login, waits
-from accounts.answers import Ending, LoggedIn, NotLoggedIn
-from accounts.attempts import SWEPT_AFTER
+from accounts.bootsteps import CALM_SECONDS
+from accounts.logins import control, expire, leases, start, wait
 from accounts.models import Account, LoginAttempt
+from accounts.models.login_attempt import SWEPT_AFTER
 from accounts.states import OPEN_STATES, AttemptState, Trigger
-from accounts.worker import CALM_SECONDS
+from accounts.upstream import errors
+from accounts.upstream.responses import Ending, LoggedIn, NotLoggedIn
 from tests.support.model_based.rules import Broken, Rules
 from tests.support.model_based.upstream import NUMBER, Call
 from tests.support.model_based.world import (
@@ -25,11 +26,11 @@ from tests.support.model_based.world import (
 
 PEOPLE = ["wxid_ann", "wxid_bob", "wxid_cat", "wxid_dan"]
 BREAKS = {
-    "the connection broke": answers.OutcomeUnknown("the connection broke"),
-    "a gateway's page": answers.BadAnswer("no JSON (HTTP 502, 20 bytes)"),
-    "no connection": answers.Unreachable("the connection was refused"),
-    "refused": answers.Refused("失败", "1002"),
-    "sign-in refused": answers.SignInRefused("HTTP 401", "401"),
+    "the connection broke": errors.OutcomeUnknown("the connection broke"),
+    "a gateway's page": errors.BadAnswer("no JSON (HTTP 502, 20 bytes)"),
+    "no connection": errors.Unreachable("the connection was refused"),
+    "refused": errors.Refused("失败", "1002"),
+    "sign-in refused": errors.SignInRefused("HTTP 401", "401"),
 }
 LOST = "the connection broke"
 # A prompt that was refused, or did not leave, is on no phone.
@@ -125,14 +126,14 @@ class Steps:
         account, self.rules.unasked = Account.objects.get(pk=account_id), True
         self.line += 1
         trigger = Trigger.BULK if queued else Trigger.OPERATOR
-        attempt, begun = login.begin(account, proxy=self.line, queued=queued, trigger=trigger)
+        attempt, begun = start.start_login(account, proxy=self.line, queued=queued, trigger=trigger)
         told = (", for the queue" if queued else "") + ("" if begun else ", begun before")
         self.tell(f"attempt {attempt.pk} of account {account_id}{told}")
         self.is_its_open_one(attempt, account_id)
         if begun and queued:
             self.messages.insert(0, attempt.pk)
         elif begun:
-            task = self.world.start(self.world.web, f"the code of {attempt.pk}", login.fetch_code, attempt)
+            task = self.world.start(self.world.web, f"the code of {attempt.pk}", start.fetch_qr_code, attempt)
             if code:
                 self.code_comes(task)
         if begun and worker:
@@ -144,14 +145,14 @@ class Steps:
 
     def cancel(self, attempt_id: int, old: bool = False) -> None:
         self.tell(f"attempt {attempt_id} is cancelled")
-        login.cancel(self.page(attempt_id, old))
+        control.cancel(self.page(attempt_id, old))
         if LoginAttempt.objects.open().filter(pk=attempt_id).exists():
             raise Broken(f"attempt {attempt_id} was cancelled, and is open")
 
     def look_at(self, account_id: int) -> None:
         self.tell(f"somebody looks at account {account_id}")
         self.rules.unasked = True
-        login.close_read(Account.objects.get(pk=account_id))
+        expire.expire_on_read(Account.objects.get(pk=account_id))
         self.rules.check()
         self.rules.all_ended(account_id)
 
@@ -159,9 +160,9 @@ class Steps:
         """Or say that the check on the page is passed, where that was asked for."""
         attempt = self.page(attempt_id, old)
         if attempt.state == AttemptState.PAGE_REQUIRED:
-            again, number = login.page_visited(attempt), "the check"
+            again, number = control.page_visited(attempt), "the check"
         else:
-            again = login.submit_code(attempt, number)
+            again = control.submit_verification_code(attempt, number)
             if again:
                 self.world.upstream.unsent_numbers.add(attempt.w_id)
                 self.world.upstream.typed[attempt.w_id] += 1
@@ -255,7 +256,7 @@ class Steps:
 
     def rest_is_over(self, task: Task) -> None:
         if isinstance(task.pending, Call):
-            self.world.go_on(task, answers.OutcomeUnknown("the connection broke"))
+            self.world.go_on(task, errors.OutcomeUnknown("the connection broke"))
             return
         if isinstance(task.pending, Pause):
             self.world.clock.at = max(self.world.clock.at, task.pending.until)
@@ -279,7 +280,7 @@ class Steps:
             self.takes(process, name, attempt_id)
             self.trouble_is_over(process, trouble)
             return
-        task = self.world.start(process, name, waits.wait, attempt_id)
+        task = self.world.start(process, name, wait.wait_for_phone, attempt_id)
         self.trouble_is_over(process, trouble)
         if isinstance(task.pending, Call) and task.pending.path == "/iPadLogin" and code:
             self.code_comes(task)
@@ -291,7 +292,7 @@ class Steps:
             except Lost:
                 return
         if lease is not None:
-            self.world.put(process, name, waits.wait_under, lease)
+            self.world.put(process, name, wait.wait_with_lease, lease)
 
     def messages_together(self, process: Process, attempt_ids: list[int]) -> None:
         """They arrive at one moment, one maybe twice, and are claimed in one turn."""
@@ -304,7 +305,7 @@ class Steps:
         )
         for lease in found:
             name = f"{process.name} for attempt {lease.attempt.pk}"
-            self.world.start(process, name, waits.wait_under, lease)
+            self.world.start(process, name, wait.wait_with_lease, lease)
 
     def look(self, process: Process, at_once: bool = True, trouble: str = "") -> None:
         """What a waits worker does every two seconds. `at_once`: what it finds runs right away."""
@@ -316,7 +317,7 @@ class Steps:
                 found = process.looks.look()
             except Lost:
                 process.looks.trouble_at, found = self.world.clock.monotonic(), []
-            login.sweep()  # somebody's
+            expire.end_overdue()  # somebody's
             slots, held = leases._holder.free_slots, list(leases._holder.held)
             # What it still holds and has lost is free when its call has ended.
             left = LoginAttempt.objects.unattended(self.world.clock.now()).exclude(pk__in=held)
@@ -328,7 +329,9 @@ class Steps:
             f"{process.name} looks for waits, and takes {[lease.attempt.pk for lease in found]} {trouble}"
         )
         tasks = [
-            self.world.put(process, f"{process.name} for attempt {lease.attempt.pk}", waits.wait_under, lease)
+            self.world.put(
+                process, f"{process.name} for attempt {lease.attempt.pk}", wait.wait_with_lease, lease
+            )
             for lease in found
         ]
         self.rules.check()
@@ -365,7 +368,7 @@ class Steps:
     def all_are_cancelled(self) -> None:
         for attempt in LoginAttempt.objects.open():
             self.tell(f"meanwhile attempt {attempt.pk} is cancelled")
-            login.cancel(attempt)
+            control.cancel(attempt)
 
     def one_scans(self) -> None:
         for w_id in (self.prompts() or self.shown())[:1]:
@@ -393,7 +396,7 @@ class Steps:
         self.world.pass_time(31 * 60)
         for process in self.world.workers.values():
             with self.world.inside(process):
-                login.sweep()
+                expire.end_overdue()
             self.world.renew(process)
         self.world.pass_time(60)
         self.rules.check()

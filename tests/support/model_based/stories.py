@@ -2,7 +2,7 @@
 that are late, logins that are begun again.
 """
 
-from accounts import login
+from accounts.logins import start
 from accounts.models import Account
 from accounts.states import FINAL_STATES, Method, Trigger
 from tests.support.model_based.steps import Steps
@@ -40,7 +40,7 @@ class Stories(Steps):
         """
         account, self.rules.unasked = Account.objects.get(pk=account_id), True
         trigger = Trigger.RECOVERY if by_itself else Trigger.OPERATOR
-        attempt, begun = login.begin(account, method=Method.POPUP, queued=True, trigger=trigger)
+        attempt, begun = start.start_login(account, method=Method.POPUP, queued=True, trigger=trigger)
         self.tell(f"prompt {attempt.pk} for account {account_id}" + ("" if begun else ", begun before"))
         self.is_its_open_one(attempt, account_id)
         if begun:

@@ -6,20 +6,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from accounts import leases, pictures
-from accounts.answers import (
+from accounts.lib import images
+from accounts.logins import leases
+from accounts.models import LoginAttempt
+from accounts.states import AttemptState, Trigger
+from accounts.upstream.errors import OutcomeUnknown
+from accounts.upstream.presence_responses import Online
+from accounts.upstream.responses import (
     CodeAsked,
     Ending,
     LoggedIn,
     LoginCode,
     NotLoggedIn,
-    OutcomeUnknown,
     PageAsked,
     Profile,
 )
-from accounts.models import LoginAttempt
-from accounts.standing import Online
-from accounts.states import AttemptState, Trigger
 
 if TYPE_CHECKING:
     from tests.support.model_based.world import Process, World
@@ -184,4 +185,4 @@ class Upstream:
 
 @functools.cache
 def picture() -> bytes:
-    return pictures._png(pictures.draw_code("https://weixin.qq.com/x/any"))
+    return images._png(images.draw_code("https://weixin.qq.com/x/any"))

@@ -15,10 +15,16 @@ from datetime import UTC, datetime, timedelta
 from django.db import OperationalError, connection
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from accounts import clock, history, leases, login, outcome, pictures, waits, worker
-from accounts.answers import LoggedIn, OutcomeUnknown
-from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
-from accounts.worker import LooksForWaits
+from accounts import bootsteps
+from accounts.bootsteps import OrphanRescuer
+from accounts.lib import db_clock, images
+from accounts.logins import finish, leases, popup, wait
+from accounts.logins import start as logins_start
+from accounts.logins import success as logins_success
+from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, event
+from accounts.upstream import configured
+from accounts.upstream.errors import OutcomeUnknown
+from accounts.upstream.responses import LoggedIn
 from tests.support.model_based.upstream import WAITS_FOR_PHONE, Call, Upstream
 
 BEGINNING = datetime(2026, 3, 2, 8, tzinfo=UTC)
@@ -71,7 +77,7 @@ class Process:
         self.holder = leases._Holder()
         # As if it had been started before: without its thread, because the test itself renews.
         self.holder.pid, self.holder.name = os.getpid(), name
-        self.looks = LooksForWaits(None)
+        self.looks = OrphanRescuer(None)
 
 
 class Task:
@@ -157,7 +163,7 @@ class World:
         self.gathers, self.trouble = False, trouble
         waiting = [task for task in tasks if isinstance(task.pending, Turn)]
         try:
-            results = outcome._record_all([task.pending.item for task in waiting])
+            results = logins_success._save_all([task.pending.item for task in waiting])
         except OperationalError as error:
             results = [error] * len(waiting)
         self.trouble = ""
@@ -281,7 +287,7 @@ class _Inside:
 
 def install(world: World, monkeypatch) -> None:
     """Put the world around the engine, until the test is over."""
-    written, together, claimed = history._write, outcome._together, leases.claim
+    written, together, claimed = event._write, logins_success._together, leases.claim
 
     def write(rows):
         if world.trouble == "rolled back":
@@ -305,17 +311,19 @@ def install(world: World, monkeypatch) -> None:
 
     monkeypatch.setattr(leases, "_holder", leases._holder)
     # All run in one thread here: who would wait for a place in it would wait for ever.
-    monkeypatch.setattr(waits, "_codes", contextlib.nullcontext())
-    for module in (leases, login, waits, worker):
+    monkeypatch.setattr(wait, "_qr_codes", contextlib.nullcontext())
+    for module in (leases, logins_start, wait, bootsteps):
         monkeypatch.setattr(module, "time", Time)
-    monkeypatch.setattr(clock, "now", lambda: world.clock.now())
+    monkeypatch.setattr(db_clock, "now", lambda: world.clock.now())
     monkeypatch.setattr(leases, "claim", claim)
-    monkeypatch.setattr(login, "client", lambda: world.upstream)
-    monkeypatch.setattr(login, "finish", functools.partial(_finish, world, login.finish))
-    monkeypatch.setattr(login, "send_prompt", functools.partial(_send_prompt, world, login.send_prompt))
-    monkeypatch.setattr(outcome, "_together", in_turn)
-    monkeypatch.setattr(history, "_write", write)
-    monkeypatch.setattr(pictures, "read_code", functools.cache(pictures.read_code))
+    monkeypatch.setattr(configured, "client", lambda: world.upstream)
+    monkeypatch.setattr(finish, "finish_login", functools.partial(_finish, world, finish.finish_login))
+    monkeypatch.setattr(
+        popup, "mark_prompt_sent", functools.partial(_send_prompt, world, popup.mark_prompt_sent)
+    )
+    monkeypatch.setattr(logins_success, "_together", in_turn)
+    monkeypatch.setattr(event, "_write", write)
+    monkeypatch.setattr(images, "read_code", functools.cache(images.read_code))
 
 
 @contextlib.contextmanager

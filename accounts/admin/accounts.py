@@ -1,0 +1,230 @@
+"""Accounts and tags."""
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.db.models import QuerySet
+from django.db.models.functions import Lower
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from accounts.admin import base, display
+from accounts.admin.actions import LoginActions
+from accounts.admin.base import (
+    AccountList,
+    LongTableAdmin,
+    of_visible_accounts,
+    some_that_match,
+)
+from accounts.admin.display import LATEST, NOTHING, link_to
+from accounts.admin.filters import DayFilter, LineFilter, TagFilter, TeamFilter
+from accounts.lib.keyset_pagination import FEW
+from accounts.logins import expire
+from accounts.models import Account, AccountEvent, LoginAttempt, Tag
+from accounts.web.forms import AccountForm
+
+EDITABLE = ("label", "wc_id", "proxy", "team", "tag_names", "keep_online", "relogin_at", "note")
+RECOVERY = ("policy", "hours_from", "hours_until", "time_zone")
+
+
+class AdminAccountForm(AccountForm):
+    user = None  # set for each request, on a subclass
+
+    class Meta(AccountForm.Meta):
+        fields = [*AccountForm.Meta.fields, "relogin_at"]
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, user=self.user, **kwargs)
+
+
+@admin.register(Account)
+class AccountAdmin(LoginActions, LongTableAdmin):
+    form = AdminAccountForm
+    list_display = (
+        "name", "wc_id", "standing", "state_since", "outcome", "line", "team", "tag_names", "keep_online",
+        "last_login_at",
+    )  # fmt: skip
+    list_display_links = ("name",)
+    list_select_related = ("team",)
+    list_filter = (
+        "state", LineFilter, TeamFilter, TagFilter, "keep_online",
+        ("last_login_at", DayFilter), ("first_login_at", DayFilter),
+    )  # fmt: skip
+    lookups = ("state__exact", "keep_online__exact", "team")
+    sortable_by = ("name", "standing", "state_since")
+    ordering = (Lower("label"), "id")
+    search_fields = ("label", "nickname", "wc_id", "wechat_number")
+    search_help_text = _("Search by label, nickname, wcId or WeChat ID.")
+    fieldsets = (
+        (None, {"fields": EDITABLE}),
+        (_("Recovery after a drop"), {"fields": RECOVERY}),
+        (_("Current state"), {"fields": ("standing", "state_since", "w_id", "verified_at", "outcome")}),
+        (
+            _("Logins"),
+            {
+                "fields": (
+                    "first_login_at", "last_login_at", "last_offline_at", "last_offline_reason", "created_at",
+                )
+            },
+        ),
+        (
+            _("WeChat profile"),
+            {"fields": ("nickname", "wechat_number", "region", "signature", "masked_mobile", "avatar_url")},
+        ),
+    )  # fmt: skip
+
+    # --- columns ---
+
+    @admin.display(description=_("label"), ordering=Lower("label"))
+    def name(self, account: Account) -> str:
+        return account.display_name
+
+    @admin.display(description=_("state"), ordering="state")
+    def standing(self, account: Account) -> str:
+        if account.joined_to_id:
+            # Without its name: it may be another team's.
+            link = link_to("account", account.joined_to_id, f"#{account.joined_to_id}")
+            return format_html("{} {}", _("Merged into"), link)
+        return format_html(
+            '<span data-account="{}" data-state="{}">{}</span>',
+            account.pk,
+            account.state,
+            account.get_state_display(),
+        )
+
+    @admin.display(description=_("proxy"))
+    def line(self, account: Account) -> str:
+        return account.proxy_name or NOTHING
+
+    @admin.display(description=_("tags"))
+    def tag_names(self, account: Account) -> str:
+        return ", ".join(tag.name for tag in account.tags.all()) or NOTHING
+
+    @admin.display(description=_("last attempt"))
+    def outcome(self, account: Account) -> str:
+        if not hasattr(account, "newest_attempt"):
+            account.newest_attempt = base.without_secrets(account.attempts).order_by("-id").first()
+        attempt = account.newest_attempt
+        if attempt is None:
+            return NOTHING
+        text = attempt.get_reason_display() or attempt.get_state_display()
+        return format_html(
+            '<a href="{}" data-attempt="{}" data-state="{}">{}</a>',
+            reverse("admin:accounts_loginattempt_change", args=[attempt.pk]), attempt.pk, attempt.state, text,
+        )  # fmt: skip
+
+    @admin.display(description=_("phone number"))
+    def masked_mobile(self, account: Account) -> str:
+        return account.masked_mobile or NOTHING
+
+    # --- what is shown, and to whom ---
+
+    def get_changelist(self, request: HttpRequest, **kwargs) -> type[AccountList]:
+        return AccountList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return Account.objects.visible_to(request.user)
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
+        if not (text := search_term.replace("\x00", "").strip()):
+            return queryset, False
+        found = some_that_match(queryset, text, FEW + 1)
+        if len(found) > FEW:
+            told = gettext(
+                "More than %(count)s accounts match. Showing %(count)s of them; add search terms to "
+                "narrow the list."
+            )
+            self.message_user(request, told % {"count": FEW}, messages.WARNING)
+        return queryset.filter(pk__in=found[:FEW]), False
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None):
+        """Locked while it is written, so that a login that succeeds meanwhile is not overwritten."""
+        if request.method == "POST":
+            pk = Account._meta.pk
+            try:
+                locked = self.get_queryset(request).select_for_update(of=("self",), no_key=True)
+                return locked.filter(pk=pk.to_python(object_id)).first()
+            except (forms.ValidationError, ValueError):
+                return None
+        return super().get_object(request, object_id, from_field)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Account | None = None):
+        if obj is None:
+            return self.fieldsets[:2]
+        if self.has_change_permission(request, obj):
+            return self.fieldsets
+        return (
+            (None, {"fields": ["line" if name == "proxy" else name for name in EDITABLE]}),
+            *self.fieldsets[1:],
+        )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Account | None = None) -> list[str]:
+        shown = [name for _title, options in self.get_fieldsets(request, obj) for name in options["fields"]]
+        return [name for name in shown if name not in (*EDITABLE, *RECOVERY)]
+
+    def get_form(self, request: HttpRequest, obj: Account | None = None, change: bool = False, **kwargs):
+        if change and not self.has_change_permission(request, obj):
+            return super().get_form(request, obj, change=change, form=forms.ModelForm, **kwargs)
+        form = super().get_form(request, obj, change=change, **kwargs)
+        return type(form.__name__, (form,), {"user": request.user})
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict, *args, obj: Account | None = None, **kwargs
+    ):
+        if obj is not None:
+            events = of_visible_accounts(AccountEvent.objects.filter(account=obj), request.user)
+            context |= {
+                "latest_attempts": base.without_secrets(obj.attempts).order_by("-id")[:LATEST],
+                "timeline": display.timeline(events.order_by("-id")),
+                "joined_records": list(
+                    Account.objects.visible_to(request.user).filter(joined_to=obj)[:LATEST]
+                ),
+                "may_see_events": request.user.has_perm("accounts.view_accountevent"),
+                "may_see_attempts": request.user.has_perm("accounts.view_loginattempt"),
+            }
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context=None):
+        account = self.get_object(request, unquote(object_id)) if request.method == "GET" else None
+        if account is not None:
+            expire.expire_on_read(account)
+        return super().change_view(request, object_id, form_url, extra_context)
+
+    # --- writing: the form of the pages saves, and writes down who changed what ---
+
+    def save_form(self, request: HttpRequest, form: forms.ModelForm, change: bool) -> Account:
+        return form.instance
+
+    def save_model(self, request: HttpRequest, obj: Account, form: forms.ModelForm, change: bool) -> None:
+        form.save()
+
+    def save_related(self, request: HttpRequest, form: forms.ModelForm, formsets, change: bool) -> None:
+        """Nothing is left to save."""
+
+    def get_actions(self, request: HttpRequest) -> dict:
+        """Without deleting many at once: a history goes with each."""
+        return {
+            name: action for name, action in super().get_actions(request).items() if name != "delete_selected"
+        }
+
+    def get_deleted_objects(self, objs, request: HttpRequest):
+        """The history that goes too is told in numbers, it may be long. A login that is open has to end first."""
+        attempts = LoginAttempt.objects.filter(account__in=objs)
+        events = AccountEvent.objects.filter(account__in=objs)
+        numbers = {Account: len(objs), LoginAttempt: attempts.count(), AccountEvent: events.count()}
+        counts = {model._meta.verbose_name_plural: number for model, number in numbers.items()}
+        lacking = set() if self.has_delete_permission(request) else {Account._meta.verbose_name}
+        return (
+            [str(account) for account in objs],
+            counts,
+            lacking,
+            [str(attempt) for attempt in attempts.open()],
+        )
+
+
+@admin.register(Tag)
+class TagAdmin(LongTableAdmin):
+    search_fields = ("name",)

@@ -1,0 +1,200 @@
+"""What an admin can do to many accounts at once: the same steps as their pages take, one after the other."""
+
+from collections.abc import Callable
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
+from django.db.models import QuerySet
+from django.db.models.functions import Lower
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+from accounts import permissions
+from accounts.logins import control
+from accounts.logins import start as logins_start
+from accounts.models import Account, LoginAttempt
+from accounts.relogin import plan_runs
+from accounts.states import AccountState, Trigger
+from accounts.tasks import put_into_queue, wait_for_phone
+
+AT_ONCE = 1000
+CANCELLED_AT_ONCE = 50
+NAMED = 20
+
+
+class CancelAction:
+    actions = ("cancel_login",)
+
+    def has_log_in_permission(self, request: HttpRequest) -> bool:
+        return permissions.may_log_in(request.user)
+
+    @admin.action(description=_("Cancel logins in progress"), permissions=["log_in"])
+    def cancel_login(self, request: HttpRequest, queryset: QuerySet) -> None:
+        """Of the accounts chosen, or the attempts chosen."""
+        chosen = queryset.order_by().values("pk")
+        attempts = LoginAttempt.objects.open().filter(
+            **{"pk__in" if queryset.model is LoginAttempt else "account__in": chosen}
+        )
+        cancel(self, request, attempts)
+
+
+class DueActionForm(ActionForm):
+    """The action to run and, for "Set when a re-login is due", the time: of this site's zone."""
+
+    # Read by the one action that asks for it: what is typed here must not keep the others from running.
+    due_at = forms.CharField(
+        label=_("Re-login at:"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
+    )
+
+
+class LoginActions(CancelAction):
+    actions = ("log_in", "cancel_login", "make_due", "clear_due")
+    action_form = DueActionForm
+
+    def has_make_due_permission(self, request: HttpRequest) -> bool:
+        return permissions.may_log_in(request.user) and permissions.may_edit(request.user)
+
+    @admin.action(description=_("Schedule re-login"), permissions=["make_due"])
+    def make_due(self, request: HttpRequest, queryset: QuerySet) -> None:
+        try:
+            at = forms.DateTimeField().clean(request.POST.get("due_at"))
+        except forms.ValidationError:
+            told = gettext(
+                "Enter a time in “Re-login at”, for example 2026-01-31 09:30. Nothing was changed."
+            )
+            self.message_user(request, told, messages.ERROR)
+            return
+        number = plan_runs.make_due(of_nobody_else(queryset), at, request.user)
+        told = ngettext(
+            "Re-login scheduled for %(count)s account at %(time)s.",
+            "Re-login scheduled for %(count)s accounts at %(time)s.",
+            number,
+        )
+        when = date_format(timezone.localtime(at), "SHORT_DATETIME_FORMAT")
+        self.message_user(request, told % {"count": number, "time": when}, messages.SUCCESS)
+
+    @admin.action(description=_("Cancel scheduled re-login"), permissions=["make_due"])
+    def clear_due(self, request: HttpRequest, queryset: QuerySet) -> None:
+        number = plan_runs.make_due(of_nobody_else(queryset).exclude(relogin_at=None), None, request.user)
+        told = ngettext(
+            "Scheduled re-login cancelled for %(count)s account.",
+            "Scheduled re-login cancelled for %(count)s accounts.",
+            number,
+        )
+        self.message_user(request, told % {"count": number}, messages.SUCCESS)
+
+    @admin.action(description=_("Log in (get QR codes)"), permissions=["log_in"])
+    def log_in(self, request: HttpRequest, queryset: QuerySet) -> None:
+        accounts = list(queryset.order_by(Lower("label"), "id")[: AT_ONCE + 1])
+        if len(accounts) > AT_ONCE:
+            told = gettext("You can log in at most %(limit)s accounts at a time. Nothing was started.")
+            self.message_user(request, told % {"limit": AT_ONCE}, messages.ERROR)
+            return
+        outcomes: dict[str, list[Account]] = {}
+        for account in accounts:
+            outcomes.setdefault(start(account, request.user), []).append(account)
+        for outcome, those in outcomes.items():
+            level, sentence = OUTCOMES[outcome]
+            told = format_html("{} {}", sentence(len(those)), links(those))
+            self.message_user(request, told, level)
+
+
+def of_nobody_else(queryset: QuerySet) -> QuerySet:
+    """The accounts chosen, without records that were joined with another one, as rows that can be locked."""
+    return Account.objects.kept().filter(pk__in=queryset.order_by().values("pk"))
+
+
+def start(account: Account, by) -> str:
+    """Put a login of the account into the queue: a worker asks for the code when it has a slot for the wait."""
+    if account.joined_to_id:
+        return "joined"
+    if account.state == AccountState.ONLINE:
+        return "online"
+    attempt, begun = logins_start.start_login(account, by=by, trigger=Trigger.BULK, queued=True)
+    if not begun:
+        return "open"
+    put_into_queue(wait_for_phone, attempt.pk)
+    return "started"
+
+
+def links(accounts: list[Account]) -> str:
+    named = format_html_join(
+        ", ",
+        '<a href="{}">{}</a>',
+        ((reverse("account", args=[a.pk]), a.display_name) for a in accounts[:NAMED]),
+    )
+    return format_html("{}, …", named) if len(accounts) > NAMED else named
+
+
+OUTCOMES: dict[str, tuple[int, Callable[[int], str]]] = {
+    "started": (
+        messages.SUCCESS,
+        lambda n: (
+            ngettext(
+                "%(count)s login started. Its QR code appears as soon as a worker is free:",
+                "%(count)s logins started. Each QR code appears as soon as a worker is free:",
+                n,
+            )
+            % {"count": n}
+        ),
+    ),
+    "open": (
+        messages.INFO,
+        lambda n: (
+            ngettext(
+                "%(count)s account already has a login in progress:",
+                "%(count)s accounts already have a login in progress:",
+                n,
+            )
+            % {"count": n}
+        ),
+    ),
+    "online": (
+        messages.WARNING,
+        lambda n: (
+            ngettext(
+                "%(count)s account is already online and was skipped:",
+                "%(count)s accounts are already online and were skipped:",
+                n,
+            )
+            % {"count": n}
+        ),
+    ),
+    "joined": (
+        messages.WARNING,
+        lambda n: (
+            ngettext(
+                "%(count)s account was merged into another record. Log in that record instead:",
+                "%(count)s accounts were merged into other records. Log in those records instead:",
+                n,
+            )
+            % {"count": n}
+        ),
+    ),
+}
+
+
+def cancel(model_admin: admin.ModelAdmin, request: HttpRequest, attempts: QuerySet) -> None:
+    found = list(attempts.defer("qr_png").select_related("account")[: CANCELLED_AT_ONCE + 1])
+    if len(found) > CANCELLED_AT_ONCE:
+        told = gettext("You can cancel at most %(limit)s logins at a time. Nothing was cancelled.")
+        model_admin.message_user(request, told % {"limit": CANCELLED_AT_ONCE}, messages.ERROR)
+        return
+    done = [attempt.account.display_name for attempt in found if control.cancel(attempt, by=request.user)]
+    told = ngettext(
+        "%(count)s login cancelled: %(names)s", "%(count)s logins cancelled: %(names)s", len(done)
+    )
+    if done:
+        model_admin.message_user(
+            request, told % {"count": len(done), "names": ", ".join(done)}, messages.SUCCESS
+        )
+    else:
+        model_admin.message_user(
+            request, gettext("No logins in progress in your selection."), messages.WARNING
+        )

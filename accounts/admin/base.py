@@ -1,0 +1,255 @@
+"""What keeps the admin's lists as fast with millions of rows as with a handful.
+
+Counts have a limit, pages are found by ids, and search names accounts first.
+"""
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
+from django.core.exceptions import FieldDoesNotExist
+from django.core.paginator import Paginator
+from django.db.models import Model, OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.functional import cached_property
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from accounts import search
+from accounts.admin.display import link_to
+from accounts.lib.keyset_pagination import COUNT_LIMIT, FEW, PER_PAGE, count_up_to, for_each, nearest
+from accounts.logins import expire
+from accounts.models import Account, LoginAttempt
+from accounts.models.login_attempt import CLOSED_AFTER
+
+FOUND_LIMIT = 200
+NEWEST = 1_000
+NEWEST_OF_TEAMS = 250
+FEW_ACCOUNTS = FEW
+
+
+class LongPaginator(Paginator):
+    """Counts and pages the first ten thousand rows: beyond them a filter helps more than page 3,817.
+
+    Pages are lists of ids, which an index has: what stands before a page is not read.
+    """
+
+    limit = COUNT_LIMIT
+    are_few = False  # the rows are named by their ids
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._counted, self.limit)
+
+    @property
+    def is_capped(self) -> bool:
+        return self._counted > self.limit
+
+    @cached_property
+    def _counted(self) -> int:
+        ids, are_all = self._first
+        if are_all or len(ids) > self.limit:
+            return len(ids)
+        return count_up_to(self.object_list, self.limit)
+
+    @cached_property
+    def _first(self) -> tuple[list[int], bool]:
+        """The ids of the first rows, and whether there are no others.
+
+        What many rows pass is found among the first ones of the table; what few pass, by finding all of them.
+        """
+        rows, most = self.object_list, min(NEWEST, self.limit)
+        table = rows.model._default_manager.order_by(*rows.query.order_by)
+        if not self.are_few:
+            near, are_all = nearest(lambda end: table, rows, most, enough=self.per_page)
+            if are_all or len(near) >= self.per_page:
+                return [pk for (pk,) in near], are_all
+        first = list(rows.values_list("pk", flat=True)[: most + 1])
+        return first, len(first) <= most
+
+    def ids(self, number: int) -> list[int]:
+        page = slice((number - 1) * self.per_page, number * self.per_page)
+        first, are_all = self._first
+        if are_all or page.stop <= len(first):
+            return first[page]
+        return list(self.object_list.values_list("pk", flat=True)[page])
+
+
+class LongList(ChangeList):
+    """The page's rows as a list, so that what belongs to them can be fetched for all of them at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        ids = self.paginator.ids(self.page_num)
+        rows = {row.pk: row for row in self.rows(ids)}
+        self.result_list = [rows[pk] for pk in ids if pk in rows]
+
+    def rows(self, ids: list[int]) -> QuerySet:
+        return self.apply_select_related(self.root_queryset.filter(pk__in=ids))
+
+    def get_ordering_field(self, field_name: str):
+        """None for a column that has no index to sort by, also where the address asks for it."""
+        return super().get_ordering_field(field_name) if field_name in self.sortable_by else None
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet) -> list:
+        """An index has ids in the direction of the column before them. What one account did is in the order of ids."""
+        if "account__id__exact" in self.params:
+            return ["-pk"]
+        *columns, last = super().get_ordering(request, queryset)
+        if last != "-pk" or not columns:
+            return [*columns, last]
+        column = columns[-1]
+        down = column.startswith("-") if isinstance(column, str) else getattr(column, "descending", False)
+        return [*columns, "-pk" if down else "pk"]
+
+
+class AccountList(LongList):
+    """Each account with `newest_attempt`, found by one look into the index for each row of the page."""
+
+    def rows(self, ids: list[int]) -> QuerySet:
+        return super().rows(ids).defer("note").prefetch_related("tags")
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        newest = LoginAttempt.objects.filter(account=OuterRef("pk")).order_by("-id").values("pk")[:1]
+        shown = Account.objects.filter(pk__in=[account.pk for account in self.result_list])
+        found = LoginAttempt.objects.filter(pk__in=shown.values_list(newest)).only(
+            "account", "state", "reason"
+        )
+        of_account = {attempt.account_id: attempt for attempt in found}
+        for account in self.result_list:
+            account.newest_attempt = of_account.get(account.pk)
+
+
+class AttemptList(LongList):
+    """Ends what is overdue before it is shown: whoever reads is the last resort when nothing else runs."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        now = timezone.now()
+        for attempt in self.result_list:
+            if attempt.is_open and attempt.deadline_at < now - CLOSED_AFTER:
+                expire.expire_on_read(attempt.account)
+                attempt.refresh_from_db(fields=["state", "reason", "ended_at"])
+
+
+class LongTableAdmin(admin.ModelAdmin):
+    """The admin of a table that may have millions of rows."""
+
+    paginator = LongPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = PER_PAGE
+    list_max_show_all = PER_PAGE
+    sortable_by: tuple[str, ...] = ()
+    lookups: tuple[str, ...] = ()  # the lookups on columns that an address may ask for
+
+    def get_changelist(self, request: HttpRequest, **kwargs) -> type[ChangeList]:
+        return LongList
+
+    def get_paginator(self, request: HttpRequest, *args, **kwargs) -> LongPaginator:
+        paginator = super().get_paginator(request, *args, **kwargs)
+        paginator.are_few = bool(request.GET.get(SEARCH_VAR, "").strip())
+        return paginator
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Only the lookups named here: any other could ask a secret column, or read a whole table."""
+        try:
+            self.opts.get_field(lookup.partition("__")[0])
+        except FieldDoesNotExist:
+            return True
+        return lookup in self.lookups
+
+
+class ReadOnly:
+    """Rows that are written by what happens, and by nobody else: they are read here, by superusers too."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj=None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
+        return False
+
+
+class HistoryAdmin(ReadOnly, LongTableAdmin):
+    """What happened to the accounts that the reader may see."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return of_visible_accounts(super().get_queryset(request), request.user)
+
+    def get_paginator(self, request: HttpRequest, *args, **kwargs) -> LongPaginator:
+        """Where each row's account has to be looked at, fewer are counted."""
+        paginator = super().get_paginator(request, *args, **kwargs)
+        paginator.limit = COUNT_LIMIT if sees_all(request.user) else NEWEST_OF_TEAMS
+        return paginator
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
+        if not (text := search_term.replace("\x00", "").strip()):
+            return queryset, False
+        found = self.found_by(request, queryset, text)
+        if len(found) > NEWEST:
+            told = gettext("More than %(count)s results. Showing the first ones; use filters to see others.")
+            self.message_user(request, told % {"count": NEWEST}, messages.WARNING)
+        return queryset.filter(pk__in=found[:NEWEST]), False
+
+    def found_by(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
+        """The ids of the newest rows of the accounts whose label, nickname, wcId or WeChat number has the words."""
+        found = some_that_match(Account.objects.visible_to(request.user), text, FOUND_LIMIT + 1)
+        if len(found) > FOUND_LIMIT:
+            told = gettext("More than %(limit)s accounts match. Showing the history of %(limit)s of them.")
+            self.message_user(request, told % {"limit": FOUND_LIMIT}, messages.WARNING)
+        return newest_of(queryset, found[:FOUND_LIMIT])
+
+    @admin.display(description=_("account"))
+    def account_link(self, row: Model) -> str:
+        return link_to("account", row.account_id, row.account.display_name)
+
+
+def newest_of(rows: QuerySet, accounts: list[int]) -> list[int]:
+    """The ids of the newest rows of these accounts, one more than `NEWEST` if there are more.
+
+    An account that has so many alone says how far back to look: not through its whole history.
+    """
+    of_one = rows.filter(account=OuterRef("pk")).order_by("-pk").values("pk")[NEWEST : NEWEST + 1]
+    oldest = Account.objects.filter(pk__in=accounts).values_list(Subquery(of_one), flat=True)
+    since = max((pk for pk in oldest if pk is not None), default=0)
+    newest = rows.filter(account__in=accounts, pk__gte=since).order_by("-pk")
+    return list(newest.values_list("pk", flat=True)[: NEWEST + 1])
+
+
+def some_that_match(accounts: QuerySet, text: str, number: int) -> list[int]:
+    """The ids of up to so many of these accounts that have the words."""
+    first = search.first(text, number)
+    if first is not None:
+        found = list(accounts.filter(pk__in=first).order_by().values_list("pk", flat=True))
+        if len(first) < number or len(found) == number:
+            return found
+    found, are_all = nearest(lambda end: Account.objects.order_by("pk"), accounts.read_for(text), number)
+    if are_all or len(found) == number:
+        return [pk for (pk,) in found]
+    return list(accounts.matching(text).order_by().values_list("pk", flat=True)[:number])
+
+
+def sees_all(user) -> bool:
+    return user.is_active and user.has_perms(["accounts.view_account", "accounts.view_every_account"])
+
+
+def of_visible_accounts(rows: QuerySet, user) -> QuerySet:
+    """The history that the user may see, asked so that a database starts from the right end.
+
+    Of few accounts it is found account by account; where a team has many, by going through the rows.
+    """
+    accounts = Account.objects.visible_to(user)
+    if sees_all(user):
+        return rows
+    few = list(accounts.values_list("pk", flat=True)[: FEW_ACCOUNTS + 1])
+    if len(few) <= FEW_ACCOUNTS:
+        return rows.filter(account__in=few)
+    return rows.filter(for_each(accounts.filter(pk=OuterRef("account"))))
+
+
+def without_secrets(attempts) -> QuerySet:
+    """What could still be used to log in is not even read."""
+    return attempts.defer("qr_text", "qr_png", "page_url", "verify_code")

@@ -1,0 +1,132 @@
+"""Login attempts and events, read only."""
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.text import Truncator
+from django.utils.translation import gettext_lazy as _
+
+from accounts.admin import base, display
+from accounts.admin.actions import CancelAction
+from accounts.admin.base import AttemptList, HistoryAdmin, of_visible_accounts
+from accounts.admin.display import LATEST, NOTHING, link_to
+from accounts.admin.filters import ActorFilter, AskedByFilter, DayFilter, LineFilter
+from accounts.logins import expire
+from accounts.models import AccountEvent, LoginAttempt
+from accounts.reasons import advice
+
+
+@admin.register(LoginAttempt)
+class LoginAttemptAdmin(CancelAction, HistoryAdmin):
+    ordering = ("-created_at", "-id")
+    list_display = (
+        "id", "account_link", "standing", "reason", "trigger", "method", "who", "line", "created_at", "took", "words",
+    )  # fmt: skip
+    list_display_links = ("id",)
+    list_select_related = ("account",)
+    list_filter = (
+        "state", "reason", "trigger", "method", ("created_at", DayFilter), LineFilter, AskedByFilter,
+    )  # fmt: skip
+    lookups = ("state__exact", "reason__exact", "trigger__exact", "method__exact", "account__id__exact")
+    search_fields = ("account__label", "account__wc_id", "w_id")
+    search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID, or by a full wId.")
+    fieldsets = (
+        (None, {"fields": ("account_link", "standing", "reason", "what_to_do", "upstream_code", "upstream_text", "other")}),
+        (_("Start details"), {"fields": ("trigger", "who", "method", "line", "w_id")}),
+        (
+            _("When"),
+            {"fields": ("created_at", "sent_at", "qr_shown_at", "wait_started_at", "ended_at", "took", "deadline_at")},
+        ),
+    )  # fmt: skip
+
+    def get_changelist(self, request: HttpRequest, **kwargs) -> type[AttemptList]:
+        return AttemptList
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return base.without_secrets(super().get_queryset(request))
+
+    def found_by(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
+        instances = queryset.filter(w_id=text).order_by("-pk").values_list("pk", flat=True)[:LATEST]
+        return [*instances, *super().found_by(request, queryset, text)]
+
+    def get_readonly_fields(self, request: HttpRequest, obj=None) -> list[str]:
+        return [name for _title, options in self.fieldsets for name in options["fields"]]
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context=None):
+        attempt = self.get_object(request, unquote(object_id))
+        if attempt is not None:
+            expire.expire_on_read(attempt.account)
+        return super().change_view(request, object_id, form_url, extra_context)
+
+    def render_change_form(self, request: HttpRequest, context: dict, *args, obj=None, **kwargs):
+        events = of_visible_accounts(AccountEvent.objects.filter(attempt=obj), request.user)
+        context |= {
+            "timeline": display.timeline(events.order_by("id")),
+            "may_see_events": request.user.has_perm("accounts.view_accountevent"),
+        }
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    # --- columns ---
+
+    @admin.display(description=_("state"))
+    def standing(self, attempt: LoginAttempt) -> str:
+        return format_html(
+            '<span data-attempt="{}" data-state="{}" data-reason="{}">{}</span>',
+            attempt.pk, attempt.state, attempt.reason, attempt.get_state_display(),
+        )  # fmt: skip
+
+    @admin.display(description=_("how to fix"))
+    def what_to_do(self, attempt: LoginAttempt) -> str:
+        return advice(attempt.reason) or NOTHING
+
+    @admin.display(description=_("operator"))
+    def who(self, attempt: LoginAttempt) -> str:
+        return attempt.asked_by_name or NOTHING
+
+    @admin.display(description=_("proxy"))
+    def line(self, attempt: LoginAttempt) -> str:
+        return attempt.proxy_name or NOTHING
+
+    @admin.display(description=_("duration (s)"))
+    def took(self, attempt: LoginAttempt) -> float | None:
+        return round((attempt.ended_at - attempt.created_at).total_seconds(), 1) if attempt.ended_at else None
+
+    @admin.display(description=_("WKTeam message"))
+    def words(self, attempt: LoginAttempt) -> str:
+        return Truncator(f"{attempt.upstream_code} {attempt.upstream_text}".strip()).chars(80) or NOTHING
+
+    @admin.display(description=_("scanned by"))
+    def other(self, attempt: LoginAttempt) -> str:
+        return attempt.other_name or NOTHING
+
+
+@admin.register(AccountEvent)
+class AccountEventAdmin(HistoryAdmin):
+    ordering = ("-at", "-id")
+    list_display = ("at", "account_link", "happened", "move", "reason", "details", "attempt_link", "who")
+    list_display_links = ("at",)
+    list_select_related = ("account",)
+    list_filter = ("happened", "reason", ("at", DayFilter), ActorFilter)
+    lookups = ("happened__exact", "reason__exact", "account__id__exact", "attempt__id__exact")
+    search_fields = ("account__label", "account__wc_id")
+    search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID.")
+    fields = ("at", "account_link", "attempt_link", "happened", "move", "reason", "details", "who")
+    readonly_fields = fields
+
+    @admin.display(description=_("login attempt"))
+    def attempt_link(self, event: AccountEvent) -> str:
+        return link_to("loginattempt", event.attempt_id, f"#{event.attempt_id}")
+
+    @admin.display(description=_("state change"))
+    def move(self, event: AccountEvent) -> str:
+        return display.state_change(event) or NOTHING
+
+    @admin.display(description=_("details"))
+    def details(self, event: AccountEvent) -> str:
+        return event.words or NOTHING
+
+    @admin.display(description=_("by"))
+    def who(self, event: AccountEvent) -> str:
+        return event.actor_name or NOTHING

@@ -1,0 +1,254 @@
+"""Who is told of what, for admins: channels with their rules, and what was told.
+
+The address of a channel is written here and never shown again, not even to who wrote it.
+"""
+
+from collections.abc import Iterator
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import path, reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from accounts import permissions
+from accounts.admin.base import LongTableAdmin, ReadOnly, sees_all
+from accounts.admin.display import NOTHING, link_to
+from accounts.admin.filters import CHOICE_LIMIT, ChoiceFilter, DayFilter
+from accounts.lib.time_windows import is_half
+from accounts.models import Channel, Delivery, Rule
+from accounts.models.notification import UNUSABLE
+from accounts.notifications import dispatch, transports
+from accounts.states import NoticeKind
+
+
+class ChannelForm(forms.ModelForm):
+    address = forms.CharField(
+        label=_("Address"),
+        required=False,
+        strip=True,
+        max_length=2000,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "size": 80}),
+        help_text=_(
+            "An apprise URL such as wecombot://KEY, dingtalk://TOKEN, feishu://TOKEN, mailtos://… or "
+            "jsons://…, or the webhook URL shown by the chat service. Stored encrypted and never "
+            "shown again. Leave empty to keep the current one."
+        ),
+    )
+
+    class Meta:
+        model = Channel
+        fields = ("name", "language", "active")
+
+    def clean_address(self) -> str:
+        address = self.cleaned_data["address"]
+        if not address:
+            if not self.instance.url:
+                raise forms.ValidationError(_("Enter the channel’s address."))
+            return ""
+        try:
+            return transports.checked(address)
+        except transports.UnusableAddress as error:
+            raise forms.ValidationError(
+                _("This address can’t be used. %(why)s"), params={"why": UNUSABLE[error.code]}
+            ) from None
+
+    def save(self, commit: bool = True) -> Channel:
+        if self.cleaned_data["address"]:
+            self.instance.url = self.cleaned_data["address"]
+        if self.instance.active:
+            dispatch.switch_on(self.instance)
+        return super().save(commit)
+
+
+class RuleForm(forms.ModelForm):
+    kinds = forms.MultipleChoiceField(
+        label=_("Notify about"), choices=NoticeKind.choices, widget=forms.CheckboxSelectMultiple
+    )
+
+    class Meta:
+        model = Rule
+        fields = (
+            *("kinds", "teams", "debounce_seconds", "digest_minutes"),
+            *("hours_from", "hours_until", "time_zone", "incidents_at_once"),
+        )
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if "kinds" in self.fields and not self.instance.pk:
+            self.fields["kinds"].initial = NoticeKind.values
+
+    def has_changed(self) -> bool:
+        """A new rule as it is proposed is one too."""
+        return self.instance.pk is None or super().has_changed()
+
+    def clean(self) -> dict:
+        cleaned = super().clean()
+        if is_half(cleaned.get("hours_from"), cleaned.get("hours_until")):
+            raise forms.ValidationError(_("Enter both a start and an end for quiet hours."))
+        return cleaned
+
+
+class RuleInline(admin.StackedInline):
+    model = Rule
+    form = RuleForm
+    extra = 0
+    min_num = 1
+    fieldsets = (
+        (None, {"fields": ("kinds", "teams", ("debounce_seconds", "digest_minutes"))}),
+        (
+            _("Quiet hours"),
+            {"fields": (("hours_from", "hours_until", "time_zone"), "incidents_at_once")},
+        ),
+    )
+
+    def formfield_for_manytomany(self, db_field, request: HttpRequest, **kwargs):
+        """Teams, not roles."""
+        if db_field.name == "teams":
+            kwargs["queryset"] = permissions.teams_of(request.user)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).prefetch_related("teams")
+
+
+@admin.register(Channel)
+class ChannelAdmin(LongTableAdmin):
+    form = ChannelForm
+    inlines = (RuleInline,)
+    list_display = ("name", "service", "shown", "language", "active", "trouble", "rule_count")
+    list_filter = ("active", "language")
+    lookups = ("active__exact", "language__exact")
+    search_fields = ("name",)
+    ordering = ("name",)
+    sortable_by = ("name",)
+    readonly_fields = ("service", "shown", "trouble", "log")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None):
+        writes = self.has_change_permission(request, obj) if obj else True
+        fields = ["name", *(["address"] if writes else []), "language", "active"]
+        if obj is None:
+            return ((None, {"fields": fields}),)
+        now = (_("Current state"), {"fields": ("service", "shown", "trouble", "log")})
+        return ((None, {"fields": fields}), now)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        """The address itself is read only where it is needed: by who sends, and to keep it when the form is saved."""
+        return super().get_queryset(request).annotate(rules_seen=Count("rules")).defer("url")
+
+    def save_model(self, request: HttpRequest, obj: Channel, form: ChannelForm, change: bool) -> None:
+        """Beside what the form has, nothing: a process may be sending on it."""
+        address = ("url", "shown") if form.cleaned_data["address"] else ()
+        obj.save(
+            update_fields=(*ChannelForm.Meta.fields, *dispatch.SWITCHED_ON, *address) if change else None
+        )
+
+    def get_urls(self) -> list:
+        test = path(
+            "<int:channel_id>/test/", self.admin_site.admin_view(self.test), name="accounts_channel_test"
+        )
+        return [test, *super().get_urls()]
+
+    def test(self, request: HttpRequest, channel_id: int) -> HttpResponse:
+        """Send a test message, and say what the service said."""
+        channel = get_object_or_404(Channel, pk=channel_id)
+        if request.method != "POST" or not self.has_change_permission(request, channel):
+            raise PermissionDenied
+        answer = dispatch.send_test(channel)
+        if answer.ok:
+            messages.success(
+                request, gettext("The service accepted the test message. Check that it arrived.")
+            )
+        else:
+            words = UNUSABLE.get(answer.words, answer.words)
+            told = gettext("Test message not sent: %(words)s") % {"words": words}
+            messages.error(request, told)
+        return HttpResponseRedirect(reverse("admin:accounts_channel_change", args=[channel.pk]))
+
+    def changelist_view(self, request: HttpRequest, extra_context=None):
+        for channel in Channel.objects.broken()[:5]:
+            told = gettext("“%(name)s” was disabled and sends no notifications. Reason: %(why)s")
+            messages.error(request, told % {"name": channel.name, "why": channel.why_off})
+        return super().changelist_view(request, extra_context)
+
+    # --- columns ---
+
+    @admin.display(description=_("service"))
+    def service(self, channel: Channel) -> str:
+        return transports.SERVICES.get(channel.kind, channel.kind) or NOTHING
+
+    @admin.display(description=_("problem"))
+    def trouble(self, channel: Channel) -> str:
+        if channel.switched_off_at is not None and not channel.active:
+            return gettext("disabled: %(why)s") % {"why": channel.why_off}
+        if channel.failures:
+            return gettext("consecutive failures: %(count)s") % {"count": channel.failures}
+        return NOTHING
+
+    @admin.display(description=_("rules"))
+    def rule_count(self, channel: Channel) -> int:
+        return channel.rules_seen
+
+    @admin.display(description=_("deliveries"))
+    def log(self, channel: Channel) -> str:
+        address = reverse("admin:accounts_delivery_changelist")
+        return format_html('<a href="{}?channel={}">{}</a>', address, channel.pk, _("View all deliveries"))
+
+
+class ChannelFilter(ChoiceFilter):
+    title = _("channel")
+    parameter_name = "channel"
+    column = "channel"
+
+    def options(self, request: HttpRequest) -> Iterator[tuple[int, str]]:
+        return Channel.objects.values_list("pk", "name")[:CHOICE_LIMIT]
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnly, LongTableAdmin):
+    """What was told, to whom, and what became of it: for those who may see every account, since a channel is no team's."""
+
+    ordering = ("-pk",)
+    list_display = (
+        "id", "created_at", "channel_name", "what", "about", "state", "tries", "sent_at", "next_at", "message", "error",
+    )  # fmt: skip
+    list_display_links = ("id",)
+    list_filter = ("state", ChannelFilter, ("created_at", DayFilter))
+    lookups = ("state__exact", "channel")
+    fields = (
+        *("created_at", "channel_name", "what", "about", "began", "state"),
+        *("tries", "sent_at", "next_at", "message", "error"),
+    )
+    readonly_fields = fields
+
+    def has_view_permission(self, request: HttpRequest, obj: Delivery | None = None) -> bool:
+        return super().has_view_permission(request, obj) and sees_all(request.user)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return (
+            super().get_queryset(request).select_related("channel", "notice__account").defer("channel__url")
+        )
+
+    @admin.display(description=_("channel"))
+    def channel_name(self, delivery: Delivery) -> str:
+        return delivery.channel.name
+
+    @admin.display(description=_("type"))
+    def what(self, delivery: Delivery) -> str:
+        return delivery.notice.get_kind_display()
+
+    @admin.display(description=_("started"))
+    def began(self, delivery: Delivery):
+        return delivery.notice.at
+
+    @admin.display(description=_("about"))
+    def about(self, delivery: Delivery) -> str:
+        notice = delivery.notice
+        if notice.account is not None:
+            return link_to("account", notice.account_id, notice.account.display_name)
+        return notice.facts.get("name") or (f"#{notice.incident_id}" if notice.incident_id else NOTHING)

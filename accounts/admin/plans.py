@@ -1,0 +1,311 @@
+"""Plans in the admin: plain fields, when each runs next, and the record of every run."""
+
+from collections import Counter
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.models import Group
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from accounts import permissions
+from accounts.admin.base import HistoryAdmin, LongList, LongTableAdmin, ReadOnly
+from accounts.admin.display import NOTHING, link_to
+from accounts.models import Plan, PlanEntry, PlanRun
+from accounts.models.plan import WEEKDAYS, Outcome
+from accounts.relogin import plan_runs
+from accounts.roles import ROLES
+
+SHOWN = 100
+
+
+def in_zone(moment: datetime | None, zone: ZoneInfo) -> str:
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})" if moment else NOTHING
+
+
+def zone_of(run: PlanRun) -> ZoneInfo:
+    return run.plan.zone if run.plan else timezone.get_default_timezone()
+
+
+class PlanForm(forms.ModelForm):
+    weekdays = forms.MultipleChoiceField(
+        label=_("Days of the week"),
+        choices=WEEKDAYS,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text=_("Use with a time of day, instead of a cron expression."),
+    )
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.instance.weekdays:
+            self.initial["weekdays"] = self.instance.weekdays.split(",")
+
+    def clean_weekdays(self) -> str:
+        return ",".join(sorted(self.cleaned_data["weekdays"]))
+
+
+class EveryTeamsAccounts:
+    """For those who see the accounts of all teams: a plan takes whomever it names."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return sees_all(request) and super().has_module_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj=None) -> bool:
+        return sees_all(request) and super().has_view_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return sees_all(request) and super().has_add_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj=None) -> bool:
+        return sees_all(request) and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
+        return sees_all(request) and super().has_delete_permission(request, obj)
+
+
+def sees_all(request: HttpRequest) -> bool:
+    return request.user.has_perm("accounts.view_every_account")
+
+
+@admin.register(Plan)
+class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
+    form = PlanForm
+    list_display = ("name", "active", "whom", "when", "next_run", "method", "last_run")
+    list_filter = ("active", "method")
+    list_select_related = ("team",)
+    search_fields = ("name",)
+    autocomplete_fields = ("tags",)
+    readonly_fields = ("next_run", "runs")
+    actions = ("run_now",)
+    fieldsets = (
+        (None, {"fields": ("name", "active", "next_run", "runs")}),
+        (
+            _("Accounts to include"),
+            {
+                "fields": ("tags", "team", "state", "only_due"),
+                "description": _(
+                    "An account must match all of these. Paused accounts and merged records are "
+                    "never included."
+                ),
+            },
+        ),
+        (
+            _("When"),
+            {
+                "fields": ("weekdays", "at", "crontab", "time_zone"),
+                "description": _(
+                    "Each scheduled time runs once. After downtime, only the latest missed run is started."
+                ),
+            },
+        ),
+        (_("How to run"), {"fields": ("method", "most_a_run", "most_a_minute")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).prefetch_related("tags")
+
+    def formfield_for_foreignkey(self, db_field, request: HttpRequest, **kwargs):
+        if db_field.name == "team":
+            kwargs["queryset"] = Group.objects.exclude(name__in=ROLES).order_by("name")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def save_related(self, request: HttpRequest, form: forms.ModelForm, formsets, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        plan = form.instance
+        if plan.next_at:
+            told = gettext("Next run: %(time)s.") % {"time": in_zone(plan.next_at, plan.zone)}
+            self.message_user(request, told)
+
+    def has_run_permission(self, request: HttpRequest) -> bool:
+        return self.has_change_permission(request) and permissions.may_log_in(request.user)
+
+    @admin.action(description=_("Run now"), permissions=["run"])
+    def run_now(self, request: HttpRequest, queryset: QuerySet) -> None:
+        for plan in queryset:
+            run = plan_runs.run_now(plan, request.user)
+            if run is None or run.skipped:
+                told, level = gettext("%(plan)s: the previous run is still in progress."), messages.WARNING
+            elif not run.due:
+                told, level = gettext("%(plan)s: no accounts to log in right now."), messages.WARNING
+            else:
+                told, level = (
+                    gettext("%(plan)s: run started. Accounts to log in: %(number)s."),
+                    messages.SUCCESS,
+                )
+            values = {"plan": plan.name, "number": min(run.due, plan.most_a_run) if run else 0}
+            link = format_html(" {}", link_to("planrun", run.pk, run)) if run else ""
+            self.message_user(request, format_html("{}{}", told % values, link), level)
+
+    # --- columns ---
+
+    @admin.display(description=_("next run"))
+    def next_run(self, plan: Plan) -> str:
+        return in_zone(plan.next_at, plan.zone) if plan.pk else NOTHING
+
+    @admin.display(description=_("accounts"))
+    def whom(self, plan: Plan) -> str:
+        words = [plan.get_state_display() if plan.state else "", plan.team.name if plan.team else ""]
+        words += [
+            " | ".join(tag.name for tag in plan.tags.all()),
+            _("due accounts only") if plan.only_due else "",
+        ]
+        return ", ".join(str(word) for word in words if word) or gettext("all")
+
+    @admin.display(description=_("when"))
+    def when(self, plan: Plan) -> str:
+        if plan.crontab:
+            return plan.crontab
+        days = dict(WEEKDAYS)
+        named = ", ".join(str(days[day]) for day in plan.weekdays.split(",") if day in days)
+        return f"{named} {plan.at:%H:%M}"
+
+    @admin.display(description=_("last run"))
+    def last_run(self, plan: Plan) -> str:
+        run = plan.runs.order_by("-pk").first()
+        if run is None:
+            return NOTHING
+        return link_to("planrun", run.pk, in_zone(run.began_at, plan.zone))
+
+    @admin.display(description=_("plan runs"))
+    def runs(self, plan: Plan) -> str:
+        if not plan.pk:
+            return NOTHING
+        link = reverse("admin:accounts_planrun_changelist")
+        return format_html('<a href="{}?plan__id__exact={}">{}</a>', link, plan.pk, _("View runs"))
+
+
+class RunList(LongList):
+    """Each run with its `numbers`: how many accounts came to which outcome."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        rows = PlanEntry.objects.filter(run__in=[run.pk for run in self.result_list]).order_by()
+        numbers: dict[int, Counter] = {run.pk: Counter() for run in self.result_list}
+        for run_id, outcome, number in rows.values_list("run", "outcome").annotate(n=Count("pk")):
+            numbers[run_id][outcome] = number
+        for run in self.result_list:
+            run.numbers = numbers[run.pk]
+
+
+@admin.register(PlanRun)
+class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
+    """Who was due, what happened to each, and what is left."""
+
+    ordering = ("-began_at", "-id")
+    list_display = ("title", "scheduled", "began", "ended", "due", "summary", "asked_by_name")
+    list_display_links = ("title",)
+    list_select_related = ("plan",)
+    list_filter = ("method",)
+    lookups = ("plan__id__exact", "method__exact")
+    fields = (
+        "title",
+        "scheduled",
+        "began",
+        "ended",
+        "method",
+        "asked_by_name",
+        "due",
+        "skipped",
+        "summary",
+        "accounts",
+    )
+    readonly_fields = fields
+
+    def get_changelist(self, request: HttpRequest, **kwargs) -> type[RunList]:
+        return RunList
+
+    @admin.display(description=_("plan"))
+    def title(self, run: PlanRun) -> str:
+        return run.plan_name or gettext("Due accounts")
+
+    @admin.display(description=_("scheduled"))
+    def scheduled(self, run: PlanRun) -> str:
+        return in_zone(run.scheduled_at, zone_of(run))
+
+    @admin.display(description=_("started"))
+    def began(self, run: PlanRun) -> str:
+        return in_zone(run.began_at, zone_of(run))
+
+    @admin.display(description=_("ended"))
+    def ended(self, run: PlanRun) -> str:
+        return in_zone(run.ended_at, zone_of(run))
+
+    @admin.display(description=_("results"))
+    def summary(self, run: PlanRun) -> str:
+        if run.skipped:
+            return gettext("Skipped: the previous run was still in progress.")
+        numbers = getattr(run, "numbers", None) or plan_runs.outcomes(run)
+        link = reverse("admin:accounts_planentry_changelist")
+        parts = [
+            (link, run.pk, outcome.value, outcome.label, numbers[outcome])
+            for outcome in Outcome
+            if numbers.get(outcome)
+        ]
+        made = format_html_join(
+            ", ", '<a href="{}?run__id__exact={}&amp;outcome__exact={}">{}: {}</a>', parts
+        )
+        return made or NOTHING
+
+    @admin.display(description=_("accounts"))
+    def accounts(self, run: PlanRun) -> str:
+        rows = list(run.entries.select_related("account").order_by("pk")[: SHOWN + 1])
+        if not rows:
+            return NOTHING
+        link = reverse("admin:accounts_planentry_changelist")
+        more = (
+            format_html('<li><a href="{}?run__id__exact={}">…</a></li>', link, run.pk)
+            if len(rows) > SHOWN
+            else ""
+        )
+        items = format_html_join(
+            "",
+            '<li data-account="{}" data-outcome="{}">{}: {}</li>',
+            (
+                (
+                    row.account_id,
+                    row.outcome,
+                    link_to("account", row.account_id, row.account.display_name),
+                    row.get_outcome_display(),
+                )
+                for row in rows[:SHOWN]
+            ),
+        )
+        return format_html("<ul>{}{}</ul>", items, more)
+
+
+@admin.register(PlanEntry)
+class PlanEntryAdmin(EveryTeamsAccounts, HistoryAdmin):
+    ordering = ("-id",)
+    list_display = ("id", "run_link", "account_link", "outcome", "taken_at", "ended_at", "attempt_link")
+    list_select_related = ("account", "run")
+    list_filter = ("outcome",)
+    lookups = ("outcome__exact", "run__id__exact", "account__id__exact")
+    search_fields = ("account__label", "account__wc_id")
+    search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID.")
+    fields = (
+        "run_link",
+        "account_link",
+        "due_at",
+        "outcome",
+        "taken_at",
+        "next_at",
+        "ended_at",
+        "attempt_link",
+    )
+    readonly_fields = fields
+
+    @admin.display(description=_("plan run"))
+    def run_link(self, entry: PlanEntry) -> str:
+        return link_to("planrun", entry.run_id, entry.run)
+
+    @admin.display(description=_("login attempt"))
+    def attempt_link(self, entry: PlanEntry) -> str:
+        return link_to("loginattempt", entry.attempt_id, f"#{entry.attempt_id}")

@@ -1,0 +1,83 @@
+"""How accounts are recovered, and every time that one was offline, for admins."""
+
+from django.contrib import admin
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from accounts.admin.base import HistoryAdmin
+from accounts.admin.display import NOTHING
+from accounts.admin.filters import DayFilter
+from accounts.models import Drop, RecoveryPolicy
+
+
+@admin.register(RecoveryPolicy)
+class RecoveryPolicyAdmin(admin.ModelAdmin):
+    list_display = (
+        "__str__",
+        "is_default",
+        "popup",
+        "popups_a_day",
+        "popups_a_minute",
+        "hours",
+        "scan",
+        "used_by",
+    )
+    fieldsets = (
+        (None, {"fields": ("name", "is_default")}),
+        (
+            _("Phone prompts"),
+            {"fields": ("popup", "popups_a_day", "popups_a_minute", "pause_minutes")},
+        ),
+        (
+            _("Prompt hours"),
+            {
+                "fields": ("hours_from", "hours_until", "time_zone"),
+                "description": _("Leave empty for any time. Each account’s own prompt hours also apply."),
+            },
+        ),
+        (_("If prompts fail"), {"fields": ("scan",)}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).annotate(accounts_count=Count("accounts"))
+
+    @admin.display(description=_("hours"))
+    def hours(self, policy: RecoveryPolicy) -> str:
+        if not policy.has_hours:
+            return NOTHING
+        return f"{policy.hours_from:%H:%M}–{policy.hours_until:%H:%M} {policy.zone.key}"
+
+    @admin.display(description=_("accounts using it"))
+    def used_by(self, policy: RecoveryPolicy) -> int:
+        return policy.accounts_count
+
+
+@admin.register(Drop)
+class DropAdmin(HistoryAdmin):
+    ordering = ("-at", "-id")
+    list_display = (
+        "at",
+        "account_link",
+        "kind",
+        "found_by",
+        "next_step",
+        "popups",
+        "ended_at",
+        "ended_by",
+        "words",
+    )
+    list_display_links = ("at",)
+    list_select_related = ("account",)
+    list_filter = ("kind", ("at", DayFilter))
+    lookups = ("kind__exact", "incident__exact", "account__id__exact")
+    search_fields = ("account__label", "account__wc_id")
+    fields = (
+        *("at", "account_link", "incident", "kind", "found_by", "online_since", "proxy", "region", "words"),
+        *("next_step", "next_at", "popups", "ended_at", "ended_by"),
+    )
+    readonly_fields = fields
+
+    @admin.display(description=_("WKTeam message"))
+    def words(self, drop: Drop) -> str:
+        return drop.reason_text or NOTHING

@@ -1,0 +1,27 @@
+"""Avatars: fetched once from where the upstream says they are, and drawn anew."""
+
+import logging
+
+from django.conf import settings
+
+from accounts.lib import db_errors, images
+from accounts.models import Account, Avatar
+from accounts.upstream import configured
+from accounts.upstream.errors import UpstreamError
+
+log = logging.getLogger(__name__)
+
+
+def fetch(account_id: int) -> bool:
+    """Fetch the account's avatar, if it has another address than the one we have a picture of."""
+    account = Account.objects.filter(pk=account_id).exclude(avatar_url="").first()
+    if account is None or Avatar.objects.filter(pk=account.pk, source_url=account.avatar_url).exists():
+        return False
+    db_errors.release_connection()
+    try:
+        png = images.avatar(configured.client().fetch_picture(account.avatar_url, settings.WK_AVATAR_HOSTS))
+    except (UpstreamError, PermissionError, images.NoPicture) as error:
+        log.info("no avatar for account %s: %s", account_id, type(error).__name__)
+        return False
+    Avatar.objects.update_or_create(account=account, defaults={"png": png, "source_url": account.avatar_url})
+    return True

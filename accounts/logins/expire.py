@@ -1,0 +1,83 @@
+"""What happens at the deadline: ask who is online before an attempt is called expired; end what is overdue."""
+
+import logging
+
+from accounts.lib import db_clock
+from accounts.logins import failure as logins_failure
+from accounts.logins.failure import words
+from accounts.logins.success import complete_login
+from accounts.models import Account, LoginAttempt
+from accounts.models.login_attempt import CLOSED_AFTER, SWEPT_AFTER
+from accounts.reasons import Reason
+from accounts.states import AttemptState, Method
+from accounts.upstream import configured, responses
+from accounts.upstream.errors import UpstreamError
+from accounts.upstream.responses import Ending, LoggedIn
+
+log = logging.getLogger(__name__)
+
+
+def reconcile(
+    attempt: LoginAttempt, error: UpstreamError | None = None, epoch: int | None = None
+) -> Account | None:
+    """Our time is up without an answer: ask who is online before the attempt is called expired."""
+    current = LoginAttempt.objects.light().select_related("account").get(pk=attempt.pk)
+    if not current.is_open or (epoch is not None and current.lease_epoch != epoch):
+        return None
+    found = configured.online_instances()
+    return _end_attempt(current, found, error)
+
+
+def found_online(online: dict[str, str], attempt: LoginAttempt) -> LoggedIn | None:
+    """Its success, if those who are online show it: by its wId; of a prompt by the account's, if it is a new one."""
+    w_id = attempt.w_id
+    if attempt.method == Method.POPUP and attempt.sent_at is not None:
+        theirs = [w for w, wc_id in online.items() if wc_id == attempt.account.wc_id and w]
+        w_id = next((w for w in theirs if w != attempt.old_w_id), "")
+    wc_id = online.get(w_id) if w_id else None
+    return LoggedIn(responses.Profile(wc_id=wc_id, w_id=w_id)) if wc_id else None
+
+
+def _end_attempt(
+    attempt: LoginAttempt, online: dict[str, str], error: UpstreamError | None = None
+) -> Account | None:
+    found = found_online(online, attempt)
+    if found is not None:
+        return complete_login(attempt, found)
+    state, reason = _ending(attempt, error)
+    attempt.move(state, reason=reason, **(words(error) if error else {}))
+    return None
+
+
+def _ending(attempt: LoginAttempt, error: UpstreamError | None) -> tuple[str, str]:
+    """How an attempt ends whose time is up."""
+    if attempt.state == AttemptState.PREPARING and attempt.sent_at is None and attempt.queued_at:
+        return AttemptState.EXPIRED, Reason.NO_WORKER
+    if attempt.state == AttemptState.PREPARING:
+        return AttemptState.FAILED, Reason.INTERRUPTED
+    if attempt.wait_started_at is None:
+        return AttemptState.EXPIRED, Reason.NO_WORKER
+    if error is not None or attempt.state != AttemptState.WAITING:
+        return AttemptState.EXPIRED, Reason.NO_ANSWER
+    return logins_failure.ending(attempt.method, Ending.RUN_OUT)
+
+
+def expire_on_read(account: Account) -> None:
+    """End the account's overdue attempt, if it has one: whoever reads is the last resort when all else is dead."""
+    now = db_clock.now()
+    for attempt in account.attempts.past(CLOSED_AFTER, now).light():
+        _end_attempt(attempt, {})
+
+
+def end_overdue() -> int:
+    """End what is overdue, whoever was to wait for it; returns how many there were."""
+    now = db_clock.now()
+    overdue = list(LoginAttempt.objects.past(SWEPT_AFTER, now).light().select_related("account")[:500])
+    if overdue:
+        online = configured.online_instances()
+        for attempt in overdue:
+            try:
+                _end_attempt(attempt, online)
+            except Exception:  # one row that cannot be ended must not keep the others from their end
+                log.exception("attempt %s could not be ended", attempt.pk)
+    return len(overdue)

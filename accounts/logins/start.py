@@ -1,0 +1,131 @@
+"""Begin a login attempt and fetch its QR code. No outside call is made inside a transaction."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from accounts.lib import db_clock, db_errors, images
+from accounts.logins import expire
+from accounts.logins.failure import why, words
+from accounts.logins.success import next_seq
+from accounts.models import Account, LoginAttempt
+from accounts.models.event import record
+from accounts.reasons import Reason
+from accounts.states import AttemptState, Happened, Method, Trigger
+from accounts.upstream import configured, responses
+from accounts.upstream.errors import UpstreamError
+
+# How long an answer is kept for a database that is away: by a worker, and while a person looks at a page.
+PERSON_WAITS = 20
+# How long a start may lie in the queue until a worker has a slot for it.
+QUEUED_FOR = timedelta(minutes=30)
+# A prompt that is sent much later than it was decided on meets a phone in other hours.
+PROMPT_QUEUED_FOR = timedelta(minutes=5)
+
+
+def start_login(
+    account: Account,
+    *,
+    by=None,
+    trigger: str = Trigger.OPERATOR,
+    proxy: int | None = None,
+    queued: bool = False,
+    method: str = Method.QR,
+    device_type: str = "",
+) -> tuple[LoginAttempt, bool]:
+    """The account's open attempt, and whether it was begun just now.
+
+    A double click, a second operator or a schedule gets the attempt that is open already. A `queued` one is for
+    a worker: it asks for the code once it has a slot for the wait, so that no code ages in a queue. A prompt
+    (`Method.POPUP`) always is, and needs an account whose wcId is known: ValueError otherwise. `device_type` is what
+    the code is asked for as ("mac"); "" as the settings say.
+    """
+    if method == Method.POPUP and not (queued and account.wc_id):
+        raise ValueError("a prompt is for a worker, and for an account whose wcId is known")
+    how = {"method": method, "trigger": trigger, "device_type": device_type}
+    if method == Method.QR:
+        how["proxy"] = proxy if proxy is not None else account.proxy
+    else:  # which names no line; `account` may have been read a while ago
+        how["old_w_id"] = Account.objects.values_list("w_id", flat=True).get(pk=account.pk)
+    expire.expire_on_read(account)
+    tries = 3
+    while True:
+        try:
+            return _new_attempt(account, by, queued, how), True
+        except IntegrityError:
+            found = LoginAttempt.objects.open().filter(account=account).first()
+            if found:
+                return found, False
+            tries -= 1  # the open one ended just now, so that there is room for a new one
+            if not tries:
+                raise
+
+
+def _new_attempt(account: Account, by, queued: bool, how: dict[str, object]) -> LoginAttempt:
+    now = db_clock.now()
+    with transaction.atomic():
+        attempt = LoginAttempt.objects.create(
+            account=account,
+            asked_by=by,
+            asked_by_name=by.get_username() if by else "",
+            seq=next_seq(account),
+            created_at=now,
+            queued_at=now if queued else None,
+            deadline_at=now + (_time_in_queue(how["method"]) if queued else _time_for_code()),
+            **how,
+        )
+        record(account, Happened.ATTEMPT_STARTED, attempt=attempt, new=attempt.state, by=by, at=now)
+    return attempt
+
+
+def _time_in_queue(method: object) -> timedelta:
+    return PROMPT_QUEUED_FOR if method == Method.POPUP else QUEUED_FOR
+
+
+def _time_for_code() -> timedelta:
+    """A new sign-in, the code, its picture; each may take its whole time."""
+    return timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 5)
+
+
+def fetch_qr_code(attempt: LoginAttempt) -> bool:
+    """Ask the upstream for the QR code and show it; once for an attempt, whoever calls. True: now wait for it."""
+    now = db_clock.now()
+    sent = LoginAttempt.objects.filter(pk=attempt.pk, state=AttemptState.PREPARING, sent_at=None)
+    if not sent.update(sent_at=now, deadline_at=now + _time_for_code()):
+        return False
+    wc_id, proxy = attempt.account.wc_id or "", attempt.proxy
+    db_errors.release_connection()
+    try:
+        code = configured.client_for(attempt).fetch_code(wc_id, proxy)
+        text, png = images.read_code(
+            configured.client().fetch_picture(code.picture_url, settings.WK_QR_HOSTS)
+        )
+    except UpstreamError as error:
+        failure = {"reason": why(error), **words(error)}
+    except PermissionError as error:
+        failure = {"reason": Reason.QR_HOST, "upstream_text": responses.clean(str(error))}
+    except images.NoPicture:
+        failure = {"reason": Reason.QR_PICTURE}
+    else:
+        return db_errors.retry_until_saved(_show_code, attempt, code.w_id, text, png, seconds=PERSON_WAITS)
+    db_errors.retry_until_saved(
+        LoginAttempt.move, attempt, AttemptState.FAILED, seconds=PERSON_WAITS, **failure
+    )
+    return False
+
+
+def _show_code(attempt: LoginAttempt, w_id: str, text: str, png: bytes) -> bool:
+    now = db_clock.now()
+    return attempt.move(
+        AttemptState.WAITING,
+        now=now,
+        w_id=w_id,
+        qr_text=text,
+        qr_png=png,
+        qr_shown_at=now,
+        queued_at=now,
+        # Whoever fetched it for the queue holds the lease already, and waits right on.
+        wait_started_at=now if attempt.lease_owner else None,
+        deadline_at=now + timedelta(seconds=settings.WK_LOGIN_WAIT_SECONDS),
+    )

@@ -1,0 +1,96 @@
+"""The wait: the blocking `/getIPadLoginInfo` call of one attempt, until the phone decides.
+
+A worker may die at any moment: the row and its lease say who waits, and the same wId can be asked again.
+"""
+
+import logging
+import threading
+import time
+
+from accounts.lib import db_errors
+from accounts.logins import failure, finish, leases, popup, start
+from accounts.logins.finish import Decision
+from accounts.logins.leases import Lease
+from accounts.models import Account, LoginAttempt
+from accounts.states import AttemptState, Method
+from accounts.upstream import configured, errors, responses
+from accounts.upstream.errors import UpstreamError
+from accounts.upstream.responses import Ending, LoggedIn, LoginAnswer, NotLoggedIn
+
+log = logging.getLogger(__name__)
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5
+# Of hundreds of starts at the same instant an upstream would answer the last ones too late, and none is asked for twice.
+CODES_AT_ONCE = 20
+
+_qr_codes = threading.BoundedSemaphore(CODES_AT_ONCE)
+
+
+def wait_for_phone(attempt_id: int) -> Account | None:
+    """Wait for the phone, write down what it decided, and return the account that came online.
+
+    A no-op when somebody else waits, nobody needs to any more, or this process has no slot: messages may be
+    doubled or late, and what is left lies in the database for the next worker.
+    """
+    lease = leases.take(attempt_id)
+    return wait_with_lease(lease) if lease is not None else None
+
+
+def wait_with_lease(lease: Lease) -> Account | None:
+    """As `wait`, with the lease already taken. Of a start that was put into the queue, the code is asked for first."""
+    with lease:
+        attempt = lease.attempt
+        if attempt.method == Method.POPUP:
+            return popup.run_prompt(lease)
+        if attempt.state == AttemptState.PREPARING:
+            with _qr_codes:
+                if lease.lost or not start.fetch_qr_code(attempt):
+                    return None
+        code = attempt.verify_code
+        if code:
+            LoginAttempt.objects.filter(pk=attempt.pk).update(verify_code="")
+        return finish.save_decision(lease, _ask_until_decided(lease, code), bool(code))
+
+
+def _ask_until_decided(lease: Lease, code: str) -> Decision:
+    """The phone's decision; an error that no repeating mends; None when the time ran out."""
+    attempt, pause = lease.attempt, FIRST_PAUSE
+    last: UpstreamError | None = None
+    again = attempt.resumed_at is not None
+    while (left := leases.seconds_left(attempt)) > 0 and not lease.lost:
+        db_errors.release_connection()
+        began = time.monotonic()
+        try:
+            answer = configured.client_for(attempt).wait_for_login(attempt.w_id, code, left, lease)
+        except errors.Refused as error:
+            return error
+        except UpstreamError as error:
+            # A cut connection or a gateway's page says nothing about the phone: ask again, same wId.
+            last = None if errors.ran_out_of_time(error) else error
+            log.info("attempt %s: %s while waiting (%s)", attempt.pk, type(error).__name__, error.text)
+        else:
+            answer = failure.at_the_limit(attempt, answer, time.monotonic() - began)
+            if not (again and _may_be_about_us(answer)):
+                return answer
+            online = _if_online(attempt)
+            if online is not None:
+                return online
+            log.info("attempt %s: asked again, the upstream says %s", attempt.pk, answer.text)
+        again = True
+        time.sleep(min(pause, max(0.0, leases.seconds_left(attempt))))
+        pause = min(pause * 2, LONGEST_PAUSE)
+        if not leases.still_waiting(lease):
+            return None
+    return last
+
+
+def _may_be_about_us(answer: LoginAnswer) -> bool:
+    """Whether a refusal may mean this second call only, and not the login.
+
+    An upstream that still holds the call of a process that is gone may refuse another for the same wId.
+    """
+    return isinstance(answer, NotLoggedIn) and answer.ending is Ending.REFUSED
+
+
+def _if_online(attempt: LoginAttempt) -> LoggedIn | None:
+    wc_id = configured.online_instances().get(attempt.w_id)
+    return LoggedIn(responses.Profile(wc_id=wc_id, w_id=attempt.w_id)) if wc_id else None

@@ -1,0 +1,302 @@
+"""Accounts: their table, what can be asked of them, and the door through which their state changes.
+
+All tables of the app are reached from here; attempts and events have modules of their own.
+"""
+
+from datetime import datetime
+from functools import reduce
+from operator import or_
+from typing import Self
+
+from django.contrib.auth.models import Group
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Lower
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts import search
+from accounts.lib.encrypted_fields import EncryptedTextField
+from accounts.lib.time_windows import Hours
+from accounts.models.event import record
+from accounts.models.login_attempt import LoginAttempt
+from accounts.models.recovery_policy import RecoveryPolicy
+from accounts.proxies import line_name
+from accounts.roles import ROLES
+from accounts.states import AccountState, FoundBy, Happened
+
+
+class Tag(models.Model):
+    name = models.CharField(_("name"), max_length=40, unique=True)
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("tag")
+        verbose_name_plural = _("tags")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class AccountQuerySet(models.QuerySet):
+    def visible_to(self, user) -> Self:
+        """Those of the user's teams; every one for who may see every account. Nothing for anybody else."""
+        if not user.is_active or not user.has_perm("accounts.view_account"):
+            return self.none()
+        if user.has_perm("accounts.view_every_account"):
+            return self
+        return self.filter(team__in=user.groups.exclude(name__in=ROLES))
+
+    def kept(self) -> Self:
+        """Without the records that were joined with another one."""
+        return self.filter(joined_to=None)
+
+    def matching(self, text: str) -> Self:
+        """Every word of `text` is in the label, the nickname, the wcId or the WeChat number."""
+        if (words := search.words_of(text)) and search.is_there():
+            return self.filter(pk__in=search.every(words))
+        return self.read_for(text)
+
+    def read_for(self, text: str) -> Self:
+        """The same accounts as `matching` finds, by reading each: better where few are asked."""
+        for word in search.words_of(text):
+            within = [Q((f"{column}__icontains", word)) for column in search.COLUMNS]
+            self = self.filter(reduce(or_, within))
+        return self
+
+    def to_scan(self) -> Self:
+        """The list "To scan": those that wait for a person with the phone, the longest first."""
+        waiting = self.kept().filter(to_scan_since__isnull=False, keep_online=True)
+        return waiting.order_by("to_scan_since", "pk")
+
+    def with_open_attempt(self) -> Self:
+        """Each with `open_attempts`, a list of none or one."""
+        open_ones = LoginAttempt.objects.open().light().select_related("asked_by")
+        return self.prefetch_related(models.Prefetch("attempts", open_ones, to_attr="open_attempts"))
+
+
+class Account(Hours):
+    label = models.CharField(_("label"), max_length=100, help_text=_("Your own name for this account."))
+    wc_id = models.CharField("wcId", max_length=100, null=True, blank=True, unique=True, default=None)
+    w_id = models.CharField("wId", max_length=100, blank=True, default="")
+    state = models.CharField(_("state"), max_length=10, choices=AccountState, default=AccountState.NEW)
+    state_since = models.DateTimeField(_("since"), default=timezone.now)
+    verified_at = models.DateTimeField(_("last checked"), null=True, blank=True)
+
+    nickname = models.CharField(_("nickname"), max_length=100, blank=True, default="")
+    wechat_number = models.CharField(_("WeChat ID"), max_length=100, blank=True, default="")
+    avatar_url = models.CharField(_("avatar URL"), max_length=500, blank=True, default="")
+    sex = models.PositiveSmallIntegerField(_("gender"), null=True, blank=True)
+    region = models.CharField(_("region"), max_length=101, blank=True, default="")
+    signature = models.CharField(_("signature"), max_length=200, blank=True, default="")
+    mobile = models.CharField(_("phone number"), max_length=30, blank=True, default="")
+
+    proxy = models.PositiveSmallIntegerField(_("proxy"), null=True, blank=True)
+    tags = models.ManyToManyField(Tag, verbose_name=_("tags"), blank=True, related_name="accounts")
+    note = models.TextField(_("note"), blank=True, default="", max_length=2000)
+    team = models.ForeignKey(
+        Group,
+        verbose_name=_("team"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="wechat_accounts",
+        db_index=False,
+    )
+    keep_online = models.BooleanField(
+        _("keep online"), default=True, help_text=_("Recover this account when it drops. Off means paused.")
+    )
+    relogin_at = models.DateTimeField(_("scheduled re-login"), null=True, blank=True)
+    policy = models.ForeignKey(
+        RecoveryPolicy,
+        verbose_name=_("recovery policy"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="accounts",
+    )
+    # What speaks against it being online: how many sweeps in a row have not named it, and a notice of the upstream.
+    # Since when, and what came first. Where a column has a default in the
+    # database too, processes of the version before can go on during an upgrade.
+    absent = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
+    missed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    missed_by = models.CharField(
+        max_length=10, choices=FoundBy, blank=True, default="", db_default="", editable=False
+    )
+    # Since when it is on the list "To scan": its code is fetched when somebody opens it.
+    to_scan_since = models.DateTimeField(_("in scan queue since"), null=True, blank=True)
+    reason_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    first_login_at = models.DateTimeField(_("first login"), null=True, blank=True)
+    last_login_at = models.DateTimeField(_("last login"), null=True, blank=True)
+    last_offline_at = models.DateTimeField(_("last drop"), null=True, blank=True)
+    last_offline_reason = models.CharField(
+        _("reason for the last drop"), max_length=300, blank=True, default=""
+    )
+
+    # Fencing: every attempt takes the next number, and a wId is only written over one with a lower number.
+    login_seq = models.PositiveIntegerField(default=0, editable=False)
+    bound_seq = models.PositiveIntegerField(default=0, editable=False)
+    joined_to = models.ForeignKey(
+        "self",
+        verbose_name=_("merged into"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="joined",
+        # Nearly every row has none: a plain index would be chosen for that, and every row be read and sorted.
+        db_index=False,
+    )
+    created_at = models.DateTimeField(_("added"), default=timezone.now, editable=False)
+
+    objects = AccountQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("account")
+        verbose_name_plural = _("accounts")
+        permissions = [
+            ("log_in_account", _("Can log in accounts")),
+            ("view_every_account", _("Can view accounts of all teams")),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=~Q(wc_id=""), name="wc_id_is_null_when_unknown"),
+            models.CheckConstraint(condition=Q(state__in=AccountState.values), name="account_state_is_known"),
+            models.CheckConstraint(
+                condition=Q(state=AccountState.ONLINE, w_id__gt="")
+                | (~Q(state=AccountState.ONLINE) & Q(w_id="")),
+                name="w_id_while_online",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=AccountState.ONLINE) | Q(wc_id__isnull=False), name="online_has_wc_id"
+            ),
+        ]
+        indexes = [
+            # The lists: one for each order, of all accounts and of a team's, and one for each filter. Those that the
+            # tabs are counted by also tell whether an account was joined with another one.
+            models.Index(Lower("label"), "id", name="account_label"),
+            models.Index("state_since", "id", name="account_since"),
+            models.Index("state", "id", "joined_to", name="account_state"),
+            models.Index("state", Lower("label"), "id", name="account_state_label"),
+            models.Index("state", "state_since", "id", name="account_state_since"),
+            models.Index("team", Lower("label"), "id", name="account_team_label"),
+            models.Index("team", "state_since", "id", name="account_team_since"),
+            models.Index("team", "state", "id", "joined_to", name="account_team_state"),
+            models.Index("proxy", Lower("label"), "id", name="account_line"),
+            models.Index("keep_online", Lower("label"), "id", name="account_keep_online"),
+            models.Index("joined_to", condition=Q(joined_to__isnull=False), name="account_joined"),
+            models.Index("first_login_at", name="account_first_login"),
+            models.Index("last_login_at", name="account_last_login"),
+            models.Index(
+                "to_scan_since", "id", name="account_to_scan", condition=Q(to_scan_since__isnull=False)
+            ),
+            models.Index(
+                *("team", "to_scan_since", "id"),
+                name="account_team_to_scan",
+                condition=Q(to_scan_since__isnull=False),
+            ),
+            models.Index("relogin_at", "id", name="account_due", condition=Q(relogin_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return self.label
+
+    @property
+    def display_name(self) -> str:
+        return self.label or self.nickname or self.wc_id or f"#{self.pk}"
+
+    @property
+    def proxy_name(self) -> str:
+        return line_name(self.proxy)
+
+    @property
+    def masked_mobile(self) -> str:
+        return (
+            f"{self.mobile[:3]}****{self.mobile[-4:]}"
+            if len(self.mobile) >= 8
+            else "****"
+            if self.mobile
+            else ""
+        )
+
+    @property
+    def avatar_due(self) -> bool:
+        """Whether the upstream names another picture than the one we have."""
+        drawn = getattr(self, "avatar", None)
+        return self.avatar_url != (drawn.source_url if drawn else "")
+
+    @property
+    def open_attempt(self) -> "LoginAttempt | None":
+        found = getattr(self, "open_attempts", None)
+        if found is None:
+            return self.attempts.open().first()
+        return found[0] if found else None
+
+    def go_online(
+        self,
+        seq: int,
+        w_id: str,
+        now: datetime,
+        attempt: "LoginAttempt | None",
+        only_if: dict[str, object] | None = None,
+        **profile,
+    ) -> bool:
+        """Write a new wId, if no newer login has written its own. Call it inside a transaction.
+
+        `only_if` names more that has to hold in the row, where it is not locked.
+        """
+        fields = {
+            "w_id": w_id,
+            "bound_seq": seq,
+            "state": AccountState.ONLINE,
+            "state_since": now,
+            "verified_at": now,
+            "last_login_at": now,
+            "relogin_at": None,
+            "to_scan_since": None,
+            "absent": 0,
+            "missed_at": None,
+            "missed_by": "",
+            **profile,
+        }
+        first = Coalesce(F("first_login_at"), now)
+        mine = Account.objects.filter(pk=self.pk, bound_seq__lt=seq, **(only_if or {}))
+        rows = mine.update(first_login_at=first, **fields)
+        old = self.state
+        if rows:
+            for name, value in {"first_login_at": self.first_login_at or now, **fields}.items():
+                setattr(self, name, value)
+            record(self, Happened.ACCOUNT_ONLINE, attempt=attempt, old=old, new=self.state, at=now)
+        return bool(rows)
+
+
+class Avatar(models.Model):
+    """The avatar as we show it: fetched once, drawn anew. In a table of its own to keep lists light."""
+
+    account = models.OneToOneField(Account, on_delete=models.CASCADE, primary_key=True)
+    png = models.BinaryField()
+    source_url = models.CharField(max_length=500)
+    fetched_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"avatar of {self.account_id}"
+
+
+class UpstreamAccess(models.Model):
+    """The Authorization for one developer account at one address, and whether the upstream takes it."""
+
+    base_url = models.CharField(_("address"), max_length=300)
+    account = models.CharField(_("developer account"), max_length=150, blank=True, default="")
+    authorization = EncryptedTextField(blank=True, default="")
+    renewed_at = models.DateTimeField(_("authorized at"), null=True, blank=True)
+    renewing_until = models.DateTimeField(null=True, blank=True)
+    refused_at = models.DateTimeField(_("refused at"), null=True, blank=True)
+    refused_why = models.CharField(_("reason"), max_length=20, blank=True, default="")
+    refused_text = models.CharField(_("WKTeam message"), max_length=300, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("WKTeam connection")
+        verbose_name_plural = _("WKTeam connection")
+        constraints = [models.UniqueConstraint(fields=["base_url", "account"], name="one_access_per_account")]
+
+    def __str__(self) -> str:
+        return f"{self.account} at {self.base_url}"

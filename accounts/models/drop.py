@@ -1,0 +1,121 @@
+"""Drops: one row for each time that an account went offline, until it is back; and incidents, many drops at once.
+
+A drop carries what recovery does about it, so that the record explains every account that is offline.
+"""
+
+from datetime import datetime, timedelta
+from typing import Self
+
+from django.db import models
+from django.db.models import OuterRef, Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.lib.keyset_pagination import for_each
+from accounts.states import DropKind, FoundBy, Method, NextStep
+
+# Vendor's rules: the first login of an account drops once within a day; a drop this soon is about its line.
+FIRST_NIGHT = timedelta(hours=24)
+AT_ONCE = timedelta(seconds=60)
+
+
+class IncidentQuerySet(models.QuerySet):
+    def of(self, accounts: QuerySet) -> Self:
+        """Those in which one of these accounts dropped."""
+        return self.filter(for_each(Drop.objects.of(accounts).filter(incident=OuterRef("pk"))))
+
+
+class Incident(models.Model):
+    """Drops that came together and share something: people are told once, of all of them."""
+
+    at = models.DateTimeField(_("started"), default=timezone.now)
+    # What they share: "proxy" and its code, "region" and its name, or nothing but the time.
+    shares = models.CharField(_("in common:"), max_length=10, blank=True, default="")
+    shared = models.CharField(_("shared value"), max_length=101, blank=True, default="")
+    last_drop_at = models.DateTimeField(_("latest drop"), default=timezone.now)
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+
+    objects = IncidentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("incident")
+        verbose_name_plural = _("incidents")
+        indexes = [models.Index("id", name="incident_open", condition=Q(ended_at=None))]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+
+class DropQuerySet(models.QuerySet):
+    def open(self) -> Self:
+        return self.filter(ended_at=None)
+
+    def of(self, accounts: QuerySet) -> Self:
+        """Those of these accounts, looked at drop by drop: an incident has few, a team may have most accounts."""
+        return self.filter(for_each(accounts.filter(pk=OuterRef("account"))))
+
+
+class Drop(models.Model):
+    account = models.ForeignKey(
+        "accounts.Account",
+        verbose_name=_("account"),
+        on_delete=models.CASCADE,
+        related_name="drops",
+        db_index=False,
+    )
+    incident = models.ForeignKey(
+        Incident,
+        verbose_name=_("incident"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="drops",
+    )
+    kind = models.CharField(_("type"), max_length=15, choices=DropKind, default=DropKind.ORDINARY)
+    found_by = models.CharField(_("detected by"), max_length=10, choices=FoundBy, default=FoundBy.SWEEP)
+    w_id = models.CharField("wId", max_length=100)
+    online_since = models.DateTimeField(_("online since"), null=True, blank=True)
+    at = models.DateTimeField(_("detected"), default=timezone.now)
+    # As they were then: what an incident may share.
+    proxy = models.PositiveSmallIntegerField(_("proxy"), null=True, blank=True)
+    region = models.CharField(_("region"), max_length=101, blank=True, default="")
+    # The upstream's own sentence, by /offlineReason.
+    reason_text = models.CharField(_("WKTeam message"), max_length=300, blank=True, default="")
+
+    next_step = models.CharField(_("recovery"), max_length=10, choices=NextStep, default=NextStep.LOOK)
+    # When recovery looks at it again; empty when nothing is left that it could do by itself.
+    next_at = models.DateTimeField(_("next step at"), null=True, blank=True, default=timezone.now)
+    popups = models.PositiveSmallIntegerField(_("prompts"), default=0)
+
+    ended_at = models.DateTimeField(_("recovered"), null=True, blank=True)
+    # How it came back: by which login of ours; empty when it came back otherwise.
+    ended_by = models.CharField(_("recovered by"), max_length=10, choices=Method, blank=True, default="")
+
+    objects = DropQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = _("drop")
+        verbose_name_plural = _("drops")
+        constraints = [
+            models.UniqueConstraint(fields=["account"], condition=Q(ended_at=None), name="one_open_drop"),
+        ]
+        indexes = [
+            models.Index(fields=["account", "-id"], name="drop_of_account"),
+            models.Index("at", "id", name="drop_time"),
+            models.Index("kind", "at", "id", name="drop_kind"),
+            models.Index("next_at", "id", name="drop_due", condition=Q(ended_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} #{self.pk}"
+
+
+def kind_of(first_login_at: datetime | None, last_login_at: datetime | None, at: datetime) -> DropKind:
+    """By when the account logged in for the first time, and last."""
+    if last_login_at is not None and at - last_login_at <= AT_ONCE:
+        return DropKind.AT_ONCE
+    if first_login_at is not None and first_login_at == last_login_at and at - first_login_at <= FIRST_NIGHT:
+        return DropKind.FIRST_NIGHT
+    return DropKind.ORDINARY

@@ -1,0 +1,148 @@
+"""What happened: one row for every move, written in the transaction of the move, and the doorbell after it.
+
+The rows are the history that people read, and the ids of the event stream.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from django.conf import settings
+from django.db import models, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.lib import db_clock, pubsub
+from accounts.reasons import Reason
+from accounts.states import Because, Happened
+
+
+class ForbiddenMove(Exception):
+    """A move that the tables of moves do not have: a mistake in the program."""
+
+
+class AccountEvent(models.Model):
+    """What happened, once and for all: rows are added, never changed. The id is also the event stream's id."""
+
+    account = models.ForeignKey(
+        "accounts.Account",
+        verbose_name=_("account"),
+        on_delete=models.CASCADE,
+        related_name="events",
+        db_index=False,
+    )
+    attempt = models.ForeignKey(
+        "accounts.LoginAttempt",
+        verbose_name=_("login attempt"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="events",
+        db_index=False,
+    )
+    happened = models.CharField(_("event"), max_length=20, choices=Happened)
+    from_state = models.CharField(_("from"), max_length=15, blank=True, default="")
+    to_state = models.CharField(_("to"), max_length=15, blank=True, default="")
+    reason = models.CharField(_("reason"), max_length=20, choices=Reason, blank=True, default="")
+    detail = models.CharField(_("details"), max_length=300, blank=True, default="")
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
+    actor_name = models.CharField(max_length=150, blank=True, default="", editable=False)
+    at = models.DateTimeField(_("time"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        indexes = [
+            models.Index(fields=["account", "-id"], name="event_of_account"),
+            models.Index("attempt", "id", name="event_of_attempt"),
+            # History for admins: by time, under each filter.
+            models.Index("at", "id", name="event_time"),
+            models.Index("happened", "at", "id", name="event_happened"),
+            models.Index("reason", "at", "id", name="event_reason"),
+            models.Index("actor", "at", "id", name="event_actor"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_happened_display()} #{self.pk}"
+
+    def save(self, *args, **kwargs) -> None:
+        if self.pk is not None:
+            raise ForbiddenMove("an event never changes")
+        super().save(*args, **kwargs)
+
+    @property
+    def words(self) -> str:
+        """The details as people read them: what recovery writes down is a code."""
+        if self.happened in (Happened.TO_SCAN, Happened.RECOVERY_ENDED):
+            return str(dict(Because.choices).get(self.detail, self.detail))
+        return self.detail
+
+
+class _Gathered(threading.local):
+    rows: list[AccountEvent] | None = None
+
+
+_gathered = _Gathered()
+
+
+@contextmanager
+def gathered() -> Iterator[None]:
+    """Write all event rows of the block by one INSERT at its end. Only within the transaction of their moves."""
+    _gathered.rows = []
+    try:
+        yield
+        if _gathered.rows:
+            _write(_gathered.rows)
+    finally:
+        _gathered.rows = None
+
+
+def record(
+    account: models.Model,
+    happened: str,
+    *,
+    attempt: models.Model | None = None,
+    old: str = "",
+    new: str = "",
+    reason: str = "",
+    detail: str = "",
+    by=None,
+    at: datetime | None = None,
+) -> AccountEvent:
+    """Write one event row, in the caller's transaction, and ring the doorbell once that is committed."""
+    event = AccountEvent(
+        account=account,
+        attempt=attempt,
+        happened=happened,
+        from_state=old,
+        to_state=new,
+        reason=reason,
+        detail=detail[:300],
+        actor=by,
+        actor_name=by.get_username() if by else "",
+        at=at or db_clock.now(),
+    )
+    event.shown_state = attempt.state if attempt is not None else account.state
+    if _gathered.rows is None:
+        _write([event])
+    else:
+        _gathered.rows.append(event)
+    return event
+
+
+def _write(rows: list[AccountEvent]) -> None:
+    AccountEvent.objects.bulk_create(rows)
+    rings = [
+        pubsub.Ring(row.pk, row.account_id, row.account.team_id, row.attempt_id, row.shown_state)
+        for row in rows
+    ]
+    transaction.on_commit(lambda: pubsub.publish(rings), robust=True)

@@ -1,0 +1,251 @@
+"""Login attempts: their table, what can be asked of them, and the door through which their state changes.
+
+A state moves by compare-and-set, in one transaction with its event row; the doorbell rings after the commit.
+Losing the race is a normal outcome: the mover is told so and looks again.
+"""
+
+from datetime import datetime, timedelta
+from typing import Self
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.lib import db_clock
+from accounts.lib.encrypted_fields import EncryptedTextField
+from accounts.models.event import ForbiddenMove, record
+from accounts.proxies import line_name
+from accounts.reasons import Reason
+from accounts.states import (
+    ATTEMPT_MOVES,
+    FINAL_STATES,
+    OPEN_STATES,
+    AttemptState,
+    Happened,
+    Method,
+    Trigger,
+    may_move,
+)
+
+# After its deadline an attempt is given this long for an answer that is on its way; then the sweep ends it,
+# and if no sweep runs any more, whoever reads it.
+GRACE = timedelta(seconds=6)
+SWEPT_AFTER = timedelta(seconds=12)
+CLOSED_AFTER = timedelta(seconds=16)
+# A message usually brings a wait to a worker within milliseconds; after this long a worker looks for it itself.
+MESSAGE_HEAD_START = timedelta(seconds=2)
+
+
+class LoginAttemptQuerySet(models.QuerySet):
+    def open(self) -> Self:
+        """Asked by a condition without parameters, which SQLite can match with its partial indexes."""
+        return self.filter(ended_at=None)
+
+    def light(self) -> Self:
+        """Without the picture and the text of the code."""
+        return self.defer("qr_png", "qr_text")
+
+    def past(self, deadline_plus: timedelta, now: datetime) -> Self:
+        return self.open().filter(deadline_at__lt=now - deadline_plus)
+
+    def to_wait_for(self, now: datetime) -> Self:
+        """Waits, and starts that were put into the queue, that no living worker holds."""
+        start = Q(state=AttemptState.PREPARING, sent_at=None, queued_at__isnull=False)
+        living = WaitsWorker.objects.filter(name=models.OuterRef("lease_owner"), alive_until__gt=now)
+        return self.filter(
+            ~models.Exists(living),
+            Q(state=AttemptState.WAITING) | start,
+            deadline_at__gt=now - GRACE,
+        )
+
+    def unattended(self, now: datetime) -> Self:
+        """Those of them that no message brought to a worker."""
+        return self.to_wait_for(now).filter(
+            Q(queued_at=None) | Q(queued_at__lt=now - MESSAGE_HEAD_START) | Q(lease_owner__gt="")
+        )
+
+
+class WaitsWorker(models.Model):
+    """A process that waits for phones, as long as it says so: its leases are worth nothing after `alive_until`."""
+
+    name = models.CharField(max_length=100, primary_key=True)
+    alive_until = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("waits worker")
+        verbose_name_plural = _("waits workers")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class LoginAttempt(models.Model):
+    account = models.ForeignKey(
+        "accounts.Account",
+        verbose_name=_("account"),
+        on_delete=models.CASCADE,
+        related_name="attempts",
+        db_index=False,
+    )
+    method = models.CharField(_("method"), max_length=10, choices=Method, default=Method.QR)
+    trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger, default=Trigger.OPERATOR)
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("operator"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
+    asked_by_name = models.CharField(max_length=150, blank=True, default="", editable=False)
+    proxy = models.PositiveSmallIntegerField(_("proxy"), null=True, blank=True)
+    # What the code is asked for as ("mac"); empty: as the settings say.
+    device_type = models.CharField(_("device type"), max_length=10, blank=True, default="", db_default="")
+    seq = models.PositiveIntegerField(editable=False)
+
+    state = models.CharField(_("state"), max_length=15, choices=AttemptState, default=AttemptState.PREPARING)
+    reason = models.CharField(_("reason"), max_length=20, choices=Reason, blank=True, default="")
+    upstream_code = models.CharField(_("WKTeam response code"), max_length=20, blank=True, default="")
+    upstream_text = models.CharField(_("WKTeam message"), max_length=300, blank=True, default="")
+    # Who scanned, when that was not the account expected; kept as text too, for who may not see the record.
+    other_account = models.ForeignKey(
+        "accounts.Account",
+        verbose_name=_("scanned by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    other_name = models.CharField(max_length=210, blank=True, default="", editable=False)
+
+    w_id = models.CharField("wId", max_length=100, blank=True, default="")
+    # The instance that the account had when this began: a prompt that nobody listens to any more has succeeded when
+    # the account is online with another one.
+    old_w_id = models.CharField(max_length=100, blank=True, default="", db_default="", editable=False)
+    # Capabilities: whoever has them may log in. Emptied by the move that ends the attempt.
+    qr_text = EncryptedTextField(blank=True, default="", editable=False)
+    qr_png = models.BinaryField(null=True, editable=False)
+    page_url = EncryptedTextField(blank=True, default="", editable=False)
+    verify_code = EncryptedTextField(blank=True, default="", editable=False)
+    codes_tried = models.PositiveSmallIntegerField(default=0, editable=False)
+
+    created_at = models.DateTimeField(_("requested"), default=timezone.now)
+    sent_at = models.DateTimeField(_("QR code requested"), null=True, blank=True)
+    qr_shown_at = models.DateTimeField(_("QR code shown"), null=True, blank=True)
+    # Of the wait that is on now: after a number was sent or a check was passed, another begins.
+    wait_started_at = models.DateTimeField(_("wait started"), null=True, blank=True)
+    resumed_at = models.DateTimeField(_("wait resumed"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    deadline_at = models.DateTimeField(_("deadline"))
+
+    lease_owner = models.CharField(max_length=100, blank=True, default="", editable=False)
+    lease_epoch = models.PositiveIntegerField(default=0, editable=False)
+    queued_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = LoginAttemptQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("login attempt")
+        verbose_name_plural = _("login attempts")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account"], condition=Q(ended_at__isnull=True), name="one_open_attempt"
+            ),
+            models.CheckConstraint(condition=Q(state__in=AttemptState.values), name="attempt_state_is_known"),
+            models.CheckConstraint(
+                condition=Q(ended_at__isnull=True, state__in=OPEN_STATES)
+                | Q(ended_at__isnull=False, state__in=FINAL_STATES),
+                name="ended_when_final",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state__in=FINAL_STATES)
+                | Q(qr_png=None, qr_text="", page_url="", verify_code=""),
+                name="no_capability_left",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["account", "-id"], name="attempt_of_account"),
+            # History for admins: by time, under each filter.
+            models.Index("created_at", "id", name="attempt_time"),
+            models.Index("state", "created_at", "id", name="attempt_state"),
+            models.Index("reason", "created_at", "id", name="attempt_reason"),
+            models.Index("trigger", "created_at", "id", name="attempt_trigger"),
+            models.Index("method", "created_at", "id", name="attempt_method"),
+            models.Index("proxy", "created_at", "id", name="attempt_line"),
+            models.Index("asked_by", "created_at", "id", name="attempt_asked_by"),
+            models.Index("w_id", name="attempt_w_id"),
+            models.Index("deadline_at", condition=Q(ended_at__isnull=True), name="attempt_open_deadline"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_state_display()} #{self.pk}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN_STATES
+
+    @property
+    def proxy_name(self) -> str:
+        return line_name(self.proxy)
+
+    @property
+    def resumed(self) -> bool:
+        return self.resumed_at is not None
+
+    @property
+    def was_waited_for(self) -> bool:
+        """Whether somebody began this wait before: whoever takes it now takes it up again."""
+        return self.state == AttemptState.WAITING and self.wait_started_at is not None
+
+    def seconds_left(self, now: datetime) -> float:
+        return max(0.0, (self.deadline_at - now).total_seconds())
+
+    def move(
+        self, to: str, *, by=None, epoch: int | None = None, now: datetime | None = None, **changes
+    ) -> bool:
+        """Move to another state, if it is still in the one seen here (and the lease still has `epoch`).
+
+        Returns whether it moved. A move into a final state drops what could still be used to log in.
+        """
+        mine = {"lease_epoch": epoch} if epoch is not None else {}
+        return move_together([self], to, by=by, now=now, only_if=mine, **changes)
+
+
+def move_together(
+    attempts: list[LoginAttempt],
+    to: str,
+    *,
+    by=None,
+    now: datetime | None = None,
+    only_if: dict[str, object] | None = None,
+    **changes,
+) -> bool:
+    """Move attempts that are in one state to another, by one UPDATE: the door behind `move`.
+
+    False: not every one of them is still in the state seen here (and as `only_if` says); where they are more than
+    one, the caller's transaction has to be rolled back then.
+    """
+    now = now or db_clock.now()
+    old = attempts[0].state
+    if not may_move(ATTEMPT_MOVES, old, to):
+        raise ForbiddenMove(f"{old} to {to}")
+    if to in FINAL_STATES:
+        gone = {"qr_text": "", "qr_png": None, "page_url": "", "verify_code": ""}
+        changes = {**changes, **gone, "ended_at": now, "lease_owner": ""}
+    rows = LoginAttempt.objects.filter(
+        pk__in=[attempt.pk for attempt in attempts], state=old, **(only_if or {})
+    )
+    with transaction.atomic(savepoint=False):
+        if rows.update(state=to, **changes) != len(attempts):
+            return False
+        for attempt in attempts:
+            for name, value in {"state": to, **changes}.items():
+                setattr(attempt, name, value)
+            record(
+                attempt.account, Happened.ATTEMPT_MOVED, attempt=attempt, old=old, new=to, by=by, at=now,
+                reason=attempt.reason if to in FINAL_STATES else "", detail=changes.get("upstream_text", ""),
+            )  # fmt: skip
+    return True

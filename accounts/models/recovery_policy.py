@@ -1,0 +1,81 @@
+"""How accounts are recovered, as admins set it: the steps, how often, how fast, and in which hours."""
+
+from datetime import timedelta
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from accounts.lib.time_windows import Hours, is_half
+
+LONGEST_PAUSE = timedelta(hours=12)
+
+
+# The name of the policy that the first migration makes: said in the language of who looks, until it is renamed.
+AS_INSTALLED = "Default"
+
+
+class RecoveryPolicy(Hours):
+    """The hours are those in which phones may be prompted: outside of them it is quiet."""
+
+    name = models.CharField(_("name"), max_length=60, unique=True)
+    is_default = models.BooleanField(_("default (for accounts without their own policy)"), default=False)
+    popup = models.BooleanField(
+        _("send a phone prompt first"),
+        default=True,
+        help_text=_(
+            "The owner confirms on the phone; no scan needed. Not used after a first-day drop, where "
+            "it can’t work."
+        ),
+    )
+    popups_a_day = models.PositiveSmallIntegerField(
+        _("max prompts per account in 24 hours"), default=3, validators=[MaxValueValidator(20)]
+    )
+    popups_a_minute = models.PositiveSmallIntegerField(
+        _("max prompts per minute for all accounts"),
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(600)],
+    )
+    pause_minutes = models.PositiveSmallIntegerField(
+        _("minutes before the second prompt"),
+        default=5,
+        help_text=_("Doubles after each further prompt, plus a small random delay."),
+        validators=[MinValueValidator(1), MaxValueValidator(720)],
+    )
+    scan = models.BooleanField(
+        _("then add to scan queue"), default=True, help_text=_("Adds the account to the scan queue.")
+    )
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("recovery policy")
+        verbose_name_plural = _("recovery policies")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["is_default"], condition=Q(is_default=True), name="one_default_policy"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return gettext("Default") if self.name == AS_INSTALLED else self.name
+
+    def clean(self) -> None:
+        if is_half(self.hours_from, self.hours_until):
+            raise ValidationError({"hours_until": _("Enter both the start and the end, or neither.")})
+
+    def pause_after(self, prompts: int) -> timedelta:
+        """How long to wait at least after so many prompts of a drop, the last of them just ended."""
+        doubled = timedelta(minutes=self.pause_minutes) * 2 ** min(max(prompts, 1) - 1, 10)
+        return min(doubled, LONGEST_PAUSE)
+
+
+def default_policy() -> RecoveryPolicy:
+    """The one for accounts without their own; where admins have none, one that is as its columns' defaults."""
+    return RecoveryPolicy.objects.filter(is_default=True).first() or RecoveryPolicy()
+
+
+def policy_for(account) -> RecoveryPolicy:
+    return account.policy or default_policy()

@@ -1,0 +1,316 @@
+"""What people are told, in the language of the channel: what is so, why, since when, what happens next, and where to look.
+
+No wId, no wcId, no phone number and no code is ever in a message: it goes through services of others.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+
+from django.conf import settings
+from django.db.models import QuerySet
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone, translation
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext, pgettext
+
+from accounts.models import Account, Channel, Delivery, Drop, Notice, Rule
+from accounts.models.notification import UNUSABLE
+from accounts.proxies import line_name
+from accounts.reasons import Reason, advice
+from accounts.states import Because, DropKind, NextStep, NoticeKind
+
+# The shortest limit among the services, of WeCom: 2,048 bytes with the title.
+TITLE_BYTES, BODY_BYTES = 150, 1800
+LINES = 15
+LABEL = 60
+HIDDEN = "…"
+NAMES_OF_OTHERS = re.compile(r"wxid_\w+|(?<!\d)(?:\+?86)?1\d{10}(?!\d)|\b[0-9a-f]{8}-[0-9a-f-]{20,}\b")
+# What chat services make into a mention or a link of it.
+MENTIONS = str.maketrans({"@": "＠", "<": "‹", ">": "›", "`": "'"})
+
+
+def message(deliveries: list[Delivery], channel: Channel) -> tuple[str, str]:
+    """Title and text of one message for all these deliveries, which have the notice with account, drop and incident.
+
+    It ends with the number of the message, which stays the same when it is sent again.
+    """
+    number = min(delivery.pk for delivery in deliveries)
+    with translation.override(channel.language):
+        title, lines = _single(deliveries[0]) if len(deliveries) == 1 else _digest(deliveries)
+        foot = _("Message %(number)s") % {"number": number}
+        body = _cut("\n".join(lines), BODY_BYTES)
+        return _cut(title, TITLE_BYTES), f"{body}\n{foot}"
+
+
+def test_message(channel: Channel) -> tuple[str, str]:
+    with translation.override(channel.language):
+        lines = [_("This is a test message. Notifications for this channel arrive here."), *link("accounts")]
+        return _("Test message"), "\n".join(lines)
+
+
+# --- one of each kind ------------------------------------------------------------------------------------
+
+
+def _single(delivery: Delivery) -> tuple[str, list[str]]:
+    return WORDS[delivery.notice.kind](delivery.notice, delivery)
+
+
+def _offline(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
+    account = notice.account
+    lines = [_("Offline since %(since)s.") % {"since": said(notice.at)}]
+    lines += _why(notice.drop, account) + _next(notice.drop)
+    return _("Offline: %(label)s") % {"label": label(account)}, [*lines, *link("account", account.pk)]
+
+
+def _to_scan(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
+    account = notice.account
+    lines = []
+    if notice.drop is not None:
+        lines += [
+            _("Offline since %(since)s.") % {"since": said(notice.drop.at)},
+            *_why(notice.drop, account),
+        ]
+    because = notice.facts.get("because", "")
+    if because in Because.values:
+        lines.append(_("Reason for the scan: %(because)s.") % {"because": Because(because).label})
+    lines.append(_("Next: open the account’s page, get the QR code and scan it with the account’s phone."))
+    return _("Queued for scan: %(label)s") % {"label": label(account)}, [*lines, *link("account", account.pk)]
+
+
+def _back(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
+    account = notice.account
+    lines = [_("Back online since %(since)s.") % {"since": said(notice.at)}]
+    if notice.drop is not None:
+        lines.append(_("Offline for %(time)s.") % {"time": lasted(notice.drop.at, notice.at)})
+    return _("Back online: %(label)s") % {"label": label(account)}, [*lines, *link("account", account.pk)]
+
+
+def _incident(notice: Notice, delivery: Delivery) -> tuple[str, list[str]]:
+    count, left = _counted(notice, delivery)
+    title = ngettext("%(count)s account dropped", "%(count)s accounts dropped at once", count)
+    lines = [
+        _("Started %(since)s. Still offline: %(left)s.") % {"since": said(notice.at), "left": left},
+        *_shares(notice),
+        _("Next: the accounts are recovered one by one. Those that need a scan are added to the scan queue."),
+        _("You won’t be notified about each account, only once more when the incident ends."),
+    ]
+    return title % {"count": count}, [*lines, *link("incident", notice.incident_id)]
+
+
+def _incident_over(notice: Notice, delivery: Delivery) -> tuple[str, list[str]]:
+    count, left = _counted(notice, delivery)
+    title = ngettext(
+        "Incident ended: %(count)s account had dropped",
+        "Incident ended: %(count)s accounts had dropped",
+        count,
+    )
+    began = notice.incident.at
+    lines = [
+        _("Started %(since)s, lasted %(time)s.") % {"since": said(began), "time": lasted(began, notice.at)},
+        *_shares(notice),
+    ]
+    if left:
+        lines.append(_("Still offline because paused: %(left)s.") % {"left": left})
+    else:
+        lines.append(_("All accounts are back online."))
+    return title % {"count": count}, [*lines, *link("incident", notice.incident_id)]
+
+
+def _upstream(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
+    facts = notice.facts
+    if facts.get("over"):
+        began = datetime.fromisoformat(facts["since"])
+        lines = [_("Resolved. The problem started %(since)s.") % {"since": said(began)}]
+        if facts.get("presence"):
+            return _("Presence checks work again"), lines
+        return _("WKTeam access restored"), lines
+    lines = [_("Started %(since)s.") % {"since": said(notice.at)}]
+    why = facts.get("why", "")
+    if why in Reason.values:
+        lines += [str(Reason(why).label), str(advice(why))]
+    if facts.get("text"):
+        lines.append(
+            _("WKTeam message: “%(words)s”")
+            % {"words": plain(NAMES_OF_OTHERS.sub(HIDDEN, facts["text"]), 200)}
+        )
+    if facts.get("presence"):
+        lines.append(_("Until WKTeam responds, pages show the last known state of each account."))
+        return _("Presence checks are failing"), [*lines, *link("accounts")]
+    lines.append(_("No account can log in until then."))
+    return _("WKTeam access denied"), [*lines, *link("accounts")]
+
+
+def _plan(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
+    counts = notice.facts.get("counts", {})
+    titles = {
+        "due": pgettext("of a plan’s run", "due"),
+        "online": pgettext("of a plan’s run", "online"),
+        "to_scan": pgettext("of a plan’s run", "queued for scan"),
+        "failed": pgettext("of a plan’s run", "failed"),
+        "left": pgettext("of a plan’s run", "remaining"),
+    }
+    parts = [f"{titles[name]} {counts[name]}" for name in titles if name in counts]
+    lines = [_("Run at %(since)s.") % {"since": said(notice.at)}, " · ".join(parts)]
+    title = _("Plan “%(name)s” finished") % {"name": plain(notice.facts.get("name", ""), LABEL)}
+    return title, [line for line in [*lines, *link("to_scan")] if line]
+
+
+def _channel(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
+    name = plain(notice.facts.get("name", ""), LABEL)
+    why = notice.facts.get("why", "")
+    lines = [
+        _("This channel stopped sending notifications at %(since)s.") % {"since": said(notice.at)},
+        _("Reason: %(words)s") % {"words": plain(str(UNUSABLE.get(why, why)), 200)},
+        _("Next: an admin must correct its address and enable it again."),
+    ]
+    return _("Channel “%(name)s” disabled") % {"name": name}, lines
+
+
+WORDS: dict[str, Callable[[Notice, Delivery], tuple[str, list[str]]]] = {
+    NoticeKind.OFFLINE: _offline,
+    NoticeKind.TO_SCAN: _to_scan,
+    NoticeKind.BACK: _back,
+    NoticeKind.INCIDENT: _incident,
+    NoticeKind.INCIDENT_OVER: _incident_over,
+    NoticeKind.UPSTREAM: _upstream,
+    NoticeKind.PLAN: _plan,
+    NoticeKind.CHANNEL: _channel,
+}
+
+
+# --- several in one --------------------------------------------------------------------------------------
+
+
+def _digest(deliveries: list[Delivery]) -> tuple[str, list[str]]:
+    shorts = {
+        NoticeKind.INCIDENT: pgettext("numbers in a message", "incidents"),
+        NoticeKind.UPSTREAM: pgettext("numbers in a message", "WKTeam"),
+        NoticeKind.CHANNEL: pgettext("numbers in a message", "channels disabled"),
+        NoticeKind.TO_SCAN: pgettext("numbers in a message", "queued for scan"),
+        NoticeKind.OFFLINE: pgettext("numbers in a message", "offline"),
+        NoticeKind.BACK: pgettext("numbers in a message", "back online"),
+        NoticeKind.INCIDENT_OVER: pgettext("numbers in a message", "incidents ended"),
+        NoticeKind.PLAN: pgettext("numbers in a message", "plans finished"),
+    }
+    order = list(shorts)
+    counts = Counter(delivery.notice.kind for delivery in deliveries)
+    title = " · ".join(f"{shorts[kind]} {counts[kind]}" for kind in order if counts[kind])
+    ordered = sorted(deliveries, key=lambda one: (order.index(one.notice.kind), one.notice.at))
+    lines = [_line(delivery) for delivery in ordered[:LINES]]
+    if (more := len(ordered) - LINES) > 0:
+        lines.append(ngettext("and %(count)s more", "and %(count)s more", more) % {"count": more})
+    where = link("to_scan") if counts[NoticeKind.TO_SCAN] else link("accounts")
+    return title, [*lines, *where]
+
+
+def _line(delivery: Delivery) -> str:
+    """“10-01 09:42 Offline: Shop 7”"""
+    return f"{said(delivery.notice.at)} {_single(delivery)[0]}"
+
+
+# --- parts -----------------------------------------------------------------------------------------------
+
+
+def _why(drop: Drop | None, account: Account) -> list[str]:
+    """The kind of drop, where that says something, and the upstream's words."""
+    lines = []
+    if drop is not None and drop.kind == DropKind.FIRST_NIGHT:
+        lines.append(
+            _(
+                "Dropped within a day of its first login. This is normal and happens once; scan it "
+                "one more time."
+            )
+        )
+    if drop is not None and drop.kind == DropKind.AT_ONCE:
+        lines.append(
+            _(
+                "Dropped within a minute of login. Choose another proxy in the same region before "
+                "the next login."
+            )
+        )
+    if drop is not None and drop.reason_text:
+        words = without_names(drop.reason_text, drop.w_id, account)
+        lines.append(_("WKTeam message: “%(words)s”") % {"words": plain(words, 200)})
+    return lines
+
+
+def _next(drop: Drop | None) -> list[str]:
+    if drop is None:
+        return []
+    step = NextStep(drop.next_step).label if drop.next_step in NextStep.values else drop.next_step
+    if drop.next_at is not None and drop.next_step in (NextStep.BACK_OFF, NextStep.HOURS, NextStep.CAP):
+        return [_("Progress: %(step)s, until %(time)s.") % {"step": step, "time": said(drop.next_at)}]
+    return [_("Progress: %(step)s.") % {"step": step}]
+
+
+def _shares(notice: Notice) -> list[str]:
+    incident = notice.incident
+    if incident.shares == "proxy":
+        return [_("All of them use the proxy %(line)s.") % {"line": line_name(int(incident.shared))}]
+    if incident.shares == "region":
+        return [_("All of them are in %(region)s.") % {"region": plain(incident.shared, LABEL)}]
+    return [_("They have only the time in common.")]
+
+
+def _counted(notice: Notice, delivery: Delivery) -> tuple[int, int]:
+    """How many accounts the incident has, of those that the rule is about, and how many of them are offline now."""
+    drops = of_rule(notice.incident.drops.all(), delivery.rule)
+    return drops.count(), drops.open().count()
+
+
+def of_rule(drops: QuerySet, rule: Rule | None) -> QuerySet:
+    """Those of the accounts of the rule's teams."""
+    teams = [team.pk for team in rule.teams.all()] if rule is not None else []
+    return drops.filter(account__team__in=teams) if teams else drops
+
+
+def label(account: Account) -> str:
+    """Never the wcId, which is what an account without a name is called on pages."""
+    return plain(account.label or account.nickname, LABEL) or f"#{account.pk}"
+
+
+def plain(text: str, most: int) -> str:
+    """One line that no chat service takes for anything but text."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in str(text)).split())
+    return Truncator(line.translate(MENTIONS)).chars(most)
+
+
+def without_names(text: str, w_id: str, account: Account) -> str:
+    """The upstream's words without what must not leave: wId, wcId, the phone's number."""
+    for name in (w_id, account.wc_id, account.w_id, account.mobile, account.wechat_number):
+        if name:
+            text = text.replace(name, HIDDEN)
+    return NAMES_OF_OTHERS.sub(HIDDEN, text)
+
+
+def said(at: datetime) -> str:
+    """A time in this site's zone: the day only where it is another one."""
+    return timezone.localtime(at, timezone.get_default_timezone()).strftime("%m-%d %H:%M")
+
+
+def lasted(began: datetime, ended: datetime) -> str:
+    minutes = max(1, round((ended - began).total_seconds() / 60))
+    if minutes < 120:
+        return ngettext("%(count)s minute", "%(count)s minutes", minutes) % {"count": minutes}
+    hours = round(minutes / 60)
+    return ngettext("%(count)s hour", "%(count)s hours", hours) % {"count": hours}
+
+
+def link(name: str, *args: int) -> list[str]:
+    """The address of a page, where this site's own is known."""
+    if not settings.WK_PUBLIC_URL:
+        return []
+    try:
+        return [settings.WK_PUBLIC_URL.rstrip("/") + reverse(name, args=args)]
+    except NoReverseMatch:
+        return [settings.WK_PUBLIC_URL]
+
+
+def _cut(text: str, most: int) -> str:
+    """At most so many bytes of UTF-8."""
+    if len(text.encode()) <= most:
+        return text
+    return text.encode()[: most - 3].decode(errors="ignore") + "…"

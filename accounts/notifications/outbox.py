@@ -1,0 +1,299 @@
+"""What people may be told of: event rows, incidents and alarms become notices, each with a delivery for every channel
+whose rules take it.
+
+A notice has the key of the thing it tells of: reading the same rows again adds nothing.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.db import transaction
+from django.db.models import Exists, Max, OuterRef, Q
+
+from accounts.lib import db_clock
+from accounts.lib.chunks import in_batches
+from accounts.models import AccountEvent, Channel, Delivery, Drop, Incident, Notice, Presence, Reading, Rule
+from accounts.presence import incidents
+from accounts.states import Happened, NoticeKind
+from accounts.upstream import token_store
+
+# Ids are not committed in order: rows are read again for as long as a transaction may take.
+COMMIT = timedelta(seconds=60)
+# For so long after the end of something it is looked whether somebody was told of its beginning.
+LATE = timedelta(minutes=10)
+KEPT = timedelta(days=90)
+AT_ONCE = 500
+READ = (Happened.ACCOUNT_OFFLINE, Happened.TO_SCAN, Happened.ACCOUNT_ONLINE)
+KINDS = {Happened.ACCOUNT_OFFLINE: NoticeKind.OFFLINE, Happened.TO_SCAN: NoticeKind.TO_SCAN}
+OF_ACCOUNT = (NoticeKind.OFFLINE, NoticeKind.TO_SCAN)
+REFUSED, UNKNOWN = "refused:", "unknown:"
+
+
+class Event(NamedTuple):
+    pk: int
+    account: int
+    team: int | None
+    happened: str
+    detail: str
+    at: datetime
+
+
+class Found(NamedTuple):
+    """A notice to be written, the team of its account, and the notices whose end it tells of."""
+
+    notice: Notice
+    team: int | None = None
+    ends: tuple[int, ...] = ()
+
+
+def read(now: datetime) -> None:
+    """Write the notices and deliveries of all that happened since the last time, in one transaction."""
+    with transaction.atomic():
+        reading = incidents.alone_at_a_time(now)
+        incidents.gather(now)
+        rules = _rules()
+        events = _events(reading, now)
+        _write([*_of_incidents(), *_of_upstream(now), *_of_events(events)], rules, now)
+        _close_accounts(events, now)
+        _close_others(now)
+        _write(list(_overs(now)), rules, now)
+
+
+# --- event rows ------------------------------------------------------------------------------------------
+
+
+def _events(reading: Reading, now: datetime) -> list[Event]:
+    """The rows above the floor. It rises behind what is old by now."""
+    newest = AccountEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
+    if newest < reading.floor:  # another database was put in this one's place
+        reading.floor = reading.newest = newest
+    rows = AccountEvent.objects.filter(pk__gt=reading.floor, pk__lte=newest, happened__in=READ)
+    names = ("pk", "account_id", "account__team_id", "happened", "detail", "at")
+    events = [Event(*row) for row in rows.order_by("pk").values_list(*names)]
+    if now - reading.moved_at > COMMIT or now < reading.moved_at:
+        reading.floor, reading.newest, reading.moved_at = reading.newest, newest, now
+        reading.save()
+    return events
+
+
+def _of_events(events: list[Event]) -> Iterator[Found]:
+    """Without drops that are in an incident by now: people are told of that instead."""
+    told = {f"{KINDS[event.happened]}:{event.pk}": event for event in events if event.happened in KINDS}
+    for keys in in_batches(told, AT_ONCE):
+        known = _known(keys)
+        new = {key: told[key] for key in keys if key not in known}
+        drops = _drops(list(new.values()))
+        for key, event in new.items():
+            drop, incident = drops.get(event.pk, (None, None))
+            if incident is not None:
+                continue
+            yield Found(
+                Notice(
+                    key=key,
+                    kind=KINDS[event.happened],
+                    account_id=event.account,
+                    drop_id=drop,
+                    facts={"because": event.detail} if event.happened == Happened.TO_SCAN else {},
+                    at=event.at,
+                ),
+                event.team,
+            )
+
+
+def _known(keys: list[str]) -> set[str]:
+    return set(Notice.objects.filter(key__in=keys).values_list("key", flat=True))
+
+
+def _drops(events: list[Event]) -> dict[int, tuple[int, int | None]]:
+    """{event: (drop, its incident)}: the account's newest drop that was open at that time."""
+    of_account: dict[int, list[tuple]] = {}
+    if not events:
+        return {}
+    then = Q(ended_at=None) | Q(ended_at__gte=min(event.at for event in events))
+    rows = Drop.objects.filter(then, account__in={event.account for event in events}).order_by("-id")
+    names = ("account_id", "pk", "incident_id", "at", "ended_at")
+    for account, *drop in rows.values_list(*names):
+        of_account.setdefault(account, []).append(tuple(drop))
+    found = {}
+    for event in events:
+        for pk, incident, at, ended_at in of_account.get(event.account, []):
+            if at <= event.at and (ended_at is None or ended_at >= event.at):
+                found[event.pk] = (pk, incident)
+                break
+    return found
+
+
+# --- what rings no event ---------------------------------------------------------------------------------
+
+
+def _of_incidents() -> Iterator[Found]:
+    told = Notice.objects.filter(kind=NoticeKind.INCIDENT, incident=OuterRef("pk"))
+    for incident in Incident.objects.filter(~Exists(told), ended_at=None):
+        yield Found(
+            Notice(key=f"incident:{incident.pk}", kind=NoticeKind.INCIDENT, incident=incident, at=incident.at)
+        )
+
+
+def _of_upstream(now: datetime) -> Iterator[Found]:
+    """One notice for each time that the upstream does not let us in, or does not say who is online."""
+    alarms = {notice.key.partition(":")[0] + ":" for notice in _open_alarms()}
+    access = token_store.refused()
+    if access is not None:
+        if REFUSED not in alarms:
+            facts = {"why": access.refused_why, "text": access.refused_text}
+            yield _alarm(REFUSED, access.refused_at, facts)
+        return
+    presence = Presence.objects.exclude(unknown_since=None).first()
+    if presence is not None and UNKNOWN not in alarms:
+        yield _alarm(UNKNOWN, presence.unknown_since, {"why": presence.unknown_why, "presence": True})
+
+
+def _alarm(prefix: str, at: datetime, facts: dict) -> Found:
+    return Found(Notice(key=f"{prefix}{at.isoformat()}", kind=NoticeKind.UPSTREAM, facts=facts, at=at))
+
+
+def _open_alarms() -> list[Notice]:
+    alarms = Notice.objects.filter(kind=NoticeKind.UPSTREAM, account=None, ended_at=None)
+    return [notice for notice in alarms if not notice.facts.get("over")]
+
+
+# --- what is over ----------------------------------------------------------------------------------------
+
+
+def _close_accounts(events: list[Event], now: datetime) -> None:
+    """What was told of an account is over when it comes online."""
+    online = {event.account: event.at for event in events if event.happened == Happened.ACCOUNT_ONLINE}
+    for accounts in in_batches(online, AT_ONCE):
+        rows = Notice.objects.filter(account__in=accounts, kind__in=OF_ACCOUNT, ended_at=None)
+        over = [notice for notice in rows if notice.at <= online[notice.account_id]]
+        for notice in over:
+            notice.ended_at, notice.closed_at = online[notice.account_id], now
+        Notice.objects.bulk_update(over, ["ended_at", "closed_at"], batch_size=AT_ONCE)
+
+
+def _close_others(now: datetime) -> None:
+    rows = Notice.objects.filter(kind=NoticeKind.INCIDENT, ended_at=None, incident__ended_at__isnull=False)
+    over = list(rows.select_related("incident"))
+    for notice in over:
+        notice.ended_at = notice.incident.ended_at
+    refused = token_store.refused() is not None
+    unknown = Presence.objects.exclude(unknown_since=None).exists()
+    for notice in _open_alarms():
+        goes_on = refused or (unknown and notice.key.startswith(UNKNOWN))
+        if not goes_on:
+            notice.ended_at = now
+            over.append(notice)
+    for notice in over:
+        notice.closed_at = now
+    Notice.objects.bulk_update(over, ["ended_at", "closed_at"])
+
+
+def _overs(now: datetime) -> Iterator[Found]:
+    """A notice that something is over, where a channel was told of its beginning."""
+    told = Delivery.objects.told().filter(notice=OuterRef("pk"))
+    closed = Notice.objects.filter(ended_by=None, closed_at__gt=now - LATE)
+    groups: dict[str, list[Notice]] = {}
+    for notice in closed.filter(Exists(told)).select_related("account").order_by("pk"):
+        of = f"back:{notice.account_id}" if notice.kind in OF_ACCOUNT else f"over:{notice.pk}"
+        groups.setdefault(f"{of}:{notice.ended_at.isoformat()}", []).append(notice)
+    known = {key for keys in in_batches(groups, AT_ONCE) for key in _known(keys)}
+    for key, notices in groups.items():
+        if key in known:
+            continue
+        first = notices[0]
+        kind, facts = NoticeKind.BACK, {}
+        if first.kind == NoticeKind.INCIDENT:
+            kind = NoticeKind.INCIDENT_OVER
+        elif first.kind == NoticeKind.UPSTREAM:
+            kind, facts = NoticeKind.UPSTREAM, {**first.facts, "over": True, "since": first.at.isoformat()}
+        notice = Notice(
+            key=key,
+            kind=kind,
+            account_id=first.account_id,
+            drop_id=first.drop_id,
+            incident_id=first.incident_id,
+            facts=facts,
+            at=first.ended_at,
+            ended_at=first.ended_at if facts else None,
+        )
+        team = first.account.team_id if first.account is not None else None
+        yield Found(notice, team, tuple(one.pk for one in notices))
+
+
+# --- what others tell ------------------------------------------------------------------------------------
+
+
+def plan_has_run(run_id: int, name: str, counts: dict[str, int], at: datetime | None = None) -> None:
+    """Tell of a plan's run, once. `counts` has any of due, online, to_scan, failed, left."""
+    _tell(
+        Notice(
+            key=f"plan:{run_id}",
+            kind=NoticeKind.PLAN,
+            facts={"name": name, "counts": counts},
+            at=at or db_clock.now(),
+        )
+    )
+
+
+def channel_switched_off(channel: Channel, why: str, now: datetime) -> None:
+    """Tell it by the other channels."""
+    key = f"channel:{channel.pk}:{now.isoformat()}"
+    facts = {"name": channel.name, "why": why}
+    _tell(Notice(key=key, kind=NoticeKind.CHANNEL, facts=facts, at=now))
+
+
+def _tell(notice: Notice) -> None:
+    with transaction.atomic():
+        incidents.alone_at_a_time(notice.at)
+        if not Notice.objects.filter(key=notice.key).exists():
+            _write([Found(notice)], _rules(), notice.at)
+
+
+# --- writing ---------------------------------------------------------------------------------------------
+
+
+def _rules() -> list[tuple[Rule, set[int]]]:
+    """Those of channels that are switched on, with the teams of each."""
+    rules = Rule.objects.filter(channel__active=True).prefetch_related("teams").order_by("pk")
+    return [(rule, {team.pk for team in rule.teams.all()}) for rule in rules]
+
+
+def _write(found: list[Found], rules: list[tuple[Rule, set[int]]], now: datetime) -> None:
+    """Notices that some rule takes, each with its deliveries."""
+    taken = [(one, ways) for one in found if (ways := _ways(one, rules))]
+    Notice.objects.bulk_create([one.notice for one, _by in taken], batch_size=AT_ONCE)
+    Delivery.objects.bulk_create(
+        [
+            Delivery(
+                channel_id=channel,
+                notice=one.notice,
+                rule=rule,
+                created_at=now,
+                next_at=due_at,
+                together=bool(rule.digest_minutes),
+            )
+            for one, ways in taken
+            for channel, (due_at, rule) in ways.items()
+        ],
+        batch_size=AT_ONCE,
+    )
+    for one, _by in taken:
+        if one.ends:
+            Notice.objects.filter(pk__in=one.ends).update(ended_by=one.notice)
+
+
+def _ways(found: Found, rules: list[tuple[Rule, set[int]]]) -> dict[int, tuple[datetime, Rule]]:
+    """{channel: when, and by which rule}. A channel with several rules tells by the one that is due first."""
+    notice, ways = found.notice, {}
+    for rule, teams in rules:
+        if rule.takes(notice.kind, found.team, teams):
+            due_at = rule.due_at(notice.at, notice.kind, over=bool(notice.facts.get("over")))
+            if rule.channel_id not in ways or due_at < ways[rule.channel_id][0]:
+                ways[rule.channel_id] = (due_at, rule)
+    return ways
+
+
+def forget_old(now: datetime | None = None) -> None:
+    """Notices and deliveries are kept for 90 days."""
+    Notice.objects.filter(at__lt=(now or db_clock.now()) - KEPT).delete()

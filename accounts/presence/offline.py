@@ -1,0 +1,198 @@
+"""Accounts that are not online any more: the door through which they go offline, their drops, and the reasons.
+
+A drop is written in the transaction of its event, and at the same moment. It ends when its account is online again.
+"""
+
+import json
+import logging
+import random
+import time
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Coalesce
+
+from accounts.lib import db_clock, db_errors
+from accounts.models import Account, Drop, LoginAttempt, Presence
+from accounts.models.drop import kind_of
+from accounts.models.event import gathered, record
+from accounts.states import AccountState, DropKind, FoundBy, Happened, NextStep
+from accounts.upstream import configured, errors
+
+log = logging.getLogger(__name__)
+
+# The vendor's rule for /offlineReason, and its advice on the time between calls that look at many accounts.
+ASKED_AGAIN_AFTER = timedelta(hours=12)
+PAUSE = (0.3, 1.5)
+# How long one round of asking takes at most: a worker of short tasks runs it.
+ROUND_SECONDS = 10
+
+jitter = random.Random()  # noqa: S311 - a pause is no secret
+
+
+def these(ids: list) -> RawSQL:
+    """Ids as a subquery of one parameter, however many there are."""
+    if connection.vendor == "sqlite":
+        return RawSQL("SELECT value FROM json_each(%s)", [json.dumps(ids)])
+    return RawSQL("SELECT unnest(%s::bigint[])", [ids])
+
+
+def these_texts(texts: list[str]) -> RawSQL:
+    if connection.vendor == "sqlite":
+        return these(texts)
+    return RawSQL("SELECT unnest(%s::text[])", [texts])
+
+
+def free(rows: QuerySet) -> QuerySet:
+    """Those of the rows that nobody holds now, locked: whoever writes many rows never waits for who writes few."""
+    return rows.select_for_update(of=("self",), skip_locked=True, no_key=True)
+
+
+def online_since_before(moment: datetime) -> Q:
+    """Of accounts: what an answer that was asked for at that moment can be about."""
+    older = Q(last_login_at=None) | Q(last_login_at__lt=moment)
+    return Q(older, state=AccountState.ONLINE, joined_to=None)
+
+
+def go_offline(ids: list[int], before: datetime, now: datetime) -> list[int]:
+    """Take accounts offline, each with its event and its drop, inside the caller's transaction; returns which.
+
+    Not one that logged in after the moment `before`, or that somebody writes just now.
+    """
+    wanted = Account.objects.filter(online_since_before(before), pk__in=these(ids))
+    accounts = list(free(wanted).order_by("pk"))
+    if not accounts:
+        return []
+    end_drops()
+    gone = [account.pk for account in accounts]
+    Account.objects.filter(pk__in=these(gone)).update(
+        state=AccountState.OFFLINE,
+        w_id="",
+        state_since=now,
+        last_offline_at=now,
+        last_offline_reason="",
+        absent=0,
+        missed_at=None,
+        missed_by="",
+    )
+    Drop.objects.bulk_create([_drop(account, now) for account in accounts])
+    for account in accounts:
+        account.state = AccountState.OFFLINE
+        record(account, Happened.ACCOUNT_OFFLINE, old=AccountState.ONLINE, new=AccountState.OFFLINE, at=now)
+    return gone
+
+
+def _drop(account: Account, now: datetime) -> Drop:
+    return Drop(
+        account=account,
+        kind=_kind(account, now),
+        found_by=account.missed_by or FoundBy.SWEEP,
+        w_id=account.w_id,
+        online_since=account.last_login_at,
+        at=now,
+        proxy=account.proxy,
+        region=account.region,
+        next_step=NextStep.LOOK,
+        next_at=now,
+    )
+
+
+def _kind(account: Account, now: datetime) -> DropKind:
+    """By when it was missed first. One that no sweep has seen since its login may have dropped a sweep earlier."""
+    login_at, missed_at = account.last_login_at, account.missed_at or now
+    unseen = login_at is not None and (account.verified_at is None or account.verified_at <= login_at)
+    if unseen and account.missed_by != FoundBy.NOTICE:
+        a_sweep = timedelta(seconds=min(settings.WK_PRESENCE_SECONDS, 90) * 1.1)
+        missed_at = max(login_at, missed_at - a_sweep)
+    return kind_of(account.first_login_at, login_at, missed_at)
+
+
+def end_drops() -> int:
+    """End the drops of accounts that are online again; returns how many. One query; harmless to repeat."""
+    account = Account.objects.filter(pk=OuterRef("account_id"))
+    w_id = Account.objects.filter(pk=OuterRef(OuterRef("account_id"))).values("w_id")[:1]
+    by = LoginAttempt.objects.filter(w_id=Subquery(w_id)).order_by("-id").values("method")[:1]
+    back = Drop.objects.open().filter(account__state=AccountState.ONLINE)
+    with transaction.atomic():
+        return Drop.objects.filter(pk__in=free(back).values("pk")).update(
+            ended_at=Coalesce(Subquery(account.values("last_login_at")[:1]), db_clock.now()),
+            ended_by=Coalesce(Subquery(by), Value("")),
+            next_at=None,
+        )
+
+
+# --- reasons -------------------------------------------------------------------------------------------
+
+
+def _without_reason(now: datetime) -> QuerySet:
+    """Drops that the upstream may be asked about: a sentence once, and an account once in twelve hours."""
+    asked = Q(account__reason_asked_at=None) | Q(account__reason_asked_at__lt=now - ASKED_AGAIN_AFTER)
+    recent = Drop.objects.open().filter(at__gt=now - ASKED_AGAIN_AFTER, reason_text="")
+    return recent.filter(asked, account__state=AccountState.OFFLINE, account__joined_to=None)
+
+
+def reasons_are_due() -> bool:
+    return _without_reason(db_clock.now()).exists()
+
+
+def ask_reasons() -> int:
+    """Ask why accounts went offline, one after the other with pauses; returns how many were asked about.
+
+    One process at a time, for a few seconds: what is left is for the next round.
+    """
+    now = db_clock.now()
+    until = now + timedelta(seconds=ROUND_SECONDS + 3 * settings.WK_TIMEOUT_SECONDS)
+    mine = Presence.objects.filter(Q(reasons_until=None) | Q(reasons_until__lte=now), pk=Presence.ONLY)
+    if not mine.update(reasons_until=until):
+        return 0
+    try:
+        return _ask_for_a_while(now)
+    finally:
+        Presence.objects.filter(pk=Presence.ONLY, reasons_until=until).update(reasons_until=None)
+
+
+def _ask_for_a_while(now: datetime) -> int:
+    asked, ends = 0, time.monotonic() + ROUND_SECONDS
+    drops = list(_without_reason(now).select_related("account").order_by("id")[:20])
+    for drop in drops:
+        if asked:
+            db_errors.release_connection()
+            time.sleep(jitter.uniform(*PAUSE))
+            if time.monotonic() > ends:
+                break
+        if not _ask_reason(drop):
+            break
+        asked += 1
+    return asked
+
+
+def _ask_reason(drop: Drop) -> bool:
+    """False: the upstream is not to be reached, and nobody else has to be asked about now."""
+    before, now = drop.account.reason_asked_at, db_clock.now()
+    account = Account.objects.filter(pk=drop.account_id, state=AccountState.OFFLINE)
+    if not account.filter(reason_asked_at=before).update(reason_asked_at=now):
+        return True
+    db_errors.release_connection()
+    try:
+        text = configured.client().offline_reason(drop.account.wc_id)
+    except errors.UpstreamError as error:
+        log.warning("no reason of the upstream for account %s: %s", drop.account_id, type(error).__name__)
+        unsent = isinstance(error, errors.Unreachable | errors.SignInRefused)
+        if unsent:
+            account.filter(reason_asked_at=now).update(reason_asked_at=before)
+        return not unsent
+    if text:
+        _write_reason(drop, text)
+    return True
+
+
+def _write_reason(drop: Drop, text: str) -> None:
+    with transaction.atomic(), gathered():
+        Drop.objects.filter(pk=drop.pk).update(reason_text=text)
+        account = Account.objects.filter(pk=drop.account_id)
+        # Not over what is known of a later drop.
+        if account.filter(last_offline_at=drop.at).update(last_offline_reason=text):
+            record(account.get(), Happened.REASON_TOLD, detail=text)

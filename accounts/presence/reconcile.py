@@ -1,0 +1,283 @@
+"""What follows from the upstream's list of who is online, account by account.
+
+An account that is listed as we know it is verified; one that is listed otherwise logged in without us; one that is not
+listed is missed, and offline when that is the second sign. Whoever is listed and has no record here is discovered.
+"""
+
+import logging
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import NamedTuple
+
+from django.db import IntegrityError, OperationalError, transaction
+from django.db.models import Q
+
+from accounts.lib import db_clock
+from accounts.lib.chunks import in_batches
+from accounts.logins import expire
+from accounts.logins.success import complete_login, next_seq
+from accounts.models import Account, Discovered, LoginAttempt, Presence
+from accounts.models.event import gathered, record
+from accounts.presence import offline as presence_offline
+from accounts.presence.offline import free, online_since_before, these, these_texts
+from accounts.reasons import Reason
+from accounts.states import AccountState, AttemptState, Happened, Method
+from accounts.upstream.presence_responses import Online
+from accounts.upstream.responses import LoggedIn, Profile
+
+log = logging.getLogger(__name__)
+
+BOUND_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What one look found: ids of accounts. `unknown_why` is a code of `reasons`; then nothing was changed."""
+
+    unknown_why: str = ""
+    online: int = 0  # whom the upstream named
+    verified: int = 0
+    absent: tuple[int, ...] = ()  # missed for the first time
+    offline: tuple[int, ...] = ()
+    back: tuple[int, ...] = ()  # online by a login that this portal did not see end
+    discovered: int = 0
+
+    @property
+    def known(self) -> bool:
+        return not self.unknown_why
+
+
+class _Known(NamedTuple):
+    """An account as it is here, in as few columns as a look at all of them needs."""
+
+    pk: int
+    wc_id: str
+    w_id: str
+    state: str
+    state_since: datetime
+    last_login_at: datetime | None
+    absent: int
+    bound_seq: int
+    joined_to: int | None
+
+    @property
+    def is_online(self) -> bool:
+        return self.state == AccountState.ONLINE
+
+
+@dataclass(eq=False)
+class Reconciler:
+    """One answer of the upstream, and what it means for each account."""
+
+    began: datetime
+    entries: list[Online]
+    found_by: str
+    present: list[int] = field(default_factory=list)
+    missing: list[_Known] = field(default_factory=list)
+    # Listed, but not as we know them: with the wIds that are listed.
+    changed: list[tuple[_Known, list[str]]] = field(default_factory=list)
+    back: list[int] = field(default_factory=list)
+    unknown: dict[str, list[str]] = field(default_factory=dict)
+
+    def settled(self) -> SweepResult:
+        self.compare()
+        if self.changed or self.unknown:
+            self.take_over()
+        with transaction.atomic(), gathered():
+            row = Presence.objects.select_for_update().get(pk=Presence.ONLY)
+            if row.answered_at is not None and row.answered_at > self.began:
+                # Two answers that were asked for at the same time are not two looks in a row.
+                return SweepResult(online=len(self.listed), back=tuple(self.back))
+            found = self.write(db_clock.now())
+        # By itself: thousands of rows are locked by it, and a login that ends now waits for its own.
+        return replace(found, verified=self.write_verified())
+
+    @cached_property
+    def listed(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.wc_id, []).append(entry.w_id)
+        return found
+
+    def compare(self) -> None:
+        rows = Account.objects.exclude(wc_id=None).values_list(*_Known._fields)
+        known = [_Known._make(row) for row in rows]
+        for row in known:
+            w_ids = self.listed.get(row.wc_id)
+            if row.joined_to or self.is_newer(row):
+                continue
+            if row.is_online and w_ids is None:
+                self.missing.append(row)
+            elif row.is_online and (row.w_id in w_ids or not any(w_ids)):
+                self.present.append(row.pk)
+            elif w_ids and any(w_ids):
+                self.changed.append((row, [w_id for w_id in w_ids if w_id]))
+        names = {row.wc_id for row in known}
+        self.unknown = {wc_id: w_ids for wc_id, w_ids in self.listed.items() if wc_id not in names}
+
+    def is_newer(self, row: _Known) -> bool:
+        """Whether what is known here is of a later moment than this answer."""
+        at = row.last_login_at if row.is_online else row.state_since
+        return at is not None and at >= self.began
+
+    def take_over(self) -> None:
+        """Logins that ended without us: late ones of our own attempts, and those made elsewhere."""
+        by_w_id = self.attempts()
+        prompted, elsewhere = self.prompted(), {}
+        for row, w_ids in self.changed:
+            found = [by_w_id[w_id] for w_id in w_ids if w_id in by_w_id]
+            ours = next((attempt for attempt in found if _may_be_late(attempt, row)), None)
+            older = found and row.is_online and not row.absent and found[-1].account_id == row.pk
+            answer = _success(w_ids, row.wc_id, ours or prompted.get(row.pk))
+            if answer is not None:
+                self.record(ours or prompted[row.pk], answer)
+            elif older:
+                # An instance that a newer login of ours replaced: perhaps the list is behind.
+                self.missing.append(row)
+            else:
+                elsewhere[row.pk] = w_ids[-1]
+        for wc_id, w_ids in list(self.unknown.items()):
+            ours = next((by_w_id[w_id] for w_id in w_ids if w_id in by_w_id), None)
+            told = ours is None or ours.state == AttemptState.SUCCEEDED
+            if not told and self.record(ours, LoggedIn(Profile(wc_id=wc_id, w_id=ours.w_id))):
+                del self.unknown[wc_id]
+        for some in in_batches(elsewhere.items(), BOUND_AT_ONCE):
+            self.back += _bind(dict(some), self.began)
+
+    def attempts(self) -> dict[str, LoginAttempt]:
+        """Our attempts whose login instance is listed where we did not expect it."""
+        w_ids = [w_id for _row, w_ids in self.changed for w_id in w_ids]
+        w_ids += [w_id for w_ids in self.unknown.values() for w_id in w_ids if w_id]
+        rows = LoginAttempt.objects.filter(w_id__in=these_texts(w_ids)).light().order_by("id")
+        return {attempt.w_id: attempt for attempt in rows.select_related("account")}
+
+    def prompted(self) -> dict[int, LoginAttempt]:
+        """Prompts that are on phones: their wId is not known before they are answered."""
+        ids = [row.pk for row, _w_ids in self.changed]
+        rows = LoginAttempt.objects.open().light().filter(account__in=these(ids), method=Method.POPUP)
+        return {
+            attempt.account_id: attempt
+            for attempt in rows.exclude(sent_at=None).filter(sent_at__lt=self.began).select_related("account")
+        }
+
+    def record(self, attempt: LoginAttempt, answer: LoggedIn) -> bool:
+        try:
+            account = complete_login(attempt, answer)
+        except (IntegrityError, OperationalError):
+            log.exception("the login of attempt %s was not written", attempt.pk)
+            return False
+        if account is not None:
+            self.back.append(account.pk)
+        return True
+
+    def write(self, now: datetime) -> SweepResult:
+        presence_offline.end_drops()
+        first = [row.pk for row in self.missing if not row.absent]
+        gone = [row.pk for row in self.missing if row.absent]
+        if first:
+            self.write_missed(first)
+        offline = presence_offline.go_offline(gone, self.began, now) if gone else []
+        discovered = self.write_discovered(now)
+        Presence.objects.filter(pk=Presence.ONLY).update(
+            answered_at=now, unknown_since=None, unknown_why="", online=len(self.listed)
+        )
+        return SweepResult(
+            "", len(self.listed), 0, tuple(first), tuple(offline), tuple(self.back), discovered
+        )
+
+    def write_verified(self) -> int:
+        # A notice that came after the upstream was asked is not settled by what it answered.
+        settled = Q(missed_at=None) | Q(missed_at__lt=self.began)
+        rows = Account.objects.filter(online_since_before(self.began), settled, pk__in=these(self.present))
+        with transaction.atomic():
+            return Account.objects.filter(pk__in=free(rows).values("pk")).update(
+                verified_at=self.began, absent=0, missed_at=None, missed_by=""
+            )
+
+    def write_missed(self, ids: list[int]) -> None:
+        rows = Account.objects.filter(online_since_before(self.began), absent=0, pk__in=these(ids))
+        Account.objects.filter(pk__in=free(rows).values("pk")).update(
+            absent=1, missed_at=self.began, missed_by=self.found_by
+        )
+
+    def write_discovered(self, now: datetime) -> int:
+        """Whom the upstream names and nobody here knows. Who is named no more is forgotten, unless it was ignored."""
+        before = {row.wc_id: row for row in Discovered.objects.all()}
+        gone = [row.pk for row in before.values() if row.wc_id not in self.unknown and not row.ignored]
+        if gone:
+            Discovered.objects.filter(pk__in=these(gone)).delete()
+        rows = [
+            Discovered(wc_id=wc_id, w_id=w_ids[-1], found_at=now)
+            for wc_id, w_ids in self.unknown.items()
+            if wc_id not in before or before[wc_id].w_id != w_ids[-1]
+        ]
+        if rows:
+            Discovered.objects.bulk_create(
+                rows, update_conflicts=True, unique_fields=["wc_id"], update_fields=["w_id"]
+            )
+        return len(self.unknown)
+
+
+def _success(w_ids: list[str], wc_id: str, attempt: LoginAttempt | None) -> LoggedIn | None:
+    """That the attempt succeeded, if these wIds of its account say so."""
+    return attempt and expire.found_online(dict.fromkeys(w_ids, wc_id), attempt)
+
+
+def _may_be_late(attempt: LoginAttempt, row: _Known) -> bool:
+    """Whether this login may be news: not one whose end was written down, and whose account dropped since."""
+    if attempt.account_id == row.pk:
+        return attempt.state != AttemptState.SUCCEEDED and attempt.seq > row.bound_seq
+    if attempt.is_open:
+        return True
+    told = attempt.state == AttemptState.SUCCEEDED or attempt.reason == Reason.WRONG_ACCOUNT
+    later = row.last_login_at is None or attempt.created_at > row.last_login_at
+    return later and not told and attempt.account.joined_to_id is None
+
+
+def _bind(w_ids: dict[int, str], before: datetime) -> list[int]:
+    """Give accounts the wIds of logins that were made elsewhere, unless they changed since `before`; returns which."""
+    with transaction.atomic(), gathered():
+        now, bound = db_clock.now(), []
+        unchanged = Q(last_login_at=None) | Q(last_login_at__lt=before)
+        rows = free(
+            Account.objects.filter(unchanged, pk__in=these(list(w_ids)), joined_to=None).order_by("pk")
+        )
+        accounts = list(rows)
+        trying = set(
+            LoginAttempt.objects.open().filter(account__in=accounts).values_list("account", flat=True)
+        )
+        for account in accounts:
+            if not account.go_online(next_seq(account), w_ids[account.pk], now, None):
+                continue
+            bound.append(account.pk)
+            record(account, Happened.FOUND_ONLINE, at=now)
+            if account.pk in trying:
+                # A login of its own that is open now will be the newer one when it succeeds.
+                LoginAttempt.objects.open().filter(account=account).update(seq=next_seq(account))
+    return bound
+
+
+def adopt(found: Discovered, *, by=None, team=None, label: str = "") -> Account:
+    """A record for an account that is online and has none here: its account, online with that wId.
+
+    Where a record with that wcId appeared meanwhile, that one: it is given the wId, if it is not online.
+    """
+    now = db_clock.now()
+    with transaction.atomic(), gathered():
+        account, new = Account.objects.get_or_create(
+            wc_id=found.wc_id,
+            defaults={"label": (label or found.wc_id)[:100], "team": team, "state_since": now},
+        )
+        account = account.joined_to or account
+        if new:
+            record(account, Happened.ADDED, by=by, at=now)
+        if account.state != AccountState.ONLINE and found.w_id:
+            account.go_online(next_seq(account), found.w_id, now, None, {"w_id": ""})
+            record(account, Happened.FOUND_ONLINE, by=by, at=now)
+        if new:
+            # When it logged in for the first time, nobody here knows.
+            Account.objects.filter(pk=account.pk).update(first_login_at=None)
+            account.first_login_at = None
+        Discovered.objects.filter(wc_id=found.wc_id).delete()
+    return account

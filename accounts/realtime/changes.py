@@ -1,0 +1,199 @@
+"""What open pages have to be told of that rings no doorbell: rights that ended, rows whose ring got lost, logins that
+nobody waits for, an upstream that does not let us in. Asked for all streams of a process at once.
+"""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.contrib.sessions.models import Session
+from django.db.models import Max, Q
+from django.utils import timezone
+
+from accounts.lib import db_clock
+from accounts.lib.group_commit import GroupCommit
+from accounts.lib.pubsub import Ring
+from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
+from accounts.models.login_attempt import CLOSED_AFTER
+from accounts.roles import ROLES
+from accounts.states import AttemptState
+from accounts.upstream import token_store
+
+EVERY_TEAM = frozenset({-1})
+SEE, SEE_ALL = "view_account", "view_every_account"
+# A row may be committed this long after one with a higher id, and is found all the same.
+COMMIT_SECONDS = 10
+# A worker takes a wait within milliseconds, or finds it by itself within seconds; where the queue is away, always that.
+NO_WORKER_AFTER, NO_WORKER_WITHOUT_QUEUE_AFTER = 5, 8
+RINGS_MOST = 500
+
+
+# --- rights --------------------------------------------------------------------------------------------
+
+
+def rights(user_ids: set[int], session_keys: set[str]) -> tuple[dict[int, frozenset[int]], set[str]]:
+    """{user: teams} of those who may still look, and the sessions that are still alive.
+
+    What ModelBackend would say of each of them, asked by as many queries for thousands as for one.
+    """
+    groups = _groups(user_ids)
+    may = _who_may(groups)
+    roles = set(Group.objects.filter(name__in=ROLES).values_list("pk", flat=True))
+    teams = {}
+    people = get_user_model().objects.filter(pk__in=user_ids, is_active=True)
+    for user, is_superuser in people.values_list("pk", "is_superuser"):
+        if is_superuser or (user in may[SEE] and user in may[SEE_ALL]):
+            teams[user] = EVERY_TEAM
+        elif user in may[SEE]:
+            teams[user] = frozenset(groups[user] - roles)
+    alive = Session.objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
+    return teams, set(alive.values_list("session_key", flat=True))
+
+
+def _groups(user_ids: set[int]) -> defaultdict[int, set[int]]:
+    groups = defaultdict(set)
+    members = get_user_model().groups.through.objects.filter(user_id__in=user_ids)
+    for user, group in members.values_list("user_id", "group_id"):
+        groups[user].add(group)
+    return groups
+
+
+def _who_may(groups: dict[int, set[int]]) -> dict[str, set[int]]:
+    """{permission: users}: of the users that are keys, who has it by a group, and who has it of their own."""
+    these = Q(permission__codename__in=(SEE, SEE_ALL), permission__content_type__app_label="accounts")
+    may: dict[str, set[int]] = {SEE: set(), SEE_ALL: set()}
+    carriers: dict[str, set[int]] = {SEE: set(), SEE_ALL: set()}
+    by_group = Group.permissions.through.objects.filter(these)
+    for codename, group in by_group.values_list("permission__codename", "group_id"):
+        carriers[codename].add(group)
+    own = get_user_model().user_permissions.through.objects.filter(these)
+    for codename, user in own.values_list("permission__codename", "user_id"):
+        may[codename].add(user)
+    for user, of in groups.items():
+        for codename, carrying in carriers.items():
+            if not carrying.isdisjoint(of):
+                may[codename].add(user)
+    return may
+
+
+def _teams(asked: list[tuple[int, str]]) -> list[frozenset[int] | None]:
+    teams, sessions = rights({user for user, _key in asked}, {key for _user, key in asked})
+    return [teams.get(user) if key in sessions else None for user, key in asked]
+
+
+# teams_of((user, session key)): the teams somebody may hear of, None for who may not look. After a restart all
+# browsers ask within seconds.
+teams_of = GroupCommit(_teams)
+
+
+# --- rows without a ring -------------------------------------------------------------------------------
+
+
+class Rows:
+    """The event rows beside the doorbell: which of them nobody rang for."""
+
+    def __init__(self):
+        self.rung: set[int] = set()
+        self.floor: int | None = None  # rows up to here are old
+        self.newest = 0
+        self.moved_at = 0.0
+
+    def heard(self, ring: Ring) -> bool:
+        """Whether this ring is the first for its row."""
+        first = ring.id not in self.rung
+        self.rung.add(ring.id)
+        return first
+
+    def missed(self, ids: list[int]) -> list[int]:
+        """Of the rows above the floor, those without a ring. The floor rises behind what is old by now."""
+        if self.floor is None:
+            self.floor = self.newest = max(ids, default=0)
+            return []
+        missed = [number for number in ids if number not in self.rung]
+        if time.monotonic() - self.moved_at > COMMIT_SECONDS:
+            self.floor, self.newest = self.newest, max([*ids, self.newest])
+            self.rung = {number for number in self.rung if number > self.floor}
+            self.moved_at = time.monotonic()
+        return missed
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look found: ids of event rows, the alarm, and the logins that need somebody to look at them."""
+
+    ids: list[int]
+    alarm: tuple[str, str] | None
+    alone: dict[Ring, int]
+
+
+def look(floor: int | None) -> Seen:
+    """All rows above the floor, or the newest where there is no floor yet."""
+    rows = AccountEvent.objects
+    if floor is None:
+        ids = [rows.aggregate(newest=Max("pk"))["newest"] or 0]
+    else:
+        ids = list(rows.filter(pk__gt=floor).values_list("pk", flat=True))
+    refused = token_store.refused()
+    return Seen(ids, refused and (refused.refused_why, refused.refused_text), alone(db_clock.now()))
+
+
+def rings(ids: list[int]) -> list[Ring]:
+    """What the doorbell would have rung for these rows."""
+    names = ("pk", "account_id", "account__team_id", "attempt_id", "attempt__state", "account__state")
+    return [
+        Ring(number, account, team, attempt, attempt_state or account_state)
+        for number, account, team, attempt, attempt_state, account_state in (
+            AccountEvent.objects.filter(pk__in=ids).order_by("pk").values_list(*names)
+        )
+    ]
+
+
+# --- logins that nobody waits for ----------------------------------------------------------------------
+
+
+def seconds_alone(attempt: LoginAttempt, now: datetime, workers: dict[str, datetime] | None = None) -> float:
+    """For how long no living worker has held a login that needs one; 0 when one does.
+
+    `workers`, where it is known already, is until when each is alive.
+    """
+    needs_one = attempt.state == AttemptState.WAITING or (
+        attempt.state == AttemptState.PREPARING and attempt.sent_at is None and attempt.queued_at is not None
+    )
+    if not needs_one:
+        return 0.0
+    if workers is None:
+        workers = _workers(attempt.lease_owner) if attempt.lease_owner else {}
+    left_at = workers.get(attempt.lease_owner)
+    since = attempt.queued_at or attempt.qr_shown_at or attempt.created_at
+    return max(0.0, (now - max(since, left_at or since)).total_seconds())
+
+
+def _workers(*names: str) -> dict[str, datetime]:
+    return dict(WaitsWorker.objects.filter(name__in=names).values_list("name", "alive_until"))
+
+
+def alone(now: datetime) -> dict[Ring, int]:
+    """A ring for each login that nobody waits for, or that should have ended, with a number that grows as it stays so.
+
+    Their pages say it as soon as they look again; and who looks at one that should have ended, ends it.
+    """
+    attempts = LoginAttempt.objects.light().select_related("account")
+    old = now - timedelta(seconds=NO_WORKER_AFTER)
+    waiting = attempts.to_wait_for(now).filter(Q(queued_at=None) | Q(queued_at__lt=old))[:RINGS_MOST]
+    workers = _workers(*{attempt.lease_owner for attempt in waiting})
+    found = {}
+    for attempt in waiting:
+        seconds = seconds_alone(attempt, now, workers)
+        if seconds > NO_WORKER_AFTER:
+            found[_ring(attempt)] = 1 + (seconds > NO_WORKER_WITHOUT_QUEUE_AFTER)
+    for attempt in attempts.past(CLOSED_AFTER, now)[:RINGS_MOST]:
+        found[_ring(attempt)] = 3
+    return found
+
+
+def _ring(attempt: LoginAttempt) -> Ring:
+    """For no row: its number is 0."""
+    return Ring(0, attempt.account_id, attempt.account.team_id, attempt.pk, attempt.state)

@@ -1,0 +1,349 @@
+"""Server-sent events: one doorbell per process, fanned out to its browsers. The only async code.
+
+A message is `{"account", "attempt", "state"}` for an account that its reader may see, with the event row's id.
+The page that gets it fetches what it shows by an ordinary view. Rights are looked at again every few seconds,
+for all readers of the process at once; whoever lost the session or a team loses the stream.
+
+The doorbell may stay silent: every two seconds the rows that it did not ring for are passed on all the same, also
+while Redis is away, and so is (without an id) a login that nobody waits for. What else a page is told: `relook` (read
+anew what you show, `within` so many milliseconds, so that not all do at once), `alarm` (whether the upstream lets us
+in has changed), `away` (the database does not answer; a `relook` follows when it does), `ping` (nothing happens).
+"""
+
+import asyncio
+import contextvars
+import itertools
+import json
+import logging
+import random
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, InterfaceError, connection
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from accounts.lib import pubsub
+from accounts.lib.chunks import in_batches
+from accounts.realtime import changes
+
+log = logging.getLogger(__name__)
+
+QUEUE_SIZE = 200
+PING_SECONDS = 15
+RIGHTS_SECONDS = 4
+RIGHTS_AT_ONCE = 250  # a look at thousands would keep everything else in this process waiting
+LOOK_SECONDS = 2
+LOOKS_ALONE = 10  # somebody goes from page to page
+# So many rows without a ring are no slip of the doorbell: everybody looks anew instead.
+MISSED_MOST = 200
+STREAMS_PER_USER = 40
+# Browsers that lost their streams together do not come back together.
+RETRY_MILLISECONDS = (1000, 3000)
+RELOOK_MILLISECONDS = 10  # for each browser, when all are to look anew
+PING = b"event: ping\ndata: {}\n\n"
+ALARM = b"event: alarm\ndata: {}\n\n"
+AWAY = b"event: away\ndata: {}\n\n"
+# In the scope of a request: where its reader goes, if the stream is sent outside of Django.
+LEAVING = "wkportal.leaving"
+_turns = itertools.count()
+
+
+@dataclass(eq=False, slots=True)
+class _Reader:
+    user_id: int
+    session_key: str
+    teams: frozenset[int]
+    queue: asyncio.Queue = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
+    turn: int = field(default_factory=lambda: next(_turns) % PING_SECONDS)
+
+    def put(self, message: bytes | None) -> None:
+        """A full queue means a reader that sleeps: it is cut off, and looks anew when it is back."""
+        if self.queue.full():
+            while not self.queue.empty():
+                self.queue.get_nowait()
+            message = None
+        self.queue.put_nowait(message)
+
+
+class _Readers(set[_Reader]):
+    """All open streams of this process, also by team and by user."""
+
+    def __init__(self):
+        super().__init__()
+        self.by_team: defaultdict[int | None, set[_Reader]] = defaultdict(set)
+        self.of_user: Counter[int] = Counter()
+
+    def clear(self) -> None:
+        self.__init__()
+
+    def join(self, reader: _Reader) -> None:
+        self.add(reader)
+        self.of_user[reader.user_id] += 1
+        self.seat(reader, reader.teams)
+
+    def leave(self, reader: _Reader) -> None:
+        if reader in self:
+            self.remove(reader)
+            self.of_user[reader.user_id] -= 1
+            self.seat(reader, frozenset())
+
+    def seat(self, reader: _Reader, teams: frozenset[int]) -> None:
+        for team in reader.teams - teams:
+            self.by_team[team].discard(reader)
+        for team in teams:
+            self.by_team[team].add(reader)
+        reader.teams = teams
+
+    def tell_of(self, ring: pubsub.Ring) -> None:
+        message = _message(ring)
+        for reader in self.by_team[ring.team] | self.by_team[-1]:
+            reader.put(message)
+
+    def tell_all(self, message: bytes | None) -> None:
+        for reader in list(self):
+            reader.put(message)
+
+
+class _Hub:
+    """What is done once for all streams of this process."""
+
+    def __init__(self):
+        self.readers = _Readers()
+        self.tasks: list[asyncio.Task] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
+        # One look at a time, in a thread that belongs to no request.
+        self.thread = ThreadPoolExecutor(1, "looks")
+        self.rows = changes.Rows()
+        self.look_now = asyncio.Event()
+        self.looks_alone = 0
+        self.database_away = False
+        self.alarm: tuple[str, str] | None = None
+        self.alone: dict[pubsub.Ring, int] = {}
+
+    def join(self, reader: _Reader) -> None:
+        self.start()
+        self.readers.join(reader)
+        if self.rows.floor is None:
+            self.look_now.set()
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self.loop is loop and not any(task.done() for task in self.tasks):
+            return
+        for task in self.tasks:
+            task.cancel()
+        self.loop, self.look_now, self.rows = loop, asyncio.Event(), changes.Rows()
+        # Not in the context of the request that came first, which would be kept as long as the process.
+        context = contextvars.Context()
+        works = (self.pass_on, self.ping, self.watch_rights, self.watch_rows)
+        self.tasks = [loop.create_task(work(), context=context) for work in works]
+
+    async def in_thread(self, look: Callable, *args):
+        return await asyncio.get_running_loop().run_in_executor(self.thread, _with_connection, look, *args)
+
+    def pass_ring(self, ring: pubsub.Ring) -> None:
+        if self.rows.heard(ring):
+            self.readers.tell_of(ring)
+
+    async def pass_on(self) -> None:
+        async for ring in pubsub.listen():
+            if ring is None:
+                self.look_now.set()  # what was not heard in between is among the rows
+            else:
+                self.pass_ring(ring)
+
+    async def watch_rights(self) -> None:
+        while True:
+            parts = list(in_batches(self.readers, RIGHTS_AT_ONCE)) or [[]]
+            for part in parts:
+                await asyncio.sleep(RIGHTS_SECONDS / len(parts))
+                try:
+                    await self.look_at_rights(part)
+                except (DatabaseError, InterfaceError):
+                    continue  # nothing can be read in the meantime either
+                except Exception:  # without this look, revoked rights would be served on
+                    log.exception("rights of open streams were not looked at")
+
+    async def look_at_rights(self, readers: list[_Reader]) -> None:
+        if not readers:
+            return
+        people, keys = {r.user_id for r in readers}, {r.session_key for r in readers}
+        teams, sessions = await self.in_thread(changes.rights, people, keys)
+        for reader in readers:
+            if reader.user_id not in teams or reader.session_key not in sessions:
+                reader.put(None)
+            elif reader in self.readers and reader.teams != teams[reader.user_id]:
+                self.readers.seat(reader, teams[reader.user_id])
+
+    async def ping(self) -> None:
+        """Something for every stream now and then, or a proxy takes it for dead; a part of them each second."""
+        while True:
+            for turn in range(PING_SECONDS):
+                await asyncio.sleep(1)
+                for reader in [reader for reader in self.readers if reader.turn == turn]:
+                    reader.put(PING)
+
+    async def watch_rows(self) -> None:
+        while True:
+            try:
+                await self.look_at_rows()
+            except (DatabaseError, InterfaceError) as error:
+                self.say_away(error)
+            except Exception:  # without this look, what nobody rang for would stay unseen
+                log.exception("event rows were not looked at")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self.look_now.wait()
+            self.look_now.clear()
+
+    async def look_at_rows(self) -> None:
+        self.looks_alone = 0 if self.readers else self.looks_alone + 1
+        if self.looks_alone > LOOKS_ALONE:
+            self.rows = changes.Rows()
+            return
+        begun = self.rows.floor is None
+        seen = await self.in_thread(changes.look, self.rows.floor)
+        missed = self.rows.missed(seen.ids)
+        if begun:
+            self.readers.tell_all(_relook(0))  # what happened between their first look and ours
+        elif len(missed) > MISSED_MOST or self.database_away:
+            self.rows.rung.update(missed)
+            self.readers.tell_all(_relook(len(self.readers)))
+        elif missed:
+            for ring in await self.in_thread(changes.rings, missed):
+                self.pass_ring(ring)
+        for ring in {*seen.alone, *self.alone}:
+            if seen.alone.get(ring) != self.alone.get(ring):
+                self.readers.tell_of(ring)
+        if seen.alarm != self.alarm:
+            self.readers.tell_all(ALARM)
+        self.alarm, self.alone, self.database_away = seen.alarm, seen.alone, False
+
+    def say_away(self, error: Exception) -> None:
+        if not self.database_away:
+            log.warning("the database does not answer (%s); open pages are told", type(error).__name__)
+            self.database_away = True
+            self.readers.tell_all(AWAY)
+
+
+_hub = _Hub()
+
+
+def stop() -> None:
+    """End every stream of this process, so that it can end itself."""
+    if _hub.loop is not None and _hub.loop.is_running():
+        _hub.loop.call_soon_threadsafe(_hub.readers.tell_all, None)
+
+
+def _message(ring: pubsub.Ring) -> bytes:
+    data = json.dumps({"account": ring.account, "attempt": ring.attempt, "state": ring.state})
+    number = f"id: {ring.id}\n" if ring.id else ""
+    return f"{number}event: change\ndata: {data}\n\n".encode()
+
+
+def _relook(browsers: int) -> bytes:
+    return b'event: relook\ndata: {"within": %d}\n\n' % (browsers * RELOOK_MILLISECONDS)
+
+
+def _with_connection(look: Callable, *args):
+    """A look at the database, which is let go at once: a stream must not keep a connection."""
+    try:
+        return look(*args)
+    finally:
+        connection.close()
+
+
+def _reader_of(request: HttpRequest) -> _Reader | None:
+    """Who asks, as a reader; None for who may not look."""
+    if not request.user.is_authenticated:
+        return None
+    user, key = request.user.pk, request.session.session_key
+    teams = changes.teams_of((user, key))
+    return None if teams is None else _Reader(user, key, teams)
+
+
+@require_safe
+async def stream(request: HttpRequest) -> HttpResponse:
+    """The stream; 403 for who may not look, 503 with Retry-After for one too many. HEAD asks which it would be."""
+    reader = await sync_to_async(_with_connection)(_reader_of, request)
+    if reader is None:
+        return HttpResponse(status=403)
+    if _hub.readers.of_user[reader.user_id] >= STREAMS_PER_USER:
+        return HttpResponse(status=503, headers={"Retry-After": "10"})
+    leaving = getattr(request, "scope", {}).get(LEAVING)
+    if request.method == "HEAD" or leaving is not None:
+        response = HttpResponse()
+    else:
+        response = StreamingHttpResponse(_messages(reader))
+    if leaving is not None:
+        leaving.append(reader)
+    response["Content-Type"] = "text/event-stream"
+    response["Cache-Control"] = "no-store"
+    response["X-Accel-Buffering"] = "no"
+    return response
+
+
+async def _messages(reader: _Reader) -> AsyncIterator[bytes]:
+    _hub.join(reader)
+    try:
+        yield b"retry: %d\n" % random.randint(*RETRY_MILLISECONDS) + _relook(0)  # noqa: S311 - no secret
+        while (message := await reader.queue.get()) is not None:
+            yield message
+    finally:
+        _hub.readers.leave(reader)
+
+
+# --- thousands of them ---------------------------------------------------------------------------------
+
+
+def outside(django: Callable) -> Callable:
+    """The ASGI application `django`, with its open streams outside of it.
+
+    Django decides who may listen, and there its request ends: its thread, its middleware and all its objects would
+    otherwise be kept for as long as the stream.
+    """
+    address = reverse("events")
+
+    async def application(scope: dict, receive: Callable, send: Callable) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != address:
+            await django(scope, receive, send)
+            return
+        leaving: list[_Reader] = []
+        head: list[dict] = []
+
+        async def send_unless_leaving(message: dict) -> None:
+            if not leaving:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                head.append(message)
+
+        await django({**scope, LEAVING: leaving}, receive, send_unless_leaving)
+        if head:
+            await _send_all(leaving[0], head[0], receive, send)
+
+    return application
+
+
+async def _send_all(reader: _Reader, head: dict, receive: Callable, send: Callable) -> None:
+    head["headers"] = [(name, value) for name, value in head["headers"] if name.lower() != b"content-length"]
+    watching = asyncio.create_task(_end_with_browser(reader, receive))
+    try:
+        await send(head)
+        async with aclosing(_messages(reader)) as messages:
+            async for message in messages:
+                await send({"type": "http.response.body", "body": message, "more_body": True})
+        await send({"type": "http.response.body"})
+    finally:
+        watching.cancel()
+
+
+async def _end_with_browser(reader: _Reader, receive: Callable) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    reader.put(None)

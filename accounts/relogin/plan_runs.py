@@ -1,0 +1,272 @@
+"""Logins at a set time: accounts whose time has come, and plans. Nothing here calls the upstream.
+
+A scheduled time is a row: who inserts it runs it, whoever else looks at the same moment finds it there. After
+downtime only the latest missed run is started. The accounts of a run wait in its entries and are
+taken one by one, each in one transaction with what is begun for it, at the pace of the run.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from django.db import IntegrityError, transaction
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+
+from accounts.lib import db_clock
+from accounts.lib.chunks import in_batches
+from accounts.models import Account, LoginAttempt, Plan, PlanEntry, PlanRun
+from accounts.models.event import gathered, record
+from accounts.models.plan import LEFT_OVER, PASSED_OVER, Outcome
+from accounts.notifications import dispatch
+from accounts.relogin import plan_entries
+from accounts.states import Happened
+
+log = logging.getLogger(__name__)
+
+TAKEN_AT_ONCE = 20
+FOUND_AT_ONCE = 500
+ROWS = 500
+FORGOTTEN_AT_ONCE = 5_000
+DUE_A_MINUTE = 60
+MINUTE = timedelta(minutes=1)
+# How long a run that has taken all its accounts is waited for until people are told of it.
+TELL_AFTER = timedelta(minutes=15)
+KEPT = timedelta(days=90)
+
+
+def tick() -> list[int]:
+    """One look at everything whose time has come; harmless to repeat, and for two at once.
+
+    Returns the ids of the attempts that were begun: each waits in its row for a worker.
+    """
+    now = db_clock.now()
+    _each(_run_scheduled, Plan.objects.due(now).order_by("next_at"), now)
+    _take_due(now)
+    begun: list[int] = []
+    _each(lambda run, now: begun.extend(_go_on(run, now)), PlanRun.objects.filter(ended_at=None), now)
+    plan_entries.settle(now)
+    _each(_tell, _untold(now), now)
+    return begun
+
+
+def _each(step: Callable, rows: Iterable, now: datetime) -> None:
+    for row in list(rows):
+        try:
+            step(row, now)
+        except Exception:  # one row that cannot be served must not keep the others from their turn
+            log.exception("%r", row)
+
+
+# --- scheduled times -----------------------------------------------------------------------------------
+
+
+def _run_scheduled(plan: Plan, now: datetime) -> PlanRun | None:
+    missed = plan.latest(plan.next_at, now)
+    seen = Plan.objects.filter(pk=plan.pk, active=True, next_at=plan.next_at)
+    with transaction.atomic():
+        if not seen.update(next_at=plan.next_after(now)):
+            return None
+        return run(plan, missed) if missed else None
+
+
+def run_now(plan: Plan, by) -> PlanRun | None:
+    """Start a run beside the scheduled ones, because a person asks for it."""
+    return run(plan, db_clock.now(), by=by)
+
+
+def run(plan: Plan, scheduled_at: datetime, by=None) -> PlanRun | None:
+    """Start the run of a scheduled time; None when it was started before.
+
+    While the plan's run before is still on, the new one is recorded as left out.
+    """
+    now = db_clock.now()
+    try:
+        with transaction.atomic():
+            made = PlanRun.objects.create(
+                plan=plan,
+                plan_name=plan.name,
+                method=plan.method,
+                scheduled_at=scheduled_at,
+                began_at=now,
+                asked_by=by,
+                asked_by_name=by.get_username() if by else "",
+            )
+            if PlanRun.objects.filter(plan=plan, ended_at=None).exclude(pk=made.pk).exists():
+                made.skipped, made.ended_at, made.told_at = True, now, now
+                made.save(update_fields=["skipped", "ended_at", "told_at"])
+            else:
+                _choose(made, plan, now)
+    except IntegrityError:
+        return None
+    return made
+
+
+def chosen(plan: Plan, now: datetime) -> QuerySet:
+    """The accounts of a plan, in their order: who waits to be scanned last, else the longest ago first."""
+    accounts = Account.objects.kept().filter(keep_online=True)
+    if tags := list(plan.tags.values_list("pk", flat=True)):
+        accounts = accounts.filter(pk__in=Account.tags.through.objects.filter(tag__in=tags).values("account"))
+    if plan.team_id:
+        accounts = accounts.filter(team=plan.team_id)
+    if plan.state:
+        accounts = accounts.filter(state=plan.state)
+    if plan.only_due:
+        accounts = accounts.filter(relogin_at__lte=now)
+    return accounts.order_by(
+        F("to_scan_since").asc(nulls_first=True), F("last_login_at").asc(nulls_first=True), "pk"
+    )
+
+
+def _choose(made: PlanRun, plan: Plan, now: datetime) -> None:
+    ids = list(chosen(plan, now).values_list("pk", flat=True))
+    mine, left = ids[: plan.most_a_run], ids[plan.most_a_run :]
+    entries = []
+    for some in in_batches(mine, ROWS):
+        due = _make_due_by(made, some, now)
+        entries += [PlanEntry(run=made, account_id=pk, due_at=due.get(pk)) for pk in some]
+    entries += [PlanEntry(run=made, account_id=pk, outcome=Outcome.LEFT, ended_at=now) for pk in left]
+    PlanEntry.objects.bulk_create(entries, batch_size=ROWS)
+    made.due = len(ids)
+    made.save(update_fields=["due"])
+
+
+def _make_due_by(made: PlanRun, ids: Sequence[int], now: datetime) -> dict[int, datetime]:
+    """Which due time of each account this run answers: the one that it sets, or one that nobody answered yet."""
+    rows = Account.objects.filter(pk__in=ids).order_by("pk").select_for_update(of=("self",), no_key=True)
+    times = dict(rows.values_list("pk", "relogin_at"))
+    answered = set(
+        PlanEntry.objects.filter(account__in=ids, due_at__isnull=False).values_list("account", "due_at")
+    )
+    unset = [pk for pk, at in times.items() if at is None]
+    Account.objects.filter(pk__in=unset).update(relogin_at=made.scheduled_at)
+    due = {pk: at or made.scheduled_at for pk, at in times.items() if at is None or at <= now}
+    return {pk: at for pk, at in due.items() if (pk, at) not in answered}
+
+
+# --- accounts whose own time has come ------------------------------------------------------------------
+
+
+def make_due(accounts: QuerySet, at: datetime | None, by) -> int:
+    """Set the time at which these accounts are logged in again, None for no set time; how many there were."""
+    with transaction.atomic(), gathered():
+        rows = list(accounts.order_by("pk").select_for_update(of=("self",), no_key=True))
+        for some in in_batches(rows, ROWS):
+            Account.objects.filter(pk__in=[account.pk for account in some]).update(relogin_at=at)
+        for account in rows:
+            record(account, Happened.CHANGED, detail="relogin_at", by=by)
+    return len(rows)
+
+
+def _take_due(now: datetime) -> None:
+    """Give those whose time has come an entry, once for each due time, in the one open run of the due."""
+    answered = PlanEntry.objects.filter(account=OuterRef("pk"), due_at=OuterRef("relogin_at"))
+    logging_in = LoginAttempt.objects.open().filter(account=OuterRef("pk"))
+    due = (
+        Account.objects.kept()
+        .filter(
+            ~Exists(answered), ~Exists(logging_in), relogin_at__lte=now, keep_online=True, to_scan_since=None
+        )
+        .order_by("relogin_at", "pk")
+        .values_list("pk", "relogin_at")
+    )
+    found = list(due[:FOUND_AT_ONCE])
+    if not found:
+        return
+    with transaction.atomic():
+        made, _ = PlanRun.objects.select_for_update().get_or_create(
+            plan=None,
+            plan_name="",
+            ended_at=None,
+            defaults={"scheduled_at": now, "began_at": now, "told_at": now},
+        )
+        entries = [PlanEntry(run=made, account_id=pk, due_at=at) for pk, at in found]
+        PlanEntry.objects.bulk_create(entries, ignore_conflicts=True)
+        if taken := made.entries.count():
+            PlanRun.objects.filter(pk=made.pk).update(due=taken)
+        else:
+            made.delete()  # somebody else took them all since they were found, and ended his run
+
+
+# --- the accounts of a run, one by one -----------------------------------------------------------------
+
+
+def _go_on(run: PlanRun, now: datetime) -> list[int]:
+    """Take as many accounts of a run as its pace allows now: the ids of the attempts begun."""
+    begun = []
+    for _number in range(TAKEN_AT_ONCE):
+        with transaction.atomic():
+            rows = PlanRun.objects.filter(pk=run.pk, ended_at=None)
+            # Whoever else works on this run at the moment does it well enough.
+            locked = rows.select_for_update(of=("self",), skip_locked=True).first()
+            if locked is None or not (entry := _next(locked, now)):
+                break
+            turn = plan_entries.take(entry, locked, now)
+        if turn is plan_entries.NO_ROOM:
+            break
+        if turn is not None:
+            begun.append(turn)
+    return begun
+
+
+def _next(run: PlanRun, now: datetime) -> PlanEntry | None:
+    """The account whose turn it is; the run ends when none is left."""
+    waiting = run.entries.filter(outcome=Outcome.WAITING)
+    if run.plan_name and not _goes_on(run):
+        # The time that it set is nobody's any more.
+        mine = Account.objects.filter(pk__in=waiting.values("account"), relogin_at=run.scheduled_at)
+        mine.update(relogin_at=None)
+        waiting.update(outcome=Outcome.LEFT, ended_at=now)
+    if not waiting.exists():
+        PlanRun.objects.filter(pk=run.pk).update(ended_at=now)
+        return None
+    acted = run.entries.filter(taken_at__gt=now - MINUTE).exclude(outcome__in=PASSED_OVER)
+    if acted.count() >= (run.plan.most_a_minute if run.plan else DUE_A_MINUTE):
+        return None
+    ready = waiting.filter(Q(next_at=None) | Q(next_at__lte=now)).order_by("pk")
+    return ready.select_related("account__policy").first()
+
+
+def _goes_on(run: PlanRun) -> bool:
+    """Whether its plan is still there, and was not switched off, where nobody asked for the run himself."""
+    return run.plan is not None and (run.plan.active or run.asked_by_name != "")
+
+
+# --- afterwards ----------------------------------------------------------------------------------------
+
+
+def outcomes(run: PlanRun) -> dict[str, int]:
+    """How many accounts came to which outcome."""
+    found = run.entries.order_by().values_list("outcome").annotate(number=Count("pk"))
+    return dict(found)
+
+
+def _untold(now: datetime) -> QuerySet:
+    unsettled = PlanEntry.objects.filter(run=OuterRef("pk"), ended_at=None)
+    return PlanRun.objects.filter(
+        ~Exists(unsettled) | Q(ended_at__lte=now - TELL_AFTER), ended_at__isnull=False, told_at=None
+    )
+
+
+def _tell(run: PlanRun, now: datetime) -> None:
+    with transaction.atomic():
+        if not PlanRun.objects.filter(pk=run.pk, told_at=None).update(told_at=now):
+            return
+        if not run.due:
+            return
+        numbers = Counter(outcomes(run))
+        counts = {
+            "due": run.due,
+            "online": numbers[Outcome.ONLINE],
+            "to_scan": numbers[Outcome.TO_SCAN] + numbers[Outcome.LISTED],
+            "left": sum(numbers[outcome] for outcome in LEFT_OVER),
+        }
+        dispatch.plan_has_run(run.pk, run.plan_name, counts, at=now)
+
+
+def forget_old_runs() -> None:
+    old = (
+        PlanRun.objects.filter(ended_at__lt=db_clock.now() - KEPT).order_by("pk").values_list("pk", flat=True)
+    )
+    for some in in_batches(list(old[:FORGOTTEN_AT_ONCE]), 50):
+        PlanRun.objects.filter(pk__in=some).delete()

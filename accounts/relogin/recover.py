@@ -1,0 +1,255 @@
+"""Carry out recovery: phone prompts first, then the scan queue."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+
+from accounts.lib import db_clock
+from accounts.lib.chunks import in_batches
+from accounts.logins import start
+from accounts.models import Account, Drop, LoginAttempt, RecoveryPolicy, WaitsWorker
+from accounts.models.event import gathered, record
+from accounts.models.recovery_policy import default_policy
+from accounts.reasons import Reason
+from accounts.relogin import decide
+from accounts.relogin.decide import DAY, MINUTE, Decision, Prompt
+from accounts.states import AccountState, Because, Happened, Method, NextStep, Trigger
+
+AT_A_TIME, MOST_AT_A_TICK = 200, 1000
+# Where a prompt ended with one of these, no phone has shown it: it counts for nothing but a pause.
+UNSENT = frozenset(
+    {Reason.UNREACHABLE, Reason.SIGN_IN_REFUSED, Reason.DEVELOPER_FROZEN, Reason.DEVELOPER_EXPIRED}
+)
+dice = random.Random()  # noqa: S311 - chance in pauses, no secret
+
+
+# --- all drops that are due ------------------------------------------------------------------------------
+
+
+def tick() -> list[int]:
+    """Look at every drop that is due; returns the ids of the attempts begun, for a worker of the queue `waits`."""
+    now = db_clock.now()
+    _follow_pauses(now)
+    begun: list[int] = []
+    due = _recoverable().filter(next_at__lte=now)
+    if not due.exists():
+        return begun
+    for _batch in range(MOST_AT_A_TICK // AT_A_TIME):
+        with transaction.atomic():
+            policies = _Policies()
+            found = list(_held(due.order_by("next_at", "id"))[:AT_A_TIME])
+            begun += _settle(found, policies, now)
+        if len(found) < AT_A_TIME:
+            break
+    return begun
+
+
+def recover_now(drops: Iterable[Drop], by=None) -> int:
+    """People ask for these: nothing is paused for, but caps, hours and pace hold. Returns how many were taken up.
+
+    Not taken up are those that are over, or whose account is paused or has an open attempt.
+    """
+    taken = 0
+    for ids in in_batches([drop.pk for drop in drops], AT_A_TIME):
+        now = db_clock.now()
+        with transaction.atomic():
+            policies = _Policies()
+            found = list(_held(_recoverable().filter(pk__in=ids).order_by("id")))
+            _settle(found, policies, now, asked=True, by=by)
+        taken += len(found)
+    return taken
+
+
+def start_prompt(
+    account: Account, *, trigger: str = Trigger.SCHEDULE, by=None
+) -> tuple[LoginAttempt | None, NextStep]:
+    """Begin a prompt on the account's phone, also while it is online, if all that holds for prompts allows it now.
+
+    The attempt and POPUP; or None and what is in the way: CAP, HOURS, BACK_OFF (this minute's are used up), LOOK (no
+    slot), NOTHING (paused, an open attempt, or a wcId that is not known).
+    """
+    now = db_clock.now()
+    with transaction.atomic():
+        policies = _Policies()
+        account = Account.objects.select_for_update(of=("self",), no_key=True).get(pk=account.pk)
+        usable = account.keep_online and account.wc_id and not account.joined_to_id
+        if not usable or LoginAttempt.objects.open().filter(account=account).exists():
+            return None, NextStep.NOTHING
+        policy = policies.of(account)
+        prompts = _prompts([account.pk], now)[account.pk]
+        ahead, free = _ahead(now, policies)[policy.pk], _free_slots(now)
+        room = decide.prompt_room(account, policy, prompts, ahead, free, now)
+        if room.step != NextStep.POPUP:
+            paced = room.step == NextStep.LOOK and free > 0
+            return None, NextStep.BACK_OFF if paced else NextStep(room.step)
+        attempt, _new = start.start_login(account, method=Method.POPUP, trigger=trigger, queued=True, by=by)
+        return attempt, NextStep.POPUP
+
+
+def queue_for_scan(
+    account: Account, *, at: datetime | None = None, detail: str = Because.ASKED, by=None
+) -> bool:
+    """Put the account onto the list "To scan"; False: it is there already."""
+    now = at or db_clock.now()
+    with transaction.atomic():
+        if not Account.objects.filter(pk=account.pk, to_scan_since=None).update(to_scan_since=now):
+            return False
+        account.to_scan_since = now
+        record(account, Happened.TO_SCAN, detail=detail, by=by, at=now)
+    return True
+
+
+class _Policies:
+    """All policies, held until the transaction ends: what is begun is counted by one at a time."""
+
+    def __init__(self):
+        self.all = {policy.pk: policy for policy in RecoveryPolicy.objects.select_for_update(no_key=True)}
+        found = [policy for policy in self.all.values() if policy.is_default]
+        self.default = found[0] if found else default_policy()
+
+    def of(self, account: Account) -> RecoveryPolicy:
+        return self.all.get(account.policy_id, self.default)
+
+
+def _recoverable() -> QuerySet[Drop]:
+    """Open drops that something can be done about."""
+    attempts = LoginAttempt.objects.open().filter(account=OuterRef("account"))
+    return Drop.objects.open().filter(
+        ~Exists(attempts),
+        account__state=AccountState.OFFLINE,
+        account__keep_online=True,
+        account__joined_to=None,
+    )
+
+
+def _held(drops: QuerySet[Drop]) -> QuerySet[Drop]:
+    """With their accounts; those that somebody else holds are left to the next look."""
+    rows = drops.select_related("account")
+    return rows.select_for_update(of=("self", "account"), skip_locked=True, no_key=True)
+
+
+def _follow_pauses(now: datetime) -> None:
+    """Of an account that is not wanted online nothing is done, and nobody has to scan it; later it is due at once."""
+    unwanted = Drop.objects.open().filter(account__keep_online=False).exclude(next_step=NextStep.PAUSED)
+    Account.objects.filter(to_scan_since__isnull=False, keep_online=False).update(to_scan_since=None)
+    unwanted.update(next_step=NextStep.PAUSED, next_at=None)
+    wanted = Drop.objects.open().filter(account__keep_online=True, next_step=NextStep.PAUSED)
+    wanted.update(next_step=NextStep.LOOK, next_at=now)
+
+
+def _prompts(account_ids: list[int], now: datetime) -> dict[int, list[Prompt]]:
+    """The prompts of these accounts that ended, whoever began them: those of the last 24 hours."""
+    rows = LoginAttempt.objects.filter(
+        account_id__in=account_ids,
+        method=Method.POPUP,
+        created_at__gt=now - DAY - start.QUEUED_FOR,
+        ended_at__isnull=False,
+    )
+    found: dict[int, list[Prompt]] = defaultdict(list)
+    columns = ("account_id", "created_at", "sent_at", "ended_at", "reason", "upstream_text")
+    for account_id, created, sent, ended, reason, text in rows.order_by("id").values_list(*columns):
+        reached = sent is not None and reason not in UNSENT
+        found[account_id].append(Prompt(sent or created, ended, reason, text, reached))
+    return found
+
+
+def _ahead(now: datetime, policies: _Policies) -> Counter:
+    """By policy: the prompts that are on their way, or went out within the last minute."""
+    rows = LoginAttempt.objects.filter(
+        Q(sent_at__gt=now - MINUTE) | Q(sent_at=None, ended_at=None),
+        method=Method.POPUP,
+        created_at__gt=now - MINUTE - start.QUEUED_FOR,
+    )
+    found: Counter = Counter()
+    for policy_id, count in rows.values_list("account__policy").annotate(n=Count("id")).order_by():
+        found[policy_id if policy_id in policies.all else policies.default.pk] += count
+    return found
+
+
+def _free_slots(now: datetime) -> int:
+    living = WaitsWorker.objects.filter(alive_until__gt=now).count()
+    return living * settings.WAIT_SLOTS - LoginAttempt.objects.open().count()
+
+
+@dataclass(slots=True)
+class _Steps:
+    """What was decided about a batch: each drop with its decision."""
+
+    prompted: list[Drop] = field(default_factory=list)
+    scanned: list[tuple[Drop, str]] = field(default_factory=list)
+    ended: list[tuple[Drop, str]] = field(default_factory=list)
+
+
+def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool = False, by=None) -> list[int]:
+    """Decide about each, and do it. All rows are held by the caller's transaction."""
+    if not drops:
+        return []
+    prompts = _prompts([drop.account_id for drop in drops], now)
+    ahead, free, steps = _ahead(now, policies), _free_slots(now), _Steps()
+    for drop in drops:
+        theirs, policy = prompts[drop.account_id], policies.of(drop.account)
+        known, before = sum(prompt.at >= drop.at for prompt in theirs), drop.next_step
+        if asked:
+            drop.next_step, drop.popups = NextStep.LOOK, known
+        how = decide.decide_step(
+            drop, drop.account, policy, theirs, ahead[policy.pk], free, now, dice.random()
+        )
+        # A turn that was given is one less for those who come after.
+        turn = how.step == NextStep.POPUP or (how.step == NextStep.LOOK and free > 0)
+        ahead[policy.pk] += turn
+        free -= how.step == NextStep.POPUP
+        _note(steps, drop, how, before)
+        drop.next_step, drop.next_at = how.step, how.at
+        drop.popups = known + (how.step == NextStep.POPUP)
+    begun = [attempt_id for drop in steps.prompted if (attempt_id := _begin(drop, by))]
+    _write(drops)
+    with gathered():
+        _put_onto_the_list(steps.scanned, now, by)
+        for drop, why in steps.ended:
+            record(drop.account, Happened.RECOVERY_ENDED, detail=why, by=by, at=now)
+    return begun
+
+
+def _write(drops: list[Drop]) -> None:
+    """What many have in common by one UPDATE: one that says it row by row takes Django many times as long."""
+    alike: dict[tuple, list[int]] = defaultdict(list)
+    for drop in drops:
+        alike[drop.next_step, drop.next_at, drop.popups].append(drop.pk)
+    for (step, at, popups), ids in alike.items():
+        Drop.objects.filter(pk__in=ids).update(next_step=step, next_at=at, popups=popups)
+
+
+def _note(steps: _Steps, drop: Drop, how: Decision, before: str) -> None:
+    if how.step == NextStep.POPUP:
+        steps.prompted.append(drop)
+    elif how.step == NextStep.SCAN:
+        steps.scanned.append((drop, how.why))
+    elif how.step == NextStep.NOTHING != before:
+        steps.ended.append((drop, how.why))
+
+
+def _begin(drop: Drop, by) -> int | None:
+    """It stays due: as soon as its attempt has ended without a login, it is looked at again."""
+    attempt, new = start.start_login(
+        drop.account, method=Method.POPUP, trigger=Trigger.RECOVERY, queued=True, by=by
+    )
+    return attempt.pk if new else None
+
+
+def _put_onto_the_list(scanned: list[tuple[Drop, str]], now: datetime, by) -> None:
+    new = [(drop, why) for drop, why in scanned if drop.account.to_scan_since is None]
+    accounts = Account.objects.filter(pk__in=[drop.account_id for drop, _why in new])
+    accounts.update(to_scan_since=now)
+    nights = [drop.account_id for drop, why in scanned if why == Because.FIRST_NIGHT]
+    if nights:
+        due_later = Q(relogin_at=None) | Q(relogin_at__gt=now)
+        Account.objects.filter(due_later, pk__in=nights).update(relogin_at=now)
+    for drop, why in new:
+        drop.account.to_scan_since = now
+        record(drop.account, Happened.TO_SCAN, detail=why, by=by, at=now)

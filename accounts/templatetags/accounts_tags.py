@@ -1,0 +1,284 @@
+"""What templates need to draw a state, a time, or a link of the list, and nothing that decides anything."""
+
+import json
+from datetime import datetime
+
+from django import template
+from django.conf import settings
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, pgettext
+
+from accounts import permissions, reasons
+from accounts.lib.keyset_pagination import COUNT_LIMIT
+from accounts.models import Account, Avatar, Drop, LoginAttempt
+from accounts.proxies import line_choices as choices_of_lines
+from accounts.proxies import line_name
+from accounts.reasons import Reason
+from accounts.states import AccountState, AttemptState, DropKind, Method
+
+register = template.Library()
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+# Up to how many seconds, in units of how many, in which words. The browser keeps times true with the same table.
+UNITS = (
+    (MINUTE, 1, gettext_lazy("{n} s")),
+    (HOUR, MINUTE, gettext_lazy("{n} min")),
+    (DAY, HOUR, gettext_lazy("{n} h")),
+    (2 * DAY, DAY, gettext_lazy("{n} day")),
+    (60 * DAY, DAY, gettext_lazy("{n} days")),
+    (float("inf"), 30 * DAY, gettext_lazy("{n} months")),
+)
+JUST_NOW = 3
+RECENT_SECONDS = 600
+ATTEMPT_KINDS = {
+    AttemptState.PREPARING: "waiting",
+    AttemptState.WAITING: "waiting",
+    AttemptState.CODE_REQUIRED: "due",
+    AttemptState.PAGE_REQUIRED: "due",
+    AttemptState.SUCCEEDED: "online",
+    AttemptState.FAILED: "failed",
+    AttemptState.EXPIRED: "expired",
+}
+
+
+# --- states ---------------------------------------------------------------------------------------------
+
+
+@register.inclusion_tag("accounts/_chip.html")
+def account_chip(account: Account) -> dict:
+    kind = {AccountState.ONLINE: "online", AccountState.NEW: "new"}.get(account.state, "")
+    dropped = account.state == AccountState.OFFLINE and account.keep_online
+    return {"kind": "failed" if dropped else kind, "label": account.get_state_display()}
+
+
+@register.inclusion_tag("accounts/_chip.html")
+def attempt_chip(attempt: LoginAttempt) -> dict:
+    prompted = attempt.method == Method.POPUP and attempt.state == AttemptState.WAITING
+    label = _("Waiting for confirmation") if prompted else attempt.get_state_display()
+    return {"kind": ATTEMPT_KINDS.get(attempt.state, ""), "label": label}
+
+
+@register.inclusion_tag("accounts/_chip.html")
+def drop_chip(drop: Drop) -> dict:
+    expected = drop.kind == DropKind.FIRST_NIGHT
+    return {"kind": "due" if expected else "failed", "label": drop.get_kind_display()}
+
+
+@register.filter
+def state_label(code: str) -> str:
+    """The title of a state of an account or of an attempt, from its code in an event row."""
+    known = {**dict(AccountState.choices), **dict(AttemptState.choices)}
+    return str(known.get(code, code))
+
+
+@register.filter
+def reason_label(code: str) -> str:
+    return str(dict(Reason.choices).get(code, code))
+
+
+@register.filter
+def advice(code: str) -> Promise | str:
+    return reasons.advice(code)
+
+
+@register.simple_tag
+def version() -> str:
+    return settings.VERSION
+
+
+@register.simple_tag
+def last_w_id(history: list[LoginAttempt]) -> str:
+    """The wId of the newest login that succeeded, as far as this page of the history knows."""
+    return next((past.w_id for past in history if past.state == AttemptState.SUCCEEDED), "")
+
+
+# --- times ----------------------------------------------------------------------------------------------
+
+
+def words_for(seconds: float) -> str:
+    seconds = max(0, int(seconds))
+    for limit, size, words in UNITS:
+        if seconds < limit:
+            return str(words).replace("{n}", str(seconds // size))
+    raise AssertionError("the last unit has no limit")
+
+
+def words_for_ago(seconds: float) -> str:
+    return _("just now") if seconds < JUST_NOW else _("{time} ago").replace("{time}", words_for(seconds))
+
+
+def exactly(moment: datetime) -> str:
+    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def seconds_since(moment: datetime) -> float:
+    return max(0.0, (timezone.now() - moment).total_seconds())
+
+
+def _time(moment: datetime | None, kind: str, seconds: float, text: str) -> SafeString | str:
+    if moment is None:
+        return "—"
+    return format_html(
+        '<time datetime="{}" title="{}" data-{}="{}">{}</time>',
+        moment.isoformat(timespec="seconds"), exactly(moment), kind, int(seconds), text,
+    )  # fmt: skip
+
+
+@register.simple_tag
+def ago(moment: datetime | None) -> SafeString | str:
+    """“2 min ago”; the browser keeps it true."""
+    seconds = seconds_since(moment) if moment else 0
+    return _time(moment, "ago", seconds, words_for_ago(seconds))
+
+
+@register.simple_tag
+def lasting(moment: datetime | None) -> SafeString | str:
+    """“12 days”, from that moment until now; the browser keeps it true."""
+    seconds = seconds_since(moment) if moment else 0
+    return _time(moment, "lasting", seconds, words_for(seconds))
+
+
+@register.simple_tag
+def when(moment: datetime | None) -> SafeString | str:
+    """“Today 14:02”, “19 Nov 09:11”, with the exact time on hover."""
+    if moment is None:
+        return "—"
+    local, today = timezone.localtime(moment), timezone.localdate()
+    if local.date() == today:
+        text = _("Today {time}").replace("{time}", local.strftime("%H:%M"))
+    elif local.year == today.year:
+        text = date_format(
+            local, pgettext("a day and a time of this year, as Django writes dates", "j M H:i")
+        )
+    else:
+        text = local.strftime("%Y-%m-%d %H:%M")
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        moment.isoformat(timespec="seconds"),
+        exactly(moment),
+        text,
+    )
+
+
+@register.simple_tag
+def took(begin: datetime | None, end: datetime | None) -> str:
+    """“0.4 s”, “21 s”, “2 min 30 s”."""
+    if begin is None or end is None:
+        return "—"
+    seconds = max(0.0, (end - begin).total_seconds())
+    if seconds < 10:
+        return str(UNITS[0][2]).replace("{n}", f"{seconds:.1f}")
+    whole = round(seconds)
+    if whole < MINUTE or whole >= HOUR:
+        return words_for(whole)
+    rest = f" {words_for(whole % MINUTE)}" if whole % MINUTE else ""
+    return words_for(whole) + rest
+
+
+@register.filter
+def clock(seconds: float) -> str:
+    """Seconds left as m:ss."""
+    seconds = max(0, int(seconds))
+    return f"{seconds // MINUTE}:{seconds % MINUTE:02}"
+
+
+@register.filter
+def seconds_left(attempt: LoginAttempt) -> float:
+    return attempt.seconds_left(timezone.now())
+
+
+@register.filter
+def is_recent(moment: datetime | None) -> bool:
+    return moment is not None and seconds_since(moment) < RECENT_SECONDS
+
+
+@register.simple_tag
+def time_words() -> str:
+    """The table of units and the words around them, for the browser."""
+    return json.dumps(
+        {
+            "units": [
+                [limit if limit != float("inf") else None, size, str(words)] for limit, size, words in UNITS
+            ],
+            "ago": _("{time} ago"),
+            "now": _("just now"),
+            "nowBelow": JUST_NOW,
+        },
+        ensure_ascii=False,
+    )
+
+
+@register.simple_tag
+def with_gaps(timeline) -> list[tuple]:
+    """Each event with the seconds since the one before it."""
+    events = list(timeline)
+    earlier = [None, *events][: len(events)]
+    return [
+        (event, (event.at - previous.at).total_seconds() if previous else None)
+        for event, previous in zip(events, earlier, strict=True)
+    ]
+
+
+# --- the list -------------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def query(search, **changes) -> str:
+    """The query string of the list with something changed."""
+    return search.query(**changes)
+
+
+@register.filter
+def capped(count: int) -> str:
+    """312, 9,999, and 10,000+ where no further was counted."""
+    return f"{COUNT_LIMIT:,}+" if count > COUNT_LIMIT else f"{count:,}"
+
+
+@register.simple_tag
+def know_avatars(accounts: list[Account]) -> str:
+    """Find out with one query for which of these an avatar was fetched. Draws nothing."""
+    known = set(
+        Avatar.objects.filter(account__in=[account.pk for account in accounts]).values_list("pk", flat=True)
+    )
+    for account in accounts:
+        account.avatar_known = account.pk in known
+    return ""
+
+
+@register.filter
+def has_avatar(account: Account) -> bool:
+    if not account.avatar_url:
+        return False
+    known = getattr(account, "avatar_known", None)
+    return Avatar.objects.filter(pk=account.pk).exists() if known is None else known
+
+
+@register.filter
+def initial(name: str) -> str:
+    return name.strip()[:1].upper() or "?"
+
+
+# --- people and lines -----------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def line_choices() -> list[tuple[str | int, str]]:
+    return choices_of_lines()
+
+
+@register.filter
+def line(code: str | int | None) -> str:
+    """A line's name, from its code as a number or as text."""
+    return line_name(int(code)) if str(code or "").isdecimal() else ""
+
+
+@register.filter
+def role(user) -> str:
+    if user.has_perm("accounts.view_every_account"):
+        return _("Admin")
+    return _("Operator") if permissions.may_log_in(user) else _("Viewer")

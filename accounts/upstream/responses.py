@@ -1,0 +1,352 @@
+"""What the upstream says, read into frozen values; what it refuses, into errors named by their meaning.
+
+Nothing in an answer is trusted: neither its type nor its length nor that it is JSON at all. Facts about the
+answers come from the vendor's pages for `/member/login`, `/iPadLogin`, `/getIPadLoginInfo` and from what public
+clients of several generations of that API handle. What is said about who is online is read in `standing`.
+"""
+
+import json
+import re
+import unicodedata
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from urllib.parse import urlsplit
+
+from accounts.upstream.errors import (
+    BadAnswer,
+    DeveloperExpired,
+    DeveloperFrozen,
+    LineDown,
+    Refused,
+    SignInRefused,
+)
+
+TEXT_LIMIT = 300
+ID_LIMIT = 100
+DEPTH_LIMIT = 32
+# Directional overrides let a nickname or a message pretend to be another text.
+BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+CODE_ASKED = re.compile("输入 ?验证码")
+NEW_DEVICE = re.compile("新设备.{0,6}验证")
+RUN_OUT = re.compile("过期|超时|失效|timed? ?out|expired", re.IGNORECASE)
+DECLINED = re.compile("取消|拒绝|cancel", re.IGNORECASE)
+LINE_DOWN = re.compile("网络.{0,2}异常|代理.{0,6}(异常|失败|不可用|超时)")
+# A prompt on the phone cannot log this account in any more.
+SCAN_WANTED = re.compile("扫码")
+# No vendor text for a bad Authorization is known: these are the forms such a text would take. (No \b beside
+# "token": a Chinese character counts as a part of the word.)
+SIGN_IN = re.compile(
+    r"(?<![a-z])token(?![a-z])|authoriz|未授权|无效的?授权|(授权|认证)(码|信息)?已?(失败|失效|过期|无效|错误|不存在)"
+    r"|登录已?失效|请先?登录",
+    re.IGNORECASE,
+)
+# Strings as a whole, closed or not, so that brackets inside them do not count.
+STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+# What a gateway says; the upstream's own refusals come with 200.
+GATEWAY = frozenset({408, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The envelope `{"code", "message" or "msg", "data"}`; the code as text, whatever type it came in."""
+
+    code: str
+    text: str
+    data: object = field(repr=False)
+
+    @property
+    def fields(self) -> dict:
+        return self.data if isinstance(self.data, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    authorization: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoginCode:
+    """A QR code to scan: the login instance it belongs to and the address of its picture, a secret."""
+
+    w_id: str
+    picture_url: str = field(repr=False)
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Who logged in. `wc_id` is permanent; `w_id` may be empty (older servers leave it out)."""
+
+    wc_id: str
+    w_id: str = ""
+    nickname: str = ""
+    wechat_number: str = ""
+    avatar_url: str = ""
+    sex: int | None = None
+    region: str = ""
+    signature: str = ""
+    mobile: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    profile: Profile
+    code: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeAsked:
+    """The phone shows a number that has to be sent with the next `/getIPadLoginInfo`."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageAsked:
+    """A check has to be passed at `url`, then `/getIPadLoginInfo` is called again."""
+
+    url: str = field(repr=False)
+    code: str
+    text: str
+
+
+class Ending(Enum):
+    RUN_OUT = "run out"
+    DECLINED = "declined"
+    NEW_DEVICE_CHECK = "new device check"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class NotLoggedIn:
+    ending: Ending
+    code: str
+    text: str
+
+
+LoginAnswer = LoggedIn | CodeAsked | PageAsked | NotLoggedIn
+
+
+def clean(value: object, limit: int = TEXT_LIMIT) -> str:
+    """Text from outside, fit to be stored and shown: one line, no control or direction characters, capped."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    text = str(value)[: limit * 4].translate(BIDI)
+    text = "".join(
+        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if _is_character(c)
+    )
+    return " ".join(text.split())[:limit].rstrip()
+
+
+def _is_character(char: str) -> bool:
+    """Not a lone surrogate, and not a code point that never will be one. New emoji, unknown to our Python, are."""
+    code = ord(char)
+    return not (0xD800 <= code <= 0xDFFF or 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE)
+
+
+def identifier(value: object) -> str:
+    """A wcId or wId, or "" when it is not one: visible ASCII without spaces, at most 100 characters."""
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    text = text.strip()
+    return text if re.fullmatch(rf"[!-~]{{1,{ID_LIMIT}}}", text) and not set(text) & set("<>\"'`\\") else ""
+
+
+def web_address(value: object, limit: int = 2000) -> str:
+    """An http or https address, or "" when it is not one."""
+    if not isinstance(value, str) or len(value) > limit or clean(value, limit) != value:
+        return ""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return ""
+    return value if usable and "@" not in parts.netloc and not set(value) & set(" \\") else ""
+
+
+def _decoded(body: bytes, charset: str) -> str:
+    for encoding in ("utf-8-sig", charset, "gb18030"):
+        with suppress(LookupError, ValueError):
+            return body.decode(encoding)
+    return body.decode("utf-8", "replace")
+
+
+def deeper_than(text: str, limit: int) -> bool:
+    """Whether JSON has more brackets within each other than that; its reader would run out of stack."""
+    depth = 0
+    for token in STRING_OR_BRACKET.finditer(text):
+        char = text[token.start()]
+        if char != '"':
+            depth += 1 if char in "[{" else -1
+        if depth > limit:
+            return True
+    return False
+
+
+def read(status: int, charset: str, body: bytes, secrets: tuple[str, ...] = ()) -> Answer:
+    """The envelope in a body. Raises SignInRefused for 401 and 403, BadAnswer for all that is no envelope.
+
+    `secrets` is what was sent: an upstream that repeats it in its words must not publish it.
+    """
+    if status in (401, 403):
+        raise SignInRefused(f"HTTP {status}", str(status))
+    what = f"HTTP {status}, {len(body)} bytes"
+    try:
+        text = _decoded(body, charset)
+        if deeper_than(text, DEPTH_LIMIT):
+            raise BadAnswer(f"nested too deep ({what})")
+        document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+    except (ValueError, RecursionError) as error:
+        raise BadAnswer(f"no JSON ({what})") from error
+    if not isinstance(document, dict) or "code" not in document:
+        raise BadAnswer(f"no envelope ({what})")
+    data = document.get("data")
+    if isinstance(data, dict):
+        data |= {key: _without(secrets, data[key]) for key in ("message", "msg") if key in data}
+    answer = Answer(_code(document["code"]), _words(document, secrets), data)
+    refused = 400 <= status < 500 and status not in GATEWAY and answer.code not in ("1000", "200")
+    if not (200 <= status < 300 or refused):
+        raise BadAnswer(f"an answer that is none ({what})", answer.code)
+    return answer
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object that says a thing twice says nothing: readers differ in which one they take."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name twice in an object")
+    return found
+
+
+def _code(value: object) -> str:
+    """A code or a status as text, in whatever type it came."""
+    return clean(int(value) if isinstance(value, float) and value.is_integer() else value, 20)
+
+
+def _words(document: dict, secrets: tuple[str, ...] = ()) -> str:
+    said = [clean(_without(secrets, document.get(key))) for key in ("message", "msg")]
+    return said[0] or said[1]
+
+
+def _without(secrets: tuple[str, ...], value: object) -> object:
+    """Text without the secrets; cleaned first, because what is left out in between may hide one."""
+    if isinstance(value, str) and any(secrets):
+        value = clean(value, 10_000)
+        for secret in filter(None, secrets):
+            value = value.replace(secret, "…")
+    return value
+
+
+def succeeded(answer: Answer) -> Answer:
+    """The answer, if it is a success all through. A failure may be nested inside a success: that is a failure."""
+    if answer.code != "1000":
+        raise refusal(answer)
+    inner = answer.fields
+    if inner.get("code") is not None and _code(inner["code"]) != "1000":
+        raise refusal(Answer(_code(inner["code"]), _words(inner) or answer.text, None))
+    return answer
+
+
+def refusal(answer: Answer) -> Refused:
+    kind = SignInRefused if SIGN_IN.search(answer.text) else Refused
+    return kind(answer.text, answer.code)
+
+
+def sign_in(answer: Answer) -> SignIn:
+    try:
+        succeeded(answer)
+    except Refused as refused:
+        raise SignInRefused(refused.text, refused.code) from None
+    authorization = answer.fields.get("Authorization")
+    blocked = {"1": DeveloperFrozen, "2": DeveloperExpired}.get(_code(answer.fields.get("status")))
+    if blocked:
+        raise blocked(answer.text, answer.code)
+    if not isinstance(authorization, str) or not re.fullmatch(r"[ -~]{1,4000}", authorization.strip()):
+        raise BadAnswer("a sign-in without Authorization", answer.code)
+    return SignIn(authorization.strip())
+
+
+def login_code(answer: Answer) -> LoginCode:
+    try:
+        succeeded(answer)
+    except Refused as refused:
+        if LINE_DOWN.search(refused.text):
+            raise LineDown(refused.text, refused.code) from None
+        raise
+    w_id, url = identifier(answer.fields.get("wId")), web_address(answer.fields.get("qrCodeUrl"))
+    if not w_id or not url:
+        raise BadAnswer("a code without wId or picture address", answer.code)
+    return LoginCode(w_id, url, answer.text)
+
+
+def login_answer(answer: Answer) -> LoginAnswer:
+    """What `/getIPadLoginInfo` says. Raises SignInRefused, and BadAnswer where the outcome stays unknown."""
+    if answer.code == "200":
+        url = web_address(answer.fields.get("url"))
+        if not url:
+            raise BadAnswer("a page without its address", answer.code)
+        return PageAsked(url, answer.code, answer.text)
+    try:
+        succeeded(answer)
+    except SignInRefused:
+        raise
+    except Refused as refused:
+        if not answer.code and _profile(answer.fields):
+            raise BadAnswer("an account, and no code") from None
+        return _not_logged_in(refused.code, refused.text)
+    profile = _profile(answer.fields)
+    if profile is None:
+        if _code(answer.fields.get("status")) == "0":
+            return NotLoggedIn(Ending.RUN_OUT, answer.code, answer.text)
+        raise BadAnswer("a login without wcId", answer.code)
+    return LoggedIn(profile, answer.code, answer.text)
+
+
+def prompt_answer(answer: Answer) -> LoginAnswer:
+    """As `login_answer`, of `/secondLogin`. "Log in again by a scan" is about the account, not about our sign-in."""
+    try:
+        return login_answer(answer)
+    except SignInRefused as refused:
+        if not SCAN_WANTED.search(refused.text):
+            raise
+        return NotLoggedIn(Ending.REFUSED, refused.code, refused.text)
+
+
+def _not_logged_in(code: str, text: str) -> CodeAsked | NotLoggedIn:
+    if CODE_ASKED.search(text):
+        return CodeAsked(code, text)
+    for pattern, ending in (
+        (NEW_DEVICE, Ending.NEW_DEVICE_CHECK),
+        (DECLINED, Ending.DECLINED),
+        (RUN_OUT, Ending.RUN_OUT),
+    ):
+        if pattern.search(text):
+            return NotLoggedIn(ending, code, text)
+    if not text and not code:
+        raise BadAnswer("neither code nor text")
+    return NotLoggedIn(Ending.REFUSED, code, text)
+
+
+def _profile(data: dict) -> Profile | None:
+    wc_id = identifier(data.get("wcId"))
+    if not wc_id:
+        return None
+    sex = clean(data.get("sex"), 2)
+    return Profile(
+        wc_id=wc_id,
+        w_id=identifier(data.get("wId")),
+        nickname=clean(data.get("nickName"), 100),
+        wechat_number=clean(data.get("wAccount"), 100),
+        avatar_url=web_address(data.get("smallHeadImgUrl"), 500) or web_address(data.get("headUrl"), 500),
+        sex=int(sex) if sex in ("0", "1", "2") else None,
+        region=" ".join(filter(None, (clean(data.get("country"), 50), clean(data.get("city"), 50)))),
+        signature=clean(data.get("signature"), 200),
+        mobile=clean(data.get("mobilePhone"), 30),
+    )

@@ -1,0 +1,157 @@
+"""The Authorization: kept encrypted in the database, shared by all processes, renewed once for all who wait."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import DatabaseError
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.lib.db_errors import release_connection
+from accounts.models import UpstreamAccess
+from accounts.reasons import Reason
+from accounts.upstream.errors import (
+    DeveloperExpired,
+    DeveloperFrozen,
+    Refused,
+    SignInRefused,
+    Unreachable,
+    UpstreamError,
+)
+
+log = logging.getLogger(__name__)
+
+# A sign-in that was refused is not tried again at once by everybody else who waited for it.
+REFUSED_FOR = timedelta(seconds=20)
+LOOK_SECONDS = 20
+WHY: dict[type[UpstreamError], str] = {
+    DeveloperFrozen: Reason.DEVELOPER_FROZEN,
+    DeveloperExpired: Reason.DEVELOPER_EXPIRED,
+    SignInRefused: Reason.SIGN_IN_REFUSED,
+}
+
+
+def refused() -> UpstreamAccess | None:
+    """The row that says the upstream does not let us in, where one does; without the Authorization."""
+    rows = UpstreamAccess.objects.filter(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
+    return rows.exclude(refused_at=None).defer("authorization").first()
+
+
+class KeptTokens:
+    """The Authorization of one developer account at one address. What an address gave is sent to no other.
+
+    It is asked for just before calls that may take minutes: no database connection stays open behind it.
+    """
+
+    def __init__(self, base_url: str, account: str, given: str):
+        self.base_url, self.account, self.given = base_url, account, given
+        self.lock = threading.Lock()
+        self.known = ""
+        self.look_again = self.failed_at = 0.0
+        self.failure = UpstreamError()
+
+    def current(self) -> str:
+        if not self.known:
+            self.known = self.given or self.row().authorization
+            release_connection()
+        return self.known
+
+    def accepted(self) -> None:
+        """The upstream let us in: an alarm is over. Looked at now and then, not at every call."""
+        if time.monotonic() > self.look_again:
+            self.look_again = time.monotonic() + LOOK_SECONDS
+            self.write(self.rows().exclude(refused_at=None), refused_at=None, refused_why="", refused_text="")
+
+    def row(self) -> UpstreamAccess:
+        return UpstreamAccess.objects.get_or_create(base_url=self.base_url, account=self.account)[0]
+
+    def rows(self):
+        return UpstreamAccess.objects.filter(base_url=self.base_url, account=self.account)
+
+    @staticmethod
+    def write(rows, **changes) -> None:
+        """Note something about an answer, which must not get lost because the database is away."""
+        try:
+            rows.update(**changes)
+        except DatabaseError as error:
+            log.warning("the state of the sign-in was not written: %s", type(error).__name__)
+
+    def renew(self, refused: str, sign_in: Callable[[], str], since: float) -> str:
+        """A value other than `refused`, or the same one, if the upstream handed it out again after `since`.
+
+        One process signs in; the threads and processes beside it take its value. Raises what the sign-in raised,
+        to everybody who waited.
+        """
+        asked = time.monotonic()
+        with self.lock:
+            if self.failed_at > asked:
+                raise type(self.failure)(self.failure.text, self.failure.code)
+            try:
+                self.known = self.taken_or_signed_in(refused, sign_in, since)
+            except UpstreamError as error:
+                self.failed_at, self.failure = time.monotonic(), error
+                raise
+            finally:
+                release_connection()
+            return self.known
+
+    def taken_or_signed_in(self, refused: str, sign_in: Callable[[], str], since: float) -> str:
+        patience = time.monotonic() + settings.WK_TIMEOUT_SECONDS + 5
+        while True:
+            row, now = self.row(), timezone.now()
+            handed_out = row.renewed_at.timestamp() if row.renewed_at else 0.0
+            if row.authorization and (row.authorization != refused or handed_out > since):
+                return row.authorization
+            if row.refused_at and row.refused_at > now - REFUSED_FOR:
+                raise self.kept_refusal(row)
+            if self.claim(row, now):
+                return self.sign_in_for_all(sign_in)
+            if time.monotonic() > patience:
+                raise Unreachable("another process is still signing in")
+            release_connection()
+            time.sleep(0.1)
+
+    def claim(self, seen: UpstreamAccess, now: datetime) -> bool:
+        """Whether it is ours to sign in: nobody does, and nobody has since we looked."""
+        free = Q(renewing_until=None) | Q(renewing_until__lt=now)
+        until = now + timedelta(seconds=settings.WK_TIMEOUT_SECONDS + 5)
+        unchanged = self.rows().filter(free, renewed_at=seen.renewed_at, refused_at=seen.refused_at)
+        return bool(unchanged.update(renewing_until=until))
+
+    def sign_in_for_all(self, sign_in: Callable[[], str]) -> str:
+        release_connection()
+        try:
+            value = sign_in()
+        except Refused as error:
+            self.alarm(error)
+            raise
+        except UpstreamError:
+            self.write(self.rows(), renewing_until=None)
+            raise
+        self.write(
+            self.rows(), authorization=value, renewed_at=timezone.now(), renewing_until=None,
+            refused_at=None, refused_why="", refused_text="",
+        )  # fmt: skip
+        return value
+
+    def alarm(self, error: UpstreamError) -> None:
+        """Remember, for the pages and for who tries next, that the upstream does not let us in."""
+        why = WHY.get(type(error), Reason.SIGN_IN_REFUSED)
+        log.error("the upstream does not let us in: %s (code %s)", why, error.code)
+        self.look_again = 0.0
+        self.write(
+            self.rows(),
+            refused_at=timezone.now(),
+            refused_why=why,
+            refused_text=error.text,
+            renewing_until=None,
+        )
+
+    @staticmethod
+    def kept_refusal(row: UpstreamAccess) -> UpstreamError:
+        kind = {why: kind for kind, why in WHY.items()}.get(row.refused_why, SignInRefused)
+        return kind(row.refused_text)

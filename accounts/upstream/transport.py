@@ -1,0 +1,259 @@
+"""Connections that end at the deadline of their call, however slowly bytes arrive, and serve one call only.
+
+A read timeout counts from byte to byte; here one thread shuts whatever is overdue, so that a call costs neither a
+thread nor a timer of its own. A connection is not kept: one that the other side closed while it was idle would
+turn "/iPadLogin was not sent" into "nobody knows".
+"""
+
+import heapq
+import http.client
+import http.cookiejar
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from accounts.upstream.errors import BadAnswer, OutcomeUnknown, Unreachable, UpstreamError
+
+
+class Cuttable(Protocol):
+    """Who makes a call that somebody else may have to end: `cut` is set to what ends it."""
+
+    cut: Callable[[], None] | None
+
+
+class _Call(threading.local):
+    """The deadline of the call that this thread (or greenlet) makes."""
+
+    deadline: "Deadline | None" = None
+
+
+_call = _Call()
+
+
+class Deadline:
+    """A moment at which a call's connection is shut, so that bytes that trickle cannot outlive it."""
+
+    def __init__(self, seconds: float):
+        self.at = time.monotonic() + seconds
+        self.connected = self.passed = self.over = False
+        self.sock: socket.socket | None = None
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.at - time.monotonic())
+
+    def __enter__(self) -> "Deadline":
+        _call.deadline = self
+        _watch.add(self)
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        _call.deadline = self.sock = None
+        self.over = True
+
+    def hold(self, sock: socket.socket) -> None:
+        """The socket to shut: itself, not its connection, which gives it away as soon as the headers are read."""
+        self.sock = sock
+        if self.passed:
+            self.shut()
+
+    def shut(self) -> None:
+        self.passed = True
+        sock = self.sock
+        if sock is not None and not self.over:
+            with suppress(OSError):
+                # Not an SSL socket's own shutdown: it would make the reader go on in clear.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class _Watch:
+    """Shuts what is overdue: one thread for all calls, started with the first one."""
+
+    def __init__(self):
+        self.heap: list[tuple[float, int, Deadline]] = []
+        self.order = itertools.count()
+        self.changed = threading.Condition()
+        self.thread: threading.Thread | None = None
+
+    def add(self, deadline: Deadline) -> None:
+        with self.changed:
+            heapq.heappush(self.heap, (deadline.at, next(self.order), deadline))
+            if self.thread is None or not self.thread.is_alive():
+                self.thread = threading.Thread(target=self.run, name="call deadlines", daemon=True)
+                self.thread.start()
+            elif self.heap[0][2] is deadline:
+                self.changed.notify()
+
+    def run(self) -> None:
+        while True:
+            with self.changed:
+                while self.heap and self.heap[0][2].over:
+                    heapq.heappop(self.heap)
+                wait = self.heap[0][0] - time.monotonic() if self.heap else 60.0
+                if wait > 0:
+                    self.changed.wait(min(wait, 60.0))
+                    continue
+                deadline = heapq.heappop(self.heap)[2]
+            deadline.shut()
+
+
+_watch = _Watch()
+
+
+class _Reply(http.client.HTTPResponse):
+    """With a small buffer: it exists while the call waits, and thousands wait for a few hundred bytes each."""
+
+    def __init__(self, sock: socket.socket, *args, **kwargs):
+        super().__init__(sock, *args, **kwargs)
+        usual, self.fp = self.fp, sock.makefile("rb", 1024)
+        usual.close()
+
+
+class _Bounded:
+    """A connection that is shut at the deadline of the call that opened it."""
+
+    response_class = _Reply
+    twin: socket.socket | None = None
+
+    def connect(self) -> None:
+        deadline = _call.deadline
+        try:
+            super().connect()
+        finally:
+            if self.twin is not None:
+                self.twin.close()
+        if not deadline.left:
+            self.close()
+            raise urllib3.exceptions.ConnectTimeoutError(self, "out of time")
+        deadline.hold(self.sock)
+        deadline.connected = True
+
+
+class _Connection(_Bounded, HTTPConnection):
+    pass
+
+
+class _SecureConnection(_Bounded, HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        sock = super()._new_conn()
+        # The handshake takes the socket over before it begins; through a twin it can be shut all the same.
+        self.twin = sock.dup()
+        _call.deadline.hold(self.twin)
+        return sock
+
+
+class _OneCall:
+    """A pool that keeps no connection, also where the server would keep it open."""
+
+    def _put_conn(self, conn: HTTPConnection | None) -> None:
+        if conn is not None:
+            conn.close()
+
+
+class Pool(_OneCall, HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class SecurePool(_OneCall, HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+BODY_LIMIT = 1024 * 1024
+# Who is online: about 90 bytes for each account.
+LIST_LIMIT = 4 * BODY_LIMIT
+PICTURE_LIMIT = 512 * 1024
+CONNECT_SECONDS = 4
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args, **kwargs) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: even where no redirect is followed, requests would parse its address and read all of its body."""
+
+
+def _new_session() -> requests.Session:
+    session = _Session()
+    session.trust_env = False
+    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.update({"User-Agent": "wkportal", "Accept": "application/json", "Connection": "close"})
+    adapter = _Adapter(pool_maxsize=1, max_retries=0)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+_session = _new_session()
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    status: int
+    charset: str
+    content: bytes
+
+
+def exchange(
+    method: str, url: str, seconds: float, limit: int, call: Cuttable | None = None, **request
+) -> _Body:
+    """One request and its whole answer within `seconds` and `limit` bytes. Raises the errors of `answers`."""
+    with Deadline(seconds) as deadline:
+        if call is not None:
+            call.cut = deadline.shut
+        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
+        try:
+            with _session.request(
+                method, url, timeout=timeout, allow_redirects=False, stream=True, **request
+            ) as response:
+                content = _read(response, limit)
+        except UpstreamError:
+            raise
+        except Exception as error:  # an answer can make the libraries stumble in more ways than they document
+            raise _failure(error, deadline) from None
+        whole = response.raw.chunked or response.raw.length_remaining == 0
+        if deadline.passed and not whole:
+            raise OutcomeUnknown("out of time")
+    # Without a charset requests guesses latin-1 for text, which nobody here writes.
+    said = "charset" in response.headers.get("Content-Type", "").lower()
+    return _Body(response.status_code, (said and response.encoding) or "utf-8", content)
+
+
+def _failure(error: Exception, deadline: Deadline) -> UpstreamError:
+    if not deadline.connected:
+        cause = error.args[0] if error.args else None
+        refused = isinstance(getattr(cause, "reason", cause), urllib3.exceptions.NewConnectionError)
+        return Unreachable(
+            "the connection was refused, or the name is not known" if refused else type(error).__name__
+        )
+    if not deadline.left:
+        return OutcomeUnknown("out of time")
+    if isinstance(error, urllib3.exceptions.DecodeError):
+        return BadAnswer("a body that cannot be unpacked")
+    broken = isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError | OSError)
+    return OutcomeUnknown("the connection broke" if broken else type(error).__name__)
+
+
+def _read(response: requests.Response, limit: int) -> bytes:
+    chunks, size = [], 0
+    while chunk := response.raw.read(65536, decode_content=True):
+        size += len(chunk)
+        if size > limit:
+            raise BadAnswer(f"more than {limit} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)

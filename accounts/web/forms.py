@@ -1,0 +1,207 @@
+"""What people type: accounts, the start of a login, the number a phone shows."""
+
+import re
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.db import transaction
+from django.forms import BaseForm
+from django.utils.translation import gettext_lazy as _
+
+from accounts import permissions
+from accounts.lib.time_windows import is_half
+from accounts.models import Account, Tag
+from accounts.models.event import record
+from accounts.proxies import line_choices
+from accounts.states import Happened
+from accounts.upstream.responses import clean
+
+WC_ID = re.compile(r"[A-Za-z0-9_@.\-]{3,100}")
+TAG_LIMIT = 20
+
+
+class LineField(forms.TypedChoiceField):
+    """A proxy line, shown by its name; None where none is chosen."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            choices=line_choices, coerce=int, empty_value=None, required=False, label=_("Proxy"), **kwargs
+        )
+
+
+class AccountForm(forms.ModelForm):
+    proxy = LineField(help_text=_("Choose a proxy in the phone’s own region and keep it."))
+    tag_names = forms.CharField(
+        label=_("Tags"), required=False, max_length=400, help_text=_("Separate tags with commas.")
+    )
+
+    class Meta:
+        model = Account
+        fields = [
+            *("label", "wc_id", "proxy", "tag_names", "team", "keep_online", "note"),
+            *("policy", "hours_from", "hours_until", "time_zone"),
+        ]
+        widgets = {
+            "note": forms.Textarea(attrs={"rows": 3}),
+            "hours_from": forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+            "hours_until": forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+        }
+        labels = {
+            "hours_from": _("Prompt hours from"),
+            "hours_until": _("until"),
+            "time_zone": _("time zone"),
+        }
+        help_texts = {
+            "wc_id": _(
+                "Only if the account was logged in before and you know its wcId. Otherwise leave it empty."
+            ),
+            "team": _("Members of this team can see this account and log it in."),
+            "hours_until": _(
+                "Phone prompts are sent automatically only during these hours. Leave empty for any time."
+            ),
+        }
+        error_messages = {"label": {"required": _("Enter a label so that people can recognize the account.")}}
+
+    def __init__(self, *args, user, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.user = user
+        teams = permissions.teams_of(user)
+        self.fields["team"].queryset = teams
+        sees_all = user.has_perm("accounts.view_every_account")
+        self.fields["team"].required = not sees_all
+        self.fields["team"].empty_label = _("Admins only") if sees_all else None
+        if "policy" in self.fields:
+            self.fields["policy"].empty_label = _("Default policy")
+        self.fields["label"].widget.attrs["autofocus"] = True
+        if self.instance.pk is None:
+            self.initial.setdefault("team", teams.first())
+            self.initial.setdefault("proxy", next(iter(settings.WK_PROXIES), None))
+        else:
+            self.initial["tag_names"] = ", ".join(tag.name for tag in self.instance.tags.all())
+        self.fields["proxy"].choices = line_choices(self.instance.proxy)
+        if self.instance.wc_id:
+            self.fields["wc_id"].disabled = True
+            self.fields["wc_id"].help_text = _("Set at the first login. It never changes.")
+
+    def clean_label(self) -> str:
+        label = clean(self.cleaned_data["label"], 100)
+        if not label:
+            raise forms.ValidationError(_("Enter a label so that people can recognize the account."))
+        return label
+
+    def clean_wc_id(self) -> str | None:
+        wc_id = (self.cleaned_data["wc_id"] or "").strip() or None
+        if wc_id is None or self.fields["wc_id"].disabled:
+            return wc_id
+        if not WC_ID.fullmatch(wc_id):
+            raise forms.ValidationError(
+                _(
+                    "A wcId has 3 to 100 letters, digits, “_”, “-”, “.” or “@”, for example "
+                    "wxid_wl9qchkanp9u22."
+                )
+            )
+        return wc_id
+
+    def clean_tag_names(self) -> list[str]:
+        names = {clean(name, 60) for name in re.split(r"[,，;；]", self.cleaned_data["tag_names"])} - {""}
+        if any(len(name) > 40 for name in names) or len(names) > TAG_LIMIT:
+            raise forms.ValidationError(_("Enter at most 20 tags of up to 40 characters each."))
+        return sorted(names)
+
+    def clean(self) -> dict:
+        cleaned = super().clean()
+        both = ("hours_from", "hours_until")
+        if is_half(*map(cleaned.get, both)) and self.errors.keys().isdisjoint(both):
+            self.add_error("hours_until", _("Enter both times or neither."))
+        return cleaned
+
+    @property
+    def has_recovery(self) -> bool:
+        """Whether anything is set, or wrong, in what is rarely needed."""
+        names = ("policy", "hours_from", "hours_until", "time_zone")
+        return any(self[name].value() or self[name].errors for name in names)
+
+    def changed_columns(self) -> list[str]:
+        columns = {field.name for field in Account._meta.concrete_fields}
+        return [name for name in self.changed_data if name in columns]
+
+    def save(self, commit: bool = True) -> Account:
+        """Save the account with its tags, and write down who changed what (names of fields, no values).
+
+        Only what was typed is written: a login that ends meanwhile keeps its wId, and its wcId.
+        """
+        with transaction.atomic():
+            account = self.instance
+            happened = Happened.CHANGED if account.pk else Happened.ADDED
+            if account.pk is None:
+                account.save()
+            else:
+                account.save(update_fields=[name for name in self.changed_columns() if name != "wc_id"])
+                if "wc_id" in self.changed_columns():
+                    Account.objects.filter(pk=account.pk, wc_id=None, joined_to=None).update(
+                        wc_id=account.wc_id
+                    )
+            account.tags.set(
+                [Tag.objects.get_or_create(name=name)[0] for name in self.cleaned_data["tag_names"]]
+            )
+            detail = ", ".join(self.changed_data) if happened == Happened.CHANGED else ""
+            record(account, happened, detail=detail, by=self.user)
+        return account
+
+
+class AdoptForm(forms.Form):
+    """The first details of an account that is online under our developer account and has no record here yet."""
+
+    label = forms.CharField(label=_("Label"), max_length=100, required=False)
+    team = forms.ModelChoiceField(Group.objects.none(), label=_("Team"), required=False)
+
+    def __init__(self, *args, user, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["team"].queryset = permissions.teams_of(user)
+        self.fields["team"].empty_label = _("Admins only")
+
+    def clean_label(self) -> str:
+        return clean(self.cleaned_data["label"], 100)
+
+
+class DueForm(forms.ModelForm):
+    """When an account is to be logged in again; empty: at no set time."""
+
+    class Meta:
+        model = Account
+        fields = ["relogin_at"]
+        widgets = {
+            "relogin_at": forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+        }
+
+
+class StartLoginForm(forms.Form):
+    """Without a line, the account's own is used. `sure` confirms the login of an account that is online."""
+
+    proxy = LineField()
+    sure = forms.BooleanField(required=False)
+    # A new code as a Mac, for phones that want to be checked on a new device.
+    mac = forms.BooleanField(required=False)
+
+
+class CodeForm(forms.Form):
+    code = forms.RegexField(
+        r"^\s*[0-9]{3,12}\s*$",
+        label=_("Verification code shown on the phone"),
+        error_messages={
+            "required": _("Enter the verification code shown on the phone."),
+            "invalid": _("The verification code has 3 to 12 digits and no spaces."),
+        },
+        widget=forms.TextInput(
+            attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "autofocus": True}
+        ),
+    )
+
+    def clean_code(self) -> str:
+        return self.cleaned_data["code"].strip()
+
+
+def form_errors(form: BaseForm) -> str:
+    """What is wrong with what was typed, as one line."""
+    return " ".join(sum(form.errors.values(), []))

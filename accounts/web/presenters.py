@@ -1,0 +1,126 @@
+"""What the pages of an account and of a login show: state, panel, history, and the rights of who looks."""
+
+from base64 import b64encode
+
+from django.conf import settings
+from django.db.models import Q
+from django.http import HttpRequest
+
+from accounts import permissions
+from accounts.lib import db_clock, images, pubsub
+from accounts.lib.keyset_pagination import Order, page_of
+from accounts.logins import expire
+from accounts.models import Account, LoginAttempt
+from accounts.realtime import changes
+from accounts.states import AttemptState, Method
+from accounts.web.forms import CodeForm, DueForm
+
+HISTORY_SIZE = 20
+DROPS_SHOWN = 5
+SHOWN_LIVE = [
+    *("state", "w_id", "state_since", "verified_at", "keep_online", "relogin_at"),
+    *("to_scan_since", "last_offline_at", "last_offline_reason"),
+]
+
+
+def live_account(request: HttpRequest, account: Account) -> dict:
+    """What the account's page shows and keeps showing: state, panel (the open or the last attempt), history."""
+    expire.expire_on_read(account)
+    account.refresh_from_db(fields=SHOWN_LIVE)
+    history = page_of(
+        LoginAttempt.objects.filter(account=account).light().select_related("asked_by", "other_account"),
+        Order("id", descending=True),
+        request.GET.get("page", ""),
+        HISTORY_SIZE,
+    )
+    newest = account.attempts.light().select_related("asked_by", "other_account").order_by("-id").first()
+    if newest is not None:
+        newest.account = account
+    drops = list(account.drops.order_by("-id")[:DROPS_SHOWN])
+    return {
+        "account": account,
+        "history": history,
+        "drops": drops,
+        "drop": next((drop for drop in drops if drop.ended_at is None), None),
+        "due_form": DueForm(instance=account),
+        **panel(request, newest),
+        **rights(request),
+    }
+
+
+def live_attempt(request: HttpRequest, attempt: LoginAttempt) -> dict:
+    """The attempt with its panel and timeline."""
+    expire.expire_on_read(attempt.account)
+    attempt.refresh_from_db()
+    timeline = (
+        attempt.events.filter(Q(account=attempt.account) | Q(from_state__gt=""))
+        .select_related("actor")
+        .order_by("id")
+    )
+    return {
+        "account": attempt.account,
+        "timeline": timeline[:100],
+        "drop": attempt.account.drops.open().first(),
+        **panel(request, attempt),
+        **rights(request),
+    }
+
+
+def panel(request: HttpRequest, attempt: LoginAttempt | None, code_form: CodeForm | None = None) -> dict:
+    """What the login panel needs beside the attempt."""
+    now = db_clock.now()
+    alone = changes.seconds_alone(attempt, now) if attempt else 0
+    queue_away = alone > 0 and not pubsub.ping()
+    no_worker = alone > (changes.NO_WORKER_WITHOUT_QUEUE_AFTER if queue_away else changes.NO_WORKER_AFTER)
+    return {
+        "attempt": attempt,
+        "by_prompt": attempt is not None and attempt.method == Method.POPUP,
+        "qr_data": qr_data(request, attempt),
+        "page_code": page_code(request, attempt),
+        "seconds_left": attempt.seconds_left(now) if attempt else 0,
+        "wait_seconds": settings.WK_LOGIN_WAIT_SECONDS,
+        "no_worker": no_worker,
+        "queue_away": queue_away and not no_worker,
+        "code_form": code_form or CodeForm(),
+        "next_to_scan": next_to_scan(request, attempt),
+        "other_visible": attempt is not None
+        and attempt.other_account_id is not None
+        and Account.objects.visible_to(request.user).filter(pk=attempt.other_account_id).exists(),
+    }
+
+
+def qr_data(request: HttpRequest, attempt: LoginAttempt | None) -> str:
+    """The code itself, within the page: one request less before it can be scanned. Only for who may log in."""
+    if attempt is None or attempt.state != AttemptState.WAITING or not permissions.may_log_in(request.user):
+        return ""
+    return _as_data(attempt.qr_png) if attempt.qr_png else ""
+
+
+def page_code(request: HttpRequest, attempt: LoginAttempt | None) -> str:
+    """The address of a check as a QR code, to open it on the phone. Only for who may log in."""
+    asked = attempt is not None and attempt.state == AttemptState.PAGE_REQUIRED and attempt.page_url
+    return (
+        _as_data(images.code_png(attempt.page_url)) if asked and permissions.may_log_in(request.user) else ""
+    )
+
+
+def _as_data(png: bytes) -> str:
+    return "data:image/png;base64," + b64encode(png).decode()
+
+
+def next_to_scan(request: HttpRequest, attempt: LoginAttempt | None) -> Account | None:
+    """After a login has ended: who waits longest for a person with the phone, and is nobody's open login."""
+    if attempt is None or attempt.is_open or not permissions.may_log_in(request.user):
+        return None
+    waiting = Account.objects.visible_to(request.user).to_scan().exclude(pk=attempt.account_id)
+    busy = LoginAttempt.objects.open().filter(account__in=waiting.values("pk")).values("account")
+    return waiting.exclude(pk__in=busy).first()
+
+
+def rights(request: HttpRequest) -> dict[str, bool]:
+    user = request.user
+    return {
+        "may_log_in": permissions.may_log_in(user),
+        "may_edit": permissions.may_edit(user),
+        "may_add": permissions.may_add(user),
+    }

@@ -1,0 +1,175 @@
+"""The account list and the page of one account."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts import permissions, tasks
+from accounts.lists import AccountSearch
+from accounts.logins import expire
+from accounts.models import Account, Avatar
+from accounts.models.event import record
+from accounts.presence import sweep
+from accounts.relogin import plan_runs
+from accounts.states import Happened
+from accounts.web import forms
+from accounts.web.forms import AccountForm, DueForm
+from accounts.web.presenters import live_account, rights
+
+# --- the list -------------------------------------------------------------------------------------------
+
+
+@require_GET
+@never_cache
+@login_required
+def account_list(request: HttpRequest) -> HttpResponse:
+    search = AccountSearch.of(request)
+    ctx = {
+        "search": search,
+        "page": search.page(),
+        "tabs": search.tabs(),
+        "tags": search.tags(),
+        "presence": sweep.seen(),
+        "sorts": {column: search.sorted_by(column) for column in ("label", "state", "since")},
+        **rights(request),
+    }
+    return render(request, "accounts/accounts.html", ctx)
+
+
+@require_GET
+@never_cache
+@login_required
+def account_counts(request: HttpRequest) -> HttpResponse:
+    search = AccountSearch.of(request)
+    return render(request, "accounts/_tabs.html", {"search": search, "tabs": search.tabs()})
+
+
+@require_GET
+@never_cache
+@login_required
+def account_row(request: HttpRequest, account_id: int) -> HttpResponse:
+    account = permissions.account_to_see(request, account_id)
+    expire.expire_on_read(account)
+    return render(request, "accounts/_account_row.html", {"account": account, **rights(request)})
+
+
+# --- one account ----------------------------------------------------------------------------------------
+
+
+@require_GET
+@never_cache
+@login_required
+def account_detail(request: HttpRequest, account_id: int) -> HttpResponse:
+    account = permissions.account_to_see(request, account_id)
+    if account.joined_to:
+        if Account.objects.visible_to(request.user).filter(pk=account.joined_to_id).exists():
+            return redirect("account", account.joined_to_id)
+        return render(request, "accounts/joined.html", {"account": account})
+    return render(request, "accounts/account.html", live_account(request, account))
+
+
+@require_GET
+@never_cache
+@login_required
+def account_live(request: HttpRequest, account_id: int) -> HttpResponse:
+    account = permissions.account_to_see(request, account_id)
+    if account.joined_to:
+        return HttpResponse(headers={"HX-Redirect": redirect("account", account_id).url})
+    return render(request, "accounts/_account_live.html", live_account(request, account))
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@login_required
+def new_account(request: HttpRequest) -> HttpResponse:
+    permissions.only(permissions.may_add(request.user), None)
+    form = AccountForm(request.POST or None, user=request.user)
+    if request.method == "POST" and form.is_valid():
+        return redirect("account", form.save().pk)
+    return render(request, "accounts/edit_account.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@login_required
+def edit_account(request: HttpRequest, account_id: int) -> HttpResponse:
+    account = permissions.account_to_edit(request, account_id)
+    form = AccountForm(request.POST or None, instance=account, user=request.user)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        messages.success(request, _("Saved."))
+        return redirect("account", account.pk)
+    ctx = {"form": form, "account": Account.objects.get(pk=account_id)}
+    return render(request, "accounts/edit_account.html", ctx, status=422 if form.errors else 200)
+
+
+@require_GET
+@login_required
+def avatar(request: HttpRequest, account_id: int) -> HttpResponse:
+    account = permissions.account_to_see(request, account_id)
+    picture = get_object_or_404(Avatar, account=account)
+    response = HttpResponse(bytes(picture.png), content_type="image/png")
+    response["Cache-Control"] = "private, max-age=3600"
+    return response
+
+
+# --- one account ----------------------------------------------------------------------------------------
+
+
+@require_POST
+@never_cache
+@login_required
+def check_all(request: HttpRequest) -> HttpResponse:
+    _check_soon()
+    messages.success(request, _("Checking which accounts are online. The result appears on this page."))
+    return redirect("accounts")
+
+
+@require_POST
+@never_cache
+@login_required
+def check_account(request: HttpRequest, account_id: int) -> HttpResponse:
+    account = permissions.account_to_see(request, account_id)
+    _check_soon()
+    messages.success(request, _("Checking the account. The result appears on this page."))
+    return redirect("account", account.pk)
+
+
+def _check_soon() -> None:
+    sweep.check_soon()
+    tasks.put_into_queue(tasks.presence)
+
+
+@require_POST
+@never_cache
+@login_required
+def keep_online(request: HttpRequest, account_id: int) -> HttpResponse:
+    """Pause an account, or want it online again: `wanted` is 1 or 0. A paused one is never prompted by itself."""
+    account = permissions.account_to_log_in(request, account_id)
+    wanted = request.POST.get("wanted") == "1"
+    changed = Account.objects.filter(pk=account.pk, keep_online=not wanted).update(
+        keep_online=wanted, **({} if wanted else {"to_scan_since": None, "relogin_at": None})
+    )
+    if changed:
+        record(account, Happened.CHANGED, detail="keep_online", by=request.user)
+    return redirect("account", account.pk)
+
+
+@require_POST
+@never_cache
+@login_required
+def set_relogin_time(request: HttpRequest, account_id: int) -> HttpResponse:
+    """Set or clear when the account is to be logged in again."""
+    account = permissions.account_to_log_in(request, account_id)
+    form = DueForm(request.POST, instance=account)
+    if form.is_valid():
+        mine = Account.objects.filter(pk=account.pk)
+        plan_runs.make_due(mine, form.cleaned_data["relogin_at"], by=request.user)
+        messages.success(request, _("Saved."))
+    else:
+        messages.error(request, forms.form_errors(form))
+    return redirect("account", account.pk)

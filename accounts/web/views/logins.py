@@ -1,0 +1,145 @@
+"""Pages of one login, from the button to its end."""
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from accounts import permissions, tasks
+from accounts.logins import control, start
+from accounts.models import LoginAttempt
+from accounts.states import AccountState, AttemptState, Method
+from accounts.tasks import put_into_queue, wait_for_phone
+from accounts.web.forms import CodeForm, StartLoginForm
+from accounts.web.presenters import live_account, live_attempt, panel, rights
+
+# --- logging in -----------------------------------------------------------------------------------------
+
+
+@require_POST
+@never_cache
+@login_required
+def start_login(request: HttpRequest, account_id: int) -> HttpResponse:
+    account = permissions.account_to_log_in(request, account_id)
+    if account.joined_to_id:
+        address = reverse("account", args=[account.pk])
+        return HttpResponse(headers={"HX-Redirect": address}) if request.htmx else redirect(address)
+    form = StartLoginForm(request.POST)
+    if not form.is_valid():
+        return _page_or_fragment(
+            request,
+            "accounts/start_login.html",
+            "accounts/_start_login.html",
+            {"account": account, "form": form},
+            422,
+        )
+    if (
+        account.state == AccountState.ONLINE
+        and not form.cleaned_data["sure"]
+        and account.open_attempt is None
+    ):
+        ctx = {"account": account, "form": form, "proxy": form.cleaned_data["proxy"]}
+        return _page_or_fragment(request, "accounts/start_login.html", "accounts/_start_login.html", ctx, 200)
+    device_type = "mac" if form.cleaned_data["mac"] else ""
+    attempt, begun = start.start_login(
+        account, by=request.user, proxy=form.cleaned_data["proxy"], device_type=device_type
+    )
+    if begun and start.fetch_qr_code(attempt):
+        put_into_queue(wait_for_phone, attempt.pk)
+    if request.htmx and attempt.is_open:
+        # The code first: a person waits for it. What stands around it is looked at right after.
+        ctx = {"account": account, "here": request.htmx.target, **panel(request, attempt), **rights(request)}
+        return render(request, "accounts/_panel.html", ctx)
+    return _attempt_page(request, attempt)
+
+
+def _page_or_fragment(request: HttpRequest, page: str, fragment: str, ctx: dict, status: int) -> HttpResponse:
+    """A page, or its fragment for htmx."""
+    return render(request, fragment if request.htmx else page, {**ctx, **rights(request)}, status=status)
+
+
+def _attempt_page(request: HttpRequest, attempt: LoginAttempt, wrong: CodeForm | None = None) -> HttpResponse:
+    """After something was done to an attempt: its page, or for htmx the fragment of the page that asked.
+
+    With a form that holds what is wrong, that page is the answer, with status 422. Rights are looked at again:
+    an attempt that joined another record belongs to that record's team now.
+    """
+    attempt = permissions.attempt_to_see(request, attempt.pk)
+    if not request.htmx and wrong is None:
+        return redirect("attempt", attempt.pk)
+    status, typed = (422, {"code_form": wrong}) if wrong else (200, {})
+    if request.htmx and request.htmx.target != "attempt-live":
+        ctx = {**live_account(request, attempt.account), **typed}
+        return render(request, "accounts/_account_live.html", ctx, status=status)
+    ctx = {**live_attempt(request, attempt), **typed}
+    return _page_or_fragment(request, "accounts/attempt.html", "accounts/_attempt_live.html", ctx, status)
+
+
+@require_GET
+@never_cache
+@login_required
+def attempt(request: HttpRequest, attempt_id: int) -> HttpResponse:
+    attempt = permissions.attempt_to_see(request, attempt_id)
+    return render(request, "accounts/attempt.html", live_attempt(request, attempt))
+
+
+@require_GET
+@never_cache
+@login_required
+def attempt_live(request: HttpRequest, attempt_id: int) -> HttpResponse:
+    attempt = permissions.attempt_to_see(request, attempt_id)
+    return render(request, "accounts/_attempt_live.html", live_attempt(request, attempt))
+
+
+@require_GET
+@never_cache
+@login_required
+def qr_png(request: HttpRequest, attempt_id: int) -> HttpResponse:
+    attempt = permissions.attempt_to_log_in(request, attempt_id)
+    if not attempt.qr_png:
+        return HttpResponse(status=410 if not attempt.is_open else 404)
+    response = HttpResponse(bytes(attempt.qr_png), content_type="image/png")
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@require_POST
+@never_cache
+@login_required
+def cancel_login(request: HttpRequest, attempt_id: int) -> HttpResponse:
+    attempt = permissions.attempt_to_log_in(request, attempt_id)
+    control.cancel(attempt, by=request.user)
+    return _attempt_page(request, attempt)
+
+
+@require_POST
+@never_cache
+@login_required
+def submit_verification_code(request: HttpRequest, attempt_id: int) -> HttpResponse:
+    """The number that the phone shows, or (for a check on a page) that it was passed."""
+    attempt = permissions.attempt_to_log_in(request, attempt_id)
+    if attempt.state == AttemptState.PAGE_REQUIRED:
+        again = control.page_visited(attempt, by=request.user)
+    else:
+        form = CodeForm(request.POST)
+        if not form.is_valid():
+            return _attempt_page(request, attempt, form)
+        again = control.submit_verification_code(attempt, form.cleaned_data["code"], by=request.user)
+    if again:
+        put_into_queue(wait_for_phone, attempt.pk)
+    return _attempt_page(request, attempt)
+
+
+@require_POST
+@never_cache
+@login_required
+def send_prompt(request: HttpRequest, account_id: int) -> HttpResponse:
+    """A login by a prompt on the phone: nothing is scanned, its owner taps."""
+    account = permissions.account_to_log_in(request, account_id)
+    permissions.only(account.joined_to_id is None and account.wc_id is not None, None)
+    attempt, begun = start.start_login(account, by=request.user, method=Method.POPUP, queued=True)
+    if begun:
+        tasks.put_into_queue(tasks.wait_for_phone, attempt.pk)
+    return redirect("attempt", attempt.pk)

@@ -1,0 +1,57 @@
+"""Accounts that are online under the developer account and have no record here."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from accounts import permissions
+from accounts.models import Discovered
+from accounts.presence import reconcile, sweep
+from accounts.web import forms
+from accounts.web.forms import AdoptForm
+from accounts.web.views.scan_queue import SHOWN_MOST
+
+# --- accounts that nobody here knows --------------------------------------------------------------------
+
+
+@require_GET
+@never_cache
+@login_required
+def unmanaged_accounts(request: HttpRequest) -> HttpResponse:
+    permissions.only(permissions.may_adopt(request.user), None)
+    ctx = {
+        "discovered": Discovered.objects.filter(ignored=False)[:SHOWN_MOST],
+        "ignored": Discovered.objects.filter(ignored=True)[:SHOWN_MOST],
+        "form": AdoptForm(user=request.user),
+        "presence": sweep.seen(),
+    }
+    return render(request, "accounts/discovered.html", ctx)
+
+
+@require_POST
+@never_cache
+@login_required
+def adopt(request: HttpRequest, discovered_id: int) -> HttpResponse:
+    permissions.only(permissions.may_adopt(request.user), None)
+    found = get_object_or_404(Discovered, pk=discovered_id)
+    form = AdoptForm(request.POST, user=request.user)
+    if not form.is_valid():
+        messages.error(request, forms.form_errors(form))
+        return redirect("discovered")
+    account = reconcile.adopt(found, by=request.user, **form.cleaned_data)
+    return redirect("account", account.pk)
+
+
+@require_POST
+@never_cache
+@login_required
+def ignore(request: HttpRequest, discovered_id: int) -> HttpResponse:
+    """Not to be offered again, or to be offered again after all."""
+    permissions.only(permissions.may_adopt(request.user), None)
+    found = get_object_or_404(Discovered, pk=discovered_id)
+    found.ignored = not found.ignored
+    found.save(update_fields=["ignored"])
+    return redirect("discovered")

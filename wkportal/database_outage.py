@@ -1,0 +1,83 @@
+"""What is answered while the database is away, or takes nothing because its disk is full: 503, and try again.
+
+A page says so and looks again by itself. A form that was sent comes back with what was typed, to be sent again; to
+htmx a short text is enough, because it leaves the page as it is.
+
+Where no connection was to be had in the time that a person waits, only one request at a time waits for the next, and
+the others are told at once: every browser asks again, and each would take a thread for all that time.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+
+from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.decorators import sync_only_middleware
+from django.views.defaults import server_error
+from psycopg_pool import PoolTimeout
+
+from accounts.lib.db_errors import is_away
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 5
+ALWAYS = {"/healthz", "/readyz"}  # they find out for themselves
+
+
+def database_away(request: HttpRequest, error: Exception) -> HttpResponse:
+    """503 with Retry-After, and `X-Away: database` for the page's script. Asks nothing of the database itself."""
+    log.warning("%s %s: %s: %.200s", request.method, request.path, type(error).__name__, error)
+    short = bool(request.headers.get("HX-Request")) or request.method == "HEAD"
+    typed = [(name, value) for name, values in request.POST.lists() for value in values]
+    ctx = {
+        "again_after": RETRY_SECONDS,
+        "sent": request.method == "POST",
+        # What is secret is not written into a page.
+        "typed": [] if any("password" in name for name, _value in typed) else typed,
+        "path": request.get_full_path(),
+    }
+    return HttpResponse(
+        render_to_string("_away.html" if short else "503.html", ctx),
+        status=503,
+        headers={"Retry-After": str(RETRY_SECONDS), "X-Away": "database", "Cache-Control": "no-store"},
+    )
+
+
+class _Away:
+    known = False
+    probe = threading.Lock()
+
+
+@sync_only_middleware
+def answers_without_database(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable:
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if not _Away.known or request.path in ALWAYS:
+            return get_response(request)
+        if not _Away.probe.acquire(blocking=False):
+            return database_away(request, OperationalError("another request waits for a connection"))
+        try:
+            response = get_response(request)
+        finally:
+            _Away.probe.release()
+        if "X-Away" not in response:
+            _Away.known = False
+        return response
+
+    def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not is_away(error):
+            return None
+        if isinstance(error.__cause__, PoolTimeout):
+            _Away.known = True
+        return database_away(request, error)
+
+    middleware.process_exception = process_exception
+    return middleware
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    """The handler of 500: an error outside of a view, as when a session is saved, may have the same cause."""
+    error = sys.exc_info()[1]
+    return database_away(request, error) if error is not None and is_away(error) else server_error(request)
