@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from wkportal.supervisor import LEASH
+from wkportal.local.supervisor import LEASH
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "--dist", "loadgroup", "--no-loadscope-reorder"]

@@ -37,7 +37,7 @@ import json, sys
 from functools import partial
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from wkportal.supervisor import Process, Step, Supervisor
+from wkportal.local.supervisor import Process, Step, Supervisor
 journal = Path({journal!r})
 async def wrote(name):
     return f"{{name}} started" in (journal.read_text() if journal.exists() else "")

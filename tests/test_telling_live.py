@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:Deprecati
 @contextmanager
 def process(code):
     """Another process on the test database, that runs this and is gone behind the block."""
-    setup = "import django; django.setup(); from accounts import telling, clock; "
+    setup = "import django; django.setup(); from accounts.lib import db_clock; from accounts.notifications import dispatch; "
     env = {
         **os.environ,
         "DATABASE_URL": environment.database_url,
@@ -52,7 +52,7 @@ def test_who_is_killed_while_sending_sends_again_with_the_same_number(committed,
     drops(online(label="Shop 7"))
     dispatch.tick()
     phone.hold = threading.Event()
-    with process(f"telling.send({channel.pk})") as sender:
+    with process(f"dispatch.send({channel.pk})") as sender:
         assert phone.arrived.wait(60), "no message"
         assert dispatch.send(channel.pk) == 0
         sender.send_signal(signal.SIGKILL)
@@ -75,7 +75,7 @@ def test_who_may_have_been_told_by_one_that_was_killed_is_told_that_it_is_over(c
     drops(account)
     dispatch.tick()
     phone.hold = threading.Event()
-    with process(f"telling.send({channel.pk})") as sender:
+    with process(f"dispatch.send({channel.pk})") as sender:
         assert phone.arrived.wait(60), "no message"
         sender.kill()
         sender.wait()

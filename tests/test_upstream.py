@@ -543,8 +543,8 @@ import gevent.monkey
 gevent.monkey.patch_all()
 import json, sys, time
 import gevent
-from accounts.answers import UpstreamError
-from accounts.upstream import Client
+from accounts.upstream.errors import UpstreamError
+from accounts.upstream.client import Client
 
 class Given:
     def current(self): return sys.argv[2]
