@@ -280,6 +280,14 @@ def test_generated_secrets_are_made_once(tmp_path):
     assert services.generated_secrets(path) == made | {"WK_ACCOUNT": "somebody"}
 
 
+def test_generated_secrets_start_on_a_line_of_their_own(tmp_path):
+    path = tmp_path / "secrets.env"
+    path.write_text("WK_PASSWORD=secret")
+    made = services.generated_secrets(path)
+    assert made["WK_PASSWORD"] == "secret"
+    assert services.generated_secrets(path) == made
+
+
 def test_a_generated_password_may_begin_with_a_dash(monkeypatch):
     for name in ("WK_ACCOUNT", "WK_PASSWORD", "WK_AUTHORIZATION", "WK_BASE_URL"):
         monkeypatch.setenv(name, "")

@@ -149,6 +149,8 @@ def generated_secrets(path: Path) -> dict[str, str]:
             known[name.removeprefix("export ")] = value[1:-1] if quoted else value
     missing = {name: make() for name, make in GENERATED.items() if name not in known}
     if missing:
+        if text and not text.endswith("\n"):
+            text += "\n"
         text += "".join(f"{name}={value}\n" for name, value in missing.items())
         write_private(path, text)
     return {**known, **missing}
