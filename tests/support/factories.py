@@ -1,16 +1,19 @@
 """Builders: the people of every story, and rows in any state. Every field is optional."""
 
 from datetime import timedelta
+from functools import cache
 
-from django.contrib.auth import get_user_model
-from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
 from django.contrib.auth.models import Group
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.db import IntegrityError, OperationalError, transaction
 from django.test import Client
 from django.utils import timezone
+from django.utils.crypto import get_random_string
 
-from accounts import permissions
 from accounts.logins.success import next_seq
 from accounts.models import (
     Account,
@@ -24,6 +27,7 @@ from accounts.models import (
     Tag,
     UpstreamAccess,
 )
+from accounts.roles import ROLES
 from accounts.states import FINAL_STATES, AccountState, AttemptState
 
 PASSWORD = "correct horse battery"
@@ -39,28 +43,64 @@ class People:
     """An operator and a viewer of team East, a stranger of team West, and an admin. Each has a `client`."""
 
     def __init__(self):
-        permissions.install_roles()
-        self.east, self.west = Group.objects.create(name="East"), Group.objects.create(name="West")
-        self.operator = self.person("operator", "Operators", self.east)
-        self.mate = self.person("mate", "Operators", self.east)
-        self.viewer = self.person("viewer", "Viewers", self.east)
-        self.stranger = self.person("stranger", "Operators", self.west)
-        self.admin = self.person("admin", superuser=True)
+        self.east, self.west = Group.objects.bulk_create([Group(name="East"), Group(name="West")])
+        people = [
+            ("operator", "Operators", self.east),
+            ("mate", "Operators", self.east),
+            ("viewer", "Viewers", self.east),
+            ("stranger", "Operators", self.west),
+            ("admin", "", None),
+        ]
+        made = make_people(people, superusers={"admin"})
+        self.operator, self.mate, self.viewer, self.stranger, self.admin = made
 
     def person(self, name: str, role: str = "", team: Group | None = None, superuser: bool = False):
-        users = get_user_model().objects
-        make = users.create_superuser if superuser else users.create_user
-        user = make(name, password=PASSWORD)
-        if role:
-            user.groups.add(Group.objects.get(name=role))
-        if team:
-            user.groups.add(team)
-        user.client = Client()
-        user.client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-        return user
+        return make_people([(name, role, team)], superusers={name} if superuser else set())[0]
 
     def account(self, **fields) -> Account:
         return make_account(team=fields.pop("team", self.east), **fields)
+
+
+def make_people(people: list[tuple[str, str, Group | None]], superusers: set[str]) -> list:
+    """Users by name, role and team, with as many statements for many as for one."""
+    model = get_user_model()
+    users = model.objects.bulk_create(
+        model(
+            username=name, password=password(), is_superuser=name in superusers, is_staff=name in superusers
+        )
+        for name, _role, _team in people
+    )
+    roles = dict(
+        Group.objects.filter(name__in={role for _name, role, _team in people}).values_list("name", "pk")
+    )
+    model.groups.through.objects.bulk_create(
+        model.groups.through(user_id=user.pk, group_id=group)
+        for user, (_name, role, team) in zip(users, people, strict=True)
+        for group in (roles.get(role), team and team.pk)
+        if group
+    )
+    sign_in(users)
+    return users
+
+
+@cache
+def password() -> str:
+    return make_password(PASSWORD)
+
+
+def sign_in(users: list) -> None:
+    """Each gets a `client` with a session as signing in makes one."""
+    sessions = []
+    for user in users:
+        store = SessionStore()
+        store[SESSION_KEY] = str(user.pk)
+        store[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+        store[HASH_SESSION_KEY] = user.get_session_auth_hash()
+        store._session_key = get_random_string(32)
+        sessions.append(store.create_model_instance(store._session))
+        user.client = Client()
+        user.client.cookies[settings.SESSION_COOKIE_NAME] = store.session_key
+    Session.objects.bulk_create(sessions)
 
 
 def make_account(**fields) -> Account:
@@ -106,9 +146,9 @@ def forget_everything() -> None:
                     UpstreamAccess,
                     Session,
                     get_user_model(),
-                    Group,
                 ):
                     model.objects.all().delete()
+                Group.objects.exclude(name__in=ROLES).delete()
             return
         except (OperationalError, IntegrityError):
             if last_try:
