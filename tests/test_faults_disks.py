@@ -33,7 +33,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def logs():
-    """The disk with the logs, and with beat's own file."""
+    """The disk with the logs."""
     with small_disk(environment.FOLDER / "logs-disk", 8) as disk:
         yield disk
 
