@@ -45,13 +45,13 @@ def teams_of(user):
 
 
 def account_to_see(request: HttpRequest, account_id: int) -> Account:
-    accounts = Account.objects.visible_to(request.user).select_related("team", "joined_to")
+    accounts = Account.objects.visible_to(request.user).select_related("team", "merged_into")
     return get_object_or_404(accounts, pk=account_id)
 
 
 def account_to_edit(request: HttpRequest, account_id: int) -> Account:
     account = account_to_see(request, account_id)
-    return only(may_edit(request.user) and account.joined_to_id is None, account)
+    return only(may_edit(request.user) and account.merged_into_id is None, account)
 
 
 def account_to_log_in(request: HttpRequest, account_id: int) -> Account:

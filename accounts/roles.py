@@ -8,7 +8,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "Admins": (
         "view_account", "add_account", "change_account", "delete_account", "log_in_account", "view_every_account",
         "view_loginattempt", "view_accountevent", "view_upstreamaccess",
-        "view_drop", "view_incident", "view_planrun", "view_planentry", "view_notice", "view_delivery",
+        "view_drop", "view_incident", "view_planrun", "view_planresult", "view_notification", "view_delivery",
         *(f"{action}_{model}" for model in EDITED for action in ("view", "add", "change", "delete")),
     ),
 }  # fmt: skip

@@ -43,7 +43,7 @@ class DropKind(models.TextChoices):
     AT_ONCE = "at_once", _("Immediate drop")
 
 
-class FoundBy(models.TextChoices):
+class DetectedBy(models.TextChoices):
     """How we came to know that an account is offline."""
 
     SWEEP = "sweep", _("Automatic check")
@@ -64,7 +64,7 @@ class NextStep(models.TextChoices):
     PAUSED = "paused", _("Paused: keep online is off")
 
 
-class Because(models.TextChoices):
+class ScanReason(models.TextChoices):
     """Why an account has to be scanned, or recovery has nothing left to try."""
 
     FIRST_NIGHT = "first_night", _("First-day drop: phone prompts don’t work")
@@ -76,7 +76,7 @@ class Because(models.TextChoices):
     ASKED = "asked", _("Added to the scan queue")
 
 
-class NoticeKind(models.TextChoices):
+class NotificationKind(models.TextChoices):
     """What people can be told of."""
 
     OFFLINE = "offline", _("Account offline")
@@ -89,7 +89,7 @@ class NoticeKind(models.TextChoices):
     CHANNEL = "channel", _("Channel disabled")
 
 
-class Happened(models.TextChoices):
+class EventType(models.TextChoices):
     """What an event row says happened. The first group is the moves of attempts and accounts."""
 
     ATTEMPT_STARTED = "attempt_started", _("Login started")

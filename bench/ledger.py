@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from accounts.lib.pubsub import CHANNEL
 from accounts.models import Account, AccountEvent, LoginAttempt
-from accounts.states import AccountState, AttemptState, Happened
+from accounts.states import AccountState, AttemptState, EventType
 
 _redis = redis.Redis.from_url(settings.REDIS_URL)
 
@@ -38,7 +38,7 @@ def take(attempt_id: int, account_id: int) -> None:
             lease_epoch=F("lease_epoch") + 1,
             wait_started_at=now,
         )
-        event = _event(Happened.WAIT_TAKEN, attempt_id, account_id, now)
+        event = _event(EventType.WAIT_TAKEN, attempt_id, account_id, now)
     _ring(event, AttemptState.WAITING)
 
 
@@ -52,18 +52,18 @@ def finish(attempt_id: int, account_id: int, answer: dict) -> None:
         if not rows:
             return
         moved = _event(
-            Happened.ATTEMPT_MOVED, attempt_id, account_id, now,
+            EventType.ATTEMPT_MOVED, attempt_id, account_id, now,
             from_state=AttemptState.WAITING, to_state=AttemptState.SUCCEEDED, detail=answer["message"],
         )  # fmt: skip
         Account.objects.filter(pk=account_id, bound_seq__lt=1).update(
             wc_id=data["wcId"], w_id=data["wId"], bound_seq=1, state=AccountState.ONLINE, state_since=now,
-            verified_at=now, last_login_at=now, first_login_at=now, relogin_at=None, joined_to=None, proxy=1,
+            verified_at=now, last_login_at=now, first_login_at=now, relogin_at=None, merged_into=None, proxy=1,
             nickname=data["nickName"], wechat_number=data["wAccount"], avatar_url=data["smallHeadImgUrl"],
             sex=data["sex"], region=f"{data['country']} {data['city']}", signature=data["signature"],
             mobile=data["mobilePhone"],
         )  # fmt: skip
         online = _event(
-            Happened.ACCOUNT_ONLINE, attempt_id, account_id, now,
+            EventType.ACCOUNT_ONLINE, attempt_id, account_id, now,
             from_state=AccountState.OFFLINE, to_state=AccountState.ONLINE,
         )  # fmt: skip
     _ring(moved, AttemptState.SUCCEEDED)

@@ -14,11 +14,11 @@ from django.utils import timezone
 
 from accounts.lib import images
 from accounts.models import Account, AccountEvent, Avatar, LoginAttempt
-from accounts.states import AccountState, AttemptState, Happened
+from accounts.states import AccountState, AttemptState, EventType
 from bench import standin
 
 # From the moment at which a worker takes the wait; where it asks for the code, too, there is one more.
-EVENTS_PER_LOGIN = (Happened.WAIT_TAKEN, Happened.ATTEMPT_MOVED, Happened.ACCOUNT_ONLINE)
+EVENTS_PER_LOGIN = (EventType.WAIT_TAKEN, EventType.ATTEMPT_MOVED, EventType.ACCOUNT_ONLINE)
 CODE = "http://weixin.qq.com/x/4f0cXwTQyZb8mJd1kE9a"
 # Workers look for rows that were handed over some seconds ago, in case their message was lost.
 PARKED, OVERDUE = timedelta(days=1), timedelta(seconds=10)

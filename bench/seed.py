@@ -37,7 +37,7 @@ from django.utils import timezone
 from accounts import permissions, search
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
 from accounts.reasons import Reason
-from accounts.states import AccountState, AttemptState, Happened, Method, Trigger
+from accounts.states import AccountState, AttemptState, EventType, Method, Trigger
 from bench.seed_drops import MODELS, Drops
 
 PASSWORD = "seeded-password"
@@ -64,8 +64,8 @@ ENDINGS = [
     (0.05, AttemptState.FAILED, Reason.INTERRUPTED),
 ]
 OF_EACH = 60  # at least so many attempts for each ending, in a small database too
-EXTRAS = [Happened.ACCOUNT_OFFLINE] * 60 + [Happened.WAIT_RESUMED] * 28 + [Happened.CHANGED] * 9
-EXTRAS += [Happened.JOINED] * 3
+EXTRAS = [EventType.ACCOUNT_OFFLINE] * 60 + [EventType.WAIT_RESUMED] * 28 + [EventType.CHANGED] * 9
+EXTRAS += [EventType.JOINED] * 3
 
 
 class Table:
@@ -204,7 +204,7 @@ class World:
                 proxy=pick.choice([*self.lines, None]),
                 team_id=self.small_team.pk if pk % 25 == 0 and pk <= 1000 else team and team.pk,
                 keep_online=wanted,
-                to_scan_since=when(since) if to_scan else None,
+                queued_for_scan_at=when(since) if to_scan else None,
                 note="seeded " * pick.randrange(4),
                 first_login_at=when(self.start + (since - self.start) * pick.random()) if seen else None,
                 last_login_at=when(since) if seen else None,
@@ -293,17 +293,19 @@ class World:
         return self.random.choices(ENDINGS, weights=[weight for weight, _state, _reason in ENDINGS])[0][1:]
 
     def story(self, pk, account, state, reason, by, begun, shown, ended, words) -> None:
-        self.event(account, Happened.ATTEMPT_STARTED, begun, pk, new=AttemptState.PREPARING, by=by)
-        self.event(account, Happened.ATTEMPT_MOVED, shown, pk, AttemptState.PREPARING, AttemptState.WAITING)
-        self.event(account, Happened.WAIT_TAKEN, shown, pk)
+        self.event(account, EventType.ATTEMPT_STARTED, begun, pk, new=AttemptState.PREPARING, by=by)
+        self.event(account, EventType.ATTEMPT_MOVED, shown, pk, AttemptState.PREPARING, AttemptState.WAITING)
+        self.event(account, EventType.WAIT_TAKEN, shown, pk)
         if ended is None:
             return
         who = by if reason == Reason.CANCELLED else None
         self.event(
-            account, Happened.ATTEMPT_MOVED, ended, pk, AttemptState.WAITING, state, reason, words, who
+            account, EventType.ATTEMPT_MOVED, ended, pk, AttemptState.WAITING, state, reason, words, who
         )
         if state == AttemptState.SUCCEEDED:
-            self.event(account, Happened.ACCOUNT_ONLINE, ended, pk, AccountState.OFFLINE, AccountState.ONLINE)
+            self.event(
+                account, EventType.ACCOUNT_ONLINE, ended, pk, AccountState.OFFLINE, AccountState.ONLINE
+            )
 
     def event(
         self, account, happened, at, attempt=None, old="", new="", reason="", detail="", by=None

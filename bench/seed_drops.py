@@ -4,13 +4,13 @@ import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from accounts.models import Discovered, Drop, Incident
-from accounts.states import DropKind, FoundBy, Method, NextStep
+from accounts.models import Drop, Incident, UnmanagedAccount
+from accounts.states import DetectedBy, DropKind, Method, NextStep
 
 ENDED_OF_EACH = 3  # for each account there is
 IN_ONE = 60  # drops of an incident that is over
 FEW = 40
-MODELS = (Incident, Drop, Discovered)
+MODELS = (Incident, Drop, UnmanagedAccount)
 
 
 class Drops:
@@ -67,7 +67,7 @@ class Drops:
             "id": pk,
             "account_id": account,
             "kind": self.pick.choices([DropKind.ORDINARY, DropKind.FIRST_NIGHT], weights=(95, 5))[0],
-            "found_by": self.pick.choice(FoundBy.values),
+            "detected_by": self.pick.choice(DetectedBy.values),
             "w_id": f"drop-{pk:010x}",
             "online_since": when(at - timedelta(days=2)),
             "at": when(at),

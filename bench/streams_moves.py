@@ -26,7 +26,7 @@ from django.utils import timezone
 from accounts import permissions
 from accounts.models import Account, LoginAttempt, WaitsWorker
 from accounts.models.event import record
-from accounts.states import AttemptState, Happened
+from accounts.states import AttemptState, EventType
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 NEXT = {
@@ -101,7 +101,7 @@ class Mover:
         committed = []
         with transaction.atomic():
             transaction.on_commit(lambda: committed.append(time.time()))
-            record(self.everybodys, Happened.CHANGED)
+            record(self.everybodys, EventType.CHANGED)
         return committed[0]
 
 

@@ -185,13 +185,13 @@ def test_state_and_ids_are_not_taken_from_forms(committed):
         "bound_seq": 9,
         "login_seq": 9,
         "nickname": "x",
-        "joined_to": 1,
+        "merged_into": 1,
     }
     committed.operator.client.post(f"/accounts/{account.pk}/edit/", {**form, **extra})
 
     account.refresh_from_db()
     assert (account.label, account.state, account.w_id, account.nickname) == ("After", "new", "", "")
-    assert (account.bound_seq, account.login_seq, account.joined_to) == (0, 0, None)
+    assert (account.bound_seq, account.login_seq, account.merged_into) == (0, 0, None)
 
 
 def test_an_account_cannot_be_given_to_a_team_one_is_not_in(committed):

@@ -11,7 +11,7 @@ from accounts.admin import actions
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag, UpstreamAccess
 from accounts.models.event import record
 from accounts.reasons import Reason
-from accounts.states import AttemptState, Happened, Trigger
+from accounts.states import AttemptState, EventType, Trigger
 from tests.support.factories import make_attempt
 
 ACCOUNTS = "/admin/accounts/account/"
@@ -60,7 +60,7 @@ def told(response):
 @pytest.mark.parametrize("model", ["loginattempt", "accountevent"])
 def test_nobody_adds_changes_or_deletes_history(people, model):
     attempt = make_attempt(people.account())
-    event = record(attempt.account, Happened.ATTEMPT_STARTED, attempt=attempt)
+    event = record(attempt.account, EventType.ATTEMPT_STARTED, attempt=attempt)
     pk = {"loginattempt": attempt.pk, "accountevent": event.pk}[model]
     before = list(LoginAttempt.objects.values()), list(AccountEvent.objects.values())
     client, base = people.admin.client, f"/admin/accounts/{model}/"
@@ -99,7 +99,7 @@ def test_an_account_shows_its_logins_and_timeline_with_links_to_all(people):
     account = people.account()
     for _n in range(55):
         make_attempt(account, AttemptState.EXPIRED, reason=Reason.NOT_SCANNED)
-        record(account, Happened.CHANGED, detail="note")
+        record(account, EventType.CHANGED, detail="note")
     page = people.admin.client.get(f"{ACCOUNTS}{account.pk}/change/")
     assert len(page.context["latest_attempts"]) == 50
     assert len(page.context["timeline"]) == 50
@@ -110,7 +110,7 @@ def test_an_account_shows_its_logins_and_timeline_with_links_to_all(people):
 
 def test_joined_records_point_at_each_other(people):
     owner = people.account(label="Owner", wc_id="wxid_owner")
-    joined = people.account(label="Placeholder", joined_to=owner)
+    joined = people.account(label="Placeholder", merged_into=owner)
     assert (
         "was merged into another"
         in people.admin.client.get(f"{ACCOUNTS}{joined.pk}/change/").content.decode()
@@ -131,8 +131,8 @@ def test_accounts_are_found_by_each_of_their_names(people):
 
 def test_history_is_found_by_account_and_attempts_by_wid(people):
     one, other = (make_attempt(people.account(label=label), w_id=f"w-{label}") for label in ("One", "Other"))
-    event = record(one.account, Happened.CHANGED)
-    record(other.account, Happened.CHANGED)
+    event = record(one.account, EventType.CHANGED)
+    record(other.account, EventType.CHANGED)
     assert shown(people.admin.client.get(ATTEMPTS, {"q": "one"})) == [one.pk]
     assert shown(people.admin.client.get(ATTEMPTS, {"q": "w-Other"})) == [other.pk]
     assert shown(people.admin.client.get(EVENTS, {"q": "one"})) == [event.pk]
@@ -175,9 +175,9 @@ def test_attempts_and_events_are_filtered(people):
         asked_by=people.operator, created_at=timezone.now() - timedelta(days=40),
     )  # fmt: skip
     event = record(
-        found.account, Happened.ATTEMPT_MOVED, attempt=found, reason=Reason.DECLINED, by=people.operator
+        found.account, EventType.ATTEMPT_MOVED, attempt=found, reason=Reason.DECLINED, by=people.operator
     )
-    record(make_attempt(people.account(), asked_by=people.mate).account, Happened.CHANGED, by=people.mate)
+    record(make_attempt(people.account(), asked_by=people.mate).account, EventType.CHANGED, by=people.mate)
     until = (timezone.localdate() - timedelta(days=39)).isoformat()
     for query in (
         {"state__exact": "failed"},
@@ -236,7 +236,7 @@ def test_junk_in_the_address_breaks_no_list(people, query):
 def test_staff_see_the_accounts_and_history_of_their_teams_only(people):
     person = staff(people.operator, "view_accountevent")
     mine, theirs = make_attempt(people.account()), make_attempt(people.account(team=people.west))
-    events = [record(attempt.account, Happened.CHANGED, attempt=attempt) for attempt in (mine, theirs)]
+    events = [record(attempt.account, EventType.CHANGED, attempt=attempt) for attempt in (mine, theirs)]
     client = person.client
     assert shown(client.get(ACCOUNTS)) == [mine.account_id]
     assert shown(client.get(ATTEMPTS)) == [mine.pk]
@@ -317,7 +317,7 @@ def test_an_admin_changes_what_people_decide(people):
     assert timezone.localtime(account.relogin_at).isoformat()[:19] == "2027-01-02T03:04:05"
     assert [tag.name for tag in account.tags.all()] == ["night", "vip"]
     event = AccountEvent.objects.get()
-    assert (event.happened, event.actor) == (Happened.CHANGED, people.admin)
+    assert (event.happened, event.actor) == (EventType.CHANGED, people.admin)
     assert "by phone" not in event.detail
 
 
@@ -325,7 +325,7 @@ def test_an_admin_cannot_change_what_the_upstream_decides(people):
     account = people.account(w_id="w-1", wc_id="wxid_1", nickname="Real")
     forged = {
         "wc_id": "wxid_2", "w_id": "w-2", "state": "offline", "nickname": "Forged", "login_seq": 9, "bound_seq": 9,
-        "first_login_at_0": "2020-01-01", "joined_to": account.pk, "mobile": "1", "state_since_0": "2020-01-01",
+        "first_login_at_0": "2020-01-01", "merged_into": account.pk, "mobile": "1", "state_since_0": "2020-01-01",
     }  # fmt: skip
     before = Account.objects.values().get(pk=account.pk)
     people.admin.client.post(f"{ACCOUNTS}{account.pk}/change/", change_form(account, **forged))
@@ -345,7 +345,7 @@ def test_an_admin_adds_an_account(people):
 def test_deleting_an_account_tells_how_much_history_goes_with_it(people):
     account = people.account()
     for _n in range(3):
-        record(account, Happened.CHANGED, attempt=make_attempt(account, AttemptState.EXPIRED))
+        record(account, EventType.CHANGED, attempt=make_attempt(account, AttemptState.EXPIRED))
     path = f"{ACCOUNTS}{account.pk}/delete/"
     page = people.admin.client.get(path)
     counts = {str(name): count for name, count in page.context["model_count"]}
@@ -396,7 +396,7 @@ def test_logging_in_many_leaves_the_asking_to_a_worker_with_room(people, upstrea
 
 def test_logging_in_leaves_alone_who_is_online_joined_or_waiting(people, upstream):
     online = people.account(label="1", w_id="w-1")
-    joined = people.account(label="2", joined_to=online)
+    joined = people.account(label="2", merged_into=online)
     waiting = make_attempt(people.account(label="3")).account
     page = act(people.admin, "log_in", [online, joined, waiting])
     assert [text.partition(" <a")[0] for text in told(page)] == [
@@ -459,7 +459,7 @@ def test_no_secret_is_on_any_page(people, settings):
     canaries = {name: f"canary-{name.replace('_', '-')}" for name in ("qr_text", "page_url", "verify_code")}
     account = people.account(mobile="13812345678")
     attempt = make_attempt(account, qr_png=b"canary-png", lease_owner="canary-lease", **canaries)
-    record(account, Happened.ATTEMPT_STARTED, attempt=attempt, by=people.admin)
+    record(account, EventType.ATTEMPT_STARTED, attempt=attempt, by=people.admin)
     UpstreamAccess.objects.create(
         base_url="http://upstream", account="dev", authorization="canary-authorization"
     )
@@ -483,7 +483,7 @@ def test_nothing_from_the_upstream_is_taken_for_html(people):
         avatar_url="javascript:alert(1)",
     )
     attempt = make_attempt(account, AttemptState.FAILED, upstream_text=evil, other_name=evil, w_id=evil[:90])
-    record(account, Happened.JOINED, attempt=attempt, detail=evil)
+    record(account, EventType.JOINED, attempt=attempt, detail=evil)
     UpstreamAccess.objects.create(base_url="http://upstream", refused_text=evil)
     for path in every_page(account, attempt):
         text = people.admin.client.get(path).content.decode()

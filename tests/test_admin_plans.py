@@ -12,7 +12,7 @@ from accounts.relogin import plan_runs
 from accounts.states import AccountState
 from tests.support.factories import make_account
 
-PLANS, RUNS, ENTRIES = "/admin/accounts/plan/", "/admin/accounts/planrun/", "/admin/accounts/planentry/"
+PLANS, RUNS, ENTRIES = "/admin/accounts/plan/", "/admin/accounts/planrun/", "/admin/accounts/planresult/"
 ACCOUNTS = "/admin/accounts/account/"
 
 
@@ -129,7 +129,7 @@ def test_plans_are_for_those_who_see_all_teams(people):
     staff = people.operator
     staff.is_staff = True
     staff.save()
-    named = ["view_plan", "add_plan", "change_plan", "view_planrun", "view_planentry"]
+    named = ["view_plan", "add_plan", "change_plan", "view_planrun", "view_planresult"]
     staff.user_permissions.add(*Permission.objects.filter(codename__in=named))
     for address in (PLANS, f"{PLANS}add/", RUNS, ENTRIES):
         assert staff.client.get(address).status_code == 403

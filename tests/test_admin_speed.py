@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.models import Account, AccountEvent, Tag
 from accounts.models.event import record
-from accounts.states import AttemptState, Happened
+from accounts.states import AttemptState, EventType
 from tests.support.factories import make_attempt
 
 ACCOUNTS = "/admin/accounts/account/"
@@ -37,8 +37,8 @@ def more(people, number):
         account.tags.set([Tag.objects.create(name=f"tag {Tag.objects.count()}") for _tag in range(2)])
         person = people.person(f"person{account.pk}")
         attempt = make_attempt(account, AttemptState.EXPIRED, asked_by=person, other_account=account)
-        people.account(joined_to=account)
-        record(account, Happened.CHANGED, attempt=attempt, by=person)
+        people.account(merged_into=account)
+        record(account, EventType.CHANGED, attempt=attempt, by=person)
 
 
 def queries_of(client, path):
@@ -72,7 +72,7 @@ def test_a_change_page_needs_no_more_queries_for_twice_the_history(people, model
     def count():
         for _n in range(3):
             make_attempt(attempt.account, AttemptState.EXPIRED, asked_by=people.operator)
-            record(attempt.account, Happened.CHANGED, attempt=attempt, by=people.operator)
+            record(attempt.account, EventType.CHANGED, attempt=attempt, by=people.operator)
         pk = attempt.pk if model == "loginattempt" else attempt.account_id
         return len(queries_of(people.admin.client, f"/admin/accounts/{model}/{pk}/change/"))
 
@@ -107,7 +107,7 @@ def test_a_long_list_is_counted_up_to_a_limit_and_says_so(people, monkeypatch):
     account = people.account()
     now = timezone.now()
     AccountEvent.objects.bulk_create(
-        AccountEvent(account=account, happened=Happened.CHANGED, at=now - timedelta(seconds=n))
+        AccountEvent(account=account, happened=EventType.CHANGED, at=now - timedelta(seconds=n))
         for n in range(120)
     )
     page = people.admin.client.get(EVENTS)

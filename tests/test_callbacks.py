@@ -253,7 +253,7 @@ def test_a_drop_is_known_within_five_seconds_by_its_notice(dialect, told, live, 
         page.hears("change", seconds=30, account=account.pk, state="offline")
     drop = account.drops.get()
     assert drop.at.timestamp() - dropped_at < 5
-    assert (fresh(account).state, drop.found_by, drop.kind) == ("offline", "notice", "ordinary")
+    assert (fresh(account).state, drop.detected_by, drop.kind) == ("offline", "notice", "ordinary")
     assert fresh(other).state == "online"
     upstream.wait(callbacks=5)
     assert {note["status"] for note in upstream.state()["callbacks"]} == {200}

@@ -11,10 +11,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import Channel, Delivery, Notice, Rule
+from accounts.models import Channel, Delivery, Notification, Rule
 from accounts.models.notification import masked
 from accounts.notifications import transports
-from accounts.states import NoticeKind
+from accounts.states import NotificationKind
 from tests.support.fake_chat_service import Receiver
 
 CHANNELS = "/admin/accounts/channel/"
@@ -330,9 +330,9 @@ def test_a_form_that_is_wrong_says_so_and_repeats_no_address(people, changed, co
 
 
 def test_a_rule_as_it_is_proposed_is_kept(people):
-    proposed = form(**{"rules-0-kinds": NoticeKind.values})
+    proposed = form(**{"rules-0-kinds": NotificationKind.values})
     people.admin.client.post(f"{CHANNELS}add/", proposed)
-    assert Rule.objects.get().kinds == NoticeKind.values
+    assert Rule.objects.get().kinds == NotificationKind.values
 
 
 def test_a_test_message_shows_what_the_service_said(people, service):
@@ -395,11 +395,11 @@ def test_without_the_right_nobody_changes_a_channel_sends_a_test_or_reads_what_w
 def deliveries(people, number):
     for _n in range(number):
         account = people.account(label="Shop <7>")
-        notice = Notice.objects.create(
-            key=f"k{Notice.objects.count()}", kind=NoticeKind.OFFLINE, account=account
+        notification = Notification.objects.create(
+            key=f"k{Notification.objects.count()}", kind=NotificationKind.OFFLINE, account=account
         )
         channel = Channel.objects.create(name=f"c{Channel.objects.count()}", url=f"wecombot://{SECRET}")
-        Delivery.objects.create(channel=channel, notice=notice, error="HTTP 500")
+        Delivery.objects.create(channel=channel, notification=notification, error="HTTP 500")
 
 
 @pytest.mark.parametrize(

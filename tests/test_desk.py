@@ -8,8 +8,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import Account, AccountEvent, Discovered, Drop, Incident, LoginAttempt, Presence
-from accounts.states import AttemptState, Happened, Method, NextStep
+from accounts.models import Account, AccountEvent, Drop, Incident, LoginAttempt, Presence, UnmanagedAccount
+from accounts.states import AttemptState, EventType, Method, NextStep
 from tests.support.factories import make_account, make_attempt
 
 HOURS_AGO = [timezone.now() - timedelta(hours=n) for n in range(10)]
@@ -27,7 +27,7 @@ def dropped(people, to_scan_hours: int | None = None, **fields) -> Account:
         state="offline", wc_id=f"wxid_{Account.objects.count()}_gone", state_since=HOURS_AGO[3], **fields
     )
     if to_scan_hours is not None:
-        Account.objects.filter(pk=account.pk).update(to_scan_since=HOURS_AGO[to_scan_hours])
+        Account.objects.filter(pk=account.pk).update(queued_for_scan_at=HOURS_AGO[to_scan_hours])
         drop.setdefault("next_step", NextStep.SCAN)
     Drop.objects.create(account=account, w_id="gone", at=HOURS_AGO[3], **drop)
     account.refresh_from_db()
@@ -175,7 +175,7 @@ def test_recover_these_takes_the_open_drops_of_ones_teams(people, incident):
 
 
 def test_only_who_sees_every_account_may_adopt(people):
-    found = Discovered.objects.create(wc_id="wxid_stranger", w_id="w-stranger")
+    found = UnmanagedAccount.objects.create(wc_id="wxid_stranger", w_id="w-stranger")
     assert people.operator.client.get("/discovered/").status_code == 404
     assert people.operator.client.post(f"/discovered/{found.pk}/adopt/").status_code == 404
     assert "wxid_stranger" in html(people.admin.client.get("/discovered/"))
@@ -185,11 +185,11 @@ def test_only_who_sees_every_account_may_adopt(people):
     account = Account.objects.get(wc_id="wxid_stranger")
     assert answer.url == f"/accounts/{account.pk}/"
     assert (account.label, account.team, account.w_id) == ("Front desk", people.east, "w-stranger")
-    assert account.state == "online" and not Discovered.objects.exists()
+    assert account.state == "online" and not UnmanagedAccount.objects.exists()
 
 
 def test_what_is_ignored_is_not_offered_until_it_is_again(people):
-    found = Discovered.objects.create(wc_id="wxid_stranger", w_id="w-stranger")
+    found = UnmanagedAccount.objects.create(wc_id="wxid_stranger", w_id="w-stranger")
     client = people.admin.client
     for ignored in (True, False):
         assert client.post(f"/discovered/{found.pk}/ignore/").status_code == 302
@@ -198,9 +198,9 @@ def test_what_is_ignored_is_not_offered_until_it_is_again(people):
 
 
 def test_a_team_that_is_not_there_adopts_nobody(people):
-    found = Discovered.objects.create(wc_id="wxid_stranger", w_id="w-stranger")
+    found = UnmanagedAccount.objects.create(wc_id="wxid_stranger", w_id="w-stranger")
     people.admin.client.post(f"/discovered/{found.pk}/adopt/", {"team": "99999"})
-    assert Discovered.objects.filter(pk=found.pk).exists()
+    assert UnmanagedAccount.objects.filter(pk=found.pk).exists()
     assert not Account.objects.filter(wc_id="wxid_stranger").exists()
 
 
@@ -232,8 +232,8 @@ def test_a_paused_account_leaves_the_list_and_says_so(people):
     for _twice in range(2):
         assert client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "0"}).status_code == 302
     account.refresh_from_db()
-    assert (account.keep_online, account.to_scan_since, account.relogin_at) == (False, None, None)
-    assert AccountEvent.objects.filter(account=account, happened=Happened.CHANGED).count() == 1
+    assert (account.keep_online, account.queued_for_scan_at, account.relogin_at) == (False, None, None)
+    assert AccountEvent.objects.filter(account=account, happened=EventType.CHANGED).count() == 1
     assert 'data-recovery="paused"' in html(client.get(f"/accounts/{account.pk}/"))
     client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "1"})
     account.refresh_from_db()

@@ -52,7 +52,7 @@ CHANGES = {
         None, (success, "_save", "return _other(login, owner)", "return _expected(login)"),
     ),
     "a placeholder is not joined": (
-        "does not say so", (success, "_merged", "update(joined_to=owner)", "count()"),
+        "does not say so", (success, "_merged", "update(merged_into=owner)", "count()"),
     ),
     "a lease is worth nothing": (
         "a second call|another's|had lost the wait", (login_attempt.LoginAttemptQuerySet, "to_wait_for", "~models.Exists(living),", ""),

@@ -9,7 +9,7 @@ from django.utils import timezone
 from accounts.logins import start
 from accounts.models import Drop, LoginAttempt, RecoveryPolicy
 from accounts.models.event import record
-from accounts.states import Happened, Method, NextStep
+from accounts.states import EventType, Method, NextStep
 from tests.support.factories import make_account
 from tests.support.invariants import assert_sound
 from tests.support.scenarios import ends, fresh, held_by_another, holder, marks, other, running_stack
@@ -30,7 +30,7 @@ def upstream(upstream):
 def prompted(stack, upstream, live) -> LoginAttempt:
     """A prompt that is on the phone, with nobody but the row to know of it: no message was sent."""
     account = make_account(wc_id="wxid_a", state="offline", team=live.east)
-    record(account, Happened.ACCOUNT_OFFLINE, old="online", new="offline")
+    record(account, EventType.ACCOUNT_OFFLINE, old="online", new="offline")
     attempt, _new = start.start_login(account, method=Method.POPUP, queued=True)
     upstream.wait(wcId="wxid_a", prompt=True, timeout=20)
     return fresh(attempt)
@@ -88,9 +88,9 @@ def test_a_drop_is_recovered_by_itself(upstream, live):
     """Beat, a jobs worker and a waits worker, each of its own; nobody but the phone does anything."""
     RecoveryPolicy.objects.get_or_create(name="Default", defaults={"is_default": True})
     account = make_account(wc_id="wxid_a", state="offline", team=live.east)
-    record(account, Happened.ACCOUNT_OFFLINE, old="online", new="offline")
+    record(account, EventType.ACCOUNT_OFFLINE, old="online", new="offline")
     night = make_account(wc_id="wxid_b", state="offline", team=live.east)
-    record(night, Happened.ACCOUNT_OFFLINE, old="online", new="offline")
+    record(night, EventType.ACCOUNT_OFFLINE, old="online", new="offline")
     at = timezone.now() - timedelta(seconds=1)
     drop = Drop.objects.create(account=account, w_id="w-old", at=at)
     first = Drop.objects.create(account=night, w_id="w-other", at=at, kind="first_night")

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from accounts import tasks
 from accounts.models import Account, AccountEvent, LoginAttempt
-from accounts.states import Happened
+from accounts.states import EventType
 from tests.support.invariants import assert_sound
 from tests.support.scenarios import (
     ROUNDS,
@@ -50,7 +50,7 @@ def test_the_waits_of_a_worker_that_died_are_taken_up_and_a_tap_in_between_count
         upstream.wait(wId=attempt.w_id, step3_now=1)
         upstream.phone("confirm", wId=attempt.w_id)
     all_end(attempts)
-    resumed = AccountEvent.objects.filter(happened=Happened.WAIT_RESUMED)
+    resumed = AccountEvent.objects.filter(happened=EventType.WAIT_RESUMED)
     assert set(resumed.values_list("attempt", flat=True)) == {attempt.pk for attempt in lost}
     assert_sound(upstream, stack)
 

@@ -16,7 +16,7 @@ from accounts.lib import pubsub
 from accounts.models import AccountEvent, UpstreamAccess
 from accounts.models.event import record
 from accounts.realtime import changes, sse
-from accounts.states import Happened
+from accounts.states import EventType
 from tests.support.factories import make_attempt
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -75,7 +75,7 @@ async def ring(account) -> int:
 
 def ring_now(account) -> int:
     try:
-        return record(account, Happened.CHANGED).pk
+        return record(account, EventType.CHANGED).pk
     finally:
         connections.close_all()
 
@@ -198,7 +198,7 @@ def test_a_doorbell_that_does_not_work_stops_nothing(committed, settings):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     pubsub._client.cache_clear()
     try:
-        assert record(committed.account(), Happened.CHANGED).pk
+        assert record(committed.account(), EventType.CHANGED).pk
         assert pubsub.ping() is False
     finally:
         pubsub._client.cache_clear()
@@ -210,7 +210,7 @@ def test_a_doorbell_that_does_not_work_stops_nothing(committed, settings):
 def unrung(account) -> int:
     """A row as it stands when its ring got lost."""
     try:
-        return AccountEvent.objects.bulk_create([AccountEvent(account=account, happened=Happened.CHANGED)])[
+        return AccountEvent.objects.bulk_create([AccountEvent(account=account, happened=EventType.CHANGED)])[
             0
         ].pk
     finally:
@@ -303,7 +303,7 @@ def test_many_rows_without_a_ring_are_one_look_for_all(committed, monkeypatch):
     def many():
         try:
             AccountEvent.objects.bulk_create(
-                AccountEvent(account=account, happened=Happened.CHANGED) for _ in range(5)
+                AccountEvent(account=account, happened=EventType.CHANGED) for _ in range(5)
             )
         finally:
             connections.close_all()

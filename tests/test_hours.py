@@ -1,4 +1,4 @@
-"""Hours of a day in a time zone: over midnight, where clocks are set, and several windows at once."""
+"""TimeWindow of a day in a time zone: over midnight, where clocks are set, and several windows at once."""
 
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo

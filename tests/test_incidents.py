@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import Account, Delivery, Drop, Incident
 from accounts.notifications import outbox
 from accounts.presence import incidents
-from accounts.states import AccountState, DropKind, NoticeKind
+from accounts.states import AccountState, DropKind, NotificationKind
 from tests.support.fake_chat_service import Receiver
 from tests.test_telling import channel_to, comes_back, drops, online, phone, site, tell, time, to_scan
 
@@ -224,12 +224,12 @@ def test_who_was_told_of_a_drop_before_it_became_part_of_an_incident_is_told_of_
     ("kinds", "titles"),
     [
         (
-            [NoticeKind.OFFLINE, NoticeKind.BACK],
+            [NotificationKind.OFFLINE, NotificationKind.BACK],
             ["12 accounts dropped at once", "Incident ended: 12 accounts had dropped"],
         ),
-        ([NoticeKind.TO_SCAN], ["12 accounts dropped at once"]),
-        ([NoticeKind.INCIDENT], ["12 accounts dropped at once"]),
-        ([NoticeKind.INCIDENT_OVER, NoticeKind.PLAN], []),
+        ([NotificationKind.TO_SCAN], ["12 accounts dropped at once"]),
+        ([NotificationKind.INCIDENT], ["12 accounts dropped at once"]),
+        ([NotificationKind.INCIDENT_OVER, NotificationKind.PLAN], []),
     ],
 )
 def test_who_is_told_of_drops_is_told_of_incidents(db, time, phone, kinds, titles):

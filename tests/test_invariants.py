@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from accounts.models import AccountEvent, LoginAttempt
 from accounts.models.event import record
-from accounts.states import FINAL_STATES, AttemptState, Happened
+from accounts.states import FINAL_STATES, AttemptState, EventType
 from tests.support.environment import CANARIES
 from tests.support.factories import make_attempt
 from tests.support.invariants import Explained, violations
@@ -35,9 +35,9 @@ def login_of(w_id: str, max_parallel: int = 1) -> dict:
 def attempt_with_history(account, *states: str, **fields) -> LoginAttempt:
     """One that went through these states, with its events."""
     attempt = make_attempt(account, states[-1], sent_at=timezone.now(), **fields)
-    record(account, Happened.ATTEMPT_STARTED, attempt=attempt, new=AttemptState.PREPARING)
+    record(account, EventType.ATTEMPT_STARTED, attempt=attempt, new=AttemptState.PREPARING)
     for old, new in zip((AttemptState.PREPARING, *states), states, strict=False):
-        record(account, Happened.ATTEMPT_MOVED, attempt=attempt, old=old, new=new)
+        record(account, EventType.ATTEMPT_MOVED, attempt=attempt, old=old, new=new)
     return attempt
 
 
@@ -54,7 +54,7 @@ def test_a_history_as_it_should_be_is_sound(account, people):
 
 def test_an_account_that_is_online_on_both_sides_is_sound(people):
     account = people.account(wc_id="wxid_a", w_id="w-1")
-    record(account, Happened.ACCOUNT_ONLINE, new="online")
+    record(account, EventType.ACCOUNT_ONLINE, new="online")
     assert violations(books(online={"wxid_a": "w-1"})) == []
 
 
@@ -89,7 +89,7 @@ def again(event: AccountEvent) -> None:
 
 def test_more_waits_than_leases(account):
     attempt = attempt_with_history(account, "waiting")
-    record(account, Happened.WAIT_TAKEN, attempt=attempt)
+    record(account, EventType.WAIT_TAKEN, attempt=attempt)
     assert violations(books(attempt)) == [f"attempt {attempt.pk}: 1 waits were noted, and 0 leases taken"]
 
 
@@ -165,7 +165,7 @@ def test_two_attempts_with_one_w_id(people):
 @pytest.mark.parametrize("there", [{}, {"wxid_a": "w-2"}])
 def test_an_account_that_is_online_here_and_not_there(people, there):
     account = people.account(wc_id="wxid_a", w_id="w-1")
-    record(account, Happened.ACCOUNT_ONLINE, new="online")
+    record(account, EventType.ACCOUNT_ONLINE, new="online")
     assert len(violations(books(online=there))) == 1
 
 

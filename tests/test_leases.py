@@ -14,7 +14,7 @@ from accounts.logins import leases
 from accounts.logins import start as logins_start
 from accounts.logins import wait as logins_wait
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
-from accounts.states import AttemptState, Happened
+from accounts.states import AttemptState, EventType
 from tests.support.factories import make_account, make_attempt
 from tests.support.threads import in_thread, until
 
@@ -163,7 +163,7 @@ def test_two_processes_that_claim_the_same_rows_get_each_row_once(holder):
     for name, each in got.items():
         assert set(LoginAttempt.objects.filter(lease_owner=name).values_list("pk", flat=True)) == set(each)
     assert set(LoginAttempt.objects.values_list("lease_epoch", flat=True)) == {1}
-    assert AccountEvent.objects.filter(happened=Happened.WAIT_TAKEN).count() == 40
+    assert AccountEvent.objects.filter(happened=EventType.WAIT_TAKEN).count() == 40
 
 
 def test_a_living_holder_keeps_its_row_and_a_dead_one_does_not(holder):
@@ -175,7 +175,7 @@ def test_a_living_holder_keeps_its_row_and_a_dead_one_does_not(holder):
 
     assert ids(leases.claim_orphaned()) == [left.pk, unknown.pk]
     assert (row(held), row(left)) == (("living", 4), (holder.name, 5))
-    assert list(left.events.values_list("happened", flat=True)) == [Happened.WAIT_RESUMED]
+    assert list(left.events.values_list("happened", flat=True)) == [EventType.WAIT_RESUMED]
     left.refresh_from_db()
     assert left.resumed
 
@@ -229,7 +229,7 @@ def test_a_wait_that_was_taken_over_is_cut_and_writes_nothing(holder, upstream):
     assert lease.lost
     attempt.refresh_from_db()
     assert (attempt.state, *row(attempt)) == (AttemptState.WAITING, "another", 2)
-    assert attempt.events.order_by("id").last().happened == Happened.WAIT_RESUMED
+    assert attempt.events.order_by("id").last().happened == EventType.WAIT_RESUMED
     assert holder.held == {} and holder.unreleased == set()
     upstream.wait(wId=attempt.w_id, step3_now=0)
 

@@ -46,8 +46,8 @@ class World:
             elif number % 9 == 1:
                 make_attempt(account, "expired")
         for account in Account.objects.filter(pk__in=pick.sample(self.ids(Account.objects.all()), 5)):
-            other = Account.objects.filter(joined_to=None).exclude(pk=account.pk).order_by("-pk").first()
-            Account.objects.filter(pk=account.pk).update(joined_to=other)
+            other = Account.objects.filter(merged_into=None).exclude(pk=account.pk).order_by("-pk").first()
+            Account.objects.filter(pk=account.pk).update(merged_into=other)
         self.people = {name: self.person(people, name, few) for name in PEOPLE}
 
     @staticmethod
@@ -72,7 +72,7 @@ class World:
             account.pk
             for account in Account.objects.order_by(key, "pk").prefetch_related("tags", "attempts")
             if (user.is_superuser or account.team_id in teams)
-            and account.joined_to_id is None
+            and account.merged_into_id is None
             and all(word in f"{account.label}\n{account.wc_id or ''}".lower() for word in text.split())
             and (not tag or tag in {its_own.name for its_own in account.tags.all()})
             and (

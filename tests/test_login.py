@@ -16,7 +16,7 @@ from PIL import Image
 from accounts.lib import db_errors
 from accounts.logins import control, expire, finish, leases, start, wait
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, event
-from accounts.states import FINAL_STATES, Happened, Trigger
+from accounts.states import FINAL_STATES, EventType, Trigger
 from accounts.upstream import configured, responses
 from tests.support.factories import fresh, make_attempt
 from tests.support.threads import in_thread, running, until
@@ -296,10 +296,12 @@ def test_a_first_login_of_a_known_account_joins_its_record(committed, upstream):
     known, second, attempt = fresh(known), fresh(second), fresh(attempt)
     assert (known.state, known.w_id, known.label) == ("online", attempt.w_id, "Known")
     assert (attempt.state, attempt.account) == ("succeeded", known)
-    assert second.joined_to == known
+    assert second.merged_into == known
     assert list(Account.objects.kept()) == [known]
     # Each side is of another team: neither reads the other's label in its history.
-    assert set(AccountEvent.objects.filter(happened=Happened.JOINED).values_list("detail", flat=True)) == {""}
+    assert set(AccountEvent.objects.filter(happened=EventType.JOINED).values_list("detail", flat=True)) == {
+        ""
+    }
 
 
 def test_a_success_after_cancel_counts_and_says_so(committed, upstream):
@@ -313,7 +315,7 @@ def test_a_success_after_cancel_counts_and_says_so(committed, upstream):
     assert fresh(attempt).state == "cancelled"
     assert account.state == "online"
     assert upstream.online == {account.wc_id: account.w_id}
-    assert (Happened.LATE_SUCCESS, "") in happenings(account)
+    assert (EventType.LATE_SUCCESS, "") in happenings(account)
 
 
 def test_a_late_answer_of_an_old_login_never_overwrites_a_newer_one(committed, upstream):
@@ -331,7 +333,7 @@ def test_a_late_answer_of_an_old_login_never_overwrites_a_newer_one(committed, u
 
     account = fresh(account)
     assert account.w_id == new.w_id
-    assert (Happened.STALE_SUCCESS, "") in happenings(account)
+    assert (EventType.STALE_SUCCESS, "") in happenings(account)
 
 
 def test_a_second_login_is_possible_right_after_cancel(committed, upstream):
@@ -507,7 +509,7 @@ def test_the_wrong_code_first_and_then_the_right_one(committed, upstream):
 
 def test_a_joined_record_starts_no_login_of_its_own(committed, upstream):
     kept = committed.account(wc_id="wxid_kept")
-    joined = committed.account(joined_to=kept)
+    joined = committed.account(merged_into=kept)
     committed.operator.client.post(f"/accounts/{joined.pk}/login/")
     assert LoginAttempt.objects.count() == 0
     assert committed.operator.client.get(f"/accounts/{joined.pk}/edit/").status_code == 404

@@ -19,7 +19,7 @@ from accounts.models import Account, LoginAttempt, UpstreamAccess
 from accounts.models.event import record
 from accounts.realtime.sse import STREAMS_PER_USER
 from accounts.reasons import Reason
-from accounts.states import Happened
+from accounts.states import EventType
 from tests.support import chromium, environment
 from tests.support.factories import PASSWORD, make_attempt
 from tests.support.services import Postgres, Valkey, using_database
@@ -183,7 +183,7 @@ def test_a_number_that_was_sent_is_no_interruption(desk, stack, live, upstream):
     page.locator("input[name=code]").press("Enter")
     expect(page.locator("#code-notes")).to_contain_text("1 number was wrong")
     happened = attempt.events.values_list("happened", flat=True)
-    assert Happened.WAIT_RESUMED not in happened
+    assert EventType.WAIT_RESUMED not in happened
     assert notice(page, "resumed").count() == 0
 
 
@@ -212,7 +212,7 @@ def test_without_the_queue_a_login_takes_a_little_longer_and_its_page_says_so(
 
     rig.valkey.proxy.accept()
     Account.objects.filter(pk=account.pk).update(label="Another name")
-    record(Account.objects.get(pk=account.pk), Happened.CHANGED)
+    record(Account.objects.get(pk=account.pk), EventType.CHANGED)
     expect(row).to_contain_text("Another name", timeout=SOON)
     assert stays(page) and stays(mates_list)
 
@@ -239,7 +239,7 @@ def test_a_server_that_does_not_answer_is_said_and_pages_come_back_by_themselves
     for page in pages:
         expect(page.locator("#outage")).to_be_hidden(timeout=SOON)
     Account.objects.filter(pk=account.pk).update(label="Another name")
-    record(Account.objects.get(pk=account.pk), Happened.CHANGED)
+    record(Account.objects.get(pk=account.pk), EventType.CHANGED)
     for page in pages[:2]:
         expect(page.locator("main")).to_contain_text("Another name", timeout=SOON)
     assert pages[2].locator("[name=label]").input_value() == "Not sent yet"
@@ -418,7 +418,7 @@ def test_ten_tabs_of_one_browser_are_live_by_one_stream(desk, stack, live):
 def renamed(account: Account, label: str) -> None:
     Account.objects.filter(pk=account.pk).update(label=label)
     account.refresh_from_db()
-    record(account, Happened.CHANGED)
+    record(account, EventType.CHANGED)
 
 
 HIDE = """hidden => {

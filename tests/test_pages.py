@@ -112,7 +112,7 @@ def test_a_junk_question_is_a_list_all_the_same(people, junk):
 
 def test_a_joined_record_is_not_listed_and_leads_to_the_other(people):
     kept = people.account(label="Kept")
-    joined = people.account(label="Joined", joined_to=kept)
+    joined = people.account(label="Joined", merged_into=kept)
     client = people.operator.client
     assert rows(html(client.get("/"))) == [kept.pk]
     assert client.get(f"/accounts/{joined.pk}/").headers["Location"] == f"/accounts/{kept.pk}/"
@@ -120,7 +120,7 @@ def test_a_joined_record_is_not_listed_and_leads_to_the_other(people):
 
 def test_a_record_joined_with_one_that_is_hidden_says_so_without_its_name(people):
     kept = people.account(label="Their secret label", team=people.west)
-    joined = people.account(label="Joined", joined_to=kept)
+    joined = people.account(label="Joined", merged_into=kept)
     page = html(people.operator.client.get(f"/accounts/{joined.pk}/"))
     assert "Their secret label" not in page
 

@@ -16,9 +16,9 @@ from accounts.models import (
     Delivery,
     Drop,
     LoginAttempt,
-    Notice,
+    Notification,
     Plan,
-    PlanEntry,
+    PlanResult,
     PlanRun,
     RecoveryPolicy,
     Rule,
@@ -27,7 +27,7 @@ from accounts.models import (
 )
 from accounts.models.plan import Outcome, PlanMethod
 from accounts.relogin import plan_runs, recover
-from accounts.states import AccountState, AttemptState, Happened, Method, NoticeKind, Trigger
+from accounts.states import AccountState, AttemptState, EventType, Method, NotificationKind, Trigger
 from tests.support.factories import make_account, make_attempt
 from tests.support.scenarios import fresh
 from tests.support.stack import Stack, poll
@@ -57,7 +57,7 @@ def at(db, monkeypatch):
     monkeypatch.setattr(db_clock, "now", made)
     WaitsWorker.objects.create(name="w", alive_until=MONDAY + HOUR)
     RecoveryPolicy.objects.update(is_default=False)
-    RecoveryPolicy.objects.create(name="ours", is_default=True, popups_a_minute=600)
+    RecoveryPolicy.objects.create(name="ours", is_default=True, prompts_a_minute=600)
     return made
 
 
@@ -217,7 +217,7 @@ def test_whom_a_plan_takes(at, people):
         account.tags.add(tag, other)
     Account.objects.filter(pk=c.pk).update(team=people.west)
     Account.objects.filter(pk=d.pk).update(keep_online=False)
-    Account.objects.filter(pk=e.pk).update(joined_to=a)
+    Account.objects.filter(pk=e.pk).update(merged_into=a)
     online = make_account(w_id="w1", label="on", team=people.east)
     new = make_account(label="new")
 
@@ -253,12 +253,12 @@ def test_a_run_keeps_its_pace(at):
     offline(7)
     make_plan(most_a_minute=3, method=PlanMethod.SCAN)
     at.go(MONDAY + HOUR)
-    assert Account.objects.filter(to_scan_since__isnull=False).count() == 3
+    assert Account.objects.filter(queued_for_scan_at__isnull=False).count() == 3
     for _second in range(29):
         at.go(timedelta(seconds=2))
-    assert Account.objects.filter(to_scan_since__isnull=False).count() == 3
+    assert Account.objects.filter(queued_for_scan_at__isnull=False).count() == 3
     at.go(timedelta(seconds=2))
-    assert Account.objects.filter(to_scan_since__isnull=False).count() == 6
+    assert Account.objects.filter(queued_for_scan_at__isnull=False).count() == 6
     assert PlanRun.objects.get().is_open
     at.go(MINUTE)
     assert not PlanRun.objects.get().is_open
@@ -307,7 +307,7 @@ def test_accounts_online_are_prompted_and_what_came_of_it_is_recorded(at):
     end(attempts[1].pk, AttemptState.CANCELLED)
     at.go(timedelta(seconds=2))
     assert entries(run) == {"on 0": Outcome.DECLINED, "on 1": Outcome.ONLINE}
-    assert fresh(first).to_scan_since is None
+    assert fresh(first).queued_for_scan_at is None
     # The time that the run set is answered by the run: nobody is prompted a second time for it.
     for _minute in range(30):
         assert at.go(MINUTE) == []
@@ -319,9 +319,9 @@ def test_a_prompt_in_vain_puts_the_account_onto_the_list(at):
     (begun,) = at.go(MONDAY + HOUR)
     end(begun)
     at.go(timedelta(seconds=2))
-    assert fresh(account).to_scan_since == at.now
+    assert fresh(account).queued_for_scan_at == at.now
     assert entries(PlanRun.objects.get()) == {"on": Outcome.TO_SCAN}
-    assert account.events.filter(happened=Happened.TO_SCAN).count() == 1
+    assert account.events.filter(happened=EventType.TO_SCAN).count() == 1
 
 
 def test_an_account_with_an_open_drop_is_left_to_recovery_and_followed(at):
@@ -343,13 +343,13 @@ def test_an_account_with_an_open_drop_is_left_to_recovery_and_followed(at):
 def test_what_stands_in_the_way_is_recorded(at):
     busy, listed, paused, gone = offline(4)
     make_attempt(busy, deadline_at=MONDAY + 9 * HOUR)
-    Account.objects.filter(pk=listed.pk).update(to_scan_since=MONDAY)
+    Account.objects.filter(pk=listed.pk).update(queued_for_scan_at=MONDAY)
     new = make_account(label="new")
     plan = make_plan(state="", method=PlanMethod.POPUP)
     at.now = MONDAY + HOUR
     run = plan_runs.run(plan, at.now)
     Account.objects.filter(pk=paused.pk).update(keep_online=False)
-    Account.objects.filter(pk=gone.pk).update(joined_to=busy)
+    Account.objects.filter(pk=gone.pk).update(merged_into=busy)
     plan_runs.tick()
     assert entries(run) == {
         "off 0": Outcome.BUSY,
@@ -368,14 +368,14 @@ def test_an_account_that_came_back_before_its_turn_is_left_alone(at):
     Account.objects.filter(pk=account.pk).update(state=AccountState.ONLINE, w_id="w9")
     plan_runs.tick()
     assert entries(run) == {"off 0": Outcome.CHANGED}
-    assert fresh(account).to_scan_since is None
+    assert fresh(account).queued_for_scan_at is None
 
 
 @pytest.mark.parametrize(
     ("method", "outcome"), [(PlanMethod.POPUP, Outcome.CAP), (PlanMethod.LADDER, Outcome.TO_SCAN)]
 )
 def test_no_more_prompts_than_the_policy_allows(at, method, outcome):
-    RecoveryPolicy.objects.update(popups_a_day=1)
+    RecoveryPolicy.objects.update(prompts_a_day=1)
     account = make_account(w_id="w1", label="on")
     make_attempt(
         account, AttemptState.EXPIRED, method=Method.POPUP, created_at=MONDAY, sent_at=MONDAY, ended_at=MONDAY
@@ -423,12 +423,12 @@ def test_each_account_that_is_due_is_taken_once(at):
     run = PlanRun.objects.get()
     assert run.plan is None
     assert entries(run) == {"on": Outcome.PROMPTED, "new": Outcome.TO_SCAN}
-    assert fresh(new).to_scan_since == at.now
+    assert fresh(new).queued_for_scan_at == at.now
     end(begun)
     for _minute in range(5):
         assert at.go(MINUTE) == []
     assert entries(run) == {"on": Outcome.TO_SCAN, "new": Outcome.TO_SCAN}
-    assert fresh(online).to_scan_since is not None
+    assert fresh(online).queued_for_scan_at is not None
     assert PlanRun.objects.count() == 1
     # Switched on again, it is due at once; another time is another turn.
     Account.objects.filter(pk=paused.pk).update(keep_online=True)
@@ -448,7 +448,7 @@ def test_who_set_a_due_time_is_written_down(at, people):
     account = make_account(w_id="w1")
     plan_runs.make_due(Account.objects.filter(pk=account.pk), MONDAY + HOUR, people.operator)
     event = account.events.get()
-    assert (event.happened, event.detail, event.actor_name) == (Happened.CHANGED, "relogin_at", "operator")
+    assert (event.happened, event.detail, event.actor_name) == (EventType.CHANGED, "relogin_at", "operator")
     plan_runs.make_due(Account.objects.filter(pk=account.pk), None, people.operator)
     assert fresh(account).relogin_at is None
 
@@ -459,7 +459,7 @@ def test_two_plans_of_one_moment_prompt_an_account_once(at):
     make_plan(state=AccountState.ONLINE, method=PlanMethod.POPUP)
     assert len(at.go(MONDAY + HOUR)) == 1
     at.go(timedelta(seconds=2))
-    assert sorted(PlanEntry.objects.values_list("outcome", flat=True)) == [Outcome.BUSY, Outcome.PROMPTED]
+    assert sorted(PlanResult.objects.values_list("outcome", flat=True)) == [Outcome.BUSY, Outcome.PROMPTED]
     assert fresh(account).relogin_at == MONDAY + HOUR
 
 
@@ -476,21 +476,21 @@ def test_a_due_account_that_a_plan_takes_at_the_same_moment_is_taken_once(at):
 
 def test_people_are_told_of_a_run_once_when_it_is_settled(at):
     channel = Channel.objects.create(name="desk", url="json://127.0.0.1:9/")
-    Rule.objects.create(channel=channel, kinds=[NoticeKind.PLAN])
+    Rule.objects.create(channel=channel, kinds=[NotificationKind.PLAN])
     for number in range(3):
         make_account(w_id=f"w{number}", label=f"on {number}")
     make_plan(name="Nights", state=AccountState.ONLINE, method=PlanMethod.POPUP, most_a_run=2)
     make_plan(name="Nobody", state=AccountState.OFFLINE)
     first, second = at.go(MONDAY + HOUR)
     at.go(MINUTE)
-    assert not Notice.objects.exists()
+    assert not Notification.objects.exists()
     for attempt_id in (first, second):
         end(attempt_id)
     Account.objects.filter(attempts=first).update(last_login_at=at.now)
     for _minute in range(3):
         at.go(MINUTE)
     counts = {"due": 3, "online": 1, "to_scan": 0, "left": 2}
-    assert [notice.facts for notice in Notice.objects.all()] == [{"name": "Nights", "counts": counts}]
+    assert [notice.facts for notice in Notification.objects.all()] == [{"name": "Nights", "counts": counts}]
     assert Delivery.objects.count() == 1
 
 
@@ -520,7 +520,7 @@ def test_many_ticks_at_the_same_moment_do_everything_once(committed, monkeypatch
     now = Clock(MONDAY)
     monkeypatch.setattr(db_clock, "now", now)
     WaitsWorker.objects.create(name="w", alive_until=MONDAY + 2 * HOUR)
-    RecoveryPolicy.objects.update(popups_a_minute=600)
+    RecoveryPolicy.objects.update(prompts_a_minute=600)
     accounts = [make_account(w_id=f"w{n}", label=f"on {n}") for n in range(6)]
     plan_runs.make_due(Account.objects.filter(pk__in=[a.pk for a in accounts[4:]]), MONDAY + HOUR, None)
     make_plan(state=AccountState.ONLINE, method=PlanMethod.POPUP, most_a_minute=3)
@@ -530,7 +530,7 @@ def test_many_ticks_at_the_same_moment_do_everything_once(committed, monkeypatch
     run = PlanRun.objects.get(plan__isnull=False)
     assert run.entries.count() == 6
     assert len(begun) == len(set(begun)) == LoginAttempt.objects.count() == 3
-    assert PlanEntry.objects.filter(outcome=Outcome.PROMPTED).count() == 3
+    assert PlanResult.objects.filter(outcome=Outcome.PROMPTED).count() == 3
 
 
 @contextmanager
@@ -608,7 +608,7 @@ def test_a_plan_that_is_deleted_keeps_its_record(at):
 @pytest.mark.live
 def test_two_beats_and_two_jobs_workers_run_a_scheduled_time_once(live, upstream):
     """A run that was missed while nothing ran, and a due time; the phones answer their prompts."""
-    RecoveryPolicy.objects.update(popups_a_minute=600)
+    RecoveryPolicy.objects.update(prompts_a_minute=600)
     accounts = []
     for number in range(3):
         upstream.person(f"wxid_plan_{number}")
@@ -621,11 +621,11 @@ def test_two_beats_and_two_jobs_workers_run_a_scheduled_time_once(live, upstream
         for account in accounts:
             upstream.wait(wcId=account.wc_id, prompt=True, timeout=60)
             upstream.phone("accept", wcId=account.wc_id)
-        settled = lambda: PlanEntry.objects.filter(outcome=Outcome.ONLINE).count() == 3  # noqa: E731
+        settled = lambda: PlanResult.objects.filter(outcome=Outcome.ONLINE).count() == 3  # noqa: E731
         poll(settled, 60, "the run is not settled")
         new = make_account(label="new")
         plan_runs.make_due(Account.objects.filter(pk=new.pk), db_clock.now(), None)
-        poll(lambda: fresh(new).to_scan_since, 30, "the due time was not answered")
+        poll(lambda: fresh(new).queued_for_scan_at, 30, "the due time was not answered")
     assert [run.plan_name for run in PlanRun.objects.order_by("pk")] == [plan.name, ""]
     assert LoginAttempt.objects.count() == upstream.calls("/secondLogin") == 3
     assert fresh(plan).next_at > db_clock.now()

@@ -12,10 +12,10 @@ from accounts import tasks
 from accounts.lib import db_clock
 from accounts.logins import expire, finish
 from accounts.logins import start as logins_start
-from accounts.models import Account, AccountEvent, Discovered, Drop, LoginAttempt, Presence
+from accounts.models import Account, AccountEvent, Drop, LoginAttempt, Presence, UnmanagedAccount
 from accounts.models.drop import kind_of
 from accounts.presence import offline, reconcile, sweep
-from accounts.states import AccountState, AttemptState, DropKind, Happened, Method, Trigger
+from accounts.states import AccountState, AttemptState, DropKind, EventType, Method, Trigger
 from accounts.upstream.client import Client
 from tests.support.factories import make_account, make_attempt
 from tests.support.scenarios import fresh
@@ -85,7 +85,7 @@ def test_an_account_is_offline_after_two_looks_that_do_not_name_it(online, upstr
     drop, event = account.drops.get(), account.events.get()
     assert account.state_since == account.last_offline_at == drop.at == event.at
     assert (event.happened, event.from_state, event.to_state) == ("account_offline", "online", "offline")
-    assert (drop.kind, drop.found_by, drop.w_id) == ("ordinary", "sweep", w_id)
+    assert (drop.kind, drop.detected_by, drop.w_id) == ("ordinary", "sweep", w_id)
     assert (drop.proxy, drop.region, drop.online_since) == (3, "中国 杭州", account.last_login_at)
     assert (drop.next_step, drop.next_at) == ("look", drop.at)
     assert fresh(other).state == "online"
@@ -190,7 +190,7 @@ def test_answers_that_were_asked_for_at_the_same_time_are_not_two_looks(online, 
 
 def test_a_record_that_was_joined_is_left_alone(online, upstream):
     owner = online("wxid_a")
-    joined = make_account(wc_id="wxid_old", joined_to=owner)
+    joined = make_account(wc_id="wxid_old", merged_into=owner)
     upstream.person("wxid_old", online=True)
     swept = sweep.check()
     assert (swept.back, swept.discovered) == ((), 0)
@@ -295,11 +295,11 @@ def test_a_wid_that_changed_elsewhere_is_taken_at_once(online, upstream):
 
 @pytest.mark.parametrize("state", [AccountState.NEW, AccountState.OFFLINE])
 def test_an_account_that_logged_in_elsewhere_is_online_here(state, upstream):
-    account = make_account(wc_id="wxid_a", state=state, to_scan_since=timezone.now())
+    account = make_account(wc_id="wxid_a", state=state, queued_for_scan_at=timezone.now())
     w_id = upstream.person("wxid_a", online=True)["wId"]
     assert sweep.check().back == (account.pk,)
     account = fresh(account)
-    assert (account.state, account.w_id, account.to_scan_since) == ("online", w_id, None)
+    assert (account.state, account.w_id, account.queued_for_scan_at) == ("online", w_id, None)
 
 
 def test_a_login_that_was_open_meanwhile_still_is_the_newer_one(online, upstream):
@@ -324,7 +324,7 @@ def test_a_login_of_ours_whose_listener_is_gone_counts(state, upstream):
     if state == AttemptState.WAITING:
         assert fresh(attempt).state == "succeeded"
     else:
-        assert Happened.LATE_SUCCESS in happened(account)
+        assert EventType.LATE_SUCCESS in happened(account)
     before = AccountEvent.objects.count()
     sweep.check()
     assert AccountEvent.objects.count() == before
@@ -387,8 +387,8 @@ def test_who_is_online_and_unknown_here_is_discovered_until_gone(upstream):
     w_id = upstream.person("wxid_x", online=True)["wId"]
     upstream.person("wxid_y", online=True)
     assert sweep.check().discovered == 2
-    Discovered.objects.filter(wc_id="wxid_y").update(ignored=True)
-    found = Discovered.objects.get(wc_id="wxid_x")
+    UnmanagedAccount.objects.filter(wc_id="wxid_y").update(ignored=True)
+    found = UnmanagedAccount.objects.get(wc_id="wxid_x")
     assert found.w_id == w_id
 
     upstream.drop("wxid_x", callback=False)
@@ -399,27 +399,29 @@ def test_who_is_online_and_unknown_here_is_discovered_until_gone(upstream):
     upstream.drop("wxid_x", callback=False)
     upstream.drop("wxid_y", callback=False)
     sweep.check()
-    assert list(Discovered.objects.values_list("wc_id", "ignored")) == [("wxid_y", True)]
+    assert list(UnmanagedAccount.objects.values_list("wc_id", "ignored")) == [("wxid_y", True)]
 
 
 def test_a_discovered_account_is_adopted(people, upstream):
     w_id = upstream.person("wxid_x", online=True)["wId"]
     sweep.check()
-    account = reconcile.adopt(Discovered.objects.get(), by=people.operator, team=people.east, label="Shop 9")
+    account = reconcile.adopt(
+        UnmanagedAccount.objects.get(), by=people.operator, team=people.east, label="Shop 9"
+    )
     account = fresh(account)
     assert (account.label, account.team, account.wc_id) == ("Shop 9", people.east, "wxid_x")
     assert (account.state, account.w_id, account.first_login_at) == ("online", w_id, None)
     assert happened(account) == ["added", "account_online", "found_online"]
-    assert not Discovered.objects.exists()
+    assert not UnmanagedAccount.objects.exists()
     assert sweep.check().verified == 1
 
 
 def test_adopting_what_has_a_record_by_now_gives_that_record(people, online):
     account = online("wxid_x")
-    stale = Discovered.objects.create(wc_id="wxid_x", w_id="w-old")
+    stale = UnmanagedAccount.objects.create(wc_id="wxid_x", w_id="w-old")
     assert reconcile.adopt(stale, by=people.operator, team=people.west) == account
     assert (fresh(account).team, fresh(account).w_id) == (account.team, account.w_id)
-    assert not Discovered.objects.exists()
+    assert not UnmanagedAccount.objects.exists()
 
 
 # --- what it costs
@@ -452,7 +454,7 @@ def test_many_drops_cost_one_insert_more_and_not_one_each(online, upstream):
         upstream.drop(account.wc_id, callback=False)
     assert queries_of_a_sweep() < 40
     assert Drop.objects.count() == 150
-    assert AccountEvent.objects.filter(happened=Happened.ACCOUNT_OFFLINE).count() == 150
+    assert AccountEvent.objects.filter(happened=EventType.ACCOUNT_OFFLINE).count() == 150
 
 
 # --- when
@@ -528,7 +530,7 @@ def test_a_notice_for_the_current_wid_is_one_sign_and_the_look_after_it_the_othe
     assert sweep.seen().due_at <= db_clock.now() + sweep.SOONEST
     Presence.objects.update(due_at=timezone.now())
     assert sweep.check_if_due().offline == (account.pk,)
-    assert account.drops.get().found_by == "notice"
+    assert account.drops.get().detected_by == "notice"
     assert not sweep.callback_received(account.w_id, "wxid_a")
 
 
@@ -590,7 +592,7 @@ def test_the_reason_is_asked_once_and_unpacked_to_its_sentence(dropped, upstream
     assert offline.ask_reasons() == 1
     account = fresh(account)
     assert (account.last_offline_reason, account.drops.get().reason_text) == (SAID, SAID)
-    assert account.events.get(happened=Happened.REASON_TOLD).detail == SAID
+    assert account.events.get(happened=EventType.REASON_TOLD).detail == SAID
     assert not offline.reasons_are_due()
     assert offline.ask_reasons() == 0
     assert upstream.bodies(REASON) == [{"wcId": "wxid_a"}]

@@ -15,7 +15,7 @@ from accounts.models import Account, AccountEvent, Drop, LoginAttempt, RecoveryP
 from accounts.models.recovery_policy import default_policy, policy_for
 from accounts.relogin import decide, recover
 from accounts.relogin.decide import Decision, Prompt, decide_step
-from accounts.states import Because, DropKind, Happened, Method, NextStep, Trigger
+from accounts.states import DropKind, EventType, Method, NextStep, ScanReason, Trigger
 from accounts.upstream.responses import LoggedIn, Profile
 from tests.support.factories import fresh, make_account, make_attempt
 from tests.support.threads import in_thread
@@ -28,7 +28,7 @@ S, M, H = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 
 def policy(**fields) -> RecoveryPolicy:
-    return RecoveryPolicy(**{"popups_a_day": 3, "popups_a_minute": 10, "pause_minutes": 5} | fields)
+    return RecoveryPolicy(**{"prompts_a_day": 3, "prompts_a_minute": 10, "pause_minutes": 5} | fields)
 
 
 def tried(*minutes_ago: float, **fields) -> list[Prompt]:
@@ -37,13 +37,17 @@ def tried(*minutes_ago: float, **fields) -> list[Prompt]:
     return [Prompt(end - M, end, **{"reason": "not_tapped"} | fields) for end in ends]
 
 
-def decided(*, prompts=(), step=NextStep.LOOK, popups=None, at=NOW - 2 * H, ahead=0, free=5, luck=0.0, **how):
+def decided(
+    *, prompts=(), step=NextStep.LOOK, prompts_sent=None, at=NOW - 2 * H, ahead=0, free=5, luck=0.0, **how
+):
     kind, on_list = how.pop("kind", DropKind.ORDINARY), how.pop("on_list", None)
     wc_id, hours = how.pop("wc_id", "wxid_a"), how.pop("hours", {})
     prompts = list(prompts)
     known = sum(p.at >= at for p in prompts)
-    drop = Drop(kind=kind, next_step=step, at=at, popups=known if popups is None else popups)
-    account = Account(wc_id=wc_id, state="offline", to_scan_since=on_list, **hours)
+    drop = Drop(
+        kind=kind, next_step=step, at=at, prompts_sent=known if prompts_sent is None else prompts_sent
+    )
+    account = Account(wc_id=wc_id, state="offline", queued_for_scan_at=on_list, **hours)
     return decide_step(drop, account, policy(**how), prompts, ahead, free, NOW, luck)
 
 
@@ -71,7 +75,7 @@ def scan(why: str) -> Decision:
         ({"kind": DropKind.FIRST_NIGHT}, scan("first_night")),
         ({"kind": DropKind.AT_ONCE}, scan("at_once")),
         ({"popup": False}, scan("no_prompts")),
-        ({"popups_a_day": 0}, scan("no_prompts")),
+        ({"prompts_a_day": 0}, scan("no_prompts")),
         ({"wc_id": None}, scan("no_prompts")),
         ({"kind": DropKind.FIRST_NIGHT, "scan": False}, Decision(NextStep.NOTHING, None, "first_night")),
         ({"popup": False, "scan": False}, Decision(NextStep.NOTHING, None, "no_prompts")),
@@ -86,8 +90,8 @@ def scan(why: str) -> Decision:
         ({"prompts": tried(6), "luck": 1.0, **SINCE_POPUP}, Decision(NextStep.BACK_OFF, NOW + 1.5 * M)),
         ({"prompts": tried(6), "luck": 1.0, **AFTER_PAUSE}, POPUP),
         # A prompt by hand, while this one paused, is paused for too.
-        ({"prompts": tried(30, 1), "popups": 1, **AFTER_PAUSE}, Decision(NextStep.BACK_OFF, NOW + 9 * M)),
-        ({"prompts": tried(1), "popups": 0}, Decision(NextStep.BACK_OFF, NOW + 4 * M)),
+        ({"prompts": tried(30, 1), "prompts_sent": 1, **AFTER_PAUSE}, Decision(NextStep.BACK_OFF, NOW + 9 * M)),
+        ({"prompts": tried(1), "prompts_sent": 0}, Decision(NextStep.BACK_OFF, NOW + 4 * M)),
         # People ask: no pause.
         ({"prompts": tried(1)}, POPUP),
         ({"prompts": tried(1, reason="prompt_refused", text="请重新扫码登录")}, POPUP),
@@ -102,7 +106,7 @@ def scan(why: str) -> Decision:
         ({"prompts": tried(90, 60, 1), **SINCE_POPUP}, scan("used_up")),
         ({"prompts": tried(90, 60, 1)}, scan("used_up")),
         ({"prompts": tried(90, 60, 1), "scan": False}, Decision(NextStep.CAP, NOW - 91 * M + 24 * H)),
-        ({"prompts": tried(90, 60, 30, 1), "popups_a_day": 2, "scan": False}, Decision(NextStep.CAP, NOW - 31 * M + 24 * H)),
+        ({"prompts": tried(90, 60, 30, 1), "prompts_a_day": 2, "scan": False}, Decision(NextStep.CAP, NOW - 31 * M + 24 * H)),
         ({"prompts": tried(24 * 60, 60, 30), "at": NOW - 48 * H, **SINCE_POPUP}, POPUP),
         # Refused for good.
         ({"prompts": tried(60, reason="prompt_refused", text="二次登录失败，请重新扫码登录"), **SINCE_POPUP}, scan("refused")),
@@ -180,7 +184,7 @@ def test_a_drop_gets_a_prompt_then_pauses_then_is_to_be_scanned(worker):
             assert recover.tick() == []
             attempt = LoginAttempt.objects.get(pk=attempt_id)
             assert (attempt.method, attempt.trigger, attempt.state) == ("popup", "recovery", "preparing")
-            assert (fresh(drop).next_step, fresh(drop).popups) == (NextStep.POPUP, n)
+            assert (fresh(drop).next_step, fresh(drop).prompts_sent) == (NextStep.POPUP, n)
             clock.shift(10 * S)
             assert recover.tick() == []  # it is on the phone
             ignored(attempt)
@@ -191,9 +195,9 @@ def test_a_drop_gets_a_prompt_then_pauses_then_is_to_be_scanned(worker):
                 assert 5 * M * 2 ** (n - 1) <= pause <= 7.5 * M * 2 ** (n - 1)
                 clock.shift(pause)
     drop = fresh(drop)
-    assert (drop.next_step, drop.next_at, drop.popups) == (NextStep.SCAN, None, 3)
-    assert drop.account.to_scan_since is not None
-    assert told(Happened.TO_SCAN) == [(drop.account_id, Because.USED_UP)]
+    assert (drop.next_step, drop.next_at, drop.prompts_sent) == (NextStep.SCAN, None, 3)
+    assert drop.account.queued_for_scan_at is not None
+    assert told(EventType.TO_SCAN) == [(drop.account_id, ScanReason.USED_UP)]
 
 
 def test_a_prompt_that_is_accepted_ends_it(worker, upstream):
@@ -214,11 +218,11 @@ def test_a_first_night_drop_is_due_for_a_scan_at_once(worker):
     Account.objects.filter(pk=later.account_id).update(relogin_at=timezone.now() - H)
     assert recover.tick() == []
     account = fresh(drop.account)
-    assert account.to_scan_since is not None
-    assert account.relogin_at == account.to_scan_since
+    assert account.queued_for_scan_at is not None
+    assert account.relogin_at == account.queued_for_scan_at
     assert fresh(later.account).relogin_at < account.relogin_at
     assert not LoginAttempt.objects.exists()
-    assert told(Happened.TO_SCAN) == [(d.account_id, Because.FIRST_NIGHT) for d in (drop, later)]
+    assert told(EventType.TO_SCAN) == [(d.account_id, ScanReason.FIRST_NIGHT) for d in (drop, later)]
 
 
 def test_a_policy_without_steps_says_so_once(worker):
@@ -227,14 +231,14 @@ def test_a_policy_without_steps_says_so_once(worker):
     recover.tick()
     assert recover.recover_now([drop]) == 1
     assert fresh(drop).next_step == NextStep.NOTHING
-    assert told(Happened.RECOVERY_ENDED) == [(drop.account_id, Because.NO_PROMPTS)]
+    assert told(EventType.RECOVERY_ENDED) == [(drop.account_id, ScanReason.NO_PROMPTS)]
 
 
 def test_what_is_not_looked_at(worker, committed):
     ended = dropped(ended_at=timezone.now())
     online = dropped(make_account(w_id="w-1"))
     later = dropped(next_at=timezone.now() + M)
-    joined = dropped(make_account(wc_id="wxid_j", state="offline", joined_to=online.account))
+    joined = dropped(make_account(wc_id="wxid_j", state="offline", merged_into=online.account))
     busy = dropped()
     make_attempt(busy.account)
     assert recover.tick() == []
@@ -251,7 +255,7 @@ def test_a_paused_account_is_left_alone_and_due_at_once_when_it_is_wanted_again(
     assert recover.tick() == []
     assert recover.recover_now([drop]) == 0
     assert (fresh(drop).next_step, fresh(drop).next_at) == (NextStep.PAUSED, None)
-    assert fresh(listed.account).to_scan_since is None
+    assert fresh(listed.account).queued_for_scan_at is None
 
     Account.objects.update(keep_online=True)
     assert len(recover.tick()) == 2
@@ -274,7 +278,7 @@ def test_no_prompt_without_a_slot(worker, settings):
 
 
 def test_many_drops_are_prompted_at_the_pace_of_their_policy(worker):
-    slow = RecoveryPolicy.objects.create(name="slow", popups_a_minute=2)
+    slow = RecoveryPolicy.objects.create(name="slow", prompts_a_minute=2)
     default = [dropped() for _n in range(25)]
     own = [dropped(make_account(wc_id=f"wxid_s{n}", state="offline", policy=slow)) for n in range(5)]
     began = timezone.now()
@@ -294,7 +298,7 @@ def test_many_drops_are_prompted_at_the_pace_of_their_policy(worker):
 
 
 def test_those_who_ask_do_not_wait_but_keep_the_pace_and_the_caps(worker, default, committed):
-    pace = default.popups_a_minute
+    pace = default.prompts_a_minute
     drops = [dropped(next_step=NextStep.BACK_OFF, next_at=timezone.now() + H) for _n in range(pace + 2)]
     for drop in drops:
         sent = timezone.now() + S
@@ -322,7 +326,7 @@ def test_whoever_asks_for_an_account_on_the_list_gets_a_prompt_and_it_stays_on_t
     assert recover.recover_now([drop]) == 1
     ignored(LoginAttempt.objects.get())
     assert recover.tick() == []
-    assert (fresh(drop).next_step, len(told(Happened.TO_SCAN))) == (NextStep.SCAN, 1)
+    assert (fresh(drop).next_step, len(told(EventType.TO_SCAN))) == (NextStep.SCAN, 1)
 
 
 def test_ticks_at_once_do_it_once(worker, default):
@@ -337,9 +341,9 @@ def test_ticks_at_once_do_it_once(worker, default):
     with ThreadPoolExecutor(4) as pool:
         begun = [n for future in [pool.submit(in_thread, tick) for _n in range(4)] for n in future.result(30)]
     begun += recover.tick()
-    pace = default.popups_a_minute
+    pace = default.prompts_a_minute
     assert len(begun) == len(set(begun)) == LoginAttempt.objects.count() == pace
-    assert len(told(Happened.TO_SCAN)) == len(nights)
+    assert len(told(EventType.TO_SCAN)) == len(nights)
     assert {fresh(drop).next_step for drop in drops} == {NextStep.POPUP, NextStep.LOOK}
 
 
@@ -348,7 +352,7 @@ def test_a_mass_drop_costs_a_bounded_number_of_queries(worker, django_assert_max
         dropped(kind=DropKind.FIRST_NIGHT)
     with django_assert_max_num_queries(60):
         recover.tick()
-    assert Account.objects.filter(to_scan_since__isnull=False).count() == recover.AT_A_TIME * 2
+    assert Account.objects.filter(queued_for_scan_at__isnull=False).count() == recover.AT_A_TIME * 2
 
 
 # --- prompts that others ask for -------------------------------------------------------------------------
@@ -375,16 +379,16 @@ def test_what_is_in_the_way_of_a_prompt(worker, default, settings):
     soon = (timezone.localtime() + 2 * H).time().replace(microsecond=0)
     later = (timezone.localtime() + 3 * H).time().replace(microsecond=0)
     assert blocked(hours_from=soon, hours_until=later) == NextStep.HOURS
-    assert blocked(popups_a_day=0) == NextStep.CAP
+    assert blocked(prompts_a_day=0) == NextStep.CAP
     make_attempt(make_account(), "failed", method=Method.POPUP, sent_at=timezone.now())
-    assert blocked(popups_a_minute=1) == NextStep.BACK_OFF
+    assert blocked(prompts_a_minute=1) == NextStep.BACK_OFF
     make_attempt(account, "failed", method=Method.POPUP, sent_at=timezone.now())
-    assert blocked(popups_a_day=1) == NextStep.CAP
+    assert blocked(prompts_a_day=1) == NextStep.CAP
     settings.WAIT_SLOTS = 1
     make_attempt(make_account())
     assert blocked() == NextStep.LOOK
     settings.WAIT_SLOTS = 10
-    for changes in ({"keep_online": False}, {"joined_to": make_account(), "keep_online": True}):
+    for changes in ({"keep_online": False}, {"merged_into": make_account(), "keep_online": True}):
         Account.objects.filter(pk=account.pk).update(**changes)
         assert blocked() == NextStep.NOTHING
     assert recover.start_prompt(make_account()) == (None, NextStep.NOTHING)
@@ -397,7 +401,7 @@ def test_an_account_is_put_onto_the_list_once(committed):
     assert recover.queue_for_scan(other)
     Account.objects.filter(pk=other.pk).update(keep_online=False)
     assert list(Account.objects.to_scan()) == [account]
-    assert told(Happened.TO_SCAN) == [(account.pk, Because.ASKED), (other.pk, Because.ASKED)]
+    assert told(EventType.TO_SCAN) == [(account.pk, ScanReason.ASKED), (other.pk, ScanReason.ASKED)]
 
 
 def test_an_account_has_its_own_policy_or_the_default(default):
@@ -405,7 +409,7 @@ def test_an_account_has_its_own_policy_or_the_default(default):
     assert policy_for(make_account(policy=own)) == own
     assert policy_for(make_account()) == default
     RecoveryPolicy.objects.all().delete()
-    assert default_policy().popups_a_day == 3
+    assert default_policy().prompts_a_day == 3
 
 
 # --- days of it ------------------------------------------------------------------------------------------
@@ -414,7 +418,7 @@ def test_an_account_has_its_own_policy_or_the_default(default):
 @pytest.mark.parametrize("seed", range(4))
 def test_over_two_days_no_cap_is_exceeded_and_every_account_ends_somewhere(worker, default, seed):
     dice = random.Random(seed)
-    caps = {"popups_a_day": dice.randint(1, 4), "popups_a_minute": dice.randint(1, 3)}
+    caps = {"prompts_a_day": dice.randint(1, 4), "prompts_a_minute": dice.randint(1, 3)}
     hours = window(dice.choice(["08:00", "20:00"]), dice.choice(["18:00", "06:00"]))
     RecoveryPolicy.objects.update(**caps, pause_minutes=dice.randint(1, 60), **hours)
     default.refresh_from_db()
@@ -437,11 +441,11 @@ def test_over_two_days_no_cap_is_exceeded_and_every_account_ends_somewhere(worke
                     ignored(LoginAttempt.objects.get(pk=attempt_id))
     assert sent
     for at, pk in sent:
-        assert sum(at - M < other <= at for other, _pk in sent) <= default.popups_a_minute
+        assert sum(at - M < other <= at for other, _pk in sent) <= default.prompts_a_minute
         of_day = [other for other, other_pk in sent if other_pk == pk and at - 24 * H < other <= at]
-        assert len(of_day) <= default.popups_a_day
+        assert len(of_day) <= default.prompts_a_day
     for drop in Drop.objects.open().select_related("account"):
-        on_list = drop.account.to_scan_since is not None
+        on_list = drop.account.queued_for_scan_at is not None
         assert on_list == (drop.next_step == NextStep.SCAN)
         assert on_list or drop.next_at is not None
 

@@ -67,7 +67,7 @@ def test_a_name_that_nobody_has_is_refused_with_similar_ones(db):
 
 def test_a_record_that_was_joined_is_nobody(db):
     kept = make_account(label="Kept")
-    make_account(label="Joined", joined_to=kept)
+    make_account(label="Joined", merged_into=kept)
     assert "No account" in refused(account=["Joined"])
 
 
@@ -214,7 +214,7 @@ def test_prompts_go_out_side_by_side(relogin, upstream):
 
 @pytest.mark.live
 def test_a_prompt_for_which_there_is_no_room_yet_is_waited_for(relogin, upstream):
-    RecoveryPolicy.objects.create(name="slow", is_default=True, popups_a_minute=1)
+    RecoveryPolicy.objects.create(name="slow", is_default=True, prompts_a_minute=1)
     first, second = (known(upstream, number) for number in (1, 2))
     attempt = make_attempt(first, AttemptState.EXPIRED, method=Method.POPUP, sent_at=timezone.now())
     command = relogin(second.wc_id, "--method", "popup", "--wait", "--json")

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from accounts.models import Account, Discovered, Presence
+from accounts.models import Account, Presence, UnmanagedAccount
 from tests.support.factories import make_account
 from tests.support.scenarios import Listener, fresh
 from tests.support.stack import Operator, Stack, poll
@@ -41,10 +41,10 @@ def test_without_notices_a_drop_is_known_after_two_sweeps(live, upstream):
             page.hears("change", seconds=60, account=account.pk, state="offline")
             # One more may have been under way.
             assert upstream.calls(LIST) - asked <= 3
-        assert fresh(account).drops.get().found_by == "sweep"
+        assert fresh(account).drops.get().detected_by == "sweep"
         assert fresh(other).verified_at > other.verified_at
         assert (fresh(elsewhere).state, fresh(elsewhere).w_id) == ("online", w_id)
-        assert Discovered.objects.get().wc_id == "wxid_new"
+        assert UnmanagedAccount.objects.get().wc_id == "wxid_new"
 
 
 @pytest.mark.live

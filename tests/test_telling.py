@@ -14,7 +14,7 @@ from accounts.models import (
     Channel,
     Delivery,
     Drop,
-    Notice,
+    Notification,
     Presence,
     Rule,
     UpstreamAccess,
@@ -24,11 +24,11 @@ from accounts.models.notification import DeliveryState
 from accounts.notifications import dispatch, outbox
 from accounts.presence import offline
 from accounts.relogin import recover
-from accounts.states import AccountState, DropKind, Happened, NextStep, NoticeKind
+from accounts.states import AccountState, DropKind, EventType, NextStep, NotificationKind
 from tests.support.factories import make_account
 from tests.support.fake_chat_service import Receiver
 
-KINDS = list(NoticeKind.values)
+KINDS = list(NotificationKind.values)
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
 
@@ -87,7 +87,7 @@ def drops(*accounts, kind=DropKind.ORDINARY, **fields):
                 region=account.region,
                 **fields,
             )
-            record(account, Happened.ACCOUNT_OFFLINE, old="online", new="offline", at=now)
+            record(account, EventType.ACCOUNT_OFFLINE, old="online", new="offline", at=now)
 
 
 def comes_back(*accounts):
@@ -99,10 +99,10 @@ def comes_back(*accounts):
 
 
 def to_scan(account):
-    account.to_scan_since = db_clock.now()
+    account.queued_for_scan_at = db_clock.now()
     account.save()
     account.drops.filter(ended_at=None).update(next_step=NextStep.SCAN, next_at=None)
-    record(account, Happened.TO_SCAN, detail="used_up", at=db_clock.now())
+    record(account, EventType.TO_SCAN, detail="used_up", at=db_clock.now())
 
 
 def tell():
@@ -116,7 +116,7 @@ def online(**fields):
 
 
 def states(channel):
-    return sorted(Delivery.objects.filter(channel=channel).values_list("notice__kind", "state"))
+    return sorted(Delivery.objects.filter(channel=channel).values_list("notification__kind", "state"))
 
 
 # --- one account ---------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_nobody_is_told_of_an_account_that_nobody_wants_online(db, time, phone, 
     elif how == "paused":
         Account.objects.filter(pk=account.pk).update(keep_online=False)
     else:
-        Account.objects.filter(pk=account.pk).update(joined_to=other)
+        Account.objects.filter(pk=account.pk).update(merged_into=other)
     time.goes_on(minutes=10)
     assert tell() == 0
     assert phone.asked == 0
@@ -239,7 +239,7 @@ def test_a_drop_as_the_sweep_writes_it_and_a_scan_as_recovery_asks_for_it(db, ti
     with transaction.atomic():
         assert offline.go_offline([account.pk], time.now, time.now) == [account.pk]
     tell()
-    assert Notice.objects.get().drop == Drop.objects.get()
+    assert Notification.objects.get().drop == Drop.objects.get()
     assert recover.queue_for_scan(Account.objects.get(pk=account.pk), detail="refused")
     tell()
     time.goes_on(minutes=4)
@@ -323,7 +323,7 @@ def test_a_rule_tells_of_its_kinds_and_teams(people, time, phone):
     with Receiver() as west, Receiver() as scans:
         channel_to(phone, "east", teams=[people.east])
         channel_to(west, "west", teams=[people.west])
-        channel_to(scans, "scans", kinds=[NoticeKind.TO_SCAN])
+        channel_to(scans, "scans", kinds=[NotificationKind.TO_SCAN])
         mine, of_nobody = online(label="Mine", team=people.east), online(label="Of nobody")
         drops(mine, of_nobody)
         tell()
@@ -533,7 +533,7 @@ def test_reading_again_adds_nothing(db, time, phone):
     drops(*[online() for _n in range(3)])
     for _tick in range(3):
         outbox.read(time.now)
-    assert Notice.objects.count() == Delivery.objects.count() == 3
+    assert Notification.objects.count() == Delivery.objects.count() == 3
 
 
 def test_a_row_that_is_committed_behind_a_later_one_is_read(db, time, phone):
@@ -587,7 +587,7 @@ def test_old_notices_are_forgotten(db, time, phone):
     tell()
     time.goes_on(days=91)
     dispatch.forget_old()
-    assert not Notice.objects.exists() and not Delivery.objects.exists()
+    assert not Notification.objects.exists() and not Delivery.objects.exists()
 
 
 # --- what no account is about --------------------------------------------------------------------------
@@ -674,13 +674,13 @@ def test_only_some_channels_are_sent_on_at_the_same_time(db, time, phone):
 
 def test_what_cannot_be_put_into_words_keeps_nothing_else_from_being_told(db, time, phone):
     channel = channel_to(phone, debounce_seconds=0)
-    Notice.objects.create(key="x", kind=NoticeKind.PLAN, facts={"counts": None}, at=time.now)
-    Delivery.objects.create(channel=channel, notice=Notice.objects.get(), next_at=time.now)
+    Notification.objects.create(key="x", kind=NotificationKind.PLAN, facts={"counts": None}, at=time.now)
+    Delivery.objects.create(channel=channel, notification=Notification.objects.get(), next_at=time.now)
     drops(online(label="Shop 7"))
     tell()
     tell()
     assert phone.titles == ["Offline: Shop 7"]
-    assert Delivery.objects.get(notice__key="x").state == DeliveryState.GIVEN_UP
+    assert Delivery.objects.get(notification__key="x").state == DeliveryState.GIVEN_UP
 
 
 def test_an_idle_tick_asks_little(db, time, phone, django_assert_max_num_queries):

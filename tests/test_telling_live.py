@@ -13,7 +13,7 @@ from django.db import connection
 from django.utils import timezone
 
 from accounts.lib import db_clock
-from accounts.models import Channel, Delivery, Notice, Reading
+from accounts.models import Channel, Delivery, Notification, OutboxCursor
 from accounts.models.notification import DeliveryState
 from accounts.notifications import dispatch
 from tests.support import environment
@@ -113,7 +113,7 @@ def test_many_that_read_and_send_at_once_tell_each_thing_once(committed, phone):
     dispatch.tick()
     dispatch.send_due()
     assert sorted(phone.titles) == [f"Offline: Shop {n}" for n in range(5)]
-    assert Notice.objects.count() == Delivery.objects.count() == 5
+    assert Notification.objects.count() == Delivery.objects.count() == 5
 
 
 @pytest.mark.live
@@ -137,5 +137,5 @@ def test_from_beat_to_the_message_without_anybody_asking(live, phone):
             poll(lambda: "403" in stack.log_of("jobs"), 40, "the refusal was not logged")
             assert "canary-path" not in stack.log
     finally:
-        for table in (Channel, Notice, Reading):
+        for table in (Channel, Notification, OutboxCursor):
             table.objects.all().delete()

@@ -18,7 +18,7 @@ from django.utils import timezone, translation
 from accounts.models import LoginAttempt, Tag, UpstreamAccess
 from accounts.models.event import record
 from accounts.reasons import ADVICE, Reason
-from accounts.states import FINAL_STATES, AccountState, AttemptState, Happened, Method, Trigger
+from accounts.states import FINAL_STATES, AccountState, AttemptState, EventType, Method, Trigger
 from tests.support.factories import People, make_attempt
 
 LOCALES = settings.BASE_DIR / "locale"
@@ -142,7 +142,7 @@ def test_the_catalogues_hold_the_texts_of_code_and_templates_and_no_others(tmp_p
     [
         *(
             pytest.param(label, id=f"{choices.__name__}.{code}")
-            for choices in (Reason, AccountState, AttemptState, Method, Trigger, Happened)
+            for choices in (Reason, AccountState, AttemptState, Method, Trigger, EventType)
             for code, label in choices.choices
         ),
         *(pytest.param(text, id=f"advice.{code}") for code, text in ADVICE.items()),
@@ -263,8 +263,8 @@ def in_every_state(people: People) -> list:
     for number, state in enumerate(AttemptState.values):
         account = named(people, number=10 + number, state=AccountState.OFFLINE, state_since=day_ago)
         attempt = make_attempt(account, state, asked_by=people.operator, asked_by_name="operator", proxy=1)
-        record(account, Happened.ATTEMPT_STARTED, attempt=attempt, new="preparing", by=people.operator)
-        record(account, Happened.ATTEMPT_MOVED, attempt=attempt, old="preparing", new=state)
+        record(account, EventType.ATTEMPT_STARTED, attempt=attempt, new="preparing", by=people.operator)
+        record(account, EventType.ATTEMPT_MOVED, attempt=attempt, old="preparing", new=state)
         accounts.append(account)
     return accounts
 
@@ -362,7 +362,7 @@ def test_forms_questions_and_dead_ends_are_chinese(chinese):
     assert_chinese(client.post(f"/accounts/{online.pk}/login/", {"proxy": "99"}), 422)
     assert_chinese(client.get("/accounts/999999/"), 404)
     hidden = named(chinese, number=2, team=chinese.west)
-    joined = named(chinese, number=3, joined_to=hidden)
+    joined = named(chinese, number=3, merged_into=hidden)
     assert_chinese(client.get(f"/accounts/{joined.pk}/"))
     saved = {"label": "旗舰店", "team": chinese.east.pk, "proxy": "1"}
     assert_chinese(client.post(f"/accounts/{online.pk}/edit/", saved, follow=True))

@@ -12,7 +12,7 @@ from accounts.lib.pubsub import Ring
 from accounts.models import LoginAttempt, WaitsWorker
 from accounts.models.event import record
 from accounts.realtime import changes
-from accounts.states import AttemptState, Happened
+from accounts.states import AttemptState, EventType
 from tests.support.factories import make_attempt
 
 
@@ -83,9 +83,9 @@ def test_a_row_that_is_committed_late_is_missed_and_one_that_rang_is_not(monkeyp
 
 def test_a_look_begins_at_the_newest_row(people):
     account = people.account(w_id="w-1")
-    first = record(account, Happened.CHANGED)
+    first = record(account, EventType.CHANGED)
     assert changes.look(None).ids == [first.pk]
-    second = record(account, Happened.CHANGED)
+    second = record(account, EventType.CHANGED)
     assert changes.look(first.pk).ids == [second.pk]
     assert changes.rings([second.pk]) == [Ring(second.pk, account.pk, people.east.pk, None, "online")]
 

@@ -8,10 +8,10 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db.models import Count
 
-from accounts.models import Account, AccountEvent, Delivery, Drop, Incident, LoginAttempt, PlanEntry, PlanRun
+from accounts.models import Account, AccountEvent, Delivery, Drop, Incident, LoginAttempt, PlanResult, PlanRun
 from accounts.models.notification import DeliveryState
 from accounts.models.recovery_policy import policy_for
-from accounts.states import AccountState, DropKind, Happened, Method, NextStep, NoticeKind
+from accounts.states import AccountState, DropKind, EventType, Method, NextStep, NotificationKind
 from tests.support.simulated_week import (
     AWAY,
     BEGINNING,
@@ -63,13 +63,13 @@ def everybody_is_accounted_for(week):
         drop = account.drops.open().first()
         if account.wc_id in week.phones.there:
             assert (account.state, account.w_id) == (AccountState.ONLINE, week.phones.there[account.wc_id])
-            assert drop is None and account.to_scan_since is None
+            assert drop is None and account.queued_for_scan_at is None
             states["online"] += 1
         elif not account.keep_online:
-            assert account.to_scan_since is None and drop.next_at is None
+            assert account.queued_for_scan_at is None and drop.next_at is None
             states["paused"] += 1
         else:
-            assert account.state == AccountState.OFFLINE and account.to_scan_since is not None, account
+            assert account.state == AccountState.OFFLINE and account.queued_for_scan_at is not None, account
             assert drop.next_step == NextStep.SCAN
             states["to scan"] += 1
     assert states["online"] > 150 and states["to scan"] > 2 and states["paused"] > 2, states
@@ -117,7 +117,7 @@ def no_scheduled_time_ran_twice():
     )  # also the one that was missed, when everything ran again
     late = max(runs, key=lambda run: run.began_at - run.scheduled_at)
     assert late.began_at - late.scheduled_at > timedelta(hours=1)
-    assert not PlanEntry.objects.filter(ended_at=None, run__ended_at__isnull=False).exists()
+    assert not PlanResult.objects.filter(ended_at=None, run__ended_at__isnull=False).exists()
 
 
 def the_record_explains_every_account(week):
@@ -127,7 +127,7 @@ def the_record_explains_every_account(week):
             .order_by("id")
             .values_list("happened", flat=True)
         )
-        offline = moves.count(Happened.ACCOUNT_OFFLINE)
+        offline = moves.count(EventType.ACCOUNT_OFFLINE)
         assert offline == account.drops.count() == week.dropped[account.wc_id], (account.wc_id, moves)
         state = (
             AccountState.ONLINE
@@ -135,7 +135,7 @@ def the_record_explains_every_account(week):
             else AccountState.NEW
         )
         for move in moves:
-            if move == Happened.ACCOUNT_OFFLINE:
+            if move == EventType.ACCOUNT_OFFLINE:
                 assert state == AccountState.ONLINE
                 state = AccountState.OFFLINE
             else:
@@ -148,16 +148,16 @@ def the_record_explains_every_account(week):
     assert not ended.filter(ended_at__lt=BEGINNING).exists()
 
 
-MOVES = (Happened.ACCOUNT_ONLINE, Happened.ACCOUNT_OFFLINE)
+MOVES = (EventType.ACCOUNT_ONLINE, EventType.ACCOUNT_OFFLINE)
 
 
 def people_were_told_once(week):
-    sent = Delivery.objects.filter(state=DeliveryState.SENT).select_related("notice__drop")
+    sent = Delivery.objects.filter(state=DeliveryState.SENT).select_related("notification__drop")
     assert not Delivery.objects.unsent().filter(next_at__lt=week.at - MINUTE).exists()
     of_kind = defaultdict(Counter)
     for delivery in sent:
-        notice = delivery.notice
-        of_kind[notice.kind][notice.drop_id or notice.incident_id or -notice.pk] += 1
+        notification = delivery.notification
+        of_kind[notification.kind][notification.drop_id or notification.incident_id or -notification.pk] += 1
     for kind, told in of_kind.items():
         assert max(told.values()) == 1, kind
     assert len(week.messages) == sent.values("message").distinct().count()
@@ -165,14 +165,14 @@ def people_were_told_once(week):
     mass = Incident.objects.get()
     assert (mass.shares, mass.shared) == ("proxy", "3") and abs(mass.at - MASS_DROP) < 45 * MINUTE
     assert mass.drops.count() >= 50
-    assert of_kind[NoticeKind.INCIDENT] == {mass.pk: 1} == of_kind[NoticeKind.INCIDENT_OVER]
-    alone = {NoticeKind.OFFLINE, NoticeKind.TO_SCAN}
+    assert of_kind[NotificationKind.INCIDENT] == {mass.pk: 1} == of_kind[NotificationKind.INCIDENT_OVER]
+    alone = {NotificationKind.OFFLINE, NotificationKind.TO_SCAN}
     for drop in Drop.objects.select_related("account"):
         told = sum(of_kind[kind][drop.pk] for kind in alone)
         if drop.incident_id or not drop.account.keep_online:
             assert told == 0
-        elif drop.account.to_scan_since and drop.ended_at is None:
-            assert of_kind[NoticeKind.TO_SCAN][drop.pk] == 1, drop
+        elif drop.account.queued_for_scan_at and drop.ended_at is None:
+            assert of_kind[NotificationKind.TO_SCAN][drop.pk] == 1, drop
         elif drop.ended_at and drop.ended_at - drop.at < 3 * MINUTE:
             assert told == 0, drop
     for text in (message["message"] for message in week.messages):
@@ -180,5 +180,5 @@ def people_were_told_once(week):
 
 
 def nothing_was_believed_while_the_upstream_was_away():
-    away = AccountEvent.objects.filter(happened=Happened.ACCOUNT_OFFLINE, at__gt=AWAY[0], at__lt=AWAY[1])
+    away = AccountEvent.objects.filter(happened=EventType.ACCOUNT_OFFLINE, at__gt=AWAY[0], at__lt=AWAY[1])
     assert not away.exists()

@@ -20,7 +20,7 @@ from accounts.admin.base import (
     some_that_match,
 )
 from accounts.admin.display import LATEST, NOTHING, link_to
-from accounts.admin.filters import DayFilter, LineFilter, TagFilter, TeamFilter
+from accounts.admin.filters import DayFilter, ProxyFilter, TagFilter, TeamFilter
 from accounts.lib.keyset_pagination import FEW
 from accounts.logins import expire
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
@@ -50,7 +50,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     list_display_links = ("name",)
     list_select_related = ("team",)
     list_filter = (
-        "state", LineFilter, TeamFilter, TagFilter, "keep_online",
+        "state", ProxyFilter, TeamFilter, TagFilter, "keep_online",
         ("last_login_at", DayFilter), ("first_login_at", DayFilter),
     )  # fmt: skip
     lookups = ("state__exact", "keep_online__exact", "team")
@@ -84,9 +84,9 @@ class AccountAdmin(LoginActions, LongTableAdmin):
 
     @admin.display(description=_("state"), ordering="state")
     def standing(self, account: Account) -> str:
-        if account.joined_to_id:
+        if account.merged_into_id:
             # Without its name: it may be another team's.
-            link = link_to("account", account.joined_to_id, f"#{account.joined_to_id}")
+            link = link_to("account", account.merged_into_id, f"#{account.merged_into_id}")
             return format_html("{} {}", _("Merged into"), link)
         return format_html(
             '<span data-account="{}" data-state="{}">{}</span>',
@@ -180,7 +180,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
                 "latest_attempts": base.without_secrets(obj.attempts).order_by("-id")[:LATEST],
                 "timeline": display.timeline(events.order_by("-id")),
                 "joined_records": list(
-                    Account.objects.visible_to(request.user).filter(joined_to=obj)[:LATEST]
+                    Account.objects.visible_to(request.user).filter(merged_into=obj)[:LATEST]
                 ),
                 "may_see_events": request.user.has_perm("accounts.view_accountevent"),
                 "may_see_attempts": request.user.has_perm("accounts.view_loginattempt"),

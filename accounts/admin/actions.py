@@ -112,7 +112,7 @@ def of_nobody_else(queryset: QuerySet) -> QuerySet:
 
 def start(account: Account, by) -> str:
     """Put a login of the account into the queue: a worker asks for the code when it has a slot for the wait."""
-    if account.joined_to_id:
+    if account.merged_into_id:
         return "joined"
     if account.state == AccountState.ONLINE:
         return "online"

@@ -188,13 +188,13 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
         if not (text := search_term.replace("\x00", "").strip()):
             return queryset, False
-        found = self.found_by(request, queryset, text)
+        found = self.detected_by(request, queryset, text)
         if len(found) > NEWEST:
             told = gettext("More than %(count)s results. Showing the first ones; use filters to see others.")
             self.message_user(request, told % {"count": NEWEST}, messages.WARNING)
         return queryset.filter(pk__in=found[:NEWEST]), False
 
-    def found_by(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
+    def detected_by(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
         """The ids of the newest rows of the accounts whose label, nickname, wcId or WeChat number has the words."""
         found = some_that_match(Account.objects.visible_to(request.user), text, FOUND_LIMIT + 1)
         if len(found) > FOUND_LIMIT:

@@ -48,7 +48,7 @@ class ChoiceFilter(admin.SimpleListFilter):
         return queryset.filter(**{self.column: key})
 
 
-class LineFilter(ChoiceFilter):
+class ProxyFilter(ChoiceFilter):
     title = _("proxy")
     parameter_name = "line"
     column = "proxy"

@@ -12,7 +12,7 @@ from accounts.admin import base, display
 from accounts.admin.actions import CancelAction
 from accounts.admin.base import AttemptList, HistoryAdmin, of_visible_accounts
 from accounts.admin.display import LATEST, NOTHING, link_to
-from accounts.admin.filters import ActorFilter, AskedByFilter, DayFilter, LineFilter
+from accounts.admin.filters import ActorFilter, AskedByFilter, DayFilter, ProxyFilter
 from accounts.logins import expire
 from accounts.models import AccountEvent, LoginAttempt
 from accounts.reasons import advice
@@ -27,7 +27,7 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     list_display_links = ("id",)
     list_select_related = ("account",)
     list_filter = (
-        "state", "reason", "trigger", "method", ("created_at", DayFilter), LineFilter, AskedByFilter,
+        "state", "reason", "trigger", "method", ("created_at", DayFilter), ProxyFilter, AskedByFilter,
     )  # fmt: skip
     lookups = ("state__exact", "reason__exact", "trigger__exact", "method__exact", "account__id__exact")
     search_fields = ("account__label", "account__wc_id", "w_id")
@@ -47,9 +47,9 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return base.without_secrets(super().get_queryset(request))
 
-    def found_by(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
+    def detected_by(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
         instances = queryset.filter(w_id=text).order_by("-pk").values_list("pk", flat=True)[:LATEST]
-        return [*instances, *super().found_by(request, queryset, text)]
+        return [*instances, *super().detected_by(request, queryset, text)]
 
     def get_readonly_fields(self, request: HttpRequest, obj=None) -> list[str]:
         return [name for _title, options in self.fieldsets for name in options["fields"]]

@@ -24,7 +24,7 @@ from accounts.lib.time_windows import is_half
 from accounts.models import Channel, Delivery, Rule
 from accounts.models.notification import UNUSABLE
 from accounts.notifications import dispatch, transports
-from accounts.states import NoticeKind
+from accounts.states import NotificationKind
 
 
 class ChannelForm(forms.ModelForm):
@@ -68,7 +68,7 @@ class ChannelForm(forms.ModelForm):
 
 class RuleForm(forms.ModelForm):
     kinds = forms.MultipleChoiceField(
-        label=_("Notify about"), choices=NoticeKind.choices, widget=forms.CheckboxSelectMultiple
+        label=_("Notify about"), choices=NotificationKind.choices, widget=forms.CheckboxSelectMultiple
     )
 
     class Meta:
@@ -81,7 +81,7 @@ class RuleForm(forms.ModelForm):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if "kinds" in self.fields and not self.instance.pk:
-            self.fields["kinds"].initial = NoticeKind.values
+            self.fields["kinds"].initial = NotificationKind.values
 
     def has_changed(self) -> bool:
         """A new rule as it is proposed is one too."""
@@ -231,7 +231,7 @@ class DeliveryAdmin(ReadOnly, LongTableAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return (
-            super().get_queryset(request).select_related("channel", "notice__account").defer("channel__url")
+            super().get_queryset(request).select_related("channel", "notification__account").defer("channel__url")
         )
 
     @admin.display(description=_("channel"))
@@ -240,15 +240,17 @@ class DeliveryAdmin(ReadOnly, LongTableAdmin):
 
     @admin.display(description=_("type"))
     def what(self, delivery: Delivery) -> str:
-        return delivery.notice.get_kind_display()
+        return delivery.notification.get_kind_display()
 
     @admin.display(description=_("started"))
     def began(self, delivery: Delivery):
-        return delivery.notice.at
+        return delivery.notification.at
 
     @admin.display(description=_("about"))
     def about(self, delivery: Delivery) -> str:
-        notice = delivery.notice
-        if notice.account is not None:
-            return link_to("account", notice.account_id, notice.account.display_name)
-        return notice.facts.get("name") or (f"#{notice.incident_id}" if notice.incident_id else NOTHING)
+        notification = delivery.notification
+        if notification.account is not None:
+            return link_to("account", notification.account_id, notification.account.display_name)
+        return notification.facts.get("name") or (
+            f"#{notification.incident_id}" if notification.incident_id else NOTHING
+        )

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import permissions
 from accounts.admin.base import HistoryAdmin, LongList, LongTableAdmin, ReadOnly
 from accounts.admin.display import NOTHING, link_to
-from accounts.models import Plan, PlanEntry, PlanRun
+from accounts.models import Plan, PlanResult, PlanRun
 from accounts.models.plan import WEEKDAYS, Outcome
 from accounts.relogin import plan_runs
 from accounts.roles import ROLES
@@ -187,7 +187,7 @@ class RunList(LongList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        rows = PlanEntry.objects.filter(run__in=[run.pk for run in self.result_list]).order_by()
+        rows = PlanResult.objects.filter(run__in=[run.pk for run in self.result_list]).order_by()
         numbers: dict[int, Counter] = {run.pk: Counter() for run in self.result_list}
         for run_id, outcome, number in rows.values_list("run", "outcome").annotate(n=Count("pk")):
             numbers[run_id][outcome] = number
@@ -243,7 +243,7 @@ class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
         if run.skipped:
             return gettext("Skipped: the previous run was still in progress.")
         numbers = getattr(run, "numbers", None) or plan_runs.outcomes(run)
-        link = reverse("admin:accounts_planentry_changelist")
+        link = reverse("admin:accounts_planresult_changelist")
         parts = [
             (link, run.pk, outcome.value, outcome.label, numbers[outcome])
             for outcome in Outcome
@@ -259,7 +259,7 @@ class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
         rows = list(run.entries.select_related("account").order_by("pk")[: SHOWN + 1])
         if not rows:
             return NOTHING
-        link = reverse("admin:accounts_planentry_changelist")
+        link = reverse("admin:accounts_planresult_changelist")
         more = (
             format_html('<li><a href="{}?run__id__exact={}">…</a></li>', link, run.pk)
             if len(rows) > SHOWN
@@ -281,7 +281,7 @@ class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
         return format_html("<ul>{}{}</ul>", items, more)
 
 
-@admin.register(PlanEntry)
+@admin.register(PlanResult)
 class PlanEntryAdmin(EveryTeamsAccounts, HistoryAdmin):
     ordering = ("-id",)
     list_display = ("id", "run_link", "account_link", "outcome", "taken_at", "ended_at", "attempt_link")
@@ -303,9 +303,9 @@ class PlanEntryAdmin(EveryTeamsAccounts, HistoryAdmin):
     readonly_fields = fields
 
     @admin.display(description=_("plan run"))
-    def run_link(self, entry: PlanEntry) -> str:
+    def run_link(self, entry: PlanResult) -> str:
         return link_to("planrun", entry.run_id, entry.run)
 
     @admin.display(description=_("login attempt"))
-    def attempt_link(self, entry: PlanEntry) -> str:
+    def attempt_link(self, entry: PlanResult) -> str:
         return link_to("loginattempt", entry.attempt_id, f"#{entry.attempt_id}")

@@ -17,8 +17,8 @@ class RecoveryPolicyAdmin(admin.ModelAdmin):
         "__str__",
         "is_default",
         "popup",
-        "popups_a_day",
-        "popups_a_minute",
+        "prompts_a_day",
+        "prompts_a_minute",
         "hours",
         "scan",
         "used_by",
@@ -27,7 +27,7 @@ class RecoveryPolicyAdmin(admin.ModelAdmin):
         (None, {"fields": ("name", "is_default")}),
         (
             _("Phone prompts"),
-            {"fields": ("popup", "popups_a_day", "popups_a_minute", "pause_minutes")},
+            {"fields": ("popup", "prompts_a_day", "prompts_a_minute", "pause_minutes")},
         ),
         (
             _("Prompt hours"),
@@ -60,9 +60,9 @@ class DropAdmin(HistoryAdmin):
         "at",
         "account_link",
         "kind",
-        "found_by",
+        "detected_by",
         "next_step",
-        "popups",
+        "prompts_sent",
         "ended_at",
         "ended_by",
         "words",
@@ -73,8 +73,18 @@ class DropAdmin(HistoryAdmin):
     lookups = ("kind__exact", "incident__exact", "account__id__exact")
     search_fields = ("account__label", "account__wc_id")
     fields = (
-        *("at", "account_link", "incident", "kind", "found_by", "online_since", "proxy", "region", "words"),
-        *("next_step", "next_at", "popups", "ended_at", "ended_by"),
+        *(
+            "at",
+            "account_link",
+            "incident",
+            "kind",
+            "detected_by",
+            "online_since",
+            "proxy",
+            "region",
+            "words",
+        ),
+        *("next_step", "next_at", "prompts_sent", "ended_at", "ended_by"),
     )
     readonly_fields = fields
 

@@ -1,4 +1,4 @@
-"""Hours of a day in a time zone: when phones may be prompted, when people may be told."""
+"""TimeWindow of a day in a time zone: when phones may be prompted, when people may be told."""
 
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -29,7 +29,7 @@ def is_half(beginning: time | None, end: time | None) -> bool:
     return (beginning is None) != (end is None)
 
 
-class Hours(models.Model):
+class TimeWindow(models.Model):
     """A daily window in a time zone; both ends empty: all day. An end before its beginning is the next morning's."""
 
     hours_from = models.TimeField(_("from"), null=True, blank=True)
@@ -87,7 +87,7 @@ class Hours(models.Model):
         return min(moment for moment in moments if moment >= now and self.is_within(moment))
 
 
-def next_within_all(windows: list[Hours], now: datetime) -> datetime | None:
+def next_within_all(windows: list[TimeWindow], now: datetime) -> datetime | None:
     """The first moment from `now` on that is within all of them; None: in weeks there is none."""
     at = now
     while at - now < NEVER:

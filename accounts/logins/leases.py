@@ -27,7 +27,7 @@ from accounts.lib.group_commit import GroupCommit
 from accounts.models import LoginAttempt, WaitsWorker
 from accounts.models.event import gathered, record
 from accounts.models.login_attempt import GRACE
-from accounts.states import AttemptState, Happened
+from accounts.states import AttemptState, EventType
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ WHAT_A_WAIT_NEEDS = (
     *("account", "state", "seq", "w_id", "proxy", "verify_code", "codes_tried", "sent_at", "queued_at"),
     *("method", "trigger", "device_type", "old_w_id"),
     *("deadline_at", "lease_owner", "lease_epoch", "wait_started_at", "resumed_at", "qr_shown_at"),
-    *("account__state", "account__wc_id", "account__team", "account__joined_to", "account__proxy"),
+    *("account__state", "account__wc_id", "account__team", "account__merged_into", "account__proxy"),
     *("account__nickname", "account__wechat_number", "account__sex", "account__region", "account__mobile"),
     *("account__signature", "account__avatar_url", "account__first_login_at", "account__avatar__source_url"),
 )
@@ -211,7 +211,7 @@ def claim(attempt_ids: list[int], owner: str) -> list[LoginAttempt | None]:
         for attempt in found.values():
             attempt.lease_owner, attempt.lease_epoch = owner, attempt.lease_epoch + 1
             attempt.resumed_at = now if attempt.was_waited_for else attempt.resumed_at
-            happened = Happened.WAIT_RESUMED if attempt.was_waited_for else Happened.WAIT_TAKEN
+            happened = EventType.WAIT_RESUMED if attempt.was_waited_for else EventType.WAIT_TAKEN
             record(attempt.account, happened, attempt=attempt, at=now)
     return [found.get(attempt_id) for attempt_id in attempt_ids]
 

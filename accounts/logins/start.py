@@ -12,7 +12,7 @@ from accounts.logins.success import next_seq
 from accounts.models import Account, LoginAttempt
 from accounts.models.event import record
 from accounts.reasons import Reason
-from accounts.states import AttemptState, Happened, Method, Trigger
+from accounts.states import AttemptState, EventType, Method, Trigger
 from accounts.upstream import configured, responses
 from accounts.upstream.errors import UpstreamError
 
@@ -75,7 +75,7 @@ def _new_attempt(account: Account, by, queued: bool, how: dict[str, object]) -> 
             deadline_at=now + (_time_in_queue(how["method"]) if queued else _time_for_code()),
             **how,
         )
-        record(account, Happened.ATTEMPT_STARTED, attempt=attempt, new=attempt.state, by=by, at=now)
+        record(account, EventType.ATTEMPT_STARTED, attempt=attempt, new=attempt.state, by=by, at=now)
     return attempt
 
 

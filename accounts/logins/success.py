@@ -16,7 +16,7 @@ from accounts.models import Account, LoginAttempt, Presence
 from accounts.models.event import gathered, record
 from accounts.models.login_attempt import move_together
 from accounts.reasons import Reason
-from accounts.states import AttemptState, Happened
+from accounts.states import AttemptState, EventType
 from accounts.upstream.responses import LoggedIn, Profile
 
 # Before a row is looked at again that somebody holds.
@@ -112,7 +112,7 @@ def _save_fast(logins: list[_Login]) -> None:
         fields = {"proxy": attempt.proxy if attempt.proxy is not None else account.proxy}
         fields |= _profile(login.answer.profile)
         changed = {name: value for name, value in fields.items() if getattr(account, name) != value}
-        relied_on = {"state": account.state, "wc_id": login.wc_id, "joined_to": None}
+        relied_on = {"state": account.state, "wc_id": login.wc_id, "merged_into": None}
         if not account.go_online(attempt.seq, login.w_id, login.now, attempt, relied_on, **changed):
             raise _FallBack
 
@@ -145,8 +145,8 @@ def _save(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
         return None
     if account.wc_id == login.wc_id:
         return _expected(login)
-    owner = Account.objects.filter(wc_id=login.wc_id).select_related("joined_to").first()
-    owner = owner.joined_to if owner and owner.joined_to else owner
+    owner = Account.objects.filter(wc_id=login.wc_id).select_related("merged_into").first()
+    owner = owner.merged_into if owner and owner.merged_into else owner
     if account.wc_id is None:
         return _merged(login, owner) if owner and owner.pk != account.pk else _expected(login)
     return _other(login, owner)
@@ -159,7 +159,7 @@ def _known(login: _Login) -> bool:
     if login.attempt.is_open:
         return False
     account = Account.objects.filter(wc_id=login.wc_id)
-    told = login.attempt.events.filter(happened=Happened.LATE_SUCCESS)
+    told = login.attempt.events.filter(happened=EventType.LATE_SUCCESS)
     return account.filter(w_id=login.w_id).exists() or (told.exists() and account.exists())
 
 
@@ -168,9 +168,9 @@ def _expected(login: _Login) -> Account:
     if attempt.is_open:
         attempt.move(AttemptState.SUCCEEDED, now=login.now, w_id=login.w_id, reason="", **login.words)
     else:
-        record(account, Happened.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
+        record(account, EventType.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
     # A record with a wcId of its own stands for itself, also when it was joined with another before.
-    fields = {"wc_id": login.wc_id, "joined_to": None, **_profile(login.answer.profile)}
+    fields = {"wc_id": login.wc_id, "merged_into": None, **_profile(login.answer.profile)}
     if attempt.proxy is not None:
         fields["proxy"] = attempt.proxy
     if not account.go_online(attempt.seq, login.w_id, login.now, attempt, **fields):
@@ -180,7 +180,7 @@ def _expected(login: _Login) -> Account:
 
 def _doubt(account: Account, login: _Login) -> None:
     """A newer login stays; which of them really is, the upstream knows, and is asked soon."""
-    record(account, Happened.STALE_SUCCESS, attempt=login.attempt, at=login.now)
+    record(account, EventType.STALE_SUCCESS, attempt=login.attempt, at=login.now)
     Presence.set_due_by(login.now)
 
 
@@ -199,10 +199,10 @@ def _merged(login: _Login, owner: Account) -> Account:
             **login.words,
         )
     else:
-        record(placeholder, Happened.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
-    Account.objects.filter(pk=placeholder.pk).update(joined_to=owner)
+        record(placeholder, EventType.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
+    Account.objects.filter(pk=placeholder.pk).update(merged_into=owner)
     for side, other in ((placeholder, owner), (owner, placeholder)):
-        record(side, Happened.JOINED, attempt=attempt, detail=_name_for(side, other), at=login.now)
+        record(side, EventType.JOINED, attempt=attempt, detail=_name_for(side, other), at=login.now)
     return _bind(login, owner, seq, stale)
 
 
@@ -219,7 +219,7 @@ def _other(login: _Login, owner: Account | None) -> Account:
             proxy=attempt.proxy,
             state_since=login.now,
         )
-        record(owner, Happened.ADDED, attempt=attempt, at=login.now)
+        record(owner, EventType.ADDED, attempt=attempt, at=login.now)
     name = f"{profile.nickname} ({profile.wc_id})".strip()
     if attempt.is_open:
         attempt.move(
@@ -227,9 +227,9 @@ def _other(login: _Login, owner: Account | None) -> Account:
             other_account=owner, other_name=name, **login.words,
         )  # fmt: skip
     else:
-        record(login.account, Happened.LATE_SUCCESS, attempt=attempt, detail=name, at=login.now)
+        record(login.account, EventType.LATE_SUCCESS, attempt=attempt, detail=name, at=login.now)
     detail = _name_for(owner, login.account)
-    record(owner, Happened.OTHER_ACCOUNT, attempt=attempt, detail=detail, at=login.now)
+    record(owner, EventType.OTHER_ACCOUNT, attempt=attempt, detail=detail, at=login.now)
     return _bind(login, owner, next_seq(owner), stale)
 
 

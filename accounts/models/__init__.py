@@ -4,9 +4,9 @@ from accounts.models.account import Account, Avatar, Tag, UpstreamAccess
 from accounts.models.drop import Drop, Incident
 from accounts.models.event import AccountEvent
 from accounts.models.login_attempt import LoginAttempt, WaitsWorker
-from accounts.models.notification import Channel, Delivery, Notice, Reading, Rule
-from accounts.models.plan import Plan, PlanEntry, PlanRun
-from accounts.models.presence import Discovered, Presence
+from accounts.models.notification import Channel, Delivery, Notification, OutboxCursor, Rule
+from accounts.models.plan import Plan, PlanResult, PlanRun
+from accounts.models.presence import Presence, UnmanagedAccount
 from accounts.models.recovery_policy import RecoveryPolicy
 
 __all__ = [
@@ -15,16 +15,16 @@ __all__ = [
     "Avatar",
     "Channel",
     "Delivery",
-    "Discovered",
+    "UnmanagedAccount",
     "Drop",
     "Incident",
     "LoginAttempt",
-    "Notice",
+    "Notification",
     "Plan",
-    "PlanEntry",
+    "PlanResult",
     "PlanRun",
     "Presence",
-    "Reading",
+    "OutboxCursor",
     "RecoveryPolicy",
     "Rule",
     "Tag",

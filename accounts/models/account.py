@@ -17,13 +17,13 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import search
 from accounts.lib.encrypted_fields import EncryptedTextField
-from accounts.lib.time_windows import Hours
+from accounts.lib.time_windows import TimeWindow
 from accounts.models.event import record
 from accounts.models.login_attempt import LoginAttempt
 from accounts.models.recovery_policy import RecoveryPolicy
-from accounts.proxies import line_name
+from accounts.proxies import proxy_name
 from accounts.roles import ROLES
-from accounts.states import AccountState, FoundBy, Happened
+from accounts.states import AccountState, DetectedBy, EventType
 
 
 class Tag(models.Model):
@@ -49,7 +49,7 @@ class AccountQuerySet(models.QuerySet):
 
     def kept(self) -> Self:
         """Without the records that were joined with another one."""
-        return self.filter(joined_to=None)
+        return self.filter(merged_into=None)
 
     def matching(self, text: str) -> Self:
         """Every word of `text` is in the label, the nickname, the wcId or the WeChat number."""
@@ -66,8 +66,8 @@ class AccountQuerySet(models.QuerySet):
 
     def to_scan(self) -> Self:
         """The list "To scan": those that wait for a person with the phone, the longest first."""
-        waiting = self.kept().filter(to_scan_since__isnull=False, keep_online=True)
-        return waiting.order_by("to_scan_since", "pk")
+        waiting = self.kept().filter(queued_for_scan_at__isnull=False, keep_online=True)
+        return waiting.order_by("queued_for_scan_at", "pk")
 
     def with_open_attempt(self) -> Self:
         """Each with `open_attempts`, a list of none or one."""
@@ -75,7 +75,7 @@ class AccountQuerySet(models.QuerySet):
         return self.prefetch_related(models.Prefetch("attempts", open_ones, to_attr="open_attempts"))
 
 
-class Account(Hours):
+class Account(TimeWindow):
     label = models.CharField(_("label"), max_length=100, help_text=_("Your own name for this account."))
     wc_id = models.CharField("wcId", max_length=100, null=True, blank=True, unique=True, default=None)
     w_id = models.CharField("wId", max_length=100, blank=True, default="")
@@ -121,10 +121,12 @@ class Account(Hours):
     absent = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
     missed_at = models.DateTimeField(null=True, blank=True, editable=False)
     missed_by = models.CharField(
-        max_length=10, choices=FoundBy, blank=True, default="", db_default="", editable=False
+        max_length=10, choices=DetectedBy, blank=True, default="", db_default="", editable=False
     )
     # Since when it is on the list "To scan": its code is fetched when somebody opens it.
-    to_scan_since = models.DateTimeField(_("in scan queue since"), null=True, blank=True)
+    queued_for_scan_at = models.DateTimeField(
+        _("in scan queue since"), null=True, blank=True, db_column="to_scan_since"
+    )
     reason_asked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     first_login_at = models.DateTimeField(_("first login"), null=True, blank=True)
@@ -137,13 +139,14 @@ class Account(Hours):
     # Fencing: every attempt takes the next number, and a wId is only written over one with a lower number.
     login_seq = models.PositiveIntegerField(default=0, editable=False)
     bound_seq = models.PositiveIntegerField(default=0, editable=False)
-    joined_to = models.ForeignKey(
+    merged_into = models.ForeignKey(
         "self",
         verbose_name=_("merged into"),
         null=True,
         blank=True,
         on_delete=models.SET_NULL,
-        related_name="joined",
+        related_name="merged",
+        db_column="joined_to_id",
         # Nearly every row has none: a plain index would be chosen for that, and every row be read and sorted.
         db_index=False,
     )
@@ -175,24 +178,27 @@ class Account(Hours):
             # tabs are counted by also tell whether an account was joined with another one.
             models.Index(Lower("label"), "id", name="account_label"),
             models.Index("state_since", "id", name="account_since"),
-            models.Index("state", "id", "joined_to", name="account_state"),
+            models.Index("state", "id", "merged_into", name="account_state"),
             models.Index("state", Lower("label"), "id", name="account_state_label"),
             models.Index("state", "state_since", "id", name="account_state_since"),
             models.Index("team", Lower("label"), "id", name="account_team_label"),
             models.Index("team", "state_since", "id", name="account_team_since"),
-            models.Index("team", "state", "id", "joined_to", name="account_team_state"),
+            models.Index("team", "state", "id", "merged_into", name="account_team_state"),
             models.Index("proxy", Lower("label"), "id", name="account_line"),
             models.Index("keep_online", Lower("label"), "id", name="account_keep_online"),
-            models.Index("joined_to", condition=Q(joined_to__isnull=False), name="account_joined"),
+            models.Index("merged_into", condition=Q(merged_into__isnull=False), name="account_joined"),
             models.Index("first_login_at", name="account_first_login"),
             models.Index("last_login_at", name="account_last_login"),
             models.Index(
-                "to_scan_since", "id", name="account_to_scan", condition=Q(to_scan_since__isnull=False)
+                "queued_for_scan_at",
+                "id",
+                name="account_to_scan",
+                condition=Q(queued_for_scan_at__isnull=False),
             ),
             models.Index(
-                *("team", "to_scan_since", "id"),
+                *("team", "queued_for_scan_at", "id"),
                 name="account_team_to_scan",
-                condition=Q(to_scan_since__isnull=False),
+                condition=Q(queued_for_scan_at__isnull=False),
             ),
             models.Index("relogin_at", "id", name="account_due", condition=Q(relogin_at__isnull=False)),
         ]
@@ -206,7 +212,7 @@ class Account(Hours):
 
     @property
     def proxy_name(self) -> str:
-        return line_name(self.proxy)
+        return proxy_name(self.proxy)
 
     @property
     def masked_mobile(self) -> str:
@@ -252,7 +258,7 @@ class Account(Hours):
             "verified_at": now,
             "last_login_at": now,
             "relogin_at": None,
-            "to_scan_since": None,
+            "queued_for_scan_at": None,
             "absent": 0,
             "missed_at": None,
             "missed_by": "",
@@ -265,7 +271,7 @@ class Account(Hours):
         if rows:
             for name, value in {"first_login_at": self.first_login_at or now, **fields}.items():
                 setattr(self, name, value)
-            record(self, Happened.ACCOUNT_ONLINE, attempt=attempt, old=old, new=self.state, at=now)
+            record(self, EventType.ACCOUNT_ONLINE, attempt=attempt, old=old, new=self.state, at=now)
         return bool(rows)
 
 

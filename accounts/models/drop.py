@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib.keyset_pagination import for_each
-from accounts.states import DropKind, FoundBy, Method, NextStep
+from accounts.states import DetectedBy, DropKind, Method, NextStep
 
 # Vendor's rules: the first login of an account drops once within a day; a drop this soon is about its line.
 FIRST_NIGHT = timedelta(hours=24)
@@ -73,7 +73,13 @@ class Drop(models.Model):
         related_name="drops",
     )
     kind = models.CharField(_("type"), max_length=15, choices=DropKind, default=DropKind.ORDINARY)
-    found_by = models.CharField(_("detected by"), max_length=10, choices=FoundBy, default=FoundBy.SWEEP)
+    detected_by = models.CharField(
+        _("detected by"),
+        max_length=10,
+        choices=DetectedBy,
+        default=DetectedBy.SWEEP,
+        db_column="found_by",
+    )
     w_id = models.CharField("wId", max_length=100)
     online_since = models.DateTimeField(_("online since"), null=True, blank=True)
     at = models.DateTimeField(_("detected"), default=timezone.now)
@@ -86,7 +92,7 @@ class Drop(models.Model):
     next_step = models.CharField(_("recovery"), max_length=10, choices=NextStep, default=NextStep.LOOK)
     # When recovery looks at it again; empty when nothing is left that it could do by itself.
     next_at = models.DateTimeField(_("next step at"), null=True, blank=True, default=timezone.now)
-    popups = models.PositiveSmallIntegerField(_("prompts"), default=0)
+    prompts_sent = models.PositiveSmallIntegerField(_("prompts"), default=0, db_column="popups")
 
     ended_at = models.DateTimeField(_("recovered"), null=True, blank=True)
     # How it came back: by which login of ours; empty when it came back otherwise.

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.lib import db_clock, pubsub
 from accounts.reasons import Reason
-from accounts.states import Because, Happened
+from accounts.states import EventType, ScanReason
 
 
 class ForbiddenMove(Exception):
@@ -41,7 +41,7 @@ class AccountEvent(models.Model):
         related_name="events",
         db_index=False,
     )
-    happened = models.CharField(_("event"), max_length=20, choices=Happened)
+    happened = models.CharField(_("event"), max_length=20, choices=EventType)
     from_state = models.CharField(_("from"), max_length=15, blank=True, default="")
     to_state = models.CharField(_("to"), max_length=15, blank=True, default="")
     reason = models.CharField(_("reason"), max_length=20, choices=Reason, blank=True, default="")
@@ -82,8 +82,8 @@ class AccountEvent(models.Model):
     @property
     def words(self) -> str:
         """The details as people read them: what recovery writes down is a code."""
-        if self.happened in (Happened.TO_SCAN, Happened.RECOVERY_ENDED):
-            return str(dict(Because.choices).get(self.detail, self.detail))
+        if self.happened in (EventType.TO_SCAN, EventType.RECOVERY_ENDED):
+            return str(dict(ScanReason.choices).get(self.detail, self.detail))
         return self.detail
 
 

@@ -16,14 +16,14 @@ from django.utils.translation import gettext_lazy as _
 from accounts.lib import db_clock
 from accounts.lib.encrypted_fields import EncryptedTextField
 from accounts.models.event import ForbiddenMove, record
-from accounts.proxies import line_name
+from accounts.proxies import proxy_name
 from accounts.reasons import Reason
 from accounts.states import (
     ATTEMPT_MOVES,
     FINAL_STATES,
     OPEN_STATES,
     AttemptState,
-    Happened,
+    EventType,
     Method,
     Trigger,
     may_move,
@@ -189,7 +189,7 @@ class LoginAttempt(models.Model):
 
     @property
     def proxy_name(self) -> str:
-        return line_name(self.proxy)
+        return proxy_name(self.proxy)
 
     @property
     def resumed(self) -> bool:
@@ -245,7 +245,7 @@ def move_together(
             for name, value in {"state": to, **changes}.items():
                 setattr(attempt, name, value)
             record(
-                attempt.account, Happened.ATTEMPT_MOVED, attempt=attempt, old=old, new=to, by=by, at=now,
+                attempt.account, EventType.ATTEMPT_MOVED, attempt=attempt, old=old, new=to, by=by, at=now,
                 reason=attempt.reason if to in FINAL_STATES else "", detail=changes.get("upstream_text", ""),
             )  # fmt: skip
     return True

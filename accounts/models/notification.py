@@ -1,6 +1,6 @@
 """Who is told of what: channels that messages go to, the rules that choose them, and what was told.
 
-A notice is one thing that people may be told of; a delivery is that notice on its way to one channel. The address of
+A notification is one thing that people may be told of; a delivery is that notification on its way to one channel. The address of
 a channel is a secret: it is written once, and read by nobody but the process that sends.
 """
 
@@ -17,23 +17,25 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib.encrypted_fields import EncryptedTextField
-from accounts.lib.time_windows import Hours
-from accounts.states import NoticeKind
+from accounts.lib.time_windows import TimeWindow
+from accounts.states import NotificationKind
 
 DEBOUNCE_SECONDS = 180
 # Kinds that tell of no single account: a rule for teams takes them too.
 OF_ALL = frozenset({
-    *(NoticeKind.INCIDENT, NoticeKind.INCIDENT_OVER),
-    *(NoticeKind.UPSTREAM, NoticeKind.PLAN, NoticeKind.CHANNEL),
+    *(NotificationKind.INCIDENT, NotificationKind.INCIDENT_OVER),
+    *(NotificationKind.UPSTREAM, NotificationKind.PLAN, NotificationKind.CHANNEL),
 })  # fmt: skip
 # Those that are not told when they are over soon. The others are told at once.
-DEBOUNCED = frozenset({NoticeKind.OFFLINE, NoticeKind.TO_SCAN, NoticeKind.INCIDENT, NoticeKind.UPSTREAM})
+DEBOUNCED = frozenset(
+    {NotificationKind.OFFLINE, NotificationKind.TO_SCAN, NotificationKind.INCIDENT, NotificationKind.UPSTREAM}
+)
 # Who is told of drops, or of their ends, is told of many at once too: they are one incident then.
 WITH: dict[str, frozenset[str]] = {
-    NoticeKind.INCIDENT: frozenset({NoticeKind.OFFLINE, NoticeKind.TO_SCAN}),
-    NoticeKind.INCIDENT_OVER: frozenset({NoticeKind.BACK}),
+    NotificationKind.INCIDENT: frozenset({NotificationKind.OFFLINE, NotificationKind.TO_SCAN}),
+    NotificationKind.INCIDENT_OVER: frozenset({NotificationKind.BACK}),
 }
-URGENT = frozenset({NoticeKind.INCIDENT, NoticeKind.INCIDENT_OVER, NoticeKind.UPSTREAM})
+URGENT = frozenset({NotificationKind.INCIDENT, NotificationKind.INCIDENT_OVER, NotificationKind.UPSTREAM})
 # Services whose addresses name a host of one's own, which says more than the service and is no secret.
 WITH_HOST = frozenset({
     *("json", "jsons", "form", "forms", "gotify", "gotifys", "ntfys", "matrix", "matrixs", "mmost", "mmosts"),
@@ -135,7 +137,7 @@ class Channel(models.Model):
         return UNUSABLE.get(self.switched_off_why, self.switched_off_why)
 
 
-class Rule(Hours):
+class Rule(TimeWindow):
     """What a channel is told of. The hours are those in which it is quiet; none: never."""
 
     channel = models.ForeignKey(
@@ -182,7 +184,7 @@ class Rule(Hours):
         verbose_name_plural = _("rules")
 
     def __str__(self) -> str:
-        titles = dict(NoticeKind.choices)
+        titles = dict(NotificationKind.choices)
         return ", ".join(str(titles[kind]) for kind in self.kinds if kind in titles) or "–"
 
     def quiet_until(self, now: datetime) -> datetime | None:
@@ -206,11 +208,11 @@ class Rule(Hours):
         return due + timedelta(seconds=-due.timestamp() % length)
 
 
-class Notice(models.Model):
+class Notification(models.Model):
     """One thing that people may be told of, once: its key is that of the thing."""
 
     key = models.CharField(max_length=100, unique=True)
-    kind = models.CharField(_("type"), max_length=15, choices=NoticeKind)
+    kind = models.CharField(_("type"), max_length=15, choices=NotificationKind)
     account = models.ForeignKey(
         "accounts.Account",
         verbose_name=_("account"),
@@ -228,12 +230,13 @@ class Notice(models.Model):
     # What to say where no row of ours says it.
     facts = models.JSONField(default=dict)
     at = models.DateTimeField(_("time"), default=timezone.now)
-    # When it was over, when we wrote that down, and the notice that tells so.
+    # When it was over, when we wrote that down, and the notification that tells so.
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
     ended_by = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="ends")
 
     class Meta:
+        db_table = "accounts_notice"
         verbose_name = _("notification")
         verbose_name_plural = _("notifications")
         indexes = [
@@ -263,7 +266,7 @@ class DeliveryQuerySet(models.QuerySet):
 
 
 class Delivery(models.Model):
-    """A notice on its way to a channel. Deliveries that went out as one message have the same `message`."""
+    """A notification on its way to a channel. Deliveries that went out as one message have the same `message`."""
 
     channel = models.ForeignKey(
         Channel,
@@ -272,8 +275,12 @@ class Delivery(models.Model):
         related_name="deliveries",
         db_index=False,
     )
-    notice = models.ForeignKey(
-        Notice, verbose_name=_("notification"), on_delete=models.CASCADE, related_name="deliveries"
+    notification = models.ForeignKey(
+        Notification,
+        verbose_name=_("notification"),
+        on_delete=models.CASCADE,
+        related_name="deliveries",
+        db_column="notice_id",
     )
     rule = models.ForeignKey(Rule, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
     state = models.CharField(_("state"), max_length=10, choices=DeliveryState, default=DeliveryState.PENDING)
@@ -294,7 +301,9 @@ class Delivery(models.Model):
         ordering = ["-id"]
         verbose_name = _("delivery")
         verbose_name_plural = _("deliveries")
-        constraints = [models.UniqueConstraint(fields=["channel", "notice"], name="told_once_on_a_channel")]
+        constraints = [
+            models.UniqueConstraint(fields=["channel", "notification"], name="told_once_on_a_channel")
+        ]
         indexes = [
             models.Index("next_at", "id", name="delivery_due", condition=Q(state__in=UNSENT)),
             models.Index(fields=["state", "-id"], name="delivery_state"),
@@ -305,7 +314,7 @@ class Delivery(models.Model):
         return f"#{self.pk}"
 
 
-class Reading(models.Model):
+class OutboxCursor(models.Model):
     """How far the event rows were read; one row. Who holds its lock reads."""
 
     ONLY = 1
@@ -314,6 +323,9 @@ class Reading(models.Model):
     floor = models.PositiveBigIntegerField(default=0)
     newest = models.PositiveBigIntegerField(default=0)
     moved_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "accounts_reading"
 
     def __str__(self) -> str:
         return f"read up to {self.floor}"

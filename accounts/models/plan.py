@@ -274,7 +274,7 @@ class PlanRun(models.Model):
         return self.ended_at is None
 
 
-class PlanEntry(models.Model):
+class PlanResult(models.Model):
     """One account of a run, and what happened to it."""
 
     run = models.ForeignKey(
@@ -300,6 +300,7 @@ class PlanEntry(models.Model):
     ended_at = models.DateTimeField(_("finished"), null=True, blank=True)
 
     class Meta:
+        db_table = "accounts_planentry"
         ordering = ["id"]
         verbose_name = _("plan result")
         verbose_name_plural = _("plan results")

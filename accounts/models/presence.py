@@ -36,7 +36,7 @@ class Presence(models.Model):
         cls.objects.filter(pk=cls.ONLY, due_at__gt=at).update(due_at=at)
 
 
-class Discovered(models.Model):
+class UnmanagedAccount(models.Model):
     """An account that is online under our developer account and has no record here."""
 
     wc_id = models.CharField("wcId", max_length=100, unique=True)
@@ -45,6 +45,7 @@ class Discovered(models.Model):
     ignored = models.BooleanField(_("ignored"), default=False)
 
     class Meta:
+        db_table = "accounts_discovered"
         ordering = ["-found_at", "-id"]
         verbose_name = _("unmanaged account")
         verbose_name_plural = _("unmanaged accounts")

@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.lib.time_windows import Hours, is_half
+from accounts.lib.time_windows import TimeWindow, is_half
 
 LONGEST_PAUSE = timedelta(hours=12)
 
@@ -18,7 +18,7 @@ LONGEST_PAUSE = timedelta(hours=12)
 AS_INSTALLED = "Default"
 
 
-class RecoveryPolicy(Hours):
+class RecoveryPolicy(TimeWindow):
     """The hours are those in which phones may be prompted: outside of them it is quiet."""
 
     name = models.CharField(_("name"), max_length=60, unique=True)
@@ -31,11 +31,15 @@ class RecoveryPolicy(Hours):
             "it can’t work."
         ),
     )
-    popups_a_day = models.PositiveSmallIntegerField(
-        _("max prompts per account in 24 hours"), default=3, validators=[MaxValueValidator(20)]
+    prompts_a_day = models.PositiveSmallIntegerField(
+        _("max prompts per account in 24 hours"),
+        default=3,
+        validators=[MaxValueValidator(20)],
+        db_column="popups_a_day",
     )
-    popups_a_minute = models.PositiveSmallIntegerField(
+    prompts_a_minute = models.PositiveSmallIntegerField(
         _("max prompts per minute for all accounts"),
+        db_column="popups_a_minute",
         default=10,
         validators=[MinValueValidator(1), MaxValueValidator(600)],
     )

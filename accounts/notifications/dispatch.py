@@ -1,4 +1,4 @@
-"""From what happened to messages: notices are written, and the deliveries that are due are sent.
+"""From what happened to messages: notifications are written, and the deliveries that are due are sent.
 
 tick() and send() may run anywhere, any number of times at once. One process at a time sends on a channel: it takes the
 channel's turn, and goes on while it holds it. Whether something still has to be told is decided right before it is
@@ -18,10 +18,10 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from accounts.lib import db_clock
 from accounts.lib.db_errors import release_connection
-from accounts.models import Account, Channel, Delivery, Drop, Notice
+from accounts.models import Account, Channel, Delivery, Drop, Notification
 from accounts.models.notification import URGENT, DeliveryState
 from accounts.notifications import messages, outbox, transports
-from accounts.states import AccountState, NoticeKind
+from accounts.states import AccountState, NotificationKind
 
 log = logging.getLogger(__name__)
 dice = random.Random()  # noqa: S311  (not for secrets)
@@ -39,7 +39,7 @@ SWITCHED_ON = {"switched_off_at": None, "switched_off_why": "", "failures": 0, "
 
 
 def tick() -> list[int]:
-    """Read what happened, gather incidents, write notices and deliveries. The ids of channels to send on now."""
+    """Read what happened, gather incidents, write notifications and deliveries. The ids of channels to send on now."""
     now = db_clock.now()
     outbox.read(now)
     Delivery.objects.unsent().filter(channel__active=False).update(
@@ -133,11 +133,11 @@ class Turn:
 def _due(channel: Channel, now: datetime) -> list[Delivery]:
     mine = Delivery.objects.due(now).filter(channel=channel)
     # What is plainly over is written off at once: after an incident that may be thousands.
-    plainly = Q(notice__ended_at__isnull=False) | Q(notice__drop__incident__isnull=False)
-    over = mine.filter(plainly, notice__kind__in=outbox.OF_ACCOUNT).order_by()
+    plainly = Q(notification__ended_at__isnull=False) | Q(notification__drop__incident__isnull=False)
+    over = mine.filter(plainly, notification__kind__in=outbox.OF_ACCOUNT).order_by()
     Delivery.objects.filter(pk__in=over.values("pk")).update(state=DeliveryState.UNNEEDED, next_at=None)
     rows = mine.order_by("next_at", "id")
-    parts = ("notice__account", "notice__drop", "notice__incident", "rule")
+    parts = ("notification__account", "notification__drop", "notification__incident", "rule")
     return list(rows.select_related(*parts).prefetch_related("rule__teams")[:ROWS_AT_ONCE])
 
 
@@ -160,7 +160,7 @@ def _still_needed(due: list[Delivery], channel: Channel, now: datetime) -> list[
 
 def _quiet_until(delivery: Delivery, now: datetime) -> datetime | None:
     rule = delivery.rule
-    if rule is None or (rule.incidents_at_once and delivery.notice.kind in URGENT):
+    if rule is None or (rule.incidents_at_once and delivery.notification.kind in URGENT):
         return None
     return rule.quiet_until(now)
 
@@ -218,7 +218,7 @@ class Told:
 
     ends: set[int] = field(
         default_factory=set
-    )  # notices that something is over, of whose beginning it was told
+    )  # notifications that something is over, of whose beginning it was told
     scans: set[int] = field(
         default_factory=set
     )  # drops that it was told, or will be told, have to be scanned
@@ -228,50 +228,56 @@ class Told:
     def by(cls, channel: Channel, due: list[Delivery]) -> "Told":
         mine = Delivery.objects.filter(channel=channel)
         told = mine.filter(pk__in=mine.told())
-        ids = [delivery.notice_id for delivery in due]
-        drops = [delivery.notice.drop_id for delivery in due if delivery.notice.drop_id]
-        of_scans = Q(notice__kind=NoticeKind.TO_SCAN, notice__drop__in=drops)
-        others = told.exclude(notice__in=ids)
+        ids = [delivery.notification_id for delivery in due]
+        drops = [delivery.notification.drop_id for delivery in due if delivery.notification.drop_id]
+        of_scans = Q(notification__kind=NotificationKind.TO_SCAN, notification__drop__in=drops)
+        others = told.exclude(notification__in=ids)
         return cls(
-            set(told.filter(notice__ended_by__in=ids).values_list("notice__ended_by", flat=True)),
+            set(told.filter(notification__ended_by__in=ids).values_list("notification__ended_by", flat=True)),
             set(
                 mine.filter(of_scans)
                 .exclude(state=DeliveryState.UNNEEDED)
-                .values_list("notice__drop", flat=True)
+                .values_list("notification__drop", flat=True)
             ),
-            set(others.filter(of_scans).values_list("notice__drop", flat=True)),
+            set(others.filter(of_scans).values_list("notification__drop", flat=True)),
         )
 
     def needs(self, delivery: Delivery) -> bool:
-        notice = delivery.notice
-        match notice.kind:
-            case NoticeKind.OFFLINE:
-                return _is_down(notice) and notice.drop_id not in self.scans
-            case NoticeKind.TO_SCAN:
-                to_scan = notice.account.to_scan_since is not None
-                return to_scan and _is_open(notice) and notice.drop_id not in self.scanned
-            case NoticeKind.BACK:
-                return notice.pk in self.ends and notice.account.state == AccountState.ONLINE
-            case NoticeKind.INCIDENT:
-                drops = Drop.objects.filter(incident=notice.incident_id)
-                return notice.ended_at is None and messages.of_rule(drops, delivery.rule).exists()
-            case NoticeKind.INCIDENT_OVER:
-                return notice.pk in self.ends
-            case NoticeKind.UPSTREAM:
-                return notice.pk in self.ends if notice.facts.get("over") else notice.ended_at is None
+        notification = delivery.notification
+        match notification.kind:
+            case NotificationKind.OFFLINE:
+                return _is_down(notification) and notification.drop_id not in self.scans
+            case NotificationKind.TO_SCAN:
+                to_scan = notification.account.queued_for_scan_at is not None
+                return to_scan and _is_open(notification) and notification.drop_id not in self.scanned
+            case NotificationKind.BACK:
+                return notification.pk in self.ends and notification.account.state == AccountState.ONLINE
+            case NotificationKind.INCIDENT:
+                drops = Drop.objects.filter(incident=notification.incident_id)
+                return notification.ended_at is None and messages.of_rule(drops, delivery.rule).exists()
+            case NotificationKind.INCIDENT_OVER:
+                return notification.pk in self.ends
+            case NotificationKind.UPSTREAM:
+                return (
+                    notification.pk in self.ends
+                    if notification.facts.get("over")
+                    else notification.ended_at is None
+                )
         return True
 
 
-def _is_down(notice: Notice) -> bool:
-    return _is_open(notice) and notice.account.state == AccountState.OFFLINE
+def _is_down(notification: Notification) -> bool:
+    return _is_open(notification) and notification.account.state == AccountState.OFFLINE
 
 
-def _is_open(notice: Notice) -> bool:
+def _is_open(notification: Notification) -> bool:
     """Not over, of an account that somebody wants online, and not told with an incident."""
-    account: Account = notice.account
-    if notice.ended_at is not None or account.joined_to_id or not account.keep_online:
+    account: Account = notification.account
+    if notification.ended_at is not None or account.merged_into_id or not account.keep_online:
         return False
-    return notice.drop is None or (notice.drop.ended_at is None and notice.drop.incident_id is None)
+    return notification.drop is None or (
+        notification.drop.ended_at is None and notification.drop.incident_id is None
+    )
 
 
 # --- what became of it -----------------------------------------------------------------------------------

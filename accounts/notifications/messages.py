@@ -16,11 +16,11 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
-from accounts.models import Account, Channel, Delivery, Drop, Notice, Rule
+from accounts.models import Account, Channel, Delivery, Drop, Notification, Rule
 from accounts.models.notification import UNUSABLE
-from accounts.proxies import line_name
+from accounts.proxies import proxy_name
 from accounts.reasons import Reason, advice
-from accounts.states import Because, DropKind, NextStep, NoticeKind
+from accounts.states import DropKind, NextStep, NotificationKind, ScanReason
 
 # The shortest limit among the services, of WeCom: 2,048 bytes with the title.
 TITLE_BYTES, BODY_BYTES = 150, 1800
@@ -33,7 +33,7 @@ MENTIONS = str.maketrans({"@": "＠", "<": "‹", ">": "›", "`": "'"})
 
 
 def message(deliveries: list[Delivery], channel: Channel) -> tuple[str, str]:
-    """Title and text of one message for all these deliveries, which have the notice with account, drop and incident.
+    """Title and text of one message for all these deliveries, which have the notification with account, drop and incident.
 
     It ends with the number of the message, which stays the same when it is sent again.
     """
@@ -55,79 +55,80 @@ def test_message(channel: Channel) -> tuple[str, str]:
 
 
 def _single(delivery: Delivery) -> tuple[str, list[str]]:
-    return WORDS[delivery.notice.kind](delivery.notice, delivery)
+    return WORDS[delivery.notification.kind](delivery.notification, delivery)
 
 
-def _offline(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
-    account = notice.account
-    lines = [_("Offline since %(since)s.") % {"since": said(notice.at)}]
-    lines += _why(notice.drop, account) + _next(notice.drop)
+def _offline(notification: Notification, _delivery: Delivery) -> tuple[str, list[str]]:
+    account = notification.account
+    lines = [_("Offline since %(since)s.") % {"since": said(notification.at)}]
+    lines += _why(notification.drop, account) + _next(notification.drop)
     return _("Offline: %(label)s") % {"label": label(account)}, [*lines, *link("account", account.pk)]
 
 
-def _to_scan(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
-    account = notice.account
+def _to_scan(notification: Notification, _delivery: Delivery) -> tuple[str, list[str]]:
+    account = notification.account
     lines = []
-    if notice.drop is not None:
+    if notification.drop is not None:
         lines += [
-            _("Offline since %(since)s.") % {"since": said(notice.drop.at)},
-            *_why(notice.drop, account),
+            _("Offline since %(since)s.") % {"since": said(notification.drop.at)},
+            *_why(notification.drop, account),
         ]
-    because = notice.facts.get("because", "")
-    if because in Because.values:
-        lines.append(_("Reason for the scan: %(because)s.") % {"because": Because(because).label})
+    because = notification.facts.get("because", "")
+    if because in ScanReason.values:
+        lines.append(_("Reason for the scan: %(because)s.") % {"because": ScanReason(because).label})
     lines.append(_("Next: open the account’s page, get the QR code and scan it with the account’s phone."))
     return _("Queued for scan: %(label)s") % {"label": label(account)}, [*lines, *link("account", account.pk)]
 
 
-def _back(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
-    account = notice.account
-    lines = [_("Back online since %(since)s.") % {"since": said(notice.at)}]
-    if notice.drop is not None:
-        lines.append(_("Offline for %(time)s.") % {"time": lasted(notice.drop.at, notice.at)})
+def _back(notification: Notification, _delivery: Delivery) -> tuple[str, list[str]]:
+    account = notification.account
+    lines = [_("Back online since %(since)s.") % {"since": said(notification.at)}]
+    if notification.drop is not None:
+        lines.append(_("Offline for %(time)s.") % {"time": lasted(notification.drop.at, notification.at)})
     return _("Back online: %(label)s") % {"label": label(account)}, [*lines, *link("account", account.pk)]
 
 
-def _incident(notice: Notice, delivery: Delivery) -> tuple[str, list[str]]:
-    count, left = _counted(notice, delivery)
+def _incident(notification: Notification, delivery: Delivery) -> tuple[str, list[str]]:
+    count, left = _counted(notification, delivery)
     title = ngettext("%(count)s account dropped", "%(count)s accounts dropped at once", count)
     lines = [
-        _("Started %(since)s. Still offline: %(left)s.") % {"since": said(notice.at), "left": left},
-        *_shares(notice),
+        _("Started %(since)s. Still offline: %(left)s.") % {"since": said(notification.at), "left": left},
+        *_shares(notification),
         _("Next: the accounts are recovered one by one. Those that need a scan are added to the scan queue."),
         _("You won’t be notified about each account, only once more when the incident ends."),
     ]
-    return title % {"count": count}, [*lines, *link("incident", notice.incident_id)]
+    return title % {"count": count}, [*lines, *link("incident", notification.incident_id)]
 
 
-def _incident_over(notice: Notice, delivery: Delivery) -> tuple[str, list[str]]:
-    count, left = _counted(notice, delivery)
+def _incident_over(notification: Notification, delivery: Delivery) -> tuple[str, list[str]]:
+    count, left = _counted(notification, delivery)
     title = ngettext(
         "Incident ended: %(count)s account had dropped",
         "Incident ended: %(count)s accounts had dropped",
         count,
     )
-    began = notice.incident.at
+    began = notification.incident.at
     lines = [
-        _("Started %(since)s, lasted %(time)s.") % {"since": said(began), "time": lasted(began, notice.at)},
-        *_shares(notice),
+        _("Started %(since)s, lasted %(time)s.")
+        % {"since": said(began), "time": lasted(began, notification.at)},
+        *_shares(notification),
     ]
     if left:
         lines.append(_("Still offline because paused: %(left)s.") % {"left": left})
     else:
         lines.append(_("All accounts are back online."))
-    return title % {"count": count}, [*lines, *link("incident", notice.incident_id)]
+    return title % {"count": count}, [*lines, *link("incident", notification.incident_id)]
 
 
-def _upstream(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
-    facts = notice.facts
+def _upstream(notification: Notification, _delivery: Delivery) -> tuple[str, list[str]]:
+    facts = notification.facts
     if facts.get("over"):
         began = datetime.fromisoformat(facts["since"])
         lines = [_("Resolved. The problem started %(since)s.") % {"since": said(began)}]
         if facts.get("presence"):
             return _("Presence checks work again"), lines
         return _("WKTeam access restored"), lines
-    lines = [_("Started %(since)s.") % {"since": said(notice.at)}]
+    lines = [_("Started %(since)s.") % {"since": said(notification.at)}]
     why = facts.get("why", "")
     if why in Reason.values:
         lines += [str(Reason(why).label), str(advice(why))]
@@ -143,8 +144,8 @@ def _upstream(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
     return _("WKTeam access denied"), [*lines, *link("accounts")]
 
 
-def _plan(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
-    counts = notice.facts.get("counts", {})
+def _plan(notification: Notification, _delivery: Delivery) -> tuple[str, list[str]]:
+    counts = notification.facts.get("counts", {})
     titles = {
         "due": pgettext("of a plan’s run", "due"),
         "online": pgettext("of a plan’s run", "online"),
@@ -153,31 +154,31 @@ def _plan(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
         "left": pgettext("of a plan’s run", "remaining"),
     }
     parts = [f"{titles[name]} {counts[name]}" for name in titles if name in counts]
-    lines = [_("Run at %(since)s.") % {"since": said(notice.at)}, " · ".join(parts)]
-    title = _("Plan “%(name)s” finished") % {"name": plain(notice.facts.get("name", ""), LABEL)}
+    lines = [_("Run at %(since)s.") % {"since": said(notification.at)}, " · ".join(parts)]
+    title = _("Plan “%(name)s” finished") % {"name": plain(notification.facts.get("name", ""), LABEL)}
     return title, [line for line in [*lines, *link("to_scan")] if line]
 
 
-def _channel(notice: Notice, _delivery: Delivery) -> tuple[str, list[str]]:
-    name = plain(notice.facts.get("name", ""), LABEL)
-    why = notice.facts.get("why", "")
+def _channel(notification: Notification, _delivery: Delivery) -> tuple[str, list[str]]:
+    name = plain(notification.facts.get("name", ""), LABEL)
+    why = notification.facts.get("why", "")
     lines = [
-        _("This channel stopped sending notifications at %(since)s.") % {"since": said(notice.at)},
+        _("This channel stopped sending notifications at %(since)s.") % {"since": said(notification.at)},
         _("Reason: %(words)s") % {"words": plain(str(UNUSABLE.get(why, why)), 200)},
         _("Next: an admin must correct its address and enable it again."),
     ]
     return _("Channel “%(name)s” disabled") % {"name": name}, lines
 
 
-WORDS: dict[str, Callable[[Notice, Delivery], tuple[str, list[str]]]] = {
-    NoticeKind.OFFLINE: _offline,
-    NoticeKind.TO_SCAN: _to_scan,
-    NoticeKind.BACK: _back,
-    NoticeKind.INCIDENT: _incident,
-    NoticeKind.INCIDENT_OVER: _incident_over,
-    NoticeKind.UPSTREAM: _upstream,
-    NoticeKind.PLAN: _plan,
-    NoticeKind.CHANNEL: _channel,
+WORDS: dict[str, Callable[[Notification, Delivery], tuple[str, list[str]]]] = {
+    NotificationKind.OFFLINE: _offline,
+    NotificationKind.TO_SCAN: _to_scan,
+    NotificationKind.BACK: _back,
+    NotificationKind.INCIDENT: _incident,
+    NotificationKind.INCIDENT_OVER: _incident_over,
+    NotificationKind.UPSTREAM: _upstream,
+    NotificationKind.PLAN: _plan,
+    NotificationKind.CHANNEL: _channel,
 }
 
 
@@ -186,29 +187,29 @@ WORDS: dict[str, Callable[[Notice, Delivery], tuple[str, list[str]]]] = {
 
 def _digest(deliveries: list[Delivery]) -> tuple[str, list[str]]:
     shorts = {
-        NoticeKind.INCIDENT: pgettext("numbers in a message", "incidents"),
-        NoticeKind.UPSTREAM: pgettext("numbers in a message", "WKTeam"),
-        NoticeKind.CHANNEL: pgettext("numbers in a message", "channels disabled"),
-        NoticeKind.TO_SCAN: pgettext("numbers in a message", "queued for scan"),
-        NoticeKind.OFFLINE: pgettext("numbers in a message", "offline"),
-        NoticeKind.BACK: pgettext("numbers in a message", "back online"),
-        NoticeKind.INCIDENT_OVER: pgettext("numbers in a message", "incidents ended"),
-        NoticeKind.PLAN: pgettext("numbers in a message", "plans finished"),
+        NotificationKind.INCIDENT: pgettext("numbers in a message", "incidents"),
+        NotificationKind.UPSTREAM: pgettext("numbers in a message", "WKTeam"),
+        NotificationKind.CHANNEL: pgettext("numbers in a message", "channels disabled"),
+        NotificationKind.TO_SCAN: pgettext("numbers in a message", "queued for scan"),
+        NotificationKind.OFFLINE: pgettext("numbers in a message", "offline"),
+        NotificationKind.BACK: pgettext("numbers in a message", "back online"),
+        NotificationKind.INCIDENT_OVER: pgettext("numbers in a message", "incidents ended"),
+        NotificationKind.PLAN: pgettext("numbers in a message", "plans finished"),
     }
     order = list(shorts)
-    counts = Counter(delivery.notice.kind for delivery in deliveries)
+    counts = Counter(delivery.notification.kind for delivery in deliveries)
     title = " · ".join(f"{shorts[kind]} {counts[kind]}" for kind in order if counts[kind])
-    ordered = sorted(deliveries, key=lambda one: (order.index(one.notice.kind), one.notice.at))
+    ordered = sorted(deliveries, key=lambda one: (order.index(one.notification.kind), one.notification.at))
     lines = [_line(delivery) for delivery in ordered[:LINES]]
     if (more := len(ordered) - LINES) > 0:
         lines.append(ngettext("and %(count)s more", "and %(count)s more", more) % {"count": more})
-    where = link("to_scan") if counts[NoticeKind.TO_SCAN] else link("accounts")
+    where = link("to_scan") if counts[NotificationKind.TO_SCAN] else link("accounts")
     return title, [*lines, *where]
 
 
 def _line(delivery: Delivery) -> str:
     """“10-01 09:42 Offline: Shop 7”"""
-    return f"{said(delivery.notice.at)} {_single(delivery)[0]}"
+    return f"{said(delivery.notification.at)} {_single(delivery)[0]}"
 
 
 # --- parts -----------------------------------------------------------------------------------------------
@@ -246,18 +247,18 @@ def _next(drop: Drop | None) -> list[str]:
     return [_("Progress: %(step)s.") % {"step": step}]
 
 
-def _shares(notice: Notice) -> list[str]:
-    incident = notice.incident
+def _shares(notification: Notification) -> list[str]:
+    incident = notification.incident
     if incident.shares == "proxy":
-        return [_("All of them use the proxy %(line)s.") % {"line": line_name(int(incident.shared))}]
+        return [_("All of them use the proxy %(line)s.") % {"line": proxy_name(int(incident.shared))}]
     if incident.shares == "region":
         return [_("All of them are in %(region)s.") % {"region": plain(incident.shared, LABEL)}]
     return [_("They have only the time in common.")]
 
 
-def _counted(notice: Notice, delivery: Delivery) -> tuple[int, int]:
+def _counted(notification: Notification, delivery: Delivery) -> tuple[int, int]:
     """How many accounts the incident has, of those that the rule is about, and how many of them are offline now."""
-    drops = of_rule(notice.incident.drops.all(), delivery.rule)
+    drops = of_rule(notification.incident.drops.all(), delivery.rule)
     return drops.count(), drops.open().count()
 
 

@@ -1,7 +1,7 @@
-"""What people may be told of: event rows, incidents and alarms become notices, each with a delivery for every channel
+"""What people may be told of: event rows, incidents and alarms become notifications, each with a delivery for every channel
 whose rules take it.
 
-A notice has the key of the thing it tells of: reading the same rows again adds nothing.
+A notification has the key of the thing it tells of: reading the same rows again adds nothing.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,19 @@ from django.db.models import Exists, Max, OuterRef, Q
 
 from accounts.lib import db_clock
 from accounts.lib.chunks import in_batches
-from accounts.models import AccountEvent, Channel, Delivery, Drop, Incident, Notice, Presence, Reading, Rule
+from accounts.models import (
+    AccountEvent,
+    Channel,
+    Delivery,
+    Drop,
+    Incident,
+    Notification,
+    OutboxCursor,
+    Presence,
+    Rule,
+)
 from accounts.presence import incidents
-from accounts.states import Happened, NoticeKind
+from accounts.states import EventType, NotificationKind
 from accounts.upstream import token_store
 
 # Ids are not committed in order: rows are read again for as long as a transaction may take.
@@ -24,9 +34,9 @@ COMMIT = timedelta(seconds=60)
 LATE = timedelta(minutes=10)
 KEPT = timedelta(days=90)
 AT_ONCE = 500
-READ = (Happened.ACCOUNT_OFFLINE, Happened.TO_SCAN, Happened.ACCOUNT_ONLINE)
-KINDS = {Happened.ACCOUNT_OFFLINE: NoticeKind.OFFLINE, Happened.TO_SCAN: NoticeKind.TO_SCAN}
-OF_ACCOUNT = (NoticeKind.OFFLINE, NoticeKind.TO_SCAN)
+READ = (EventType.ACCOUNT_OFFLINE, EventType.TO_SCAN, EventType.ACCOUNT_ONLINE)
+KINDS = {EventType.ACCOUNT_OFFLINE: NotificationKind.OFFLINE, EventType.TO_SCAN: NotificationKind.TO_SCAN}
+OF_ACCOUNT = (NotificationKind.OFFLINE, NotificationKind.TO_SCAN)
 REFUSED, UNKNOWN = "refused:", "unknown:"
 
 
@@ -40,15 +50,15 @@ class Event(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A notice to be written, the team of its account, and the notices whose end it tells of."""
+    """A notification to be written, the team of its account, and the notifications whose end it tells of."""
 
-    notice: Notice
+    notification: Notification
     team: int | None = None
     ends: tuple[int, ...] = ()
 
 
 def read(now: datetime) -> None:
-    """Write the notices and deliveries of all that happened since the last time, in one transaction."""
+    """Write the notifications and deliveries of all that happened since the last time, in one transaction."""
     with transaction.atomic():
         reading = incidents.alone_at_a_time(now)
         incidents.gather(now)
@@ -63,7 +73,7 @@ def read(now: datetime) -> None:
 # --- event rows ------------------------------------------------------------------------------------------
 
 
-def _events(reading: Reading, now: datetime) -> list[Event]:
+def _events(reading: OutboxCursor, now: datetime) -> list[Event]:
     """The rows above the floor. It rises behind what is old by now."""
     newest = AccountEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
     if newest < reading.floor:  # another database was put in this one's place
@@ -89,12 +99,12 @@ def _of_events(events: list[Event]) -> Iterator[Found]:
             if incident is not None:
                 continue
             yield Found(
-                Notice(
+                Notification(
                     key=key,
                     kind=KINDS[event.happened],
                     account_id=event.account,
                     drop_id=drop,
-                    facts={"because": event.detail} if event.happened == Happened.TO_SCAN else {},
+                    facts={"because": event.detail} if event.happened == EventType.TO_SCAN else {},
                     at=event.at,
                 ),
                 event.team,
@@ -102,7 +112,7 @@ def _of_events(events: list[Event]) -> Iterator[Found]:
 
 
 def _known(keys: list[str]) -> set[str]:
-    return set(Notice.objects.filter(key__in=keys).values_list("key", flat=True))
+    return set(Notification.objects.filter(key__in=keys).values_list("key", flat=True))
 
 
 def _drops(events: list[Event]) -> dict[int, tuple[int, int | None]]:
@@ -128,16 +138,21 @@ def _drops(events: list[Event]) -> dict[int, tuple[int, int | None]]:
 
 
 def _of_incidents() -> Iterator[Found]:
-    told = Notice.objects.filter(kind=NoticeKind.INCIDENT, incident=OuterRef("pk"))
+    told = Notification.objects.filter(kind=NotificationKind.INCIDENT, incident=OuterRef("pk"))
     for incident in Incident.objects.filter(~Exists(told), ended_at=None):
         yield Found(
-            Notice(key=f"incident:{incident.pk}", kind=NoticeKind.INCIDENT, incident=incident, at=incident.at)
+            Notification(
+                key=f"incident:{incident.pk}",
+                kind=NotificationKind.INCIDENT,
+                incident=incident,
+                at=incident.at,
+            )
         )
 
 
 def _of_upstream(now: datetime) -> Iterator[Found]:
-    """One notice for each time that the upstream does not let us in, or does not say who is online."""
-    alarms = {notice.key.partition(":")[0] + ":" for notice in _open_alarms()}
+    """One notification for each time that the upstream does not let us in, or does not say who is online."""
+    alarms = {notification.key.partition(":")[0] + ":" for notification in _open_alarms()}
     access = token_store.refused()
     if access is not None:
         if REFUSED not in alarms:
@@ -150,12 +165,14 @@ def _of_upstream(now: datetime) -> Iterator[Found]:
 
 
 def _alarm(prefix: str, at: datetime, facts: dict) -> Found:
-    return Found(Notice(key=f"{prefix}{at.isoformat()}", kind=NoticeKind.UPSTREAM, facts=facts, at=at))
+    return Found(
+        Notification(key=f"{prefix}{at.isoformat()}", kind=NotificationKind.UPSTREAM, facts=facts, at=at)
+    )
 
 
-def _open_alarms() -> list[Notice]:
-    alarms = Notice.objects.filter(kind=NoticeKind.UPSTREAM, account=None, ended_at=None)
-    return [notice for notice in alarms if not notice.facts.get("over")]
+def _open_alarms() -> list[Notification]:
+    alarms = Notification.objects.filter(kind=NotificationKind.UPSTREAM, account=None, ended_at=None)
+    return [notification for notification in alarms if not notification.facts.get("over")]
 
 
 # --- what is over ----------------------------------------------------------------------------------------
@@ -163,51 +180,60 @@ def _open_alarms() -> list[Notice]:
 
 def _close_accounts(events: list[Event], now: datetime) -> None:
     """What was told of an account is over when it comes online."""
-    online = {event.account: event.at for event in events if event.happened == Happened.ACCOUNT_ONLINE}
+    online = {event.account: event.at for event in events if event.happened == EventType.ACCOUNT_ONLINE}
     for accounts in in_batches(online, AT_ONCE):
-        rows = Notice.objects.filter(account__in=accounts, kind__in=OF_ACCOUNT, ended_at=None)
-        over = [notice for notice in rows if notice.at <= online[notice.account_id]]
-        for notice in over:
-            notice.ended_at, notice.closed_at = online[notice.account_id], now
-        Notice.objects.bulk_update(over, ["ended_at", "closed_at"], batch_size=AT_ONCE)
+        rows = Notification.objects.filter(account__in=accounts, kind__in=OF_ACCOUNT, ended_at=None)
+        over = [notification for notification in rows if notification.at <= online[notification.account_id]]
+        for notification in over:
+            notification.ended_at, notification.closed_at = online[notification.account_id], now
+        Notification.objects.bulk_update(over, ["ended_at", "closed_at"], batch_size=AT_ONCE)
 
 
 def _close_others(now: datetime) -> None:
-    rows = Notice.objects.filter(kind=NoticeKind.INCIDENT, ended_at=None, incident__ended_at__isnull=False)
+    rows = Notification.objects.filter(
+        kind=NotificationKind.INCIDENT, ended_at=None, incident__ended_at__isnull=False
+    )
     over = list(rows.select_related("incident"))
-    for notice in over:
-        notice.ended_at = notice.incident.ended_at
+    for notification in over:
+        notification.ended_at = notification.incident.ended_at
     refused = token_store.refused() is not None
     unknown = Presence.objects.exclude(unknown_since=None).exists()
-    for notice in _open_alarms():
-        goes_on = refused or (unknown and notice.key.startswith(UNKNOWN))
+    for notification in _open_alarms():
+        goes_on = refused or (unknown and notification.key.startswith(UNKNOWN))
         if not goes_on:
-            notice.ended_at = now
-            over.append(notice)
-    for notice in over:
-        notice.closed_at = now
-    Notice.objects.bulk_update(over, ["ended_at", "closed_at"])
+            notification.ended_at = now
+            over.append(notification)
+    for notification in over:
+        notification.closed_at = now
+    Notification.objects.bulk_update(over, ["ended_at", "closed_at"])
 
 
 def _overs(now: datetime) -> Iterator[Found]:
-    """A notice that something is over, where a channel was told of its beginning."""
-    told = Delivery.objects.told().filter(notice=OuterRef("pk"))
-    closed = Notice.objects.filter(ended_by=None, closed_at__gt=now - LATE)
-    groups: dict[str, list[Notice]] = {}
-    for notice in closed.filter(Exists(told)).select_related("account").order_by("pk"):
-        of = f"back:{notice.account_id}" if notice.kind in OF_ACCOUNT else f"over:{notice.pk}"
-        groups.setdefault(f"{of}:{notice.ended_at.isoformat()}", []).append(notice)
+    """A notification that something is over, where a channel was told of its beginning."""
+    told = Delivery.objects.told().filter(notification=OuterRef("pk"))
+    closed = Notification.objects.filter(ended_by=None, closed_at__gt=now - LATE)
+    groups: dict[str, list[Notification]] = {}
+    for notification in closed.filter(Exists(told)).select_related("account").order_by("pk"):
+        of = (
+            f"back:{notification.account_id}"
+            if notification.kind in OF_ACCOUNT
+            else f"over:{notification.pk}"
+        )
+        groups.setdefault(f"{of}:{notification.ended_at.isoformat()}", []).append(notification)
     known = {key for keys in in_batches(groups, AT_ONCE) for key in _known(keys)}
-    for key, notices in groups.items():
+    for key, notifications in groups.items():
         if key in known:
             continue
-        first = notices[0]
-        kind, facts = NoticeKind.BACK, {}
-        if first.kind == NoticeKind.INCIDENT:
-            kind = NoticeKind.INCIDENT_OVER
-        elif first.kind == NoticeKind.UPSTREAM:
-            kind, facts = NoticeKind.UPSTREAM, {**first.facts, "over": True, "since": first.at.isoformat()}
-        notice = Notice(
+        first = notifications[0]
+        kind, facts = NotificationKind.BACK, {}
+        if first.kind == NotificationKind.INCIDENT:
+            kind = NotificationKind.INCIDENT_OVER
+        elif first.kind == NotificationKind.UPSTREAM:
+            kind, facts = (
+                NotificationKind.UPSTREAM,
+                {**first.facts, "over": True, "since": first.at.isoformat()},
+            )
+        notification = Notification(
             key=key,
             kind=kind,
             account_id=first.account_id,
@@ -218,7 +244,7 @@ def _overs(now: datetime) -> Iterator[Found]:
             ended_at=first.ended_at if facts else None,
         )
         team = first.account.team_id if first.account is not None else None
-        yield Found(notice, team, tuple(one.pk for one in notices))
+        yield Found(notification, team, tuple(one.pk for one in notifications))
 
 
 # --- what others tell ------------------------------------------------------------------------------------
@@ -227,9 +253,9 @@ def _overs(now: datetime) -> Iterator[Found]:
 def plan_has_run(run_id: int, name: str, counts: dict[str, int], at: datetime | None = None) -> None:
     """Tell of a plan's run, once. `counts` has any of due, online, to_scan, failed, left."""
     _tell(
-        Notice(
+        Notification(
             key=f"plan:{run_id}",
-            kind=NoticeKind.PLAN,
+            kind=NotificationKind.PLAN,
             facts={"name": name, "counts": counts},
             at=at or db_clock.now(),
         )
@@ -240,14 +266,14 @@ def channel_switched_off(channel: Channel, why: str, now: datetime) -> None:
     """Tell it by the other channels."""
     key = f"channel:{channel.pk}:{now.isoformat()}"
     facts = {"name": channel.name, "why": why}
-    _tell(Notice(key=key, kind=NoticeKind.CHANNEL, facts=facts, at=now))
+    _tell(Notification(key=key, kind=NotificationKind.CHANNEL, facts=facts, at=now))
 
 
-def _tell(notice: Notice) -> None:
+def _tell(notification: Notification) -> None:
     with transaction.atomic():
-        incidents.alone_at_a_time(notice.at)
-        if not Notice.objects.filter(key=notice.key).exists():
-            _write([Found(notice)], _rules(), notice.at)
+        incidents.alone_at_a_time(notification.at)
+        if not Notification.objects.filter(key=notification.key).exists():
+            _write([Found(notification)], _rules(), notification.at)
 
 
 # --- writing ---------------------------------------------------------------------------------------------
@@ -262,12 +288,12 @@ def _rules() -> list[tuple[Rule, set[int]]]:
 def _write(found: list[Found], rules: list[tuple[Rule, set[int]]], now: datetime) -> None:
     """Notices that some rule takes, each with its deliveries."""
     taken = [(one, ways) for one in found if (ways := _ways(one, rules))]
-    Notice.objects.bulk_create([one.notice for one, _by in taken], batch_size=AT_ONCE)
+    Notification.objects.bulk_create([one.notification for one, _by in taken], batch_size=AT_ONCE)
     Delivery.objects.bulk_create(
         [
             Delivery(
                 channel_id=channel,
-                notice=one.notice,
+                notification=one.notification,
                 rule=rule,
                 created_at=now,
                 next_at=due_at,
@@ -280,15 +306,17 @@ def _write(found: list[Found], rules: list[tuple[Rule, set[int]]], now: datetime
     )
     for one, _by in taken:
         if one.ends:
-            Notice.objects.filter(pk__in=one.ends).update(ended_by=one.notice)
+            Notification.objects.filter(pk__in=one.ends).update(ended_by=one.notification)
 
 
 def _ways(found: Found, rules: list[tuple[Rule, set[int]]]) -> dict[int, tuple[datetime, Rule]]:
     """{channel: when, and by which rule}. A channel with several rules tells by the one that is due first."""
-    notice, ways = found.notice, {}
+    notification, ways = found.notification, {}
     for rule, teams in rules:
-        if rule.takes(notice.kind, found.team, teams):
-            due_at = rule.due_at(notice.at, notice.kind, over=bool(notice.facts.get("over")))
+        if rule.takes(notification.kind, found.team, teams):
+            due_at = rule.due_at(
+                notification.at, notification.kind, over=bool(notification.facts.get("over"))
+            )
             if rule.channel_id not in ways or due_at < ways[rule.channel_id][0]:
                 ways[rule.channel_id] = (due_at, rule)
     return ways
@@ -296,4 +324,4 @@ def _ways(found: Found, rules: list[tuple[Rule, set[int]]]) -> dict[int, tuple[d
 
 def forget_old(now: datetime | None = None) -> None:
     """Notices and deliveries are kept for 90 days."""
-    Notice.objects.filter(at__lt=(now or db_clock.now()) - KEPT).delete()
+    Notification.objects.filter(at__lt=(now or db_clock.now()) - KEPT).delete()

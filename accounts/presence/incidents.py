@@ -11,7 +11,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from accounts.lib import db_clock
 from accounts.lib.chunks import in_batches
-from accounts.models import AccountEvent, Drop, Incident, Reading
+from accounts.models import AccountEvent, Drop, Incident, OutboxCursor
 from accounts.states import DropKind
 
 MANY = 10
@@ -21,17 +21,17 @@ MOST = 0.8
 WRITTEN_AT_ONCE = 500
 
 
-def alone_at_a_time(now: datetime) -> Reading:
+def alone_at_a_time(now: datetime) -> OutboxCursor:
     """Until the end of the transaction nobody else gathers incidents or reads event rows.
 
-    Reading begins with what happened in the last hour.
+    OutboxCursor begins with what happened in the last hour.
     """
-    if not Reading.objects.filter(pk=Reading.ONLY).exists():
+    if not OutboxCursor.objects.filter(pk=OutboxCursor.ONLY).exists():
         older = AccountEvent.objects.filter(at__lte=now - timedelta(hours=1)).order_by("-at", "-id")
         floor = older.values_list("pk", flat=True).first() or 0
         begun = {"floor": floor, "newest": floor, "moved_at": now}
-        Reading.objects.get_or_create(pk=Reading.ONLY, defaults=begun)
-    return Reading.objects.select_for_update().get(pk=Reading.ONLY)
+        OutboxCursor.objects.get_or_create(pk=OutboxCursor.ONLY, defaults=begun)
+    return OutboxCursor.objects.select_for_update().get(pk=OutboxCursor.ONLY)
 
 
 def gather(now: datetime | None = None) -> list[Incident]:
@@ -47,7 +47,7 @@ def gather(now: datetime | None = None) -> list[Incident]:
 
 def wanted() -> Q:
     """Of drops: those of accounts that somebody wants online."""
-    return Q(account__keep_online=True, account__joined_to=None)
+    return Q(account__keep_online=True, account__merged_into=None)
 
 
 def _ended(now: datetime) -> list[Incident]:

@@ -19,7 +19,7 @@ from accounts.lib import db_clock, db_errors
 from accounts.models import Account, Drop, LoginAttempt, Presence
 from accounts.models.drop import kind_of
 from accounts.models.event import gathered, record
-from accounts.states import AccountState, DropKind, FoundBy, Happened, NextStep
+from accounts.states import AccountState, DetectedBy, DropKind, EventType, NextStep
 from accounts.upstream import configured, errors
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def free(rows: QuerySet) -> QuerySet:
 def online_since_before(moment: datetime) -> Q:
     """Of accounts: what an answer that was asked for at that moment can be about."""
     older = Q(last_login_at=None) | Q(last_login_at__lt=moment)
-    return Q(older, state=AccountState.ONLINE, joined_to=None)
+    return Q(older, state=AccountState.ONLINE, merged_into=None)
 
 
 def go_offline(ids: list[int], before: datetime, now: datetime) -> list[int]:
@@ -81,7 +81,7 @@ def go_offline(ids: list[int], before: datetime, now: datetime) -> list[int]:
     Drop.objects.bulk_create([_drop(account, now) for account in accounts])
     for account in accounts:
         account.state = AccountState.OFFLINE
-        record(account, Happened.ACCOUNT_OFFLINE, old=AccountState.ONLINE, new=AccountState.OFFLINE, at=now)
+        record(account, EventType.ACCOUNT_OFFLINE, old=AccountState.ONLINE, new=AccountState.OFFLINE, at=now)
     return gone
 
 
@@ -89,7 +89,7 @@ def _drop(account: Account, now: datetime) -> Drop:
     return Drop(
         account=account,
         kind=_kind(account, now),
-        found_by=account.missed_by or FoundBy.SWEEP,
+        detected_by=account.missed_by or DetectedBy.SWEEP,
         w_id=account.w_id,
         online_since=account.last_login_at,
         at=now,
@@ -104,7 +104,7 @@ def _kind(account: Account, now: datetime) -> DropKind:
     """By when it was missed first. One that no sweep has seen since its login may have dropped a sweep earlier."""
     login_at, missed_at = account.last_login_at, account.missed_at or now
     unseen = login_at is not None and (account.verified_at is None or account.verified_at <= login_at)
-    if unseen and account.missed_by != FoundBy.NOTICE:
+    if unseen and account.missed_by != DetectedBy.NOTICE:
         a_sweep = timedelta(seconds=min(settings.WK_PRESENCE_SECONDS, 90) * 1.1)
         missed_at = max(login_at, missed_at - a_sweep)
     return kind_of(account.first_login_at, login_at, missed_at)
@@ -131,7 +131,7 @@ def _without_reason(now: datetime) -> QuerySet:
     """Drops that the upstream may be asked about: a sentence once, and an account once in twelve hours."""
     asked = Q(account__reason_asked_at=None) | Q(account__reason_asked_at__lt=now - ASKED_AGAIN_AFTER)
     recent = Drop.objects.open().filter(at__gt=now - ASKED_AGAIN_AFTER, reason_text="")
-    return recent.filter(asked, account__state=AccountState.OFFLINE, account__joined_to=None)
+    return recent.filter(asked, account__state=AccountState.OFFLINE, account__merged_into=None)
 
 
 def reasons_are_due() -> bool:
@@ -195,4 +195,4 @@ def _write_reason(drop: Drop, text: str) -> None:
         account = Account.objects.filter(pk=drop.account_id)
         # Not over what is known of a later drop.
         if account.filter(last_offline_at=drop.at).update(last_offline_reason=text):
-            record(account.get(), Happened.REASON_TOLD, detail=text)
+            record(account.get(), EventType.REASON_TOLD, detail=text)

@@ -17,12 +17,12 @@ from accounts.lib import db_clock
 from accounts.lib.chunks import in_batches
 from accounts.logins import expire
 from accounts.logins.success import complete_login, next_seq
-from accounts.models import Account, Discovered, LoginAttempt, Presence
+from accounts.models import Account, LoginAttempt, Presence, UnmanagedAccount
 from accounts.models.event import gathered, record
 from accounts.presence import offline as presence_offline
 from accounts.presence.offline import free, online_since_before, these, these_texts
 from accounts.reasons import Reason
-from accounts.states import AccountState, AttemptState, Happened, Method
+from accounts.states import AccountState, AttemptState, EventType, Method
 from accounts.upstream.presence_responses import Online
 from accounts.upstream.responses import LoggedIn, Profile
 
@@ -59,7 +59,7 @@ class _Known(NamedTuple):
     last_login_at: datetime | None
     absent: int
     bound_seq: int
-    joined_to: int | None
+    merged_into: int | None
 
     @property
     def is_online(self) -> bool:
@@ -72,7 +72,7 @@ class Reconciler:
 
     began: datetime
     entries: list[Online]
-    found_by: str
+    detected_by: str
     present: list[int] = field(default_factory=list)
     missing: list[_Known] = field(default_factory=list)
     # Listed, but not as we know them: with the wIds that are listed.
@@ -105,7 +105,7 @@ class Reconciler:
         known = [_Known._make(row) for row in rows]
         for row in known:
             w_ids = self.listed.get(row.wc_id)
-            if row.joined_to or self.is_newer(row):
+            if row.merged_into or self.is_newer(row):
                 continue
             if row.is_online and w_ids is None:
                 self.missing.append(row)
@@ -198,22 +198,22 @@ class Reconciler:
     def write_missed(self, ids: list[int]) -> None:
         rows = Account.objects.filter(online_since_before(self.began), absent=0, pk__in=these(ids))
         Account.objects.filter(pk__in=free(rows).values("pk")).update(
-            absent=1, missed_at=self.began, missed_by=self.found_by
+            absent=1, missed_at=self.began, missed_by=self.detected_by
         )
 
     def write_discovered(self, now: datetime) -> int:
         """Whom the upstream names and nobody here knows. Who is named no more is forgotten, unless it was ignored."""
-        before = {row.wc_id: row for row in Discovered.objects.all()}
+        before = {row.wc_id: row for row in UnmanagedAccount.objects.all()}
         gone = [row.pk for row in before.values() if row.wc_id not in self.unknown and not row.ignored]
         if gone:
-            Discovered.objects.filter(pk__in=these(gone)).delete()
+            UnmanagedAccount.objects.filter(pk__in=these(gone)).delete()
         rows = [
-            Discovered(wc_id=wc_id, w_id=w_ids[-1], found_at=now)
+            UnmanagedAccount(wc_id=wc_id, w_id=w_ids[-1], found_at=now)
             for wc_id, w_ids in self.unknown.items()
             if wc_id not in before or before[wc_id].w_id != w_ids[-1]
         ]
         if rows:
-            Discovered.objects.bulk_create(
+            UnmanagedAccount.objects.bulk_create(
                 rows, update_conflicts=True, unique_fields=["wc_id"], update_fields=["w_id"]
             )
         return len(self.unknown)
@@ -232,7 +232,7 @@ def _may_be_late(attempt: LoginAttempt, row: _Known) -> bool:
         return True
     told = attempt.state == AttemptState.SUCCEEDED or attempt.reason == Reason.WRONG_ACCOUNT
     later = row.last_login_at is None or attempt.created_at > row.last_login_at
-    return later and not told and attempt.account.joined_to_id is None
+    return later and not told and attempt.account.merged_into_id is None
 
 
 def _bind(w_ids: dict[int, str], before: datetime) -> list[int]:
@@ -241,7 +241,7 @@ def _bind(w_ids: dict[int, str], before: datetime) -> list[int]:
         now, bound = db_clock.now(), []
         unchanged = Q(last_login_at=None) | Q(last_login_at__lt=before)
         rows = free(
-            Account.objects.filter(unchanged, pk__in=these(list(w_ids)), joined_to=None).order_by("pk")
+            Account.objects.filter(unchanged, pk__in=these(list(w_ids)), merged_into=None).order_by("pk")
         )
         accounts = list(rows)
         trying = set(
@@ -251,14 +251,14 @@ def _bind(w_ids: dict[int, str], before: datetime) -> list[int]:
             if not account.go_online(next_seq(account), w_ids[account.pk], now, None):
                 continue
             bound.append(account.pk)
-            record(account, Happened.FOUND_ONLINE, at=now)
+            record(account, EventType.FOUND_ONLINE, at=now)
             if account.pk in trying:
                 # A login of its own that is open now will be the newer one when it succeeds.
                 LoginAttempt.objects.open().filter(account=account).update(seq=next_seq(account))
     return bound
 
 
-def adopt(found: Discovered, *, by=None, team=None, label: str = "") -> Account:
+def adopt(found: UnmanagedAccount, *, by=None, team=None, label: str = "") -> Account:
     """A record for an account that is online and has none here: its account, online with that wId.
 
     Where a record with that wcId appeared meanwhile, that one: it is given the wId, if it is not online.
@@ -269,15 +269,15 @@ def adopt(found: Discovered, *, by=None, team=None, label: str = "") -> Account:
             wc_id=found.wc_id,
             defaults={"label": (label or found.wc_id)[:100], "team": team, "state_since": now},
         )
-        account = account.joined_to or account
+        account = account.merged_into or account
         if new:
-            record(account, Happened.ADDED, by=by, at=now)
+            record(account, EventType.ADDED, by=by, at=now)
         if account.state != AccountState.ONLINE and found.w_id:
             account.go_online(next_seq(account), found.w_id, now, None, {"w_id": ""})
-            record(account, Happened.FOUND_ONLINE, by=by, at=now)
+            record(account, EventType.FOUND_ONLINE, by=by, at=now)
         if new:
             # When it logged in for the first time, nobody here knows.
             Account.objects.filter(pk=account.pk).update(first_login_at=None)
             account.first_login_at = None
-        Discovered.objects.filter(wc_id=found.wc_id).delete()
+        UnmanagedAccount.objects.filter(wc_id=found.wc_id).delete()
     return account

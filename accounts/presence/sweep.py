@@ -17,7 +17,7 @@ from accounts.lib import db_clock, db_errors
 from accounts.logins import failure
 from accounts.models import Account, Presence
 from accounts.presence.reconcile import Reconciler, SweepResult
-from accounts.states import AccountState, FoundBy
+from accounts.states import AccountState, DetectedBy
 from accounts.upstream import configured
 from accounts.upstream.errors import BadAnswer, UpstreamError
 from accounts.upstream.presence_responses import Online
@@ -80,10 +80,10 @@ def _claim(now: datetime) -> datetime | None:
 # --- looks ---------------------------------------------------------------------------------------------
 
 
-def check(found_by: str = FoundBy.SWEEP) -> SweepResult:
+def check(detected_by: str = DetectedBy.SWEEP) -> SweepResult:
     """Ask who is online, due or not, and write down what follows. Not within a transaction.
 
-    `found_by` stands in the drops that are found: FoundBy.CHECK where somebody asks by hand.
+    `detected_by` stands in the drops that are found: DetectedBy.CHECK where somebody asks by hand.
     """
     began = db_clock.now()
     Presence.objects.update_or_create(pk=Presence.ONLY, defaults={"asked_at": began})
@@ -96,7 +96,7 @@ def check(found_by: str = FoundBy.SWEEP) -> SweepResult:
         since = Coalesce("unknown_since", began)
         Presence.objects.filter(pk=Presence.ONLY).update(unknown_since=since, unknown_why=why)
         return SweepResult(unknown_why=why)
-    return Reconciler(began, listed, found_by).settled()
+    return Reconciler(began, listed, detected_by).settled()
 
 
 def _listed() -> list[Online]:
@@ -114,10 +114,10 @@ def callback_received(w_id: str, wc_id: str = "") -> bool:
     """The upstream says that this instance is offline. It counts only where it is the account's current one, and as
     one of two signs: the other is the look that it asks for. False: it says nothing about an account that is online.
     """
-    current = Account.objects.filter(state=AccountState.ONLINE, w_id=w_id, joined_to=None)
+    current = Account.objects.filter(state=AccountState.ONLINE, w_id=w_id, merged_into=None)
     if wc_id:
         current = current.filter(wc_id=wc_id)
-    missed = {"absent": 1, "missed_at": db_clock.now(), "missed_by": FoundBy.NOTICE}
+    missed = {"absent": 1, "missed_at": db_clock.now(), "missed_by": DetectedBy.NOTICE}
     if not (current.filter(absent=0).update(**missed) or current.exists()):
         return False
     check_soon()

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from accounts.lib.time_windows import next_within_all
 from accounts.models import Account, Drop, RecoveryPolicy
 from accounts.reasons import Reason
-from accounts.states import Because, DropKind, NextStep
+from accounts.states import DropKind, NextStep, ScanReason
 from accounts.upstream.responses import SCAN_WANTED
 
 DAY, MINUTE = timedelta(hours=24), timedelta(minutes=1)
@@ -29,7 +29,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The next step; when it is looked at again (None: only when people ask); why, as a code of `Because`."""
+    """The next step; when it is looked at again (None: only when people ask); why, as a code of `ScanReason`."""
 
     step: str
     at: datetime | None = None
@@ -53,13 +53,13 @@ def decide_step(
     """
     ours = [prompt for prompt in prompts if prompt.at >= drop.at]
     # Looked at for the first time, asked for by people, or held up after its pause: it need not pause now.
-    straight = drop.next_step == NextStep.LOOK and len(ours) <= drop.popups
+    straight = drop.next_step == NextStep.LOOK and len(ours) <= drop.prompts_sent
     why = _no_prompt(drop, account, policy) or ("" if straight else _scan_wanted(account, ours))
     if why:
         return _to_scan(policy, why)
     room = prompt_room(account, policy, prompts, ahead, free, now)
     if room.why or (room.step == NextStep.CAP and policy.scan):
-        return _to_scan(policy, room.why or Because.USED_UP)
+        return _to_scan(policy, room.why or ScanReason.USED_UP)
     if room.step != NextStep.CAP and ours and not straight:
         ready = ours[-1].ended_at + policy.pause_after(sum(prompt.reached for prompt in ours))
         at = ready + (ready - ours[-1].ended_at) * JITTER * luck
@@ -72,18 +72,18 @@ def decide_step(
 def _no_prompt(drop: Drop, account: Account, policy: RecoveryPolicy) -> str:
     """Why a prompt would not help; "" where it may."""
     if drop.kind == DropKind.FIRST_NIGHT:
-        return Because.FIRST_NIGHT
+        return ScanReason.FIRST_NIGHT
     if drop.kind == DropKind.AT_ONCE:
-        return Because.AT_ONCE
-    return "" if policy.popup and policy.popups_a_day and account.wc_id else Because.NO_PROMPTS
+        return ScanReason.AT_ONCE
+    return "" if policy.popup and policy.prompts_a_day and account.wc_id else ScanReason.NO_PROMPTS
 
 
 def _scan_wanted(account: Account, ours: list[Prompt]) -> str:
-    if account.to_scan_since is not None:
-        return Because.ASKED
+    if account.queued_for_scan_at is not None:
+        return ScanReason.ASKED
     refusals = [p for p in ours if p.reason in (Reason.PROMPT_REFUSED, Reason.NEW_DEVICE_CHECK)]
     final = any(p.reason == Reason.NEW_DEVICE_CHECK or SCAN_WANTED.search(p.text) for p in refusals)
-    return Because.REFUSED if final or len(refusals) > 1 else ""
+    return ScanReason.REFUSED if final or len(refusals) > 1 else ""
 
 
 def _to_scan(policy: RecoveryPolicy, why: str) -> Decision:
@@ -95,16 +95,16 @@ def prompt_room(
 ) -> Decision:
     """POPUP where a prompt may go out right now, else what it waits for: CAP, HOURS or LOOK (its turn, a slot)."""
     counted = sorted(prompt.at for prompt in prompts if prompt.reached and prompt.at > now - DAY)
-    if len(counted) >= policy.popups_a_day:
-        oldest = counted[-policy.popups_a_day] if policy.popups_a_day else now
+    if len(counted) >= policy.prompts_a_day:
+        oldest = counted[-policy.prompts_a_day] if policy.prompts_a_day else now
         return Decision(NextStep.CAP, oldest + DAY)
     opens = next_within_all([policy, account], now)
     if opens is None:
-        return Decision(NextStep.HOURS, None, Because.NEVER_OPEN)
+        return Decision(NextStep.HOURS, None, ScanReason.NEVER_OPEN)
     if opens > now:
         return Decision(NextStep.HOURS, opens)
     if free <= 0:
         return Decision(NextStep.LOOK, now + SLOTS_AGAIN)
-    if ahead >= policy.popups_a_minute:
-        return Decision(NextStep.LOOK, now + MINUTE * (ahead // policy.popups_a_minute))
+    if ahead >= policy.prompts_a_minute:
+        return Decision(NextStep.LOOK, now + MINUTE * (ahead // policy.prompts_a_minute))
     return Decision(NextStep.POPUP, now)

@@ -6,7 +6,7 @@ from typing import Final
 from django.db import transaction
 from django.db.models import Q
 
-from accounts.models import Account, Drop, LoginAttempt, PlanEntry, PlanRun
+from accounts.models import Account, Drop, LoginAttempt, PlanResult, PlanRun
 from accounts.models.plan import Outcome, PlanMethod
 from accounts.models.recovery_policy import policy_for
 from accounts.relogin import recover
@@ -21,7 +21,7 @@ FOLLOWED = timedelta(hours=24)
 SETTLED_AT_ONCE = 500
 
 
-def take(entry: PlanEntry, run: PlanRun, now: datetime) -> int | object | None:
+def take(entry: PlanResult, run: PlanRun, now: datetime) -> int | object | None:
     """Begin what is to be done for the account, in the caller's transaction.
 
     The id of the attempt begun, None when there is none, `NO_ROOM` when it has to wait for a worker.
@@ -39,15 +39,15 @@ def take(entry: PlanEntry, run: PlanRun, now: datetime) -> int | object | None:
     return _prompt(entry, run, now)
 
 
-def _why_not(entry: PlanEntry, run: PlanRun, account: Account) -> str:
+def _why_not(entry: PlanResult, run: PlanRun, account: Account) -> str:
     """Why nothing is done for this account, "" if something is: much may have happened since it was chosen."""
     wanted = run.plan.state if run.plan else ""
     is_due = bool(run.plan_name) or account.relogin_at == entry.due_at
-    if account.joined_to_id or not account.keep_online or not is_due:
+    if account.merged_into_id or not account.keep_online or not is_due:
         return Outcome.CHANGED
     if wanted and account.state != wanted:
         return Outcome.CHANGED
-    if account.to_scan_since is not None:
+    if account.queued_for_scan_at is not None:
         return Outcome.LISTED
     if LoginAttempt.objects.open().filter(account=account).exists():
         return Outcome.BUSY
@@ -60,7 +60,7 @@ def _can_be_prompted(account: Account) -> bool:
     return bool(account.wc_id) and account.state != AccountState.NEW and policy_for(account).popup
 
 
-def _prompt(entry: PlanEntry, run: PlanRun, now: datetime) -> int | object | None:
+def _prompt(entry: PlanResult, run: PlanRun, now: datetime) -> int | object | None:
     attempt, step = recover.start_prompt(entry.account, trigger=Trigger.SCHEDULE, by=run.asked_by)
     if attempt is not None:
         _write(entry, Outcome.PROMPTED, now, attempt=attempt)
@@ -77,38 +77,38 @@ def _prompt(entry: PlanEntry, run: PlanRun, now: datetime) -> int | object | Non
     return _write(entry, outcome, now, ended=True)
 
 
-def _later(entry: PlanEntry, at: datetime) -> None:
-    PlanEntry.objects.filter(pk=entry.pk).update(next_at=at)
+def _later(entry: PlanResult, at: datetime) -> None:
+    PlanResult.objects.filter(pk=entry.pk).update(next_at=at)
 
 
-def _to_scan(entry: PlanEntry, now: datetime) -> None:
+def _to_scan(entry: PlanResult, now: datetime) -> None:
     recover.queue_for_scan(entry.account, at=now)
     _write(entry, Outcome.TO_SCAN, now, ended=True)
 
 
-def _write(entry: PlanEntry, outcome: str, now: datetime, ended: bool = False, **changes) -> None:
+def _write(entry: PlanResult, outcome: str, now: datetime, ended: bool = False, **changes) -> None:
     changes |= {"outcome": outcome, "ended_at": now if ended else None}
     if entry.outcome == Outcome.WAITING:
         changes["taken_at"] = now
-    PlanEntry.objects.filter(pk=entry.pk, outcome=entry.outcome).update(**changes)
+    PlanResult.objects.filter(pk=entry.pk, outcome=entry.outcome).update(**changes)
 
 
 def settle(now: datetime) -> None:
     """Write down what came of the prompts, and of what was handed to recovery."""
     open_ones = (
-        PlanEntry.objects.filter(ended_at=None).select_related("account", "attempt", "run").order_by("pk")
+        PlanResult.objects.filter(ended_at=None).select_related("account", "attempt", "run").order_by("pk")
     )
     answered = Q(attempt=None) | Q(attempt__ended_at__isnull=False)
     for entry in open_ones.filter(answered, outcome=Outcome.PROMPTED)[:SETTLED_AT_ONCE]:
         with transaction.atomic():
             _settle_prompt(entry, now)
-    back = Q(account__state=AccountState.ONLINE) | Q(account__to_scan_since__isnull=False)
+    back = Q(account__state=AccountState.ONLINE) | Q(account__queued_for_scan_at__isnull=False)
     followed = open_ones.filter(outcome=Outcome.RECOVERY)
     for entry in followed.filter(back | Q(taken_at__lte=now - FOLLOWED))[:SETTLED_AT_ONCE]:
         _write(entry, _what_recovery_did(entry.account), now, ended=True)
 
 
-def _settle_prompt(entry: PlanEntry, now: datetime) -> None:
+def _settle_prompt(entry: PlanResult, now: datetime) -> None:
     attempt, account = entry.attempt, entry.account
     logged_in = account.last_login_at is not None and account.last_login_at >= entry.taken_at
     if logged_in or (attempt is not None and attempt.state == AttemptState.SUCCEEDED):
@@ -122,4 +122,4 @@ def _settle_prompt(entry: PlanEntry, now: datetime) -> None:
 def _what_recovery_did(account: Account) -> str:
     if account.state == AccountState.ONLINE:
         return Outcome.ONLINE
-    return Outcome.TO_SCAN if account.to_scan_since else Outcome.RECOVERY
+    return Outcome.TO_SCAN if account.queued_for_scan_at else Outcome.RECOVERY

@@ -15,12 +15,12 @@ from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
 from accounts.lib import db_clock
 from accounts.lib.chunks import in_batches
-from accounts.models import Account, LoginAttempt, Plan, PlanEntry, PlanRun
+from accounts.models import Account, LoginAttempt, Plan, PlanResult, PlanRun
 from accounts.models.event import gathered, record
 from accounts.models.plan import LEFT_OVER, PASSED_OVER, Outcome
 from accounts.notifications import dispatch
 from accounts.relogin import plan_entries
-from accounts.states import Happened
+from accounts.states import EventType
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def chosen(plan: Plan, now: datetime) -> QuerySet:
     if plan.only_due:
         accounts = accounts.filter(relogin_at__lte=now)
     return accounts.order_by(
-        F("to_scan_since").asc(nulls_first=True), F("last_login_at").asc(nulls_first=True), "pk"
+        F("queued_for_scan_at").asc(nulls_first=True), F("last_login_at").asc(nulls_first=True), "pk"
     )
 
 
@@ -124,9 +124,9 @@ def _choose(made: PlanRun, plan: Plan, now: datetime) -> None:
     entries = []
     for some in in_batches(mine, ROWS):
         due = _make_due_by(made, some, now)
-        entries += [PlanEntry(run=made, account_id=pk, due_at=due.get(pk)) for pk in some]
-    entries += [PlanEntry(run=made, account_id=pk, outcome=Outcome.LEFT, ended_at=now) for pk in left]
-    PlanEntry.objects.bulk_create(entries, batch_size=ROWS)
+        entries += [PlanResult(run=made, account_id=pk, due_at=due.get(pk)) for pk in some]
+    entries += [PlanResult(run=made, account_id=pk, outcome=Outcome.LEFT, ended_at=now) for pk in left]
+    PlanResult.objects.bulk_create(entries, batch_size=ROWS)
     made.due = len(ids)
     made.save(update_fields=["due"])
 
@@ -136,7 +136,7 @@ def _make_due_by(made: PlanRun, ids: Sequence[int], now: datetime) -> dict[int, 
     rows = Account.objects.filter(pk__in=ids).order_by("pk").select_for_update(of=("self",), no_key=True)
     times = dict(rows.values_list("pk", "relogin_at"))
     answered = set(
-        PlanEntry.objects.filter(account__in=ids, due_at__isnull=False).values_list("account", "due_at")
+        PlanResult.objects.filter(account__in=ids, due_at__isnull=False).values_list("account", "due_at")
     )
     unset = [pk for pk, at in times.items() if at is None]
     Account.objects.filter(pk__in=unset).update(relogin_at=made.scheduled_at)
@@ -154,18 +154,22 @@ def make_due(accounts: QuerySet, at: datetime | None, by) -> int:
         for some in in_batches(rows, ROWS):
             Account.objects.filter(pk__in=[account.pk for account in some]).update(relogin_at=at)
         for account in rows:
-            record(account, Happened.CHANGED, detail="relogin_at", by=by)
+            record(account, EventType.CHANGED, detail="relogin_at", by=by)
     return len(rows)
 
 
 def _take_due(now: datetime) -> None:
     """Give those whose time has come an entry, once for each due time, in the one open run of the due."""
-    answered = PlanEntry.objects.filter(account=OuterRef("pk"), due_at=OuterRef("relogin_at"))
+    answered = PlanResult.objects.filter(account=OuterRef("pk"), due_at=OuterRef("relogin_at"))
     logging_in = LoginAttempt.objects.open().filter(account=OuterRef("pk"))
     due = (
         Account.objects.kept()
         .filter(
-            ~Exists(answered), ~Exists(logging_in), relogin_at__lte=now, keep_online=True, to_scan_since=None
+            ~Exists(answered),
+            ~Exists(logging_in),
+            relogin_at__lte=now,
+            keep_online=True,
+            queued_for_scan_at=None,
         )
         .order_by("relogin_at", "pk")
         .values_list("pk", "relogin_at")
@@ -180,8 +184,8 @@ def _take_due(now: datetime) -> None:
             ended_at=None,
             defaults={"scheduled_at": now, "began_at": now, "told_at": now},
         )
-        entries = [PlanEntry(run=made, account_id=pk, due_at=at) for pk, at in found]
-        PlanEntry.objects.bulk_create(entries, ignore_conflicts=True)
+        entries = [PlanResult(run=made, account_id=pk, due_at=at) for pk, at in found]
+        PlanResult.objects.bulk_create(entries, ignore_conflicts=True)
         if taken := made.entries.count():
             PlanRun.objects.filter(pk=made.pk).update(due=taken)
         else:
@@ -209,7 +213,7 @@ def _go_on(run: PlanRun, now: datetime) -> list[int]:
     return begun
 
 
-def _next(run: PlanRun, now: datetime) -> PlanEntry | None:
+def _next(run: PlanRun, now: datetime) -> PlanResult | None:
     """The account whose turn it is; the run ends when none is left."""
     waiting = run.entries.filter(outcome=Outcome.WAITING)
     if run.plan_name and not _goes_on(run):
@@ -242,7 +246,7 @@ def outcomes(run: PlanRun) -> dict[str, int]:
 
 
 def _untold(now: datetime) -> QuerySet:
-    unsettled = PlanEntry.objects.filter(run=OuterRef("pk"), ended_at=None)
+    unsettled = PlanResult.objects.filter(run=OuterRef("pk"), ended_at=None)
     return PlanRun.objects.filter(
         ~Exists(unsettled) | Q(ended_at__lte=now - TELL_AFTER), ended_at__isnull=False, told_at=None
     )

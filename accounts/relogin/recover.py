@@ -19,7 +19,7 @@ from accounts.models.recovery_policy import default_policy
 from accounts.reasons import Reason
 from accounts.relogin import decide
 from accounts.relogin.decide import DAY, MINUTE, Decision, Prompt
-from accounts.states import AccountState, Because, Happened, Method, NextStep, Trigger
+from accounts.states import AccountState, EventType, Method, NextStep, ScanReason, Trigger
 
 AT_A_TIME, MOST_AT_A_TICK = 200, 1000
 # Where a prompt ended with one of these, no phone has shown it: it counts for nothing but a pause.
@@ -78,7 +78,7 @@ def start_prompt(
     with transaction.atomic():
         policies = _Policies()
         account = Account.objects.select_for_update(of=("self",), no_key=True).get(pk=account.pk)
-        usable = account.keep_online and account.wc_id and not account.joined_to_id
+        usable = account.keep_online and account.wc_id and not account.merged_into_id
         if not usable or LoginAttempt.objects.open().filter(account=account).exists():
             return None, NextStep.NOTHING
         policy = policies.of(account)
@@ -93,15 +93,15 @@ def start_prompt(
 
 
 def queue_for_scan(
-    account: Account, *, at: datetime | None = None, detail: str = Because.ASKED, by=None
+    account: Account, *, at: datetime | None = None, detail: str = ScanReason.ASKED, by=None
 ) -> bool:
     """Put the account onto the list "To scan"; False: it is there already."""
     now = at or db_clock.now()
     with transaction.atomic():
-        if not Account.objects.filter(pk=account.pk, to_scan_since=None).update(to_scan_since=now):
+        if not Account.objects.filter(pk=account.pk, queued_for_scan_at=None).update(queued_for_scan_at=now):
             return False
-        account.to_scan_since = now
-        record(account, Happened.TO_SCAN, detail=detail, by=by, at=now)
+        account.queued_for_scan_at = now
+        record(account, EventType.TO_SCAN, detail=detail, by=by, at=now)
     return True
 
 
@@ -124,7 +124,7 @@ def _recoverable() -> QuerySet[Drop]:
         ~Exists(attempts),
         account__state=AccountState.OFFLINE,
         account__keep_online=True,
-        account__joined_to=None,
+        account__merged_into=None,
     )
 
 
@@ -137,7 +137,9 @@ def _held(drops: QuerySet[Drop]) -> QuerySet[Drop]:
 def _follow_pauses(now: datetime) -> None:
     """Of an account that is not wanted online nothing is done, and nobody has to scan it; later it is due at once."""
     unwanted = Drop.objects.open().filter(account__keep_online=False).exclude(next_step=NextStep.PAUSED)
-    Account.objects.filter(to_scan_since__isnull=False, keep_online=False).update(to_scan_since=None)
+    Account.objects.filter(queued_for_scan_at__isnull=False, keep_online=False).update(
+        queued_for_scan_at=None
+    )
     unwanted.update(next_step=NextStep.PAUSED, next_at=None)
     wanted = Drop.objects.open().filter(account__keep_online=True, next_step=NextStep.PAUSED)
     wanted.update(next_step=NextStep.LOOK, next_at=now)
@@ -196,7 +198,7 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
         theirs, policy = prompts[drop.account_id], policies.of(drop.account)
         known, before = sum(prompt.at >= drop.at for prompt in theirs), drop.next_step
         if asked:
-            drop.next_step, drop.popups = NextStep.LOOK, known
+            drop.next_step, drop.prompts_sent = NextStep.LOOK, known
         how = decide.decide_step(
             drop, drop.account, policy, theirs, ahead[policy.pk], free, now, dice.random()
         )
@@ -206,13 +208,13 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
         free -= how.step == NextStep.POPUP
         _note(steps, drop, how, before)
         drop.next_step, drop.next_at = how.step, how.at
-        drop.popups = known + (how.step == NextStep.POPUP)
+        drop.prompts_sent = known + (how.step == NextStep.POPUP)
     begun = [attempt_id for drop in steps.prompted if (attempt_id := _begin(drop, by))]
     _write(drops)
     with gathered():
         _put_onto_the_list(steps.scanned, now, by)
         for drop, why in steps.ended:
-            record(drop.account, Happened.RECOVERY_ENDED, detail=why, by=by, at=now)
+            record(drop.account, EventType.RECOVERY_ENDED, detail=why, by=by, at=now)
     return begun
 
 
@@ -220,9 +222,9 @@ def _write(drops: list[Drop]) -> None:
     """What many have in common by one UPDATE: one that says it row by row takes Django many times as long."""
     alike: dict[tuple, list[int]] = defaultdict(list)
     for drop in drops:
-        alike[drop.next_step, drop.next_at, drop.popups].append(drop.pk)
-    for (step, at, popups), ids in alike.items():
-        Drop.objects.filter(pk__in=ids).update(next_step=step, next_at=at, popups=popups)
+        alike[drop.next_step, drop.next_at, drop.prompts_sent].append(drop.pk)
+    for (step, at, prompts_sent), ids in alike.items():
+        Drop.objects.filter(pk__in=ids).update(next_step=step, next_at=at, prompts_sent=prompts_sent)
 
 
 def _note(steps: _Steps, drop: Drop, how: Decision, before: str) -> None:
@@ -243,13 +245,13 @@ def _begin(drop: Drop, by) -> int | None:
 
 
 def _put_onto_the_list(scanned: list[tuple[Drop, str]], now: datetime, by) -> None:
-    new = [(drop, why) for drop, why in scanned if drop.account.to_scan_since is None]
+    new = [(drop, why) for drop, why in scanned if drop.account.queued_for_scan_at is None]
     accounts = Account.objects.filter(pk__in=[drop.account_id for drop, _why in new])
-    accounts.update(to_scan_since=now)
-    nights = [drop.account_id for drop, why in scanned if why == Because.FIRST_NIGHT]
+    accounts.update(queued_for_scan_at=now)
+    nights = [drop.account_id for drop, why in scanned if why == ScanReason.FIRST_NIGHT]
     if nights:
         due_later = Q(relogin_at=None) | Q(relogin_at__gt=now)
         Account.objects.filter(due_later, pk__in=nights).update(relogin_at=now)
     for drop, why in new:
-        drop.account.to_scan_since = now
-        record(drop.account, Happened.TO_SCAN, detail=why, by=by, at=now)
+        drop.account.queued_for_scan_at = now
+        record(drop.account, EventType.TO_SCAN, detail=why, by=by, at=now)

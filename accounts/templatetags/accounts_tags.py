@@ -16,8 +16,8 @@ from django.utils.translation import gettext_lazy, pgettext
 from accounts import permissions, reasons
 from accounts.lib.keyset_pagination import COUNT_LIMIT
 from accounts.models import Account, Avatar, Drop, LoginAttempt
-from accounts.proxies import line_choices as choices_of_lines
-from accounts.proxies import line_name
+from accounts.proxies import proxy_choices as choices_of_proxies
+from accounts.proxies import proxy_name
 from accounts.reasons import Reason
 from accounts.states import AccountState, AttemptState, DropKind, Method
 
@@ -267,14 +267,14 @@ def initial(name: str) -> str:
 
 
 @register.simple_tag
-def line_choices() -> list[tuple[str | int, str]]:
-    return choices_of_lines()
+def proxy_choices() -> list[tuple[str | int, str]]:
+    return choices_of_proxies()
 
 
 @register.filter
 def line(code: str | int | None) -> str:
     """A line's name, from its code as a number or as text."""
-    return line_name(int(code)) if str(code or "").isdecimal() else ""
+    return proxy_name(int(code)) if str(code or "").isdecimal() else ""
 
 
 @register.filter

@@ -6,7 +6,7 @@ from django.utils.functional import SimpleLazyObject
 
 from accounts import permissions
 from accounts.lib.keyset_pagination import Number
-from accounts.models import Account, Channel, Discovered, Incident
+from accounts.models import Account, Channel, Incident, UnmanagedAccount
 from accounts.upstream import token_store
 
 
@@ -32,7 +32,7 @@ def _waiting(user) -> dict[str, int | None]:
     counts = {
         "to_scan": Number(accounts.to_scan()),
         "incidents": Number(Incident.objects.filter(ended_at=None).of(accounts)),
-        "discovered": Number(Discovered.objects.filter(ignored=False)),
+        "discovered": Number(UnmanagedAccount.objects.filter(ignored=False)),
     }
     found = get_user_model().objects.filter(pk=user.pk).values(**counts).first() or dict.fromkeys(counts, 0)
     return found if permissions.may_adopt(user) else {**found, "discovered": None}

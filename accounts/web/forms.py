@@ -13,25 +13,25 @@ from accounts import permissions
 from accounts.lib.time_windows import is_half
 from accounts.models import Account, Tag
 from accounts.models.event import record
-from accounts.proxies import line_choices
-from accounts.states import Happened
+from accounts.proxies import proxy_choices
+from accounts.states import EventType
 from accounts.upstream.responses import clean
 
 WC_ID = re.compile(r"[A-Za-z0-9_@.\-]{3,100}")
 TAG_LIMIT = 20
 
 
-class LineField(forms.TypedChoiceField):
+class ProxyField(forms.TypedChoiceField):
     """A proxy line, shown by its name; None where none is chosen."""
 
     def __init__(self, **kwargs):
         super().__init__(
-            choices=line_choices, coerce=int, empty_value=None, required=False, label=_("Proxy"), **kwargs
+            choices=proxy_choices, coerce=int, empty_value=None, required=False, label=_("Proxy"), **kwargs
         )
 
 
 class AccountForm(forms.ModelForm):
-    proxy = LineField(help_text=_("Choose a proxy in the phone’s own region and keep it."))
+    proxy = ProxyField(help_text=_("Choose a proxy in the phone’s own region and keep it."))
     tag_names = forms.CharField(
         label=_("Tags"), required=False, max_length=400, help_text=_("Separate tags with commas.")
     )
@@ -79,7 +79,7 @@ class AccountForm(forms.ModelForm):
             self.initial.setdefault("proxy", next(iter(settings.WK_PROXIES), None))
         else:
             self.initial["tag_names"] = ", ".join(tag.name for tag in self.instance.tags.all())
-        self.fields["proxy"].choices = line_choices(self.instance.proxy)
+        self.fields["proxy"].choices = proxy_choices(self.instance.proxy)
         if self.instance.wc_id:
             self.fields["wc_id"].disabled = True
             self.fields["wc_id"].help_text = _("Set at the first login. It never changes.")
@@ -133,19 +133,19 @@ class AccountForm(forms.ModelForm):
         """
         with transaction.atomic():
             account = self.instance
-            happened = Happened.CHANGED if account.pk else Happened.ADDED
+            happened = EventType.CHANGED if account.pk else EventType.ADDED
             if account.pk is None:
                 account.save()
             else:
                 account.save(update_fields=[name for name in self.changed_columns() if name != "wc_id"])
                 if "wc_id" in self.changed_columns():
-                    Account.objects.filter(pk=account.pk, wc_id=None, joined_to=None).update(
+                    Account.objects.filter(pk=account.pk, wc_id=None, merged_into=None).update(
                         wc_id=account.wc_id
                     )
             account.tags.set(
                 [Tag.objects.get_or_create(name=name)[0] for name in self.cleaned_data["tag_names"]]
             )
-            detail = ", ".join(self.changed_data) if happened == Happened.CHANGED else ""
+            detail = ", ".join(self.changed_data) if happened == EventType.CHANGED else ""
             record(account, happened, detail=detail, by=self.user)
         return account
 
@@ -179,13 +179,13 @@ class DueForm(forms.ModelForm):
 class StartLoginForm(forms.Form):
     """Without a line, the account's own is used. `sure` confirms the login of an account that is online."""
 
-    proxy = LineField()
+    proxy = ProxyField()
     sure = forms.BooleanField(required=False)
     # A new code as a Mac, for phones that want to be checked on a new device.
     mac = forms.BooleanField(required=False)
 
 
-class CodeForm(forms.Form):
+class VerificationCodeForm(forms.Form):
     code = forms.RegexField(
         r"^\s*[0-9]{3,12}\s*$",
         label=_("Verification code shown on the phone"),

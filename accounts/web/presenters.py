@@ -13,13 +13,13 @@ from accounts.logins import expire
 from accounts.models import Account, LoginAttempt
 from accounts.realtime import changes
 from accounts.states import AttemptState, Method
-from accounts.web.forms import CodeForm, DueForm
+from accounts.web.forms import DueForm, VerificationCodeForm
 
 HISTORY_SIZE = 20
 DROPS_SHOWN = 5
 SHOWN_LIVE = [
     *("state", "w_id", "state_since", "verified_at", "keep_online", "relogin_at"),
-    *("to_scan_since", "last_offline_at", "last_offline_reason"),
+    *("queued_for_scan_at", "last_offline_at", "last_offline_reason"),
 ]
 
 
@@ -66,7 +66,9 @@ def live_attempt(request: HttpRequest, attempt: LoginAttempt) -> dict:
     }
 
 
-def panel(request: HttpRequest, attempt: LoginAttempt | None, code_form: CodeForm | None = None) -> dict:
+def panel(
+    request: HttpRequest, attempt: LoginAttempt | None, code_form: VerificationCodeForm | None = None
+) -> dict:
     """What the login panel needs beside the attempt."""
     now = db_clock.now()
     alone = changes.seconds_alone(attempt, now) if attempt else 0
@@ -81,7 +83,7 @@ def panel(request: HttpRequest, attempt: LoginAttempt | None, code_form: CodeFor
         "wait_seconds": settings.WK_LOGIN_WAIT_SECONDS,
         "no_worker": no_worker,
         "queue_away": queue_away and not no_worker,
-        "code_form": code_form or CodeForm(),
+        "code_form": code_form or VerificationCodeForm(),
         "next_to_scan": next_to_scan(request, attempt),
         "other_visible": attempt is not None
         and attempt.other_account_id is not None

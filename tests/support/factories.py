@@ -18,13 +18,13 @@ from accounts.logins.success import next_seq
 from accounts.models import (
     Account,
     AccountEvent,
-    Discovered,
     Incident,
     LoginAttempt,
     Plan,
     PlanRun,
     Presence,
     Tag,
+    UnmanagedAccount,
     UpstreamAccess,
 )
 from accounts.roles import ROLES
@@ -137,7 +137,7 @@ def forget_everything() -> None:
                     Plan,
                     PlanRun,
                     Presence,
-                    Discovered,
+                    UnmanagedAccount,
                     Incident,
                     AccountEvent,
                     LoginAttempt,

@@ -19,7 +19,7 @@ from accounts.states import (
     OPEN_STATES,
     AccountState,
     AttemptState,
-    Happened,
+    EventType,
     Method,
     may_move,
 )
@@ -28,8 +28,8 @@ from tests.support.simulator import Simulator
 from tests.support.stack import Stack, poll
 
 BOUND = timedelta(seconds=20)
-MOVES = (Happened.ATTEMPT_STARTED, Happened.ATTEMPT_MOVED)
-WAITS = (Happened.WAIT_TAKEN, Happened.WAIT_RESUMED)
+MOVES = (EventType.ATTEMPT_STARTED, EventType.ATTEMPT_MOVED)
+WAITS = (EventType.WAIT_TAKEN, EventType.WAIT_RESUMED)
 CAPABILITIES = ("qr_text", "page_url", "verify_code")
 
 
@@ -151,7 +151,7 @@ def chain(attempt: LoginAttempt, events: list[AccountEvent]) -> list[str]:
 
 def account_chain(account: Account) -> list[str]:
     moves = list(
-        account.events.filter(happened__in=(Happened.ACCOUNT_ONLINE, Happened.ACCOUNT_OFFLINE))
+        account.events.filter(happened__in=(EventType.ACCOUNT_ONLINE, EventType.ACCOUNT_OFFLINE))
         .order_by("id")
         .values_list("from_state", "to_state")
     )
@@ -184,11 +184,11 @@ def codes(state: dict, explained: Explained) -> list[str]:
 
 def prompts(state: dict) -> list[str]:
     """`/secondLogin` was sent at most once for every attempt that says so: who died right before it sent none."""
-    popups = LoginAttempt.objects.filter(method=Method.POPUP)
-    sent, calls = popups.exclude(sent_at=None).count(), state["calls"].get("/secondLogin", 0)
+    prompts_sent = LoginAttempt.objects.filter(method=Method.POPUP)
+    sent, calls = prompts_sent.exclude(sent_at=None).count(), state["calls"].get("/secondLogin", 0)
     found = [f"{calls} prompts, and {sent} attempts that sent one"] if calls > sent else []
     made = {login["wId"] for login in state["logins"]}
-    known = Counter(popups.exclude(w_id="").values_list("w_id", flat=True))
+    known = Counter(prompts_sent.exclude(w_id="").values_list("w_id", flat=True))
     found += [f"{n} prompts have wId {w_id}" for w_id, n in known.items() if n > 1]
     return [
         *found,

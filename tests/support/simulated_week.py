@@ -24,7 +24,7 @@ from accounts.notifications import dispatch
 from accounts.presence import offline
 from accounts.presence import sweep as presence_sweep
 from accounts.relogin import plan_runs, recover
-from accounts.states import AccountState, NoticeKind
+from accounts.states import AccountState, NotificationKind
 from accounts.upstream import configured
 from accounts.upstream.errors import Unreachable
 from accounts.upstream.presence_responses import Online
@@ -253,7 +253,7 @@ class Week:
     def people(self, users, team) -> None:
         self.operator = users.create_user("operator")
         policy = RecoveryPolicy.objects.filter(is_default=True).first() or RecoveryPolicy(is_default=True)
-        policy.name, policy.popups_a_day, policy.popups_a_minute = "Default", 3, 10
+        policy.name, policy.prompts_a_day, policy.prompts_a_minute = "Default", 3, 10
         policy.hours_from, policy.hours_until = PHONE_HOURS
         policy.time_zone = ZONE.key
         policy.save()
@@ -289,8 +289,15 @@ class Week:
 
 def tell(mailbox: Mailbox) -> Channel:
     channel = Channel.objects.create(name="Desk", url=mailbox.address, language="en")
-    kinds = [NoticeKind.OFFLINE, NoticeKind.TO_SCAN, NoticeKind.BACK, NoticeKind.INCIDENT]
-    Rule.objects.create(channel=channel, kinds=[*kinds, NoticeKind.INCIDENT_OVER, NoticeKind.PLAN])
+    kinds = [
+        NotificationKind.OFFLINE,
+        NotificationKind.TO_SCAN,
+        NotificationKind.BACK,
+        NotificationKind.INCIDENT,
+    ]
+    Rule.objects.create(
+        channel=channel, kinds=[*kinds, NotificationKind.INCIDENT_OVER, NotificationKind.PLAN]
+    )
     return channel
 
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 from accounts.models import Account
 from accounts.presence import reconcile, sweep
 from accounts.reasons import Reason
-from accounts.states import AccountState, FoundBy
+from accounts.states import AccountState, DetectedBy
 
 ALL_ONLINE, NOT_KNOWN, SOME_ARE_NOT = 0, 1, 3
 COLUMNS = ("account", "wcId", "state", "since", "verified")
@@ -29,7 +29,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options) -> None:
-        swept = sweep.check(FoundBy.CHECK)
+        swept = sweep.check(DetectedBy.CHECK)
         rows = Account.objects.kept().order_by("label", "pk")
         missing = rows.filter(keep_online=True).exclude(state=AccountState.ONLINE)
         shown = rows if options["all"] else missing

@@ -15,7 +15,7 @@ from accounts.models import Account, Avatar
 from accounts.models.event import record
 from accounts.presence import sweep
 from accounts.relogin import plan_runs
-from accounts.states import Happened
+from accounts.states import EventType
 from accounts.web import forms
 from accounts.web.forms import AccountForm, DueForm
 from accounts.web.presenters import live_account, rights
@@ -65,9 +65,9 @@ def account_row(request: HttpRequest, account_id: int) -> HttpResponse:
 @login_required
 def account_detail(request: HttpRequest, account_id: int) -> HttpResponse:
     account = permissions.account_to_see(request, account_id)
-    if account.joined_to:
-        if Account.objects.visible_to(request.user).filter(pk=account.joined_to_id).exists():
-            return redirect("account", account.joined_to_id)
+    if account.merged_into:
+        if Account.objects.visible_to(request.user).filter(pk=account.merged_into_id).exists():
+            return redirect("account", account.merged_into_id)
         return render(request, "accounts/joined.html", {"account": account})
     return render(request, "accounts/account.html", live_account(request, account))
 
@@ -77,7 +77,7 @@ def account_detail(request: HttpRequest, account_id: int) -> HttpResponse:
 @login_required
 def account_live(request: HttpRequest, account_id: int) -> HttpResponse:
     account = permissions.account_to_see(request, account_id)
-    if account.joined_to:
+    if account.merged_into:
         return HttpResponse(headers={"HX-Redirect": redirect("account", account_id).url})
     return render(request, "accounts/_account_live.html", live_account(request, account))
 
@@ -152,10 +152,10 @@ def keep_online(request: HttpRequest, account_id: int) -> HttpResponse:
     account = permissions.account_to_log_in(request, account_id)
     wanted = request.POST.get("wanted") == "1"
     changed = Account.objects.filter(pk=account.pk, keep_online=not wanted).update(
-        keep_online=wanted, **({} if wanted else {"to_scan_since": None, "relogin_at": None})
+        keep_online=wanted, **({} if wanted else {"queued_for_scan_at": None, "relogin_at": None})
     )
     if changed:
-        record(account, Happened.CHANGED, detail="keep_online", by=request.user)
+        record(account, EventType.CHANGED, detail="keep_online", by=request.user)
     return redirect("account", account.pk)
 
 

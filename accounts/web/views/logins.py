@@ -12,7 +12,7 @@ from accounts.logins import control, start
 from accounts.models import LoginAttempt
 from accounts.states import AccountState, AttemptState, Method
 from accounts.tasks import put_into_queue, wait_for_phone
-from accounts.web.forms import CodeForm, StartLoginForm
+from accounts.web.forms import StartLoginForm, VerificationCodeForm
 from accounts.web.presenters import live_account, live_attempt, panel, rights
 
 # --- logging in -----------------------------------------------------------------------------------------
@@ -23,7 +23,7 @@ from accounts.web.presenters import live_account, live_attempt, panel, rights
 @login_required
 def start_login(request: HttpRequest, account_id: int) -> HttpResponse:
     account = permissions.account_to_log_in(request, account_id)
-    if account.joined_to_id:
+    if account.merged_into_id:
         address = reverse("account", args=[account.pk])
         return HttpResponse(headers={"HX-Redirect": address}) if request.htmx else redirect(address)
     form = StartLoginForm(request.POST)
@@ -60,7 +60,9 @@ def _page_or_fragment(request: HttpRequest, page: str, fragment: str, ctx: dict,
     return render(request, fragment if request.htmx else page, {**ctx, **rights(request)}, status=status)
 
 
-def _attempt_page(request: HttpRequest, attempt: LoginAttempt, wrong: CodeForm | None = None) -> HttpResponse:
+def _attempt_page(
+    request: HttpRequest, attempt: LoginAttempt, wrong: VerificationCodeForm | None = None
+) -> HttpResponse:
     """After something was done to an attempt: its page, or for htmx the fragment of the page that asked.
 
     With a form that holds what is wrong, that page is the answer, with status 422. Rights are looked at again:
@@ -123,7 +125,7 @@ def submit_verification_code(request: HttpRequest, attempt_id: int) -> HttpRespo
     if attempt.state == AttemptState.PAGE_REQUIRED:
         again = control.page_visited(attempt, by=request.user)
     else:
-        form = CodeForm(request.POST)
+        form = VerificationCodeForm(request.POST)
         if not form.is_valid():
             return _attempt_page(request, attempt, form)
         again = control.submit_verification_code(attempt, form.cleaned_data["code"], by=request.user)
@@ -138,7 +140,7 @@ def submit_verification_code(request: HttpRequest, attempt_id: int) -> HttpRespo
 def send_prompt(request: HttpRequest, account_id: int) -> HttpResponse:
     """A login by a prompt on the phone: nothing is scanned, its owner taps."""
     account = permissions.account_to_log_in(request, account_id)
-    permissions.only(account.joined_to_id is None and account.wc_id is not None, None)
+    permissions.only(account.merged_into_id is None and account.wc_id is not None, None)
     attempt, begun = start.start_login(account, by=request.user, method=Method.POPUP, queued=True)
     if begun:
         tasks.put_into_queue(tasks.wait_for_phone, attempt.pk)

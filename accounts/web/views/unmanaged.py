@@ -8,7 +8,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts import permissions
-from accounts.models import Discovered
+from accounts.models import UnmanagedAccount
 from accounts.presence import reconcile, sweep
 from accounts.web import forms
 from accounts.web.forms import AdoptForm
@@ -23,8 +23,8 @@ from accounts.web.views.scan_queue import SHOWN_MOST
 def unmanaged_accounts(request: HttpRequest) -> HttpResponse:
     permissions.only(permissions.may_adopt(request.user), None)
     ctx = {
-        "discovered": Discovered.objects.filter(ignored=False)[:SHOWN_MOST],
-        "ignored": Discovered.objects.filter(ignored=True)[:SHOWN_MOST],
+        "discovered": UnmanagedAccount.objects.filter(ignored=False)[:SHOWN_MOST],
+        "ignored": UnmanagedAccount.objects.filter(ignored=True)[:SHOWN_MOST],
         "form": AdoptForm(user=request.user),
         "presence": sweep.seen(),
     }
@@ -36,7 +36,7 @@ def unmanaged_accounts(request: HttpRequest) -> HttpResponse:
 @login_required
 def adopt(request: HttpRequest, discovered_id: int) -> HttpResponse:
     permissions.only(permissions.may_adopt(request.user), None)
-    found = get_object_or_404(Discovered, pk=discovered_id)
+    found = get_object_or_404(UnmanagedAccount, pk=discovered_id)
     form = AdoptForm(request.POST, user=request.user)
     if not form.is_valid():
         messages.error(request, forms.form_errors(form))
@@ -51,7 +51,7 @@ def adopt(request: HttpRequest, discovered_id: int) -> HttpResponse:
 def ignore(request: HttpRequest, discovered_id: int) -> HttpResponse:
     """Not to be offered again, or to be offered again after all."""
     permissions.only(permissions.may_adopt(request.user), None)
-    found = get_object_or_404(Discovered, pk=discovered_id)
+    found = get_object_or_404(UnmanagedAccount, pk=discovered_id)
     found.ignored = not found.ignored
     found.save(update_fields=["ignored"])
     return redirect("discovered")

@@ -16,15 +16,15 @@ from accounts.states import (
     FINAL_STATES,
     AccountState,
     AttemptState,
-    Happened,
+    EventType,
     Method,
     may_move,
 )
 from tests.support.model_based.upstream import Code
 from tests.support.model_based.world import World
 
-MOVES = (Happened.ATTEMPT_STARTED, Happened.ATTEMPT_MOVED)
-WAITS = (Happened.WAIT_TAKEN, Happened.WAIT_RESUMED)
+MOVES = (EventType.ATTEMPT_STARTED, EventType.ATTEMPT_MOVED)
+WAITS = (EventType.WAIT_TAKEN, EventType.WAIT_RESUMED)
 ASKED = (AttemptState.CODE_REQUIRED, AttemptState.PAGE_REQUIRED)
 NOBODY_SAID = (Reason.NO_ANSWER, Reason.NO_WORKER)
 
@@ -136,12 +136,12 @@ class Rules:
         if ends != (row["state"] in FINAL_STATES):
             yield f"it ended {ends} times"
         happened = Counter(event["happened"] for event in events)
-        taken = happened[Happened.WAIT_TAKEN] + happened[Happened.WAIT_RESUMED]
+        taken = happened[EventType.WAIT_TAKEN] + happened[EventType.WAIT_RESUMED]
         # Who waited before somebody typed a number is out.
         ended = sum(here in ASKED and to == AttemptState.WAITING for here, to in moves)
         if taken + ended != row["lease_epoch"]:
             yield f"{row['lease_epoch']} is its epoch, with {taken} leases taken and {ended} waits ended"
-        if happened[Happened.LATE_SUCCESS] > 1:
+        if happened[EventType.LATE_SUCCESS] > 1:
             yield "its late success was noted twice"
 
     def codes(self) -> Iterator[str]:
@@ -163,7 +163,7 @@ class Rules:
                 yield f"the prompt of attempt {pk} counts as tapped, by the wId that was there before"
 
     def newest_login_stays(self, before: dict[int, dict]) -> Iterator[str]:
-        online = Counter(e["account_id"] for e in self.news if e["happened"] == Happened.ACCOUNT_ONLINE)
+        online = Counter(e["account_id"] for e in self.news if e["happened"] == EventType.ACCOUNT_ONLINE)
         for pk, row in self.accounts.items():
             old = before.get(pk, {"bound_seq": 0, "w_id": "", "wc_id": None})
             if row["bound_seq"] < old["bound_seq"] or row["bound_seq"] > row["login_seq"]:
@@ -176,7 +176,7 @@ class Rules:
                 yield f"account {pk} had the wcId {old['wc_id']} and has {row['wc_id']}"
         for pk, row in self.attempts.items():
             account = self.accounts[row["account_id"]]
-            stale = any(event["happened"] == Happened.STALE_SUCCESS for event in self.events[pk])
+            stale = any(event["happened"] == EventType.STALE_SUCCESS for event in self.events[pk])
             older = account["w_id"] != row["w_id"] and account["bound_seq"] <= row["seq"]
             if row["state"] == AttemptState.SUCCEEDED and older and not stale:
                 yield f"attempt {pk} succeeded, and its account has {account['w_id']} by an older login"
@@ -189,12 +189,12 @@ class Rules:
                 yield f"account {pk} ({row['wc_id']}) has the login of {codes[row['w_id']].who}"
             if (row["state"] == AccountState.ONLINE) != bool(row["w_id"]):
                 yield f"account {pk} is {row['state']} with the wId {row['w_id']!r}"
-            owner = self.accounts.get(row["joined_to_id"])
-            if owner and (row["wc_id"] or row["w_id"] or owner["joined_to_id"] or not owner["wc_id"]):
+            owner = self.accounts.get(row["merged_into_id"])
+            if owner and (row["wc_id"] or row["w_id"] or owner["merged_into_id"] or not owner["wc_id"]):
                 yield f"account {pk} is joined with {owner['id']}, and is not a placeholder of it"
         for event in self.news:
             row = self.accounts[event["account_id"]]
-            if event["happened"] == Happened.JOINED and not (row["joined_to_id"] or row["wc_id"]):
+            if event["happened"] == EventType.JOINED and not (row["merged_into_id"] or row["wc_id"]):
                 yield f"account {row['id']} was joined with another, and its record does not say so"
         for pk, row in self.attempts.items():
             who = row["w_id"] and codes[row["w_id"]].who
@@ -234,7 +234,7 @@ class Rules:
 
     def in_doubt(self, code: Code) -> bool:
         happened = {event["happened"] for event in self.events[code.attempt]}
-        noted = {Happened.LATE_SUCCESS, Happened.STALE_SUCCESS} <= happened
+        noted = {EventType.LATE_SUCCESS, EventType.STALE_SUCCESS} <= happened
         # Who takes up a prompt's wait asks who is online.
         return noted or (not code.is_prompt and self.attempts[code.attempt]["resumed_at"] is not None)
 

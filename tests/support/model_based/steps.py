@@ -59,7 +59,7 @@ class Steps:
     # --- what there is
 
     def accounts(self) -> list[int]:
-        return [pk for pk, row in self.rules.accounts.items() if row["joined_to_id"] is None]
+        return [pk for pk, row in self.rules.accounts.items() if row["merged_into_id"] is None]
 
     def attempts(self, *states: str) -> list[int]:
         """The newest first, as everywhere here."""
@@ -117,7 +117,7 @@ class Steps:
     def type_wc_id(self, account_id: int, wc_id: str) -> None:
         if not Account.objects.filter(wc_id=wc_id).exists():
             self.tell(f"somebody types {wc_id} for account {account_id}")
-            Account.objects.filter(pk=account_id, wc_id=None, joined_to=None).update(wc_id=wc_id)
+            Account.objects.filter(pk=account_id, wc_id=None, merged_into=None).update(wc_id=wc_id)
 
     def begin(
         self, account_id: int, queued: bool = False, code: bool = True, worker: str = "", **how
