@@ -231,7 +231,10 @@ class DeliveryAdmin(ReadOnly, LongTableAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return (
-            super().get_queryset(request).select_related("channel", "notification__account").defer("channel__url")
+            super()
+            .get_queryset(request)
+            .select_related("channel", "notification__account")
+            .defer("channel__url")
         )
 
     @admin.display(description=_("channel"))
