@@ -1,4 +1,4 @@
-"""The scenes of tests/test_together.py in a process of greenlets, and those where one is killed: a thread cannot be.
+"""The scenes of tests/lib/test_group_commit.py in a process of greenlets, and those where one is killed: a thread cannot be.
 
     python -m gevent.monkey --module tests.support.group_commit_in_greenlets
 
@@ -13,8 +13,7 @@ import traceback
 import gevent
 
 from accounts.lib.group_commit import GroupCommit, Interrupted
-from tests import test_together
-from tests.test_together import SECONDS, Worker, is_idle, outcome, until
+from tests.lib.test_group_commit import SECONDS, Worker, is_idle, outcome, until
 
 
 def spawn_callers(worker: Worker, count: int) -> list:
@@ -195,7 +194,7 @@ def killed_many_at_random():
 
 
 def main() -> None:
-    scenes = {**vars(test_together), **globals()}
+    scenes = {**vars(test_group_commit), **globals()}
     found = {}
     for name, scene in scenes.items():
         if name.startswith(("scene_", "killed_")):

@@ -1,4 +1,4 @@
-"""What holds after every step of tests/test_any_order.py: the rows, compared with what they were and with the upstream."""
+"""What holds after every step of tests/logins/test_any_order.py: the rows, compared with what they were and with the upstream."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator

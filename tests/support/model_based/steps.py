@@ -1,4 +1,4 @@
-"""The steps of tests/test_any_order.py: what people, phones, workers and the upstream do, one at a time.
+"""The steps of tests/logins/test_any_order.py: what people, phones, workers and the upstream do, one at a time.
 
 Each is a function of what there is at the moment, and a short sequence of them can be written down as a test.
 """

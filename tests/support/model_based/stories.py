@@ -1,4 +1,4 @@
-"""Prompts, and what would be rare in tests/test_any_order.py if only chance made it: waits that are taken over, answers
+"""Prompts, and what would be rare in tests/logins/test_any_order.py if only chance made it: waits that are taken over, answers
 that are late, logins that are begun again.
 """
 

@@ -1,4 +1,4 @@
-"""The upstream of tests/test_any_order.py, in memory: its codes and prompts, who is online, and the calls that are on."""
+"""The upstream of tests/logins/test_any_order.py, in memory: its codes and prompts, who is online, and the calls that are on."""
 
 import functools
 from collections import Counter

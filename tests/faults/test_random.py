@@ -1,6 +1,6 @@
 """Many logins while everything around them is killed at random: in the end both sides' books are the same.
 
-    FAULT_LOGINS=1000 FAULT_SEED=7 python -m pytest tests/test_faults_random.py -m "long or not long"
+    FAULT_LOGINS=1000 FAULT_SEED=7 python -m pytest tests/faults/test_random.py -m "long or not long"
 
 Repeatable: the seed decides what is killed after which pause, and what each phone does.
 """

@@ -10,8 +10,18 @@ from accounts.models import Account, Delivery, Drop, Incident
 from accounts.notifications import outbox
 from accounts.presence import incidents
 from accounts.states import AccountState, DropKind, NotificationKind
+from tests.notifications.test_dispatch import (
+    channel_to,
+    comes_back,
+    drops,
+    online,
+    phone,
+    site,
+    tell,
+    time,
+    to_scan,
+)
 from tests.support.fake_chat_service import Receiver
-from tests.test_telling import channel_to, comes_back, drops, online, phone, site, tell, time, to_scan
 
 __all__ = ["phone", "site", "time"]
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

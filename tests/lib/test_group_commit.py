@@ -16,7 +16,7 @@ import pytest
 from accounts.lib.group_commit import GroupCommit, Interrupted
 from tests.support.threads import until
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 SECONDS = 30
 
 

@@ -16,10 +16,10 @@ from accounts.lib import db_clock
 from accounts.models import Channel, Delivery, Notification, OutboxCursor
 from accounts.models.notification import DeliveryState
 from accounts.notifications import dispatch
+from tests.notifications.test_dispatch import channel_to, comes_back, drops, online, phone
 from tests.support import environment
 from tests.support.fake_chat_service import Receiver
 from tests.support.stack import ROOT, Stack, poll
-from tests.test_telling import channel_to, comes_back, drops, online, phone
 
 __all__ = ["phone"]
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")

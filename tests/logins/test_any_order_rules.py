@@ -1,4 +1,4 @@
-"""The rules of tests/test_any_order.py notice when the engine breaks them: a line of it is changed, and they do."""
+"""The rules of tests/logins/test_any_order.py notice when the engine breaks them: a line of it is changed, and they do."""
 
 import inspect
 import textwrap
@@ -8,8 +8,8 @@ from hypothesis import Phase
 
 from accounts.logins import expire, leases, popup, start, success, wait
 from accounts.models import account, login_attempt
+from tests.logins.test_any_order import machine, tell_stories
 from tests.support.model_based.rules import Broken
-from tests.test_any_order import machine, tell_stories
 
 # Each breaks the engine and looks until that is found: minutes.
 # What the rules notice is the same on every database; an example costs the least on this one.
