@@ -3,7 +3,6 @@
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -35,10 +34,14 @@ class Request:
 
 @dataclass
 class Wire:
-    """Plays one connection after the other, each in a thread, and keeps what it was asked."""
+    """Plays one connection after the other, each in a thread, and keeps what it was asked.
+
+    `sent`: bytes handed to the kernel by `send`.
+    """
 
     play: Callable[[socket.socket, "Wire"], None]
     connections: int = 0
+    sent: int = 0
     requests: list[Request] = field(default_factory=list)
     url: str = ""
     closed: threading.Event = field(default_factory=threading.Event)
@@ -60,6 +63,10 @@ class Wire:
         with connection, suppress(OSError):
             self.play(connection, self)
 
+    def send(self, connection: socket.socket, data: bytes) -> None:
+        connection.sendall(data)
+        self.sent += len(data)
+
     def ask(self, connection: socket.socket) -> Request | None:
         """The next request on a connection; None when the other side hung up."""
         data = b""
@@ -80,7 +87,7 @@ class Wire:
 @contextmanager
 def wire(play: Callable[[socket.socket, Wire], None], host: str = "127.0.0.1") -> Iterator[Wire]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family, dualstack_ipv6=host == "::") as listener:
+    with socket.create_server((host, 0), family=family, dualstack_ipv6=host == "::", backlog=512) as listener:
         served = Wire(play, url=f"http://127.0.0.1:{listener.getsockname()[1]}")
         threading.Thread(target=served.serve, args=(listener,), daemon=True).start()
         try:
@@ -111,16 +118,16 @@ def dripping(head: bytes, gap: float = 0.02) -> Callable[[socket.socket, Wire], 
 
     def play(connection: socket.socket, served: Wire) -> None:
         served.ask(connection)
-        connection.sendall(head)
+        served.send(connection, head)
         while not served.closed.wait(gap):
-            connection.sendall(b"x")
+            served.send(connection, b"x")
 
     return play
 
 
 def silent(connection: socket.socket, served: Wire) -> None:
     served.ask(connection)
-    served.closed.wait(60)
+    served.closed.wait()
 
 
 def client_of(url: str, given: str = GIVEN, tokens: KeptTokens | None = None, **how) -> Client:
@@ -134,14 +141,12 @@ def client_of(url: str, given: str = GIVEN, tokens: KeptTokens | None = None, **
     )
 
 
-def timed(call: Callable[[], object]) -> tuple[object, float]:
-    """What a call returned or raised, and how long it took."""
-    began = time.monotonic()
+def outcome(call: Callable[[], object]) -> object:
+    """What a call returned or raised."""
     try:
-        found = call()
+        return call()
     except Exception as error:
-        found = error
-    return found, time.monotonic() - began
+        return error
 
 
 def self_signed(folder: Path) -> Path:
