@@ -4,7 +4,6 @@ import io
 import os
 import random
 import struct
-import time
 import zlib
 
 import pytest
@@ -107,8 +106,16 @@ def test_the_drawing_is_dark_on_light_with_a_quiet_zone():
     assert inner.width % 10 == 0
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16", "CMYK"])
+MODES = {
+    "PNG": ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"],
+    "JPEG": ["1", "L", "RGB", "CMYK"],
+    "GIF": ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"],
+    "WEBP": ["1", "L", "P", "RGB", "RGBA", "LA", "I;16", "CMYK"],
+    "BMP": ["1", "L", "P", "RGB", "RGBA"],
+}
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind, modes in MODES.items() for mode in modes])
 def test_any_common_kind_of_picture_is_read(kind, mode):
     grey = code().convert("L")
     picture = (
@@ -116,10 +123,7 @@ def test_any_common_kind_of_picture_is_read(kind, mode):
         if mode == "I;16"
         else grey.convert(mode)
     )
-    try:
-        content = saved(picture, kind)
-    except (OSError, ValueError):
-        return  # that kind does not have that mode
+    content = saved(picture, kind)
     assert images.read_code(content)[0] == TEXT
     assert Image.open(io.BytesIO(images.avatar(content))).size == (128, 128)
 
@@ -168,11 +172,18 @@ def test_what_hangs_on_behind_a_picture_does_not_come_through():
     assert b"script" not in png
 
 
-def test_a_large_picture_without_a_code_is_made_smaller_and_takes_no_time():
+def test_a_large_picture_without_a_code_is_looked_through_once_and_made_smaller(monkeypatch):
+    looked_through = []
+    read_barcodes = zxingcpp.read_barcodes
+
+    def counted(picture, **how):
+        looked_through.append(picture.size)
+        return read_barcodes(picture, **how)
+
+    monkeypatch.setattr(zxingcpp, "read_barcodes", counted)
     noise = Image.frombytes("L", (2000, 2000), os.urandom(4_000_000)).convert("1")
-    began = time.monotonic()
     text, png = images.read_code(saved(noise))
-    assert time.monotonic() - began < 3
+    assert looked_through == [(2000, 2000)]
     assert text == ""
     assert Image.open(io.BytesIO(png)).size == (800, 800)
     assert len(png) < 2_000_000

@@ -468,15 +468,14 @@ def test_cancel_and_success_at_once_leave_one_final_move(committed, upstream):
         assert (fresh(account).state, fresh(account).w_id) == ("online", attempt.w_id)
 
 
-def test_an_upstream_that_is_not_there_is_said_within_five_seconds(committed, settings):
+def test_an_upstream_that_is_not_there_is_said(committed, settings):
+    """At once: nothing is tried again. How long a connection may take is tested with the transport."""
     for address in ("http://127.0.0.1:1", "http://no-such-host.invalid:9899"):
         settings.WK_BASE_URL = address
-        began = timezone.now()
         attempt, _begun = start.start_login(committed.account())
 
         assert start.fetch_qr_code(attempt) is False
         assert (attempt.state, attempt.reason) == ("failed", "unreachable")
-        assert timezone.now() - began < timedelta(seconds=5)
 
 
 def test_a_picture_on_another_host_is_not_fetched(committed, upstream):

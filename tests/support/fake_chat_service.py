@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Receiver:
     """Use it as a context. `messages` are the bodies that it took, in their order; `asked` counts all calls.
 
-    `status`, `body` and `location` are its answer; `hold` is an event that it waits for before it answers.
+    `status`, `body` and `location` are its answer; `hold` is an event that it waits for before it answers. With
+    `drip` its answer never ends: one byte after the other, while `dripping`.
     """
 
     def __init__(self):
@@ -18,6 +19,8 @@ class Receiver:
         self.status, self.body = 200, {}
         self.location = ""
         self.hold: threading.Event | None = None
+        self.drip = self.dripping = False
+        self.over = threading.Event()
         self.arrived = threading.Event()
 
     def __enter__(self) -> "Receiver":
@@ -39,11 +42,22 @@ class Receiver:
                     if receiver.location:
                         self.send_header("Location", receiver.location)
                     self.send_header("Content-Type", "application/json")
+                    if receiver.drip:
+                        return self.drip()
                     self.send_header("Content-Length", str(len(answer)))
                     self.end_headers()
                     self.wfile.write(answer)
                 except OSError:
                     pass  # who asked was killed, or has given up
+
+            def drip(self):
+                self.end_headers()
+                receiver.dripping = True
+                try:
+                    while not receiver.over.wait(0.05):
+                        self.wfile.write(b" ")
+                finally:
+                    receiver.dripping = False
 
             def log_message(self, *_args):
                 pass
@@ -54,6 +68,7 @@ class Receiver:
         return self
 
     def __exit__(self, *_exc) -> None:
+        self.over.set()
         if self.hold is not None:
             self.hold.set()
         self.server.shutdown()

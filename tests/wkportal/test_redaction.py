@@ -5,7 +5,6 @@ import json
 import logging
 import logging.config
 import sys
-import time
 from copy import deepcopy
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -178,13 +177,13 @@ def test_the_longer_of_two_secrets_is_hidden_as_a_whole():
     assert line("abcdef-ghijkl abcdef", ["abcdef", "abcdef-ghijkl"]) == "INFO [hidden] [hidden]"
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "piece", ["a.", "password", 'password:"', "eyJaaaaaaaa-", "http://a:", "\\", "'", "Cookie: "]
 )
-def test_a_very_long_line_takes_no_time(piece):
-    began = time.monotonic()
-    line(piece * (200_000 // len(piece)))
-    assert time.monotonic() - began < 2
+def test_a_very_long_line_takes_no_longer_than_its_length_says(piece):
+    """Where each character were compared with all others, this line would take hours, and the run's limit end it."""
+    assert line(piece * (2_000_000 // len(piece)))
 
 
 def test_the_settings_know_every_secret_that_they_read():
