@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.support.guard import of_run
-from tests.support.processes import Program, bare_environment, until
+from tests.support.processes import DEADLINE, Program, bare_environment, until
 
 pytestmark = [pytest.mark.live, pytest.mark.database("sqlite")]
 
@@ -38,6 +38,6 @@ def test_nothing_is_left_of_a_run_that_is_ended(tmp_path, sign, who):
         for part in ("valkey", "simulator", "postgres", "celery", "serve", "beat", "manage.py up"):
             assert part in started, started
         os.kill(run.process.pid if who == "tests.run" else pytest_itself(run).pid, sign)
-        assert run.process.wait(60) != 0
+        assert run.process.wait(DEADLINE) != 0
         until(lambda: not of_run(folder), lambda: str(of_run(folder)))
         until(lambda: not Path(folder).exists(), run.said)

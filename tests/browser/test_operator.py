@@ -13,7 +13,6 @@ from tests.support.stack import Stack, poll
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180)]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-expect.set_options(timeout=10_000)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,6 @@ def desk(chrome, stack, live, upstream):
     def open_page(user=live.operator, path="/", language="en", **how):
         context = chrome.new_context(locale=language, viewport=how.pop("viewport", chromium.DESK), **how)
         contexts.append(context)
-        context.set_default_timeout(8000)
         page = context.new_page()
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))

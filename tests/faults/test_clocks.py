@@ -40,7 +40,7 @@ upstream = upstream_that_waits(WAIT)
 
 def confirm(upstream, attempts: list[LoginAttempt]) -> None:
     for attempt in attempts:
-        upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+        upstream.wait(wId=attempt.w_id, step3_now=1)
         upstream.phone("confirm", wId=attempt.w_id)
 
 

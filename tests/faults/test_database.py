@@ -11,6 +11,7 @@ from accounts.models import LoginAttempt
 from tests.support import environment
 from tests.support.factories import People, forget_everything
 from tests.support.invariants import assert_sound
+from tests.support.processes import DEADLINE
 from tests.support.scenarios import TWO_WORKERS, all_end, ends, fresh, marks, upstream_that_waits, waiting
 from tests.support.services import Postgres, using_database
 from tests.support.stack import Operator, Stack, poll
@@ -102,7 +103,7 @@ def test_the_connection_is_cut_during_the_commit_of_a_success(
     attempt = waiting(operator, upstream, people.account())
     hit = postgres.proxy.cut_at(b"COMMIT", after=b"bound_seq", arrives=arrives)
     upstream.phone("confirm", wId=attempt.w_id)
-    assert hit.wait(20)
+    assert hit.wait(DEADLINE)
     ends(attempt)
     assert_sound(upstream, stack)
 
@@ -116,7 +117,7 @@ def test_the_connection_is_cut_during_the_commit_of_a_click(
     account = people.account()
     hit = postgres.proxy.cut_at(b"COMMIT", after=what, arrives=arrives)
     answer = operator.post(f"/accounts/{account.pk}/login/")
-    assert hit.wait(20)
+    assert hit.wait(DEADLINE)
     assert answer.status_code in (302, 503)
     for attempt in account.attempts.filter(state="preparing", sent_at=None):
         # Begun, and nobody asked: it ends at its deadline, which is brought forward here.
@@ -124,7 +125,7 @@ def test_the_connection_is_cut_during_the_commit_of_a_click(
         attempt.save(update_fields=["deadline_at"])
         poll(lambda attempt=attempt: not fresh(attempt).is_open, 30, "nobody ends it")
     attempt = operator.log_in(account)
-    upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+    upstream.wait(wId=attempt.w_id, step3_now=1)
     upstream.phone("confirm", wId=attempt.w_id)
     ends(attempt)
     assert_sound(upstream, stack)
@@ -139,7 +140,7 @@ def test_the_server_is_cut_off_for_longer_than_a_lease(stack, operator, upstream
     answers_again(operator)
     ends(attempts[0])
     for attempt in attempts[1:]:
-        upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+        upstream.wait(wId=attempt.w_id, step3_now=1)
         upstream.phone("confirm", wId=attempt.w_id)
     all_end(attempts)
     # Whoever held a wait renews it before anybody else takes it up: nobody was asked for twice.
@@ -183,11 +184,11 @@ def test_a_click_while_the_server_is_away_says_so_and_changes_nothing(
 def test_far_more_answers_at_once_than_there_are_connections(stack, operator, upstream, people, postgres):
     attempts = [operator.log_in(people.account()) for _ in range(40)]
     for attempt in attempts:
-        upstream.wait(wId=attempt.w_id, step3_now=1, timeout=30)
+        upstream.wait(wId=attempt.w_id, step3_now=1)
     postgres.proxy.freeze()  # so that all of them ask for a connection at the same moment
     for attempt in attempts:
         upstream.phone("confirm", wId=attempt.w_id)
-    upstream.wait(path="/getIPadLoginInfo", in_flight=0, timeout=30)
+    upstream.wait(path="/getIPadLoginInfo", in_flight=0)
     postgres.proxy.thaw()
     all_end(attempts)
     assert_sound(upstream, stack)

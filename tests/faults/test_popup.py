@@ -32,7 +32,7 @@ def prompted(stack, upstream, live) -> LoginAttempt:
     account = make_account(wc_id="wxid_a", state="offline", team=live.east)
     record(account, EventType.ACCOUNT_OFFLINE, old="online", new="offline")
     attempt, _new = start.start_login(account, method=Method.POPUP, queued=True)
-    upstream.wait(wcId="wxid_a", prompt=True, timeout=20)
+    upstream.wait(wcId="wxid_a", prompt=True)
     return fresh(attempt)
 
 
@@ -44,7 +44,7 @@ def test_the_worker_of_a_prompt_is_killed_and_a_tap_counts(stack, upstream, prom
         upstream.phone("accept", wcId="wxid_a")
     else:
         assert held_by_another(stack, prompted, dead) == other(dead)
-        upstream.wait(path="/queryLoginWx", calls=2, timeout=20)
+        upstream.wait(path="/queryLoginWx", calls=2)
         assert fresh(prompted).state == "waiting"
         upstream.phone("accept", wcId="wxid_a")
 
@@ -75,7 +75,7 @@ def test_a_sleeper_that_wakes_hangs_up_and_its_successor_hears_of_the_tap(stack,
     stack.send(asleep, signal.SIGSTOP)
     assert held_by_another(stack, prompted, asleep) == other(asleep)
     stack.send(asleep, signal.SIGCONT)
-    upstream.wait(path="/secondLogin", in_flight=0, timeout=20)
+    upstream.wait(path="/secondLogin", in_flight=0)
     assert holder(stack, prompted) == other(asleep)
 
     upstream.phone("accept", wcId="wxid_a")
@@ -95,7 +95,7 @@ def test_a_drop_is_recovered_by_itself(upstream, live):
     drop = Drop.objects.create(account=account, w_id="w-old", at=at)
     first = Drop.objects.create(account=night, w_id="w-other", at=at, kind="first_night")
     with Stack("waits", "jobs", "beat", WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack:
-        upstream.wait(wcId="wxid_a", prompt=True, timeout=30)
+        upstream.wait(wcId="wxid_a", prompt=True)
         assert fresh(drop).next_step == NextStep.POPUP
         upstream.phone("accept", wcId="wxid_a")
         ends(LoginAttempt.objects.get())

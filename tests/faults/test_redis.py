@@ -61,7 +61,7 @@ def hears_messages(valkey: Valkey) -> None:
 
 
 def confirm(upstream, attempt) -> None:
-    upstream.wait(wId=attempt.w_id, step3_now=1, timeout=30)
+    upstream.wait(wId=attempt.w_id, step3_now=1)
     upstream.phone("confirm", wId=attempt.w_id)
 
 

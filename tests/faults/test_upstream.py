@@ -38,7 +38,7 @@ upstream = upstream_that_waits(WAIT)
 def test_a_wait_that_is_answered_with_nonsense_is_asked_again(stack, operator, upstream, live, kind):
     upstream.fault("/getIPadLoginInfo", kind, times=1, **BROKEN[kind])
     attempt = operator.log_in(live.account())
-    upstream.wait(wId=attempt.w_id, path="/getIPadLoginInfo", calls=2, timeout=20)
+    upstream.wait(wId=attempt.w_id, path="/getIPadLoginInfo", calls=2)
     upstream.wait(wId=attempt.w_id, step3_now=1)
     upstream.phone("confirm", wId=attempt.w_id)
     ends(attempt)
@@ -204,7 +204,7 @@ def test_a_worker_dies_before_an_upstream_that_takes_one_listener_only(
         stack.kill(name)
     stack.complete()
     for attempt in attempts:
-        upstream.wait(wId=attempt.w_id, step3_now=1, timeout=40)
+        upstream.wait(wId=attempt.w_id, step3_now=1)
         upstream.phone("confirm", wId=attempt.w_id)
     all_end(attempts)
     assert_sound(upstream, stack)

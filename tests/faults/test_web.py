@@ -22,6 +22,7 @@ from tests.support import chromium
 from tests.support.factories import PASSWORD
 from tests.support.fault_proxy import Proxy
 from tests.support.invariants import assert_sound
+from tests.support.processes import DEADLINE
 from tests.support.scenarios import (
     ROUNDS,
     Listener,
@@ -45,7 +46,7 @@ upstream = upstream_that_waits(WAIT)
 
 def confirm(upstream, attempts: list[LoginAttempt]) -> None:
     for attempt in attempts:
-        upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+        upstream.wait(wId=attempt.w_id, step3_now=1)
         upstream.phone("confirm", wId=attempt.w_id)
 
 
@@ -87,7 +88,7 @@ def test_a_stream_that_is_cut_again_and_again_is_none_too_many(stack, operator, 
             with Listener(operator) as page:
                 page.hears("relook")
                 proxy.cut()
-                assert page.ended.wait(10)
+                assert page.ended.wait(DEADLINE)
         with Listener(operator) as page:
             page.hears("relook")
             confirm(upstream, [attempt])
@@ -175,7 +176,6 @@ def test_two_hundred_tabs_of_one_person(stack, operator, upstream, live):
 def page(stack, live, upstream):
     with chromium.browser() as chrome:
         page = chrome.new_context().new_page()
-        page.set_default_timeout(15_000)
         chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
         yield page
 

@@ -155,7 +155,7 @@ def test_without_any_worker_a_login_ends_when_somebody_looks_and_the_next_one_is
     assert (fresh(attempt).state, fresh(attempt).reason) == ("expired", "no_worker")
     again = operator.log_in(account)
     stack.start("waits-1")
-    upstream.wait(wId=again.w_id, step3_now=1, timeout=40)
+    upstream.wait(wId=again.w_id, step3_now=1)
     upstream.phone("confirm", wId=again.w_id)
     ends(again)
     assert_sound(upstream, stack)
@@ -177,7 +177,7 @@ def test_the_workers_come_back_after_longer_than_a_lease_and_take_up_every_wait(
     stack.complete()
 
     for attempt in [*attempts[1:], queued]:
-        upstream.wait(wId=attempt.w_id, step3_now=1, timeout=20)
+        upstream.wait(wId=attempt.w_id, step3_now=1)
         upstream.phone("confirm", wId=attempt.w_id)
     all_end([*attempts, queued])
     assert_sound(upstream, stack)
@@ -305,7 +305,7 @@ def test_workers_are_replaced_one_after_the_other_under_load(stack, operator, up
             stack.start(name)
             stack.wait_ready(name)
         for attempt in attempts:
-            upstream.wait(wId=attempt.w_id, step3_now=1, timeout=30)
+            upstream.wait(wId=attempt.w_id, step3_now=1)
             upstream.phone("confirm", wId=attempt.w_id)
         all_end(attempts)
     assert_sound(upstream, stack)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from accounts.lib.group_commit import GroupCommit, Interrupted
+from tests.support.processes import DEADLINE
 from tests.support.threads import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -177,7 +178,7 @@ def test_idle_is_what_it_was():
 def in_greenlets() -> dict[str, str]:
     """What came of each scene in a process of greenlets: "" or the traceback."""
     patched = [sys.executable, "-m", "gevent.monkey", "--module", "tests.support.group_commit_in_greenlets"]
-    run = subprocess.run(patched, cwd=ROOT, timeout=110, capture_output=True, text=True)
+    run = subprocess.run(patched, cwd=ROOT, timeout=DEADLINE, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 

@@ -11,6 +11,7 @@ from accounts.models import LoginAttempt, UpstreamAccess, WaitsWorker
 from accounts.states import Method, Trigger
 from accounts.upstream import responses
 from tests.support.factories import fresh, make_attempt
+from tests.support.processes import DEADLINE
 from tests.support.threads import in_thread, running, until
 
 WC_ID = "wxid_a"
@@ -259,7 +260,7 @@ def test_a_sleeper_that_lost_its_lease_ends_its_call_and_writes_nothing(account,
         WaitsWorker.objects.update(alive_until=timezone.now())
         WaitsWorker.objects.create(name="another", alive_until=timezone.now() + leases.LEASE)
         assert leases.claim([attempt.pk], "another") != [None]
-        assert result.result(timeout=15) is None
+        assert result.result(DEADLINE) is None
     attempt = fresh(attempt)
     assert (attempt.state, attempt.lease_owner) == ("waiting", "another")
     assert upstream.calls("/secondLogin") == 1

@@ -19,6 +19,7 @@ from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, ev
 from accounts.states import FINAL_STATES, EventType, Trigger
 from accounts.upstream import configured, responses
 from tests.support.factories import fresh, make_attempt
+from tests.support.processes import DEADLINE
 from tests.support.threads import in_thread, running, until
 
 
@@ -390,7 +391,7 @@ def test_the_wait_of_a_dead_worker_is_handed_to_another(committed, upstream):
             result = pool.submit(in_thread, wait.wait_with_lease, lease)
             held(attempt, upstream)
             upstream.phone("confirm", wId=attempt.w_id)
-            assert result.result(timeout=20).pk == attempt.account_id
+            assert result.result(DEADLINE).pk == attempt.account_id
     attempt = fresh(attempt)
     assert (attempt.state, attempt.lease_epoch) == ("succeeded", 2)
     assert upstream.calls("/iPadLogin") == 1

@@ -14,6 +14,7 @@ from accounts.logins import control, expire, leases, start, success, wait
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, login_attempt
 from accounts.upstream.responses import LoggedIn, Profile
 from tests.support.factories import fresh, make_attempt
+from tests.support.processes import DEADLINE
 from tests.support.threads import in_thread, running, until
 
 
@@ -119,7 +120,7 @@ def test_whoever_lost_the_lease_ends_its_call_and_writes_nothing(committed, upst
         WaitsWorker.objects.create(name="another", alive_until=timezone.now() + leases.LEASE)
         assert leases.claim([attempt.pk], "another") != [None]
         until(lambda: upstream.state(brief=True)["in_flight"].get("/getIPadLoginInfo", 0) == 0)
-        assert result.result(timeout=10) is None
+        assert result.result(DEADLINE) is None
 
     attempt = fresh(attempt)
     assert (attempt.state, attempt.lease_owner, attempt.lease_epoch) == ("waiting", "another", 2)

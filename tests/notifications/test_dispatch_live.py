@@ -19,6 +19,7 @@ from accounts.notifications import dispatch
 from tests.notifications.test_dispatch import channel_to, comes_back, drops, online, phone
 from tests.support import environment
 from tests.support.fake_chat_service import Receiver
+from tests.support.processes import DEADLINE
 from tests.support.stack import ROOT, Stack, poll
 
 __all__ = ["phone"]
@@ -53,7 +54,7 @@ def test_who_is_killed_while_sending_sends_again_with_the_same_number(committed,
     dispatch.tick()
     phone.hold = threading.Event()
     with process(f"dispatch.send({channel.pk})") as sender:
-        assert phone.arrived.wait(60), "no message"
+        assert phone.arrived.wait(DEADLINE), "no message"
         assert dispatch.send(channel.pk) == 0
         sender.send_signal(signal.SIGKILL)
         sender.wait()
@@ -76,7 +77,7 @@ def test_who_may_have_been_told_by_one_that_was_killed_is_told_that_it_is_over(c
     dispatch.tick()
     phone.hold = threading.Event()
     with process(f"dispatch.send({channel.pk})") as sender:
-        assert phone.arrived.wait(60), "no message"
+        assert phone.arrived.wait(DEADLINE), "no message"
         sender.kill()
         sender.wait()
     phone.hold.set()

@@ -18,6 +18,7 @@ from accounts.models.event import record
 from accounts.realtime import changes, sse
 from accounts.states import EventType
 from tests.support.factories import make_attempt
+from tests.support.processes import DEADLINE
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
@@ -286,7 +287,7 @@ def test_listening_ends_at_whatever_moment_it_is_cancelled():
         for _turn in range(turns):
             await asyncio.sleep(0)
         listening.cancel()
-        done, _pending = await asyncio.wait([listening], timeout=10)
+        done, _pending = await asyncio.wait([listening], timeout=DEADLINE)
         return listening in done
 
     async def story():

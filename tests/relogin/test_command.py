@@ -19,6 +19,7 @@ from accounts.management.commands.relogin import Command, chosen, in_terminal
 from accounts.models import Account, LoginAttempt, RecoveryPolicy, Tag
 from accounts.states import AccountState, AttemptState, Method, Trigger
 from tests.support.factories import fresh, make_account, make_attempt
+from tests.support.processes import DEADLINE
 from tests.support.scenarios import running_stack
 from tests.support.stack import ROOT, Stack, poll
 
@@ -137,7 +138,7 @@ class Relogin:
         return poll(found, 30, f"no {name}")
 
     def code(self) -> int:
-        code = self.process.wait(60)
+        code = self.process.wait(DEADLINE)
         assert "Traceback" not in self.errors.read_text(), self.errors.read_text()
         return code
 
@@ -220,7 +221,7 @@ def test_a_prompt_for_which_there_is_no_room_yet_is_waited_for(relogin, upstream
     command = relogin(second.wc_id, "--method", "popup", "--wait", "--json")
     assert command.event("not_yet")["text"] == "Known 2: not yet: this minute’s prompts are used up"
     LoginAttempt.objects.filter(pk=attempt.pk).update(sent_at=timezone.now() - timedelta(minutes=2))
-    upstream.wait(wcId=second.wc_id, prompt=True, timeout=30)
+    upstream.wait(wcId=second.wc_id, prompt=True)
     upstream.phone("accept", wcId=second.wc_id)
     assert command.code() == 0
     assert command.events[-1]["online"] is True

@@ -18,6 +18,7 @@ from accounts.relogin.decide import Decision, Prompt, decide_step
 from accounts.states import DropKind, EventType, Method, NextStep, ScanReason, Trigger
 from accounts.upstream.responses import LoggedIn, Profile
 from tests.support.factories import fresh, make_account, make_attempt
+from tests.support.processes import DEADLINE
 from tests.support.threads import in_thread
 
 NOW = datetime(2026, 7, 1, 4, 0, tzinfo=UTC)  # noon in Shanghai
@@ -205,7 +206,7 @@ def test_a_prompt_that_is_accepted_ends_it(worker, upstream):
     (attempt_id,) = recover.tick()
     upstream.person(drop.account.wc_id, prompt="accept")
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(in_thread, wait.wait_for_phone, attempt_id).result(timeout=20)
+        pool.submit(in_thread, wait.wait_for_phone, attempt_id).result(DEADLINE)
     account = fresh(drop.account)
     assert (account.state, account.w_id) == ("online", upstream.online[account.wc_id])
     with time_machine.travel(timezone.now() + H):
@@ -339,7 +340,9 @@ def test_ticks_at_once_do_it_once(worker, default):
         return recover.tick()
 
     with ThreadPoolExecutor(4) as pool:
-        begun = [n for future in [pool.submit(in_thread, tick) for _n in range(4)] for n in future.result(30)]
+        begun = [
+            n for future in [pool.submit(in_thread, tick) for _n in range(4)] for n in future.result(DEADLINE)
+        ]
     begun += recover.tick()
     pace = default.prompts_a_minute
     assert len(begun) == len(set(begun)) == LoginAttempt.objects.count() == pace

@@ -20,6 +20,7 @@ import requests
 import zxingcpp
 from PIL import Image
 
+from tests.support.processes import DEADLINE
 from tests.support.simulator import ROOT, Simulator
 
 WAIT = "/getIPadLoginInfo"
@@ -97,7 +98,7 @@ def test_a_scan_and_a_confirmation_answer_the_blocked_call_at_once(upstream, tok
     assert upstream.phone("scan", wId=qr["wId"])["state"] == "scanned"
     assert not answer.done()
     assert upstream.phone("confirm", wId=qr["wId"])["state"] == "online"
-    profile = answer.result(5)["data"]
+    profile = answer.result(DEADLINE)["data"]
     assert profile["wId"] == qr["wId"]
     assert re.fullmatch(r"wxid_[a-z0-9]{14}", profile["wcId"])
     assert upstream.call("/queryLoginWx", token)["data"] == [{"wcId": profile["wcId"], "wId": qr["wId"]}]
@@ -114,7 +115,7 @@ def test_a_confirmation_alone_does_not_log_in_before_step_3_asks(upstream, token
 
 def test_the_code_is_a_picture_that_a_camera_reads_as_the_phone_page(upstream, token):
     qr = new_qr(upstream, token)
-    picture = requests.get(qr["qrCodeUrl"], timeout=5)
+    picture = requests.get(qr["qrCodeUrl"], timeout=DEADLINE)
     read = zxingcpp.read_barcodes(Image.open(io.BytesIO(picture.content)))
     assert picture.headers["Content-Type"] == "image/png"
     assert [code.text for code in read] == [f"{upstream.url}/phone/{qr['wId']}"]
@@ -164,7 +165,7 @@ def test_an_end_that_is_no_login_is_told_to_who_waits_and_to_who_asks_again(upst
     answer = waiting(upstream, token, qr["wId"], pool)
     upstream.phone(do, wId=qr["wId"])
     expected = {"message": text, "code": "1001", "data": None}
-    assert answer.result(5) == expected
+    assert answer.result(DEADLINE) == expected
     assert upstream.call(WAIT, token, wId=qr["wId"]) == expected
 
 
@@ -174,7 +175,7 @@ def test_a_code_is_asked_for_until_it_is_right(upstream, token, pool):
     code = upstream.phone("code", wId=qr["wId"])["verify_code"]
     wanted = {"message": "请在ipad上输入验证码", "code": "1001", "data": None}
     assert re.fullmatch(r"\d{6}", code)
-    assert answer.result(5) == wanted
+    assert answer.result(DEADLINE) == wanted
     assert upstream.call(WAIT, token, wId=qr["wId"], verifyCode=code[::-1] + "0") == wanted
     assert upstream.call(WAIT, token, wId=qr["wId"], verifyCode=code)["data"]["wId"] == qr["wId"]
 
@@ -196,9 +197,9 @@ def test_a_page_visit_is_a_third_outcome_and_then_a_login(upstream, token):
         "code": "200",
         "data": {"url": f"{upstream.url}/verify/{qr['wId']}"},
     }
-    page = requests.get(answer["data"]["url"], timeout=5)
+    page = requests.get(answer["data"]["url"], timeout=DEADLINE)
     assert 'name="do" value="done"' in page.text
-    requests.post(answer["data"]["url"], data={"do": "done"}, timeout=5)
+    requests.post(answer["data"]["url"], data={"do": "done"}, timeout=DEADLINE)
     assert upstream.call(WAIT, token, wId=qr["wId"])["data"]["wId"] == qr["wId"]
 
 
@@ -252,7 +253,7 @@ def test_parallel_waits_are_counted_and_all_answered(upstream, token, pool):
     answers = [pool.submit(upstream.call, WAIT, token, wId=qr["wId"]) for _ in range(3)]
     upstream.wait(wId=qr["wId"], step3_now=3)
     upstream.phone("confirm", wId=qr["wId"])
-    assert [answer.result(5)["code"] for answer in answers] == ["1000"] * 3
+    assert [answer.result(DEADLINE)["code"] for answer in answers] == ["1000"] * 3
     login = upstream.logins(wId=qr["wId"])[0]
     assert (login["step3_calls"], login["max_parallel"], login["step3_now"]) == (3, 3, 0)
 
@@ -263,7 +264,7 @@ def test_a_second_wait_can_be_refused(upstream, token, pool):
     first = waiting(upstream, token, qr["wId"], pool)
     assert upstream.call(WAIT, token, wId=qr["wId"])["message"] == "请勿重复请求"
     upstream.phone("confirm", wId=qr["wId"])
-    assert first.result(5)["code"] == "1000"
+    assert first.result(DEADLINE)["code"] == "1000"
 
 
 def test_a_second_wait_can_end_the_first(upstream, token, pool):
@@ -271,9 +272,9 @@ def test_a_second_wait_can_end_the_first(upstream, token, pool):
     qr = new_qr(upstream, token)
     first = waiting(upstream, token, qr["wId"], pool)
     second = pool.submit(upstream.call, WAIT, token, wId=qr["wId"])
-    assert first.result(5)["message"] == "请勿重复请求"
+    assert first.result(DEADLINE)["message"] == "请勿重复请求"
     upstream.phone("confirm", wId=qr["wId"])
-    assert second.result(5)["code"] == "1000"
+    assert second.result(DEADLINE)["code"] == "1000"
 
 
 def test_a_caller_that_hangs_up_waits_no_more(upstream, token):
@@ -294,9 +295,9 @@ def test_a_popup_is_accepted_on_the_phone_and_gives_a_new_wid(upstream, token, p
     answer = pool.submit(upstream.call, "/secondLogin", token, wcId="wxid_a")
     upstream.wait(wcId="wxid_a", prompt=True)
     page = f"{upstream.url}/phone/popup/wxid_a"
-    assert 'data-state="waiting"' in requests.get(page, timeout=5).text
-    requests.post(page, data={"do": "confirm"}, timeout=5)
-    profile = answer.result(5)["data"]
+    assert 'data-state="waiting"' in requests.get(page, timeout=DEADLINE).text
+    requests.post(page, data={"do": "confirm"}, timeout=DEADLINE)
+    profile = answer.result(DEADLINE)["data"]
     assert profile["wId"] != old
     assert upstream.online == {"wxid_a": profile["wId"]}
 
@@ -307,7 +308,7 @@ def test_a_popup_may_be_declined(upstream, token, pool, style):
     answer = pool.submit(upstream.call, "/secondLogin", token, wcId="wxid_a")
     upstream.wait(wcId="wxid_a", prompt=True)
     upstream.phone("decline", wcId="wxid_a")
-    declined = answer.result(5)
+    declined = answer.result(DEADLINE)
     if style == "nested":
         assert (declined["code"], declined["data"]["code"], declined["data"]["data"]) == (
             "1000",
@@ -353,13 +354,13 @@ def test_callbacks_tell_of_drops_once_twice_or_wrongly(upstream, token, receiver
     url, arrived = receiver
     first, second = upstream.log_in("wxid_a")["wId"], upstream.log_in("wxid_a")["wId"]
     assert upstream.call("/setHttpCallbackUrl", token, httpUrl=url, type=2)["code"] == "1000"
-    assert arrived.get(timeout=5)["data"] == {"test": True}
+    assert arrived.get(timeout=DEADLINE)["data"] == {"test": True}
     upstream.drop("wxid_a", stale=True)
     notice = {"account": "demo", "data": {"wId": first}, "messageType": "30000", "wcId": "wxid_a"}
-    assert arrived.get(timeout=5) == notice
+    assert arrived.get(timeout=DEADLINE) == notice
     assert upstream.online == {"wxid_a": second}
     upstream.drop("wxid_a", duplicates=1)
-    assert [arrived.get(timeout=5)["data"]["wId"] for _ in range(2)] == [second, second]
+    assert [arrived.get(timeout=DEADLINE)["data"]["wId"] for _ in range(2)] == [second, second]
     upstream.wait(callbacks=4)
     assert [note["status"] for note in upstream.state()["callbacks"]] == [200] * 4
     upstream.call("/cancelHttpCallbackUrl", token)
@@ -514,13 +515,17 @@ def test_an_answer_may_come_in_other_bytes(upstream, token):
 def test_an_answer_may_be_too_large(upstream, token):
     upstream.fault("/queryLoginWx", "gzip_bomb", size=30 << 20)
     headers = {"Authorization": token}
-    with requests.post(upstream.url + "/queryLoginWx", headers=headers, stream=True, timeout=5) as answer:
+    with requests.post(
+        upstream.url + "/queryLoginWx", headers=headers, stream=True, timeout=DEADLINE
+    ) as answer:
         packed = answer.raw.read(decode_content=False)
     assert len(packed) < 1 << 20
     assert len(json.loads(gzip.decompress(packed))["message"]) == 30 << 20
     for kind in ("huge", "endless"):
         upstream.fault("/queryLoginWx", kind)
-        with requests.post(upstream.url + "/queryLoginWx", headers=headers, stream=True, timeout=5) as answer:
+        with requests.post(
+            upstream.url + "/queryLoginWx", headers=headers, stream=True, timeout=DEADLINE
+        ) as answer:
             assert len(next(answer.iter_content(100_000))) > 0
     upstream.clear()
     upstream.wait(path="/queryLoginWx", in_flight=0)
@@ -536,12 +541,12 @@ def test_an_answer_may_never_come_or_come_late(upstream, token, pool):
     answer = pool.submit(new_qr, upstream, token)
     upstream.wait(logins=1)
     assert not answer.done()
-    assert answer.result(5)["wId"] == upstream.logins()[0]["wId"]
+    assert answer.result(DEADLINE)["wId"] == upstream.logins()[0]["wId"]
 
 
 def test_pictures_can_be_spoilt_too(upstream, token):
     upstream.fault("/qr/*", "redirect", location="http://169.254.169.254/latest")
-    answer = requests.get(new_qr(upstream, token)["qrCodeUrl"], allow_redirects=False, timeout=5)
+    answer = requests.get(new_qr(upstream, token)["qrCodeUrl"], allow_redirects=False, timeout=DEADLINE)
     assert (answer.status_code, answer.headers["Location"]) == (302, "http://169.254.169.254/latest")
 
 
@@ -557,20 +562,22 @@ def test_one_tap_on_the_phone_page_logs_in(upstream, token, pool):
     qr = new_qr(upstream, token, "wxid_a")
     answer = waiting(upstream, token, qr["wId"], pool)
     page = f"{upstream.url}/phone/{qr['wId']}"
-    fresh = requests.get(page, timeout=5).text
+    fresh = requests.get(page, timeout=DEADLINE).text
     taps = re.findall(r'name="do" value="(\w+)"', fresh)
     assert taps == ["confirm", "scan", "cancel", "code", "page", "new_device", "expire", "other"]
     assert 'data-state="waiting"' in fresh
-    assert 'data-state="online"' in requests.post(page, data={"do": "confirm"}, timeout=5).text
-    assert answer.result(5)["data"]["wcId"] == "wxid_a"
+    assert 'data-state="online"' in requests.post(page, data={"do": "confirm"}, timeout=DEADLINE).text
+    assert answer.result(DEADLINE)["data"]["wcId"] == "wxid_a"
 
 
 def test_the_phone_page_shows_the_code_and_speaks_both_languages(upstream, token):
     qr = new_qr(upstream, token)
     page = f"{upstream.url}/phone/{qr['wId']}"
-    chinese = requests.get(page, headers={"Accept-Language": "fr;q=0.9, zh-CN, en;q=0.5"}, timeout=5).text
+    chinese = requests.get(
+        page, headers={"Accept-Language": "fr;q=0.9, zh-CN, en;q=0.5"}, timeout=DEADLINE
+    ).text
     assert ("登录</button>" in chinese, '<html lang="zh-Hans">' in chinese) == (True, True)
-    english = requests.post(page, data={"do": "code"}, timeout=5).text
+    english = requests.post(page, data={"do": "code"}, timeout=DEADLINE).text
     code = upstream.logins(wId=qr["wId"])[0]["verify_code"]
     assert f'data-code="{code}"' in english
     assert "Enter this code on the computer." in english
@@ -580,30 +587,30 @@ def test_somebody_else_scans_on_the_phone_page(upstream, token):
     upstream.person("wxid_b", nickname="<script>alert(1)</script>\"'")
     qr = new_qr(upstream, token, "wxid_a")
     page = f"{upstream.url}/phone/{qr['wId']}"
-    scanned = requests.post(page, data={"do": "other", "as": "wxid_b"}, timeout=5).text
+    scanned = requests.post(page, data={"do": "other", "as": "wxid_b"}, timeout=DEADLINE).text
     assert 'data-wc-id="wxid_b" data-state="scanned"' in scanned
     assert "<script" not in scanned
     assert "&lt;script&gt;" in scanned
 
 
 def test_a_code_from_before_is_not_known(upstream):
-    answer = requests.get(f"{upstream.url}/phone/0000", timeout=5)
+    answer = requests.get(f"{upstream.url}/phone/0000", timeout=DEADLINE)
     assert (answer.status_code, "This code is not known here" in answer.text) == (404, True)
 
 
 def test_the_index_lists_codes_and_drops_accounts(upstream, token):
     upstream.log_in("wxid_a")
     qr = new_qr(upstream, token, "wxid_b")
-    index = requests.get(upstream.url + "/", timeout=5).text
+    index = requests.get(upstream.url + "/", timeout=DEADLINE).text
     assert f'href="/phone/{qr["wId"]}"' in index
     assert 'data-wc-id="wxid_a"' in index
-    requests.post(upstream.url + "/drop", data={"wcId": "wxid_a"}, timeout=5)
+    requests.post(upstream.url + "/drop", data={"wcId": "wxid_a"}, timeout=DEADLINE)
     assert upstream.online == {}
 
 
 def test_a_portrait_is_a_picture(upstream):
     profile = upstream.log_in("wxid_ü/ 1")
-    picture = Image.open(io.BytesIO(requests.get(profile["headUrl"], timeout=5).content))
+    picture = Image.open(io.BytesIO(requests.get(profile["headUrl"], timeout=DEADLINE).content))
     assert (picture.format, picture.size) == ("PNG", (132, 132))
 
 
@@ -632,7 +639,7 @@ def test_it_stops_on_interrupt_and_keeps_its_token_over_a_restart():
 def test_a_taken_port_is_one_clear_sentence(upstream):
     port = upstream.url.rpartition(":")[2]
     command = [sys.executable, "-m", "simulator", "--port", port]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
     sentence = (
         f"simulator: port {port} on 127.0.0.1 is taken by another program; choose another with --port.\n"
     )
@@ -653,7 +660,7 @@ def test_everywhere_means_that_a_phone_gets_an_address_it_can_reach():
         login = simulator.logins()[0]
         assert login["qr_url"].startswith("http://127.0.0.1:")
         assert not login["phone_url"].startswith("http://127.") or not _has_network()
-        assert requests.get(login["phone_url"], timeout=5).status_code == 200
+        assert requests.get(login["phone_url"], timeout=DEADLINE).status_code == 200
 
 
 def _has_network() -> bool:
@@ -666,7 +673,7 @@ def test_reset_forgets_everything_and_frees_who_waits(upstream, token, pool):
     qr = new_qr(upstream, token)
     answer = waiting(upstream, token, qr["wId"], pool)
     upstream.reset()
-    assert answer.result(5)["code"] == "1001"
+    assert answer.result(DEADLINE)["code"] == "1001"
     state = upstream.state()
     assert (state["calls"], state["logins"], state["online"], state["bodies"]) == ({}, [], {}, {})
     assert state["settings"]["dialect"] == "default"

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 import pytest
 import zxingcpp
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+# Milliseconds after which nothing will show any more, also on a machine that does much else.
+expect.set_options(timeout=60_000)
 DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 from accounts.models import Account, LoginAttempt, WaitsWorker
 from tests.support.environment import DATABASE
 from tests.support.factories import fresh
+from tests.support.processes import DEADLINE
 from tests.support.simulator import Simulator
 from tests.support.stack import Operator, Stack, poll
 
@@ -53,11 +54,11 @@ def upstream_that_waits(seconds: int):
     return upstream
 
 
-def waiting(operator: Operator, upstream: Simulator, account: Account, seconds: float = 20) -> LoginAttempt:
+def waiting(operator: Operator, upstream: Simulator, account: Account) -> LoginAttempt:
     """A login whose code is shown and for whose phone a worker waits."""
     attempt = operator.log_in(account)
     assert attempt.state == "waiting", (attempt.state, attempt.reason, attempt.upstream_text)
-    upstream.wait(wId=attempt.w_id, step3_now=1, timeout=seconds)
+    upstream.wait(wId=attempt.w_id, step3_now=1)
     return attempt
 
 
@@ -123,7 +124,7 @@ class Listener:
     def __exit__(self, *_exc) -> None:
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
-        self.ended.wait(10)
+        self.ended.wait(DEADLINE)
         self.answer.close()
         self.call.close()
         self.sock.close()

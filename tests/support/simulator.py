@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.processes import DEADLINE, ROOT
 
 
 class Simulator:
@@ -42,7 +42,7 @@ class Simulator:
 
     # --- its life
 
-    def start(self, seconds: float = 15) -> "Simulator":
+    def start(self, seconds: float = DEADLINE) -> "Simulator":
         """Run it and wait until it listens; ``url`` is its address from then on."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "announce.json"
@@ -151,7 +151,7 @@ class Simulator:
         """wcId -> wId of everybody online."""
         return self.state()["online"]
 
-    def wait(self, timeout: float = 10, **until: Any) -> dict[str, Any]:
+    def wait(self, timeout: float = DEADLINE, **until: Any) -> dict[str, Any]:
         """Return as soon as all of this holds: path with calls or in_flight, wId with state or step3_now,
         wcId with online or prompt (the popup is on the phone), logins, callbacks. Numbers mean at least,
         0 means none. A call counts from its headers on. Fails after ``timeout`` seconds."""
@@ -161,7 +161,7 @@ class Simulator:
 
     def control(self, name: str, /, **body: Any) -> dict[str, Any]:
         """POST /control/<name>; a refusal raises AssertionError with its sentence."""
-        answer = self._http.post(f"{self.url}/control/{name}", json=body, timeout=60)
+        answer = self._http.post(f"{self.url}/control/{name}", json=body, timeout=DEADLINE + 60)
         if not answer.ok:
             raise AssertionError(f"/control/{name} {answer.status_code}: {answer.text}")
         return answer.json()

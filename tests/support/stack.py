@@ -163,7 +163,8 @@ def poll(condition, seconds: float, complaint: str):
             found = None
         if found:
             return found
-        assert time.monotonic() < deadline, complaint
+        if time.monotonic() > deadline:
+            raise AssertionError(complaint)
         time.sleep(0.02)
 
 

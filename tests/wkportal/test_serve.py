@@ -8,7 +8,7 @@ import sys
 import pytest
 import requests
 
-from tests.support.processes import Program, alive, port_answers, reserve_port, until
+from tests.support.processes import DEADLINE, Program, alive, port_answers, reserve_port, until
 from wkportal import __version__
 
 pytestmark = pytest.mark.live
@@ -40,7 +40,7 @@ def test_several_processes_share_a_port_and_end_together(tmp_path):
         ]
         assert requests.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
         os.kill(pids[0], signal.SIGKILL)
-        assert server.process.wait(30) == 137
+        assert server.process.wait(DEADLINE) == 137
         until(lambda: not any(map(alive, pids)), server.said)
 
 
@@ -48,7 +48,7 @@ def test_it_names_a_taken_port(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with serve(tmp_path, "--port", port) as server:
-            assert server.process.wait(30) == 1
+            assert server.process.wait(DEADLINE) == 1
             assert (
                 server.said()
                 == f"CommandError: Port {port} is taken by another program; choose another with --port.\n"

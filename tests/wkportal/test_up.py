@@ -15,7 +15,7 @@ import requests
 from cryptography.fernet import Fernet
 
 from tests.support import environment
-from tests.support.processes import Program, bare_environment, processes_of, reserve_port, until
+from tests.support.processes import DEADLINE, Program, bare_environment, processes_of, reserve_port, until
 from wkportal import __version__
 
 pytestmark = [
@@ -44,7 +44,7 @@ class Up(Program):
         return next(pid for pid, command in self.processes().items() if words in command)
 
     def until_nothing_is_left(self) -> None:
-        until(lambda: not self.processes(), lambda: f"{self.processes()}\n{self.said()}", seconds=10)
+        until(lambda: not self.processes(), lambda: f"{self.processes()}\n{self.said()}")
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def live_page(running: Up, name: str, password: str) -> requests.Response:
 
 
 def refused(program: Program, sentence: str) -> None:
-    assert program.process.wait(30) == 1
+    assert program.process.wait(DEADLINE) == 1
     assert sentence in program.said()
     assert "Traceback" not in program.said()
 
@@ -119,7 +119,7 @@ def shell(running: Up, statement: str) -> None:
     env = bare_environment(VAR_DIR=str(running.var_dir))
     command = [sys.executable, "manage.py", "shell", "-c", code]
     with Program(command, running.var_dir.parent, env, name="shell") as second:
-        assert second.process.wait(30) == 0, second.said()
+        assert second.process.wait(DEADLINE) == 0, second.said()
         assert "seen" in second.said()
 
 
@@ -134,7 +134,7 @@ def test_one_dying_stops_all(up, words, how, sentence, code):
     running = up()
     running.until_said(RUNS)
     os.kill(running.pid_of(words), how)
-    assert running.process.wait(30) == code
+    assert running.process.wait(DEADLINE) == code
     assert sentence in running.said()
     running.until_nothing_is_left()
 
