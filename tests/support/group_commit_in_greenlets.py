@@ -13,6 +13,7 @@ import traceback
 import gevent
 
 from accounts.lib.group_commit import GroupCommit, Interrupted
+from tests.lib import test_group_commit
 from tests.lib.test_group_commit import SECONDS, Worker, is_idle, outcome, until
 
 
