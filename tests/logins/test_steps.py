@@ -450,7 +450,7 @@ def test_cancel_and_success_at_once_leave_one_final_move(committed, upstream):
     for _round in range(15):
         account = committed.account()
         attempt = make_attempt(account, w_id=f"w-{account.pk}")
-        answer = responses.LoggedIn(start.answers.Profile(wc_id=f"wxid_{account.pk}", w_id=attempt.w_id))
+        answer = responses.LoggedIn(responses.Profile(wc_id=f"wxid_{account.pk}", w_id=attempt.w_id))
         barrier = threading.Barrier(2)
 
         def together(step, *args, barrier=barrier):
