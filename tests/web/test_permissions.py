@@ -47,15 +47,15 @@ MATRIX = {
     "readyz": ("get", ANYBODY),
 }
 ELSEWHERE = {
-    "events": "test_feed.py",
-    "sign_in": "test_sign_in.py",
-    "sign_out": "test_sign_in.py",
+    "events": "realtime/test_sse.py",
+    "sign_in": "web/test_sign_in.py",
+    "sign_out": "web/test_sign_in.py",
     "set_language": "Django",
-    "incident": "test_desk.py",
-    "recover_incident": "test_desk.py",
-    "adopt": "test_desk.py",
-    "ignore": "test_desk.py",
-    "callback": "test_callbacks.py",
+    "incident": "web/test_scan_queue.py",
+    "recover_incident": "web/test_scan_queue.py",
+    "adopt": "web/test_scan_queue.py",
+    "ignore": "web/test_scan_queue.py",
+    "callback": "web/test_upstream_callback.py",
 }
 
 
