@@ -7,11 +7,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from accounts.roles import ROLES
 from tests.support import environment
 from tests.support.services import create_database, using_database
 
@@ -108,6 +110,24 @@ def test_an_upgrade_keeps_every_row(old):
     assert after.keys() == before.keys()
     assert all(after[name] >= found for name, found in before.items())
     assert {name for name in before if after[name] != before[name]} <= ADDED_TO
+
+
+def roles() -> dict[str, set[str]]:
+    return {
+        group.name: set(group.permissions.values_list("codename", flat=True))
+        for group in Group.objects.filter(name__in=ROLES)
+    }
+
+
+def test_a_new_installation_has_every_role_with_all_that_it_may(make_database):
+    with using_database(make_database("roles")):
+        call_command("migrate", verbosity=0)
+        assert roles() == {name: set(codenames) for name, codenames in ROLES.items()}
+
+
+def test_an_upgrade_leaves_every_role_all_that_it_may(old):
+    call_command("migrate", verbosity=0)
+    assert roles() == {name: set(codenames) for name, codenames in ROLES.items()}
 
 
 def test_an_upgraded_database_has_the_schema_of_a_new_one(old, make_database):

@@ -1,17 +1,11 @@
 """Who gets what: every address against every kind of person. An address without a row fails."""
 
-from importlib import import_module
-from types import SimpleNamespace
-
 import pytest
-from django.apps import apps
 from django.contrib.auth.models import Group
-from django.db import connection
 from django.urls import get_resolver, reverse
 from django.urls.resolvers import URLPattern
 
 from accounts.models import LoginAttempt
-from accounts.roles import ROLES
 from tests.support.factories import make_attempt
 
 SEE = {"anonymous": 302, "viewer": 200, "operator": 200, "stranger": 404, "admin": 200}
@@ -131,18 +125,6 @@ def test_a_role_is_not_a_team(committed):
     account = committed.account(team=role)
     assert committed.operator.client.get(f"/accounts/{account.pk}/").status_code == 404
     assert "Operators" not in committed.admin.client.get("/accounts/new/").content.decode()
-
-
-def test_a_new_installation_has_every_role_with_all_that_it_may(db):
-    """Migrations say it in words of their own, because they must not change with the code."""
-    Group.objects.all().delete()
-    migration = import_module("accounts.migrations.0001_squashed_0010_long_lists")
-    migration.install_roles(apps, SimpleNamespace(connection=connection))
-
-    made = {
-        group.name: set(group.permissions.values_list("codename", flat=True)) for group in Group.objects.all()
-    }
-    assert made == {name: set(codenames) for name, codenames in ROLES.items()}
 
 
 def test_somebody_without_a_role_sees_nothing(committed):
