@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+TEMPLATES := templates simulator/templates
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast test-faults lint format lock messages clean
@@ -29,11 +30,16 @@ lint: ## style and common mistakes
 	@$(PYTHON) bootstrap.py test
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/djlint --check --lint --quiet $(TEMPLATES)
+	@$(BIN)/deno fmt --check --quiet
+	@$(BIN)/deno lint --quiet
 
 format: ## rewrite the code in the one style
 	@$(PYTHON) bootstrap.py test
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@$(BIN)/djlint --reformat --quiet $(TEMPLATES)
+	@$(BIN)/deno fmt --quiet
 
 # Universal, because the oldest Python needs packages that a newer one does not list.
 LOCK := var/tools/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \

@@ -50,13 +50,21 @@ function swap(element, fresh) {
   const text = withoutNumbers(fresh);
   if (shown.get(element) === text) return takeNumbers(element, fresh);
   const { id } = element;
-  window.htmx.swap(element, fresh.outerHTML, { swapStyle: "outerHTML", swapDelay: 0, settleDelay: 0, ignoreTitle: true });
+  window.htmx.swap(element, fresh.outerHTML, {
+    swapStyle: "outerHTML",
+    swapDelay: 0,
+    settleDelay: 0,
+    ignoreTitle: true,
+  });
   const placed = document.getElementById(id);
   if (!placed) return;
   remember(placed);
   document.dispatchEvent(new CustomEvent("wk:drawn"));
-  if (focused.isConnected && focused !== document.activeElement && placed.contains(focused)) focused.focus({ preventScroll: true });
-  else if (inside && document.activeElement === document.body) placed.querySelector("#panel")?.focus({ preventScroll: true });
+  if (focused.isConnected && focused !== document.activeElement && placed.contains(focused)) {
+    focused.focus({ preventScroll: true });
+  } else if (inside && document.activeElement === document.body) {
+    placed.querySelector("#panel")?.focus({ preventScroll: true });
+  }
   announce(placed, before);
 }
 
@@ -75,7 +83,10 @@ async function refresh(element) {
   under.set(element, "fetching");
   const { id } = element;
   try {
-    const answer = await fetch(element.dataset.live, { headers: { "HX-Request": "true" }, signal: AbortSignal.timeout?.(20000) });
+    const answer = await fetch(element.dataset.live, {
+      headers: { "HX-Request": "true" },
+      signal: AbortSignal.timeout?.(20000),
+    });
     said(answer.headers.get("X-Away") ?? (answer.status >= 502 ? "server" : ""));
     const elsewhere = answer.headers.get("HX-Redirect");
     if (elsewhere) location.assign(elsewhere);
@@ -196,7 +207,7 @@ document.addEventListener("htmx:afterSwap", ({ detail }) => {
   if (placed && detail?.target) announce(placed, document.getElementById("announce").textContent);
 });
 setInterval(() => {
-  const alarm = document.querySelector("#alarm:not(:empty)");
+  const alarm = document.querySelector("#alarm:has(section)");
   if (alarm && !document.hidden) refresh(alarm);
 }, SAFETY);
 setInterval(() => {

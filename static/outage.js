@@ -26,7 +26,9 @@ function say(text) {
   bar.dataset.why = text;
   document.body.classList.toggle("with-outage", Boolean(text));
   for (const part of bar.children) part.hidden = part.dataset.why !== text;
-  document.getElementById("announce").textContent = text ? bar.querySelector(`[data-why=${text}]`).textContent : "";
+  document.getElementById("announce").textContent = text
+    ? bar.querySelector(`[data-why=${text}]`).textContent
+    : "";
 }
 
 function askEvery() {

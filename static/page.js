@@ -84,7 +84,9 @@ document.addEventListener("htmx:beforeRequest", ({ detail }) => {
     if (!elt.matches("form")) return;
     setIdle(elt);
     if (xhr.status !== 422) document.dispatchEvent(new CustomEvent("wk:relook"));
-    if (inPanel && document.activeElement === document.body) document.getElementById("panel")?.focus({ preventScroll: true });
+    if (inPanel && document.activeElement === document.body) {
+      document.getElementById("panel")?.focus({ preventScroll: true });
+    }
   });
 });
 document.addEventListener("wk:trouble", ({ detail }) => show(dataset[`trouble${detail}`]));

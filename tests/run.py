@@ -19,10 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "--dist", "loadgroup", "--no-loadscope-reorder"]
 CORES = os.cpu_count() or 1
 SLOWEST = 10
-RUFF = str(Path(sys.executable).with_name("ruff"))
+BIN = Path(sys.executable).parent
 STYLE = [
-    ("ruff check", [RUFF, "check", "."], {}),
-    ("ruff format", [RUFF, "format", "--check", "--quiet", "."], {}),
+    ("ruff check", [f"{BIN}/ruff", "check", "."], {}),
+    ("ruff format", [f"{BIN}/ruff", "format", "--check", "--quiet", "."], {}),
+    ("djlint", [f"{BIN}/djlint", "--check", "--lint", "--quiet", "templates", "simulator/templates"], {}),
+    ("deno fmt", [f"{BIN}/deno", "fmt", "--check", "--quiet"], {}),
+    ("deno lint", [f"{BIN}/deno", "lint", "--quiet"], {}),
 ]
 
 
