@@ -169,7 +169,7 @@ def test_a_fragment_begins_with_the_element_it_replaces(people):
         (f"/accounts/{pk}/row/", f'<tr id="row-{pk}"'),
         ("/accounts/counts/", '<nav class="tabs" id="tabs"'),
     ):
-        assert page(people.operator.client, path).lstrip().startswith(root)
+        assert " ".join(page(people.operator.client, path).split()).startswith(root)
 
 
 def test_dates_follow_the_language():

@@ -51,7 +51,7 @@ def test_one_place_of_the_navigation_is_where_one_is(people):
     for path, place in places.items():
         page = html(people.admin.client.get(path))
         nav = re.search(r"<nav.*?</nav>", page, re.DOTALL)[0]
-        assert re.findall(r'<a[^>]*(?:aria-current|class="here")[^>]*>([^<]*?) *<', nav) == [place], path
+        assert re.findall(r'<a[^>]*(?:aria-current|class="here")[^>]*>\s*([^<]*?)\s*<', nav) == [place], path
 
 
 # --- to scan --------------------------------------------------------------------------------------------
