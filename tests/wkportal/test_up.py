@@ -57,7 +57,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_the_first_run_and_the_second(up, tmp_path):
+def test_the_first_run_and_the_second_which_ends_with_its_worker(up, tmp_path):
     first = up()
     first.until_said(RUNS)
     assert first.get("/healthz").status_code == 200
@@ -87,7 +87,9 @@ def test_the_first_run_and_the_second(up, tmp_path):
     assert "shown only this once" not in second.said()
     assert "manage.py changepassword admin" in second.said()
     assert (second.var_dir / "secrets.env").read_text() == secrets
-    assert second.stop(signal.SIGTERM) == 0
+    os.kill(second.pid_of("-n jobs@"), signal.SIGKILL)
+    assert second.process.wait(DEADLINE) == 137
+    assert "jobs was killed by signal 9 (SIGKILL)." in second.said()
     second.until_nothing_is_left()
 
 
@@ -123,22 +125,25 @@ def shell(running: Up, statement: str) -> None:
         assert "seen" in second.said()
 
 
-@pytest.mark.parametrize(
-    ("words", "how", "sentence", "code"),
-    [
-        ("-n jobs@", signal.SIGKILL, "jobs was killed by signal 9 (SIGKILL).", 137),
-        (" beat ", signal.SIGTERM, "beat ended by itself with exit code 0.", 1),
-    ],
-)
-def test_one_dying_stops_all(up, words, how, sentence, code):
+@pytest.mark.long
+def test_beat_ending_stops_all(up):
     running = up()
     running.until_said(RUNS)
-    os.kill(running.pid_of(words), how)
-    assert running.process.wait(DEADLINE) == code
-    assert sentence in running.said()
+    os.kill(running.pid_of(" beat "), signal.SIGTERM)
+    assert running.process.wait(DEADLINE) == 1
+    assert "beat ended by itself with exit code 0." in running.said()
     running.until_nothing_is_left()
 
 
+@pytest.mark.long
+def test_it_ends_at_term(up):
+    running = up()
+    running.until_said(RUNS)
+    assert running.stop(signal.SIGTERM) == 0
+    running.until_nothing_is_left()
+
+
+@pytest.mark.long
 def test_nothing_is_left_when_it_is_killed(up):
     running = up()
     running.until_said(RUNS)
@@ -148,7 +153,7 @@ def test_nothing_is_left_when_it_is_killed(up):
     assert not (running.var_dir / "run.env").exists()
 
 
-def test_what_is_given_is_used_and_not_started(up, tmp_path):
+def test_what_is_given_is_used_and_not_started_and_killed_it_leaves_nothing(up, tmp_path):
     database = tmp_path / "given.sqlite3"
     running = up(
         REDIS_URL=environment.redis_url.removesuffix("/0") + "/7",
@@ -168,8 +173,9 @@ def test_what_is_given_is_used_and_not_started(up, tmp_path):
     with contextlib.closing(sqlite3.connect(database)) as given:
         assert given.execute("select username, is_superuser from auth_user").fetchall() == [("wang", 1)]
     assert not (running.var_dir / "wkportal.sqlite3").exists()
-    assert running.stop() == 0
+    assert running.stop(signal.SIGKILL) == -9
     running.until_nothing_is_left()
+    assert not (running.var_dir / "run.env").exists()
 
 
 def test_a_taken_port_is_named(up):
