@@ -1,11 +1,11 @@
-"""From what happened to messages: notifications are written, and the deliveries that are due are sent.
+"""Dispatch: tick() writes notifications and deliveries, send() sends the deliveries that are due.
 
-tick() and send() may run anywhere, any number of times at once. One process at a time sends on a channel: it takes the
-channel's turn, and goes on while it holds it. Whether something still has to be told is decided right before it is
-sent, and nothing is sent in a transaction.
+tick() and send() are safe to run concurrently and any number of times. One process at a time sends on a
+channel: it claims the channel's lease and renews it with every message. Whether a delivery is still needed is
+decided right before it is sent. Nothing is sent inside a transaction.
 
-A message arrives at least once: that it is being sent is written before, that it was sent after. Who is killed in
-between sends it again; it ends with the same number then, so that people see that it is the same one.
+A message arrives at least once: the attempt is saved before sending, the success after it. A process killed
+in between causes a retry with the same message number, so that people can recognize the repetition.
 """
 
 import logging
@@ -29,17 +29,22 @@ dice = random.Random()  # noqa: S311  (not for secrets)
 TURN = timedelta(seconds=60)  # longer than one message may take
 PAUSE_MINUTES, LONGEST_MINUTES = 1, 240
 TRIES = 12  # over about a day
-REFUSALS = 3  # in a row, minutes apart: a channel that says no so often is switched off
-MANY = 5  # more than so many at once are told in one message
+REFUSALS = 3  # consecutive refusals, minutes apart, that disable a channel
+MANY = 5  # more deliveries than this at once share one message
 MESSAGES_AT_ONCE = 20
-SENDERS = 2  # services that let us wait must not hold up the other short tasks
+SENDERS = 2  # slow services must not block the other short tasks
 ROWS_AT_ONCE = 500
 SWITCHED_OFF = "the channel was switched off"
 SWITCHED_ON = {"switched_off_at": None, "switched_off_why": "", "failures": 0, "refusals": 0, "next_at": None}
 
 
 def tick() -> list[int]:
-    """Read what happened, gather incidents, write notifications and deliveries. The ids of channels to send on now."""
+    """Write notifications and deliveries for new events, incidents and alarms. Return the IDs of channels to
+    send on now.
+
+    Deliveries of disabled channels are given up. At most SENDERS channels send at a time: those with the
+    fewest failures come first.
+    """
     now = db_clock.now()
     outbox.read(now)
     Delivery.objects.unsent().filter(channel__active=False).update(
@@ -61,12 +66,15 @@ def _ready(now: datetime) -> QuerySet:
 
 
 def send_due() -> int:
-    """Send what is due on all channels, one after the other. How many messages went out."""
+    """Send what is due on all channels, one after the other. Return the number of messages sent."""
     return sum(send(pk) for pk in list(_ready(db_clock.now()).values_list("pk", flat=True)))
 
 
 def send(channel_id: int) -> int:
-    """Send what is due on one channel. Does nothing while another process does. How many messages went out."""
+    """Send what is due on one channel, at most MESSAGES_AT_ONCE messages. Return the number of messages sent.
+
+    Does nothing while another process holds the channel's lease.
+    """
     turn = Turn.take(channel_id)
     if turn is None:
         return 0
@@ -87,7 +95,10 @@ def send(channel_id: int) -> int:
 
 
 def send_test(channel: Channel) -> transports.Answer:
-    """Send a test message now, and say what became of it. Also on a channel that is switched off."""
+    """Send a test message now and return the service's answer. Works on a disabled channel too.
+
+    Success resets the channel's failure counts and its backoff.
+    """
     release_connection()
     answer = transports.deliver(channel.url, *messages.test_message(channel))
     log.info("a test message on channel %s: %s", channel.pk, "sent" if answer.ok else answer.words)
@@ -96,12 +107,12 @@ def send_test(channel: Channel) -> transports.Answer:
     return answer
 
 
-# --- whose turn it is, and what is sent next -------------------------------------------------------------
+# --- the channel's lease, and what is sent next ----------------------------------------------------------
 
 
 @dataclass
 class Turn:
-    """One process's turn on a channel, until a time that it moves on with every message."""
+    """A process's lease on a channel, until a time that it extends with every message."""
 
     channel: Channel
     until: datetime
@@ -115,7 +126,9 @@ class Turn:
         return cls(Channel.objects.get(pk=channel_id), until) if rows else None
 
     def next(self) -> tuple[list[Delivery], tuple[str, str]]:
-        """The deliveries of the next message, and its title and text; nothing where nothing is left or the turn is lost."""
+        """Return the deliveries of the next message with its title and text. Empty if nothing is left or the
+        lease is lost.
+        """
         now = db_clock.now()
         with transaction.atomic():
             mine = Channel.objects.active().filter(pk=self.channel.pk, sending_until=self.until)
@@ -123,7 +136,7 @@ class Turn:
                 return [], ("", "")
             self.until = now + TURN
             batch = _choose(_still_needed(_due(self.channel, now), self.channel, now))
-            # In the same transaction: what is told is what was decided by.
+            # In the same transaction, so that the text shows the state that the decision used.
             return _written(batch, self.channel, now) if batch else ([], ("", ""))
 
     def end(self) -> None:
@@ -132,7 +145,7 @@ class Turn:
 
 def _due(channel: Channel, now: datetime) -> list[Delivery]:
     mine = Delivery.objects.due(now).filter(channel=channel)
-    # What is plainly over is written off at once: after an incident that may be thousands.
+    # Mark what is certainly over in one UPDATE: after an incident that may be thousands of rows.
     plainly = Q(notification__ended_at__isnull=False) | Q(notification__drop__incident__isnull=False)
     over = mine.filter(plainly, notification__kind__in=outbox.OF_ACCOUNT).order_by()
     Delivery.objects.filter(pk__in=over.values("pk")).update(state=DeliveryState.UNNEEDED, next_at=None)
@@ -142,7 +155,10 @@ def _due(channel: Channel, now: datetime) -> list[Delivery]:
 
 
 def _still_needed(due: list[Delivery], channel: Channel, now: datetime) -> list[Delivery]:
-    """Those that have to be told now. What is over is written off, what comes in quiet hours is kept until their end."""
+    """Return the deliveries that must be sent now.
+
+    Those that are over are marked unneeded. Those in quiet hours are deferred until the quiet hours end.
+    """
     told, needed, over = Told.by(channel, due), [], []
     kept: dict[datetime, list[int]] = {}
     for delivery in due:
@@ -166,7 +182,11 @@ def _quiet_until(delivery: Delivery, now: datetime) -> datetime | None:
 
 
 def _choose(needed: list[Delivery]) -> list[Delivery]:
-    """Each by itself, unless there are many; what was kept or belongs to a digest goes together."""
+    """Return the first delivery that is sent separately.
+
+    Returns all if more than MANY are separate, or if only deferred and digest deliveries are left: they share
+    one message.
+    """
     alone = [delivery for delivery in needed if not delivery.together]
     if len(alone) > MANY:
         return needed
@@ -176,7 +196,10 @@ def _choose(needed: list[Delivery]) -> list[Delivery]:
 def _written(
     batch: list[Delivery], channel: Channel, now: datetime
 ) -> tuple[list[Delivery], tuple[str, str]]:
-    """The batch with its title and text. What cannot be put into words must not keep the rest from being told."""
+    """Return the batch with its title and text.
+
+    A batch whose text cannot be rendered is given up, so that it does not block the others.
+    """
     try:
         message = messages.message(batch, channel)
     except DatabaseError:
@@ -193,7 +216,9 @@ def _written(
 
 
 def _mark(batch: list[Delivery], now: datetime) -> None:
-    """Before it is sent: who is killed while sending tries again after the pause."""
+    """Save the attempt before sending: if the process is killed while it sends, the retry follows after the
+    backoff.
+    """
     tries = max(delivery.tries for delivery in batch) + 1
     Delivery.objects.filter(pk__in=[delivery.pk for delivery in batch]).update(
         tries=tries,
@@ -204,25 +229,21 @@ def _mark(batch: list[Delivery], now: datetime) -> None:
 
 
 def pause(tries: int) -> timedelta:
-    """Before the next try: 1, 2, 4… minutes up to four hours, with some chance."""
+    """Return the backoff before the next retry: 1, 2, 4 … minutes, at most 4 hours, with ±20 % jitter."""
     minutes = min(PAUSE_MINUTES * 2 ** (tries - 1), LONGEST_MINUTES)
     return timedelta(minutes=minutes * dice.uniform(0.8, 1.2))
 
 
-# --- whether it still has to be told ---------------------------------------------------------------------
+# --- whether a delivery is still needed ------------------------------------------------------------------
 
 
 @dataclass
 class Told:
-    """What a channel was told already, as far as it decides about what is due."""
+    """What the channel was already notified about, as far as it decides which due deliveries are needed."""
 
-    ends: set[int] = field(
-        default_factory=set
-    )  # notifications that something is over, of whose beginning it was told
-    scans: set[int] = field(
-        default_factory=set
-    )  # drops that it was told, or will be told, have to be scanned
-    scanned: set[int] = field(default_factory=set)  # of these, drops that it was told of
+    ends: set[int] = field(default_factory=set)  # notifications of an end whose start was sent
+    scans: set[int] = field(default_factory=set)  # drops whose scan notification was sent or will be sent
+    scanned: set[int] = field(default_factory=set)  # of these, drops whose scan notification was sent
 
     @classmethod
     def by(cls, channel: Channel, due: list[Delivery]) -> "Told":
@@ -271,7 +292,7 @@ def _is_down(notification: Notification) -> bool:
 
 
 def _is_open(notification: Notification) -> bool:
-    """Not over, of an account that somebody wants online, and not told with an incident."""
+    """Return whether the problem lasts, for an account that is kept online and not part of an incident."""
     account: Account = notification.account
     if notification.ended_at is not None or account.merged_into_id or not account.keep_online:
         return False
@@ -280,11 +301,11 @@ def _is_open(notification: Notification) -> bool:
     )
 
 
-# --- what became of it -----------------------------------------------------------------------------------
+# --- the result ------------------------------------------------------------------------------------------
 
 
 def _write(channel: Channel, batch: list[Delivery], answer: transports.Answer) -> bool:
-    """Write down what the service said. Whether the channel may go on."""
+    """Save the service's answer. Return whether the channel may send the next message."""
     now = db_clock.now()
     with transaction.atomic():
         rows = Delivery.objects.unsent().filter(pk__in=[delivery.pk for delivery in batch])
@@ -324,6 +345,6 @@ def _switch_off(channel: Channel, why: str, now: datetime) -> None:
 
 
 def switch_on(channel: Channel) -> None:
-    """Of a channel that is saved as active: what was said against it is forgotten."""
+    """Clear the failures of a channel that is saved as enabled. Does not save it."""
     for column, value in SWITCHED_ON.items():
         setattr(channel, column, value)

@@ -1,6 +1,7 @@
-"""What people are told, in the language of the channel: what is so, why, since when, what happens next, and where to look.
+"""Texts of messages, in the channel's language: what happened, why, since when, what happens next, and a
+link.
 
-No wId, no wcId, no phone number and no code is ever in a message: it goes through services of others.
+No wId, wcId, phone number or code is ever in a message, because it passes through third-party services.
 """
 
 import re
@@ -22,20 +23,21 @@ from accounts.proxies import proxy_name
 from accounts.reasons import Reason, advice
 from accounts.states import DropKind, NextStep, NotificationKind, ScanReason
 
-# The shortest limit among the services, of WeCom: 2,048 bytes with the title.
+# The shortest limit among the services is WeCom's: 2,048 bytes including the title.
 TITLE_BYTES, BODY_BYTES = 150, 1800
 LINES = 15
 LABEL = 60
 HIDDEN = "…"
 NAMES_OF_OTHERS = re.compile(r"wxid_\w+|(?<!\d)(?:\+?86)?1\d{10}(?!\d)|\b[0-9a-f]{8}-[0-9a-f-]{20,}\b")
-# What chat services make into a mention or a link of it.
+# Characters that chat services turn into a mention or a link.
 MENTIONS = str.maketrans({"@": "＠", "<": "‹", ">": "›", "`": "'"})
 
 
 def message(deliveries: list[Delivery], channel: Channel) -> tuple[str, str]:
-    """Title and text of one message for all these deliveries, which have the notification with account, drop and incident.
+    """Return the title and text of one message for all these deliveries.
 
-    It ends with the number of the message, which stays the same when it is sent again.
+    Each delivery needs its notification with account, drop and incident. The text ends with the message
+    number, which stays the same when the message is retried.
     """
     number = min(delivery.pk for delivery in deliveries)
     with translation.override(channel.language):
@@ -51,7 +53,7 @@ def test_message(channel: Channel) -> tuple[str, str]:
         return _("Test message"), "\n".join(lines)
 
 
-# --- one of each kind ------------------------------------------------------------------------------------
+# --- one notification per message ------------------------------------------------------------------------
 
 
 def _single(delivery: Delivery) -> tuple[str, list[str]]:
@@ -182,7 +184,7 @@ WORDS: dict[str, Callable[[Notification, Delivery], tuple[str, list[str]]]] = {
 }
 
 
-# --- several in one --------------------------------------------------------------------------------------
+# --- several notifications in one message ----------------------------------------------------------------
 
 
 def _digest(deliveries: list[Delivery]) -> tuple[str, list[str]]:
@@ -208,7 +210,7 @@ def _digest(deliveries: list[Delivery]) -> tuple[str, list[str]]:
 
 
 def _line(delivery: Delivery) -> str:
-    """“10-01 09:42 Offline: Shop 7”"""
+    """Return one line of a digest, such as “10-01 09:42 Offline: Shop 7”."""
     return f"{said(delivery.notification.at)} {_single(delivery)[0]}"
 
 
@@ -216,7 +218,7 @@ def _line(delivery: Delivery) -> str:
 
 
 def _why(drop: Drop | None, account: Account) -> list[str]:
-    """The kind of drop, where that says something, and the upstream's words."""
+    """Return the explanation of a first-day or immediate drop, if it is one, and the WKTeam message."""
     lines = []
     if drop is not None and drop.kind == DropKind.FIRST_NIGHT:
         lines.append(
@@ -257,30 +259,37 @@ def _shares(notification: Notification) -> list[str]:
 
 
 def _counted(notification: Notification, delivery: Delivery) -> tuple[int, int]:
-    """How many accounts the incident has, of those that the rule is about, and how many of them are offline now."""
+    """Return (accounts in the incident, accounts still offline). Counts only accounts that the rule covers."""
     drops = of_rule(notification.incident.drops.all(), delivery.rule)
     return drops.count(), drops.open().count()
 
 
 def of_rule(drops: QuerySet, rule: Rule | None) -> QuerySet:
-    """Those of the accounts of the rule's teams."""
+    """Return the drops of accounts in the rule's teams. A rule without teams covers all accounts."""
     teams = [team.pk for team in rule.teams.all()] if rule is not None else []
     return drops.filter(account__team__in=teams) if teams else drops
 
 
 def label(account: Account) -> str:
-    """Never the wcId, which is what an account without a name is called on pages."""
+    """Return the account's name for a message. Never the wcId, which pages show for an account without a
+    name.
+    """
     return plain(account.label or account.nickname, LABEL) or f"#{account.pk}"
 
 
 def plain(text: str, most: int) -> str:
-    """One line that no chat service takes for anything but text."""
+    """Return one line of printable text that no chat service reads as markup, a mention or a link.
+
+    `most`: length limit in characters.
+    """
     line = " ".join("".join(char if char.isprintable() else " " for char in str(text)).split())
     return Truncator(line.translate(MENTIONS)).chars(most)
 
 
 def without_names(text: str, w_id: str, account: Account) -> str:
-    """The upstream's words without what must not leave: wId, wcId, the phone's number."""
+    """Return the WKTeam message with wId, wcId, phone number and WeChat ID hidden: they must not leave the
+    portal.
+    """
     for name in (w_id, account.wc_id, account.w_id, account.mobile, account.wechat_number):
         if name:
             text = text.replace(name, HIDDEN)
@@ -288,7 +297,7 @@ def without_names(text: str, w_id: str, account: Account) -> str:
 
 
 def said(at: datetime) -> str:
-    """A time in this site's zone: the day only where it is another one."""
+    """Return a time in the portal's default time zone as month-day hour:minute."""
     return timezone.localtime(at, timezone.get_default_timezone()).strftime("%m-%d %H:%M")
 
 
@@ -301,7 +310,7 @@ def lasted(began: datetime, ended: datetime) -> str:
 
 
 def link(name: str, *args: int) -> list[str]:
-    """The address of a page, where this site's own is known."""
+    """Return the URL of a page, or nothing if WK_PUBLIC_URL is not set."""
     if not settings.WK_PUBLIC_URL:
         return []
     try:
@@ -311,7 +320,7 @@ def link(name: str, *args: int) -> list[str]:
 
 
 def _cut(text: str, most: int) -> str:
-    """At most so many bytes of UTF-8."""
+    """Cut a text to at most `most` bytes of UTF-8."""
     if len(text.encode()) <= most:
         return text
     return text.encode()[: most - 3].decode(errors="ignore") + "…"

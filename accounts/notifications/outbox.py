@@ -1,7 +1,7 @@
-"""What people may be told of: event rows, incidents and alarms become notifications, each with a delivery for every channel
-whose rules take it.
+"""Transactional outbox: turns event rows, incidents and alarms into notifications.
 
-A notification has the key of the thing it tells of: reading the same rows again adds nothing.
+Each notification gets one delivery for every channel with a matching rule. A notification's key names its
+cause, so reading the same rows again adds nothing.
 """
 
 from collections.abc import Iterator
@@ -28,9 +28,9 @@ from accounts.presence import incidents
 from accounts.states import EventType, NotificationKind
 from accounts.upstream import token_store
 
-# Ids are not committed in order: rows are read again for as long as a transaction may take.
+# IDs are not committed in order: rows are read again for as long as a transaction may take.
 COMMIT = timedelta(seconds=60)
-# For so long after the end of something it is looked whether somebody was told of its beginning.
+# How long after an end its notification may still be created, if a channel was notified of the start.
 LATE = timedelta(minutes=10)
 KEPT = timedelta(days=90)
 AT_ONCE = 500
@@ -50,7 +50,7 @@ class Event(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A notification to be written, the team of its account, and the notifications whose end it tells of."""
+    """A notification to write, the team of its account, and the notifications whose end it reports."""
 
     notification: Notification
     team: int | None = None
@@ -58,7 +58,7 @@ class Found(NamedTuple):
 
 
 def read(now: datetime) -> None:
-    """Write the notifications and deliveries of all that happened since the last time, in one transaction."""
+    """Write the notifications and deliveries of everything since the last call, in one transaction."""
     with transaction.atomic():
         reading = incidents.alone_at_a_time(now)
         incidents.gather(now)
@@ -74,9 +74,9 @@ def read(now: datetime) -> None:
 
 
 def _events(reading: OutboxCursor, now: datetime) -> list[Event]:
-    """The rows above the floor. It rises behind what is old by now."""
+    """Return the event rows above the floor. Raises the floor past rows that are older than COMMIT."""
     newest = AccountEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
-    if newest < reading.floor:  # another database was put in this one's place
+    if newest < reading.floor:  # the database was replaced
         reading.floor = reading.newest = newest
     rows = AccountEvent.objects.filter(pk__gt=reading.floor, pk__lte=newest, happened__in=READ)
     names = ("pk", "account_id", "account__team_id", "happened", "detail", "at")
@@ -88,7 +88,7 @@ def _events(reading: OutboxCursor, now: datetime) -> list[Event]:
 
 
 def _of_events(events: list[Event]) -> Iterator[Found]:
-    """Without drops that are in an incident by now: people are told of that instead."""
+    """Yield notifications of new event rows. Skips drops in an incident, which has its own notification."""
     told = {f"{KINDS[event.happened]}:{event.pk}": event for event in events if event.happened in KINDS}
     for keys in in_batches(told, AT_ONCE):
         known = _known(keys)
@@ -116,7 +116,9 @@ def _known(keys: list[str]) -> set[str]:
 
 
 def _drops(events: list[Event]) -> dict[int, tuple[int, int | None]]:
-    """{event: (drop, its incident)}: the account's newest drop that was open at that time."""
+    """Return {event ID: (drop ID, incident ID)}: the account's newest drop that was open at the time of the
+    event.
+    """
     of_account: dict[int, list[tuple]] = {}
     if not events:
         return {}
@@ -134,7 +136,7 @@ def _drops(events: list[Event]) -> dict[int, tuple[int, int | None]]:
     return found
 
 
-# --- what rings no event ---------------------------------------------------------------------------------
+# --- causes without an event row -------------------------------------------------------------------------
 
 
 def _of_incidents() -> Iterator[Found]:
@@ -151,7 +153,7 @@ def _of_incidents() -> Iterator[Found]:
 
 
 def _of_upstream(now: datetime) -> Iterator[Found]:
-    """One notification for each time that the upstream does not let us in, or does not say who is online."""
+    """Yield one notification each time WKTeam refuses access, or stops giving a usable presence answer."""
     alarms = {notification.key.partition(":")[0] + ":" for notification in _open_alarms()}
     access = token_store.refused()
     if access is not None:
@@ -175,11 +177,11 @@ def _open_alarms() -> list[Notification]:
     return [notification for notification in alarms if not notification.facts.get("over")]
 
 
-# --- what is over ----------------------------------------------------------------------------------------
+# --- ends ------------------------------------------------------------------------------------------------
 
 
 def _close_accounts(events: list[Event], now: datetime) -> None:
-    """What was told of an account is over when it comes online."""
+    """End the notifications of accounts that came online."""
     online = {event.account: event.at for event in events if event.happened == EventType.ACCOUNT_ONLINE}
     for accounts in in_batches(online, AT_ONCE):
         rows = Notification.objects.filter(account__in=accounts, kind__in=OF_ACCOUNT, ended_at=None)
@@ -209,7 +211,7 @@ def _close_others(now: datetime) -> None:
 
 
 def _overs(now: datetime) -> Iterator[Found]:
-    """A notification that something is over, where a channel was told of its beginning."""
+    """Yield notifications of ends, where a channel was notified of the start."""
     told = Delivery.objects.told().filter(notification=OuterRef("pk"))
     closed = Notification.objects.filter(ended_by=None, closed_at__gt=now - LATE)
     groups: dict[str, list[Notification]] = {}
@@ -247,11 +249,14 @@ def _overs(now: datetime) -> Iterator[Found]:
         yield Found(notification, team, tuple(one.pk for one in notifications))
 
 
-# --- what others tell ------------------------------------------------------------------------------------
+# --- notifications that other modules request ------------------------------------------------------------
 
 
 def plan_has_run(run_id: int, name: str, counts: dict[str, int], at: datetime | None = None) -> None:
-    """Tell of a plan's run, once. `counts` has any of due, online, to_scan, failed, left."""
+    """Notify about a plan run, at most once per run.
+
+    `counts`: any of due, online, to_scan, failed, left.
+    """
     _tell(
         Notification(
             key=f"plan:{run_id}",
@@ -263,7 +268,7 @@ def plan_has_run(run_id: int, name: str, counts: dict[str, int], at: datetime | 
 
 
 def channel_switched_off(channel: Channel, why: str, now: datetime) -> None:
-    """Tell it by the other channels."""
+    """Notify the other channels that this channel is disabled."""
     key = f"channel:{channel.pk}:{now.isoformat()}"
     facts = {"name": channel.name, "why": why}
     _tell(Notification(key=key, kind=NotificationKind.CHANNEL, facts=facts, at=now))
@@ -280,13 +285,13 @@ def _tell(notification: Notification) -> None:
 
 
 def _rules() -> list[tuple[Rule, set[int]]]:
-    """Those of channels that are switched on, with the teams of each."""
+    """Return the rules of enabled channels, each with the IDs of its teams."""
     rules = Rule.objects.filter(channel__active=True).prefetch_related("teams").order_by("pk")
     return [(rule, {team.pk for team in rule.teams.all()}) for rule in rules]
 
 
 def _write(found: list[Found], rules: list[tuple[Rule, set[int]]], now: datetime) -> None:
-    """Notices that some rule takes, each with its deliveries."""
+    """Save the notifications that at least one rule matches, each with its deliveries."""
     taken = [(one, ways) for one in found if (ways := _ways(one, rules))]
     Notification.objects.bulk_create([one.notification for one, _by in taken], batch_size=AT_ONCE)
     Delivery.objects.bulk_create(
@@ -310,7 +315,9 @@ def _write(found: list[Found], rules: list[tuple[Rule, set[int]]], now: datetime
 
 
 def _ways(found: Found, rules: list[tuple[Rule, set[int]]]) -> dict[int, tuple[datetime, Rule]]:
-    """{channel: when, and by which rule}. A channel with several rules tells by the one that is due first."""
+    """Return {channel ID: (due time, rule)}. Of several matching rules on a channel, the one due first
+    counts.
+    """
     notification, ways = found.notification, {}
     for rule, teams in rules:
         if rule.takes(notification.kind, found.team, teams):
@@ -323,5 +330,5 @@ def _ways(found: Found, rules: list[tuple[Rule, set[int]]]) -> dict[int, tuple[d
 
 
 def forget_old(now: datetime | None = None) -> None:
-    """Notices and deliveries are kept for 90 days."""
+    """Delete notifications and their deliveries older than 90 days."""
     Notification.objects.filter(at__lt=(now or db_clock.now()) - KEPT).delete()

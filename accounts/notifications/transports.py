@@ -1,11 +1,12 @@
-"""Messages to the outside, by apprise: the only module that imports it.
+"""Message transports, through apprise. Only this module imports apprise.
 
-An address is an apprise URL, or the webhook address that a chat service hands out. Only well-known services, e-mail and
-webhooks are let in: apprise also has addresses that write files, speak to a desktop, or run what is installed on this
-host. Whoever may write an address, an admin, can reach by it what this host reaches; nobody else can.
+An address is an apprise URL, or the webhook URL that a chat service shows. Only well-known services, e-mail
+and webhooks are allowed: apprise also has addresses that write files, open desktop notifications or run
+programs on this host. Only admins may set addresses, because an address can make this host connect to
+anything it can reach.
 
-Apprise's own log goes nowhere, since it names addresses: what it says about a message is in that message's answer,
-with every part of the address hidden.
+Apprise's own log is discarded, since it contains addresses. What apprise logs about a message is in that
+message's answer, with every part of the address hidden.
 """
 
 import re
@@ -37,14 +38,14 @@ SERVICES: dict[str, str] = {
     "gotify": "Gotify", "gotifys": "Gotify", "pover": "Pushover", "pagerduty": "PagerDuty", "opsgenie": "Opsgenie",
     "json": "webhook (JSON)", "jsons": "webhook (JSON)", "form": "webhook (form)", "forms": "webhook (form)",
 }  # fmt: skip
-# Parameters by which apprise reads key files, goes where it was sent on to, or repeats what is repeated here.
+# Parameters that make apprise read key files, follow redirects, or retry (dispatch does that).
 REFUSED_PARAMETERS = ("pgp", "wkd", "smime", "redirect", "retry", "wait", "store")
 STATUS = re.compile(r"\b(?:error|code|status)\W{0,3}(\d{3})\b", re.IGNORECASE)
-# Of an HTTP answer: "later", although it begins with 4.
+# HTTP statuses that mean "retry later" although they begin with 4.
 NOT_NOW = {408, 425, 429}
-# What chat robots say in an HTTP 200 when there is too much at once, or when they are ill themselves.
+# Codes that chat robots return in an HTTP 200 when rate limited or when the service itself fails.
 ROBOT_NOT_NOW = {-1, 45009, 45033, 130101, 130102, 11232, 11233, 99991400}
-# Webhooks as these services hand them out, which apprise does not read by itself.
+# Webhook URLs as these services show them, which apprise does not parse.
 WEBHOOKS = (
     (re.compile(r"^https://oapi\.dingtalk\.com/robot/send\?access_token=(\w+)$"), r"dingtalk://\1"),
     (re.compile(r"^https://open\.feishu\.cn/open-apis/bot/v2/hook/([\w-]+)/?$"), r"feishu://\1"),
@@ -54,10 +55,11 @@ HIDDEN = "…"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a message.
+    """The result of sending a message.
 
-    `refused`: the service said no, and will say it again. `unusable`: the address is none, whatever is sent to it.
-    `unknown`: nobody answered in time; the message may have arrived. `words`: for people, without the address.
+    `refused`: the service rejected it, and will reject it again. `unusable`: the address is invalid for any
+    message. `unknown`: no answer in time; the message may have arrived. `words`: text for people, without the
+    address.
     """
 
     ok: bool = False
@@ -68,7 +70,7 @@ class Answer:
 
 
 class Robot:
-    """A chat robot says what it refuses in an HTTP 200. Its own number and words are kept for the answer."""
+    """A chat robot, which reports a rejection in an HTTP 200. Its code and text are kept for the answer."""
 
     said = ""
     refuses = False
@@ -100,7 +102,7 @@ class Robot:
 
 
 def _robots_answer(answer: requests.Response) -> tuple[int | None, str]:
-    """The robot's number, 0 for success, None where there is none; and its words."""
+    """Return (code, text) of a robot's answer. Code 0 means success; None means that there is no code."""
     try:
         body = answer.json()
     except ValueError:
@@ -132,7 +134,7 @@ class DingTalkRobot(Robot, NotifyDingTalk):
         params = {}
         if self.secret:
             timestamp, signature = self.get_signature()
-            # It comes quoted, and is quoted again on its way.
+            # apprise returns it quoted, and requests quotes it again.
             params = {"timestamp": timestamp, "sign": unquote(signature)}
         return self.call(self.notify_url.format(token=self.token), payload, params)
 
@@ -152,7 +154,10 @@ ROBOTS = {"wecombot": WeComRobot, "dingtalk": DingTalkRobot, "feishu": FeishuRob
 
 
 class UnusableAddress(Exception):
-    """The words for people are in `code`: "service" is not let in, "parameter" is not, or it cannot be "read"."""
+    """Raised for an address that cannot be used.
+
+    `code`: "service" (not allowed), "parameter" (not allowed) or "read" (cannot be parsed).
+    """
 
     def __init__(self, code: str):
         super().__init__(code)
@@ -160,7 +165,10 @@ class UnusableAddress(Exception):
 
 
 def checked(url: str) -> str:
-    """The address as it is kept: one that names its service. Nothing is sent. Raises UnusableAddress."""
+    """Return the address in the form in which it is stored, which names its service.
+
+    Sends nothing. Raises UnusableAddress.
+    """
     plugin = _plugin(url)
     return plugin.url() if kind_of(url) in ("http", "https") else url.strip()
 
@@ -188,14 +196,14 @@ def _plugin(url: str):
     asset = AppriseAsset(app_id="wkportal", app_desc="wkportal", http_redirects=False, storage_mode="memory")
     try:
         plugin = kind(**found | {"asset": asset})
-    except Exception as error:  # whatever a plugin makes of an address that is none
+    except Exception as error:  # plugins raise various exceptions for a malformed address
         raise UnusableAddress("read") from error
     plugin.socket_connect_timeout, plugin.socket_read_timeout = CONNECT_SECONDS, READ_SECONDS
     return plugin
 
 
 def deliver(url: str, title: str, body: str) -> Answer:
-    """Send one message, and wait for the answer at most TOTAL_SECONDS. Raises nothing."""
+    """Send one message and wait at most TOTAL_SECONDS for the answer. Raises nothing."""
     try:
         plugin = _plugin(url)
     except UnusableAddress as error:
@@ -210,7 +218,8 @@ def deliver(url: str, title: str, body: str) -> Answer:
     if isinstance(plugin, Robot) and plugin.said:
         return Answer(refused=plugin.refuses, unknown=plugin.unknown, words=hidden(plugin.said, url))
     status = STATUS.search(words)
-    # A service that is away says so at once; one that took the message and then was silent takes its time.
+    # An unreachable service fails at once. A service that accepted the message and sent no answer takes until
+    # the timeout.
     silent = status is None and time.monotonic() - began >= CONNECT_SECONDS - 1
     refused = status is not None and _refuses(int(status[1]))
     return Answer(refused=refused, unknown=silent, words=hidden(words, url) or "no answer in time")
@@ -221,7 +230,9 @@ def _refuses(status: int) -> bool:
 
 
 def hidden(words: str, url: str) -> str:
-    """What a service or apprise said, without any part of the address, on one line."""
+    """Return what a service or apprise said on one line, without any part of the address, at most 300
+    characters.
+    """
     rest = url.partition("://")[2]
     parts = {part for text in (rest, unquote(rest)) for part in re.split(r"[/:@?&=+,;#%\s]+", text)}
     for part in sorted((part for part in parts if len(part) >= 5), key=len, reverse=True):

@@ -1,6 +1,6 @@
-"""Many drops at once are one incident: gathered by what they share, and told once.
+"""Incidents: many drops at once, grouped by what they share and notified as one.
 
-A first-night drop is expected, and in no incident.
+A first-day drop is expected and never belongs to an incident.
 """
 
 from collections import Counter
@@ -16,15 +16,15 @@ from accounts.states import DropKind
 
 MANY = 10
 WINDOW = timedelta(minutes=10)
-# That many of the drops share a line, or a region: it is what the incident is about.
+# If this share of the drops has the same proxy or region, the incident is attributed to it.
 MOST = 0.8
 WRITTEN_AT_ONCE = 500
 
 
 def alone_at_a_time(now: datetime) -> OutboxCursor:
-    """Until the end of the transaction nobody else gathers incidents or reads event rows.
+    """Lock the cursor: until the transaction ends no other process gathers incidents or reads event rows.
 
-    OutboxCursor begins with what happened in the last hour.
+    Creates the cursor on first use. It then starts with the events of the last hour.
     """
     if not OutboxCursor.objects.filter(pk=OutboxCursor.ONLY).exists():
         older = AccountEvent.objects.filter(at__lte=now - timedelta(hours=1)).order_by("-at", "-id")
@@ -35,9 +35,9 @@ def alone_at_a_time(now: datetime) -> OutboxCursor:
 
 
 def gather(now: datetime | None = None) -> list[Incident]:
-    """Put open drops that came together into incidents, and end incidents whose drops are over.
+    """Group open drops that came together into incidents, and end incidents whose drops are over.
 
-    Safe to repeat. The incidents that began, and those that ended.
+    Idempotent. Returns the incidents that ended and those that began.
     """
     now = now or db_clock.now()
     with transaction.atomic():
@@ -46,12 +46,12 @@ def gather(now: datetime | None = None) -> list[Incident]:
 
 
 def wanted() -> Q:
-    """Of drops: those of accounts that somebody wants online."""
+    """Return the filter for drops of accounts that are kept online and not merged."""
     return Q(account__keep_online=True, account__merged_into=None)
 
 
 def _ended(now: datetime) -> list[Incident]:
-    """First, so that what drops after everybody was back is another incident."""
+    """End incidents without an open drop. Runs first, so that a later drop starts a new incident."""
     left = Drop.objects.open().filter(wanted(), incident=OuterRef("pk"))
     over = list(Incident.objects.filter(~Exists(left), ended_at=None))
     for incident in over:
@@ -62,7 +62,7 @@ def _ended(now: datetime) -> list[Incident]:
 
 def _begun(now: datetime) -> list[Incident]:
     fresh = Drop.objects.open().filter(wanted(), incident=None, at__gt=now - WINDOW)
-    # Who writes a drop just now, to recover it or to end it, is not waited for: it is one of them a moment later.
+    # Skip drops that another process writes now, to recover or end them: the next call includes them.
     free = fresh.exclude(kind=DropKind.FIRST_NIGHT).select_for_update(
         of=("self",), skip_locked=True, no_key=True
     )
@@ -82,7 +82,11 @@ def _begun(now: datetime) -> list[Incident]:
 
 
 def _without_those_that_join(drops: list[Drop], now: datetime) -> list[Drop]:
-    """A drop soon after those of an open incident is one of them, if it shares what they share."""
+    """Add drops to the open incidents that they belong to, and return the others.
+
+    A drop belongs to an open incident if it follows that incident's last drop within WINDOW and shares what
+    its drops share.
+    """
     if not drops:
         return []
     for incident in Incident.objects.filter(ended_at=None, last_drop_at__gt=now - 2 * WINDOW).order_by("pk"):
@@ -112,7 +116,7 @@ def _value(drop: Drop, shares: str) -> str:
 
 
 def _what_most_share(drops: list[Drop]) -> tuple[str, str]:
-    """("proxy", its code), ("region", its name), or ("", "") where it is only the time."""
+    """Return ("proxy", code), ("region", name), or ("", "") if the drops have only the time in common."""
     for shares in ("proxy", "region"):
         values = Counter(value for drop in drops if (value := _value(drop, shares)))
         if values:

@@ -1,6 +1,7 @@
-"""Accounts that are not online any more: the door through which they go offline, their drops, and the reasons.
+"""Accounts that go offline: the state change, their drops, and the reasons from WKTeam.
 
-A drop is written in the transaction of its event, and at the same moment. It ends when its account is online again.
+An account goes offline only through go_offline(). A drop is written in the same transaction as its event and
+has the same time. It ends when its account is online again.
 """
 
 import json
@@ -24,17 +25,17 @@ from accounts.upstream import configured, errors
 
 log = logging.getLogger(__name__)
 
-# The vendor's rule for /offlineReason, and its advice on the time between calls that look at many accounts.
+# WKTeam's docs: /offlineReason once in 12 hours per account, and a pause (s) between calls for many accounts.
 ASKED_AGAIN_AFTER = timedelta(hours=12)
 PAUSE = (0.3, 1.5)
-# How long one round of asking takes at most: a worker of short tasks runs it.
+# Limit of one round of calls, since a worker of short tasks runs it.
 ROUND_SECONDS = 10
 
 jitter = random.Random()  # noqa: S311 - a pause is no secret
 
 
 def these(ids: list) -> RawSQL:
-    """Ids as a subquery of one parameter, however many there are."""
+    """Return the IDs as a subquery with one parameter, whatever their number."""
     if connection.vendor == "sqlite":
         return RawSQL("SELECT value FROM json_each(%s)", [json.dumps(ids)])
     return RawSQL("SELECT unnest(%s::bigint[])", [ids])
@@ -47,20 +48,24 @@ def these_texts(texts: list[str]) -> RawSQL:
 
 
 def free(rows: QuerySet) -> QuerySet:
-    """Those of the rows that nobody holds now, locked: whoever writes many rows never waits for who writes few."""
+    """Lock the rows that are not locked now and skip the others: a bulk write never waits for a small one."""
     return rows.select_for_update(of=("self",), skip_locked=True, no_key=True)
 
 
 def online_since_before(moment: datetime) -> Q:
-    """Of accounts: what an answer that was asked for at that moment can be about."""
+    """Return the filter for online accounts whose last login is before `moment`, when a presence check began.
+
+    An answer requested at that moment says nothing about later logins.
+    """
     older = Q(last_login_at=None) | Q(last_login_at__lt=moment)
     return Q(older, state=AccountState.ONLINE, merged_into=None)
 
 
 def go_offline(ids: list[int], before: datetime, now: datetime) -> list[int]:
-    """Take accounts offline, each with its event and its drop, inside the caller's transaction; returns which.
+    """Take accounts offline, each with its event and its drop. Return the IDs of those taken offline.
 
-    Not one that logged in after the moment `before`, or that somebody writes just now.
+    Runs inside the caller's transaction. Skips accounts that logged in at or after `before`, and rows that
+    another process locks.
     """
     wanted = Account.objects.filter(online_since_before(before), pk__in=these(ids))
     accounts = list(free(wanted).order_by("pk"))
@@ -101,7 +106,11 @@ def _drop(account: Account, now: datetime) -> Drop:
 
 
 def _kind(account: Account, now: datetime) -> DropKind:
-    """By when it was missed first. One that no sweep has seen since its login may have dropped a sweep earlier."""
+    """Return the kind of drop, by the time the account was first missed.
+
+    An account that no presence check has confirmed since its login may have dropped one check interval
+    earlier. The time is then moved back by that interval, unless a WKTeam callback reported the drop.
+    """
     login_at, missed_at = account.last_login_at, account.missed_at or now
     unseen = login_at is not None and (account.verified_at is None or account.verified_at <= login_at)
     if unseen and account.missed_by != DetectedBy.NOTICE:
@@ -111,7 +120,7 @@ def _kind(account: Account, now: datetime) -> DropKind:
 
 
 def end_drops() -> int:
-    """End the drops of accounts that are online again; returns how many. One query; harmless to repeat."""
+    """End the drops of accounts that are online again. Return how many. One query, idempotent."""
     account = Account.objects.filter(pk=OuterRef("account_id"))
     w_id = Account.objects.filter(pk=OuterRef(OuterRef("account_id"))).values("w_id")[:1]
     by = LoginAttempt.objects.filter(w_id=Subquery(w_id)).order_by("-id").values("method")[:1]
@@ -128,7 +137,7 @@ def end_drops() -> int:
 
 
 def _without_reason(now: datetime) -> QuerySet:
-    """Drops that the upstream may be asked about: a sentence once, and an account once in twelve hours."""
+    """Return the drops to ask WKTeam about: without a reason, and each account at most once in 12 hours."""
     asked = Q(account__reason_asked_at=None) | Q(account__reason_asked_at__lt=now - ASKED_AGAIN_AFTER)
     recent = Drop.objects.open().filter(at__gt=now - ASKED_AGAIN_AFTER, reason_text="")
     return recent.filter(asked, account__state=AccountState.OFFLINE, account__merged_into=None)
@@ -139,9 +148,10 @@ def reasons_are_due() -> bool:
 
 
 def ask_reasons() -> int:
-    """Ask why accounts went offline, one after the other with pauses; returns how many were asked about.
+    """Ask WKTeam why accounts went offline, one call after another with pauses. Return the number of accounts
+    asked about.
 
-    One process at a time, for a few seconds: what is left is for the next round.
+    One process at a time, for about ROUND_SECONDS. The next round continues with the rest.
     """
     now = db_clock.now()
     until = now + timedelta(seconds=ROUND_SECONDS + 3 * settings.WK_TIMEOUT_SECONDS)
@@ -170,7 +180,9 @@ def _ask_for_a_while(now: datetime) -> int:
 
 
 def _ask_reason(drop: Drop) -> bool:
-    """False: the upstream is not to be reached, and nobody else has to be asked about now."""
+    """Ask for the reason of one drop. Return False if WKTeam is unreachable or refuses access, so that the
+    round stops.
+    """
     before, now = drop.account.reason_asked_at, db_clock.now()
     account = Account.objects.filter(pk=drop.account_id, state=AccountState.OFFLINE)
     if not account.filter(reason_asked_at=before).update(reason_asked_at=now):
@@ -193,6 +205,6 @@ def _write_reason(drop: Drop, text: str) -> None:
     with transaction.atomic(), gathered():
         Drop.objects.filter(pk=drop.pk).update(reason_text=text)
         account = Account.objects.filter(pk=drop.account_id)
-        # Not over what is known of a later drop.
+        # Do not overwrite what is known of a later drop.
         if account.filter(last_offline_at=drop.at).update(last_offline_reason=text):
             record(account.get(), EventType.REASON_TOLD, detail=text)

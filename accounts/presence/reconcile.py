@@ -1,7 +1,14 @@
-"""What follows from the upstream's list of who is online, account by account.
+"""Reconciliation of the records with WKTeam's list of online accounts.
 
-An account that is listed as we know it is verified; one that is listed otherwise logged in without us; one that is not
-listed is missed, and offline when that is the second sign. Whoever is listed and has no record here is discovered.
+| WKTeam lists | Record | Result |
+|---|---|---|
+| the same wId, or no wId | online | confirmed online |
+| another wId | online | logged in elsewhere, or a late login of ours |
+| a wId | offline | logged in elsewhere, or a late login of ours |
+| nothing | online | missed; offline when this is the second sign |
+| an unknown wcId | none | unmanaged account |
+
+Merged records, and records whose state is more recent than the answer, are skipped.
 """
 
 import logging
@@ -33,14 +40,17 @@ BOUND_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """What one look found: ids of accounts. `unknown_why` is a code of `reasons`; then nothing was changed."""
+    """Result of one presence check, as account IDs and counts.
+
+    `unknown_why`: a code of `reasons`; if set, nothing was changed.
+    """
 
     unknown_why: str = ""
-    online: int = 0  # whom the upstream named
+    online: int = 0  # accounts that WKTeam listed
     verified: int = 0
     absent: tuple[int, ...] = ()  # missed for the first time
     offline: tuple[int, ...] = ()
-    back: tuple[int, ...] = ()  # online by a login that this portal did not see end
+    back: tuple[int, ...] = ()  # online by a login whose end this portal did not see
     discovered: int = 0
 
     @property
@@ -49,7 +59,7 @@ class SweepResult:
 
 
 class _Known(NamedTuple):
-    """An account as it is here, in as few columns as a look at all of them needs."""
+    """An account as stored, with only the columns that a presence check of all accounts needs."""
 
     pk: int
     wc_id: str
@@ -68,14 +78,14 @@ class _Known(NamedTuple):
 
 @dataclass(eq=False)
 class Reconciler:
-    """One answer of the upstream, and what it means for each account."""
+    """One presence answer of WKTeam, and what it means for each account."""
 
     began: datetime
     entries: list[Online]
     detected_by: str
     present: list[int] = field(default_factory=list)
     missing: list[_Known] = field(default_factory=list)
-    # Listed, but not as we know them: with the wIds that are listed.
+    # Listed, but with another state or wId than stored; with the listed wIds.
     changed: list[tuple[_Known, list[str]]] = field(default_factory=list)
     back: list[int] = field(default_factory=list)
     unknown: dict[str, list[str]] = field(default_factory=dict)
@@ -87,10 +97,10 @@ class Reconciler:
         with transaction.atomic(), gathered():
             row = Presence.objects.select_for_update().get(pk=Presence.ONLY)
             if row.answered_at is not None and row.answered_at > self.began:
-                # Two answers that were asked for at the same time are not two looks in a row.
+                # Two overlapping checks do not count as two checks in a row.
                 return SweepResult(online=len(self.listed), back=tuple(self.back))
             found = self.write(db_clock.now())
-        # By itself: thousands of rows are locked by it, and a login that ends now waits for its own.
+        # In its own transaction: it locks thousands of rows, and a login that ends now waits for its own row.
         return replace(found, verified=self.write_verified())
 
     @cached_property
@@ -117,12 +127,12 @@ class Reconciler:
         self.unknown = {wc_id: w_ids for wc_id, w_ids in self.listed.items() if wc_id not in names}
 
     def is_newer(self, row: _Known) -> bool:
-        """Whether what is known here is of a later moment than this answer."""
+        """Return whether the stored state is more recent than this answer."""
         at = row.last_login_at if row.is_online else row.state_since
         return at is not None and at >= self.began
 
     def take_over(self) -> None:
-        """Logins that ended without us: late ones of our own attempts, and those made elsewhere."""
+        """Record logins that ended without us: late ones of our own attempts, and those made elsewhere."""
         by_w_id = self.attempts()
         prompted, elsewhere = self.prompted(), {}
         for row, w_ids in self.changed:
@@ -133,7 +143,7 @@ class Reconciler:
             if answer is not None:
                 self.record(ours or prompted[row.pk], answer)
             elif older:
-                # An instance that a newer login of ours replaced: perhaps the list is behind.
+                # A newer login of ours replaced this wId: WKTeam's list may be outdated.
                 self.missing.append(row)
             else:
                 elsewhere[row.pk] = w_ids[-1]
@@ -146,14 +156,16 @@ class Reconciler:
             self.back += _bind(dict(some), self.began)
 
     def attempts(self) -> dict[str, LoginAttempt]:
-        """Our attempts whose login instance is listed where we did not expect it."""
+        """Return {wId: attempt} of our attempts whose wId is listed unexpectedly."""
         w_ids = [w_id for _row, w_ids in self.changed for w_id in w_ids]
         w_ids += [w_id for w_ids in self.unknown.values() for w_id in w_ids if w_id]
         rows = LoginAttempt.objects.filter(w_id__in=these_texts(w_ids)).light().order_by("id")
         return {attempt.w_id: attempt for attempt in rows.select_related("account")}
 
     def prompted(self) -> dict[int, LoginAttempt]:
-        """Prompts that are on phones: their wId is not known before they are answered."""
+        """Return {account ID: attempt} of prompts on phones. The wId of a prompt is unknown until it is
+        confirmed.
+        """
         ids = [row.pk for row, _w_ids in self.changed]
         rows = LoginAttempt.objects.open().light().filter(account__in=these(ids), method=Method.POPUP)
         return {
@@ -187,7 +199,7 @@ class Reconciler:
         )
 
     def write_verified(self) -> int:
-        # A notice that came after the upstream was asked is not settled by what it answered.
+        # A callback that came after this check began is not settled by its answer.
         settled = Q(missed_at=None) | Q(missed_at__lt=self.began)
         rows = Account.objects.filter(online_since_before(self.began), settled, pk__in=these(self.present))
         with transaction.atomic():
@@ -202,7 +214,9 @@ class Reconciler:
         )
 
     def write_discovered(self, now: datetime) -> int:
-        """Whom the upstream names and nobody here knows. Who is named no more is forgotten, unless it was ignored."""
+        """Save the unmanaged accounts and return their number. Deletes those no longer listed, except ignored
+        ones.
+        """
         before = {row.wc_id: row for row in UnmanagedAccount.objects.all()}
         gone = [row.pk for row in before.values() if row.wc_id not in self.unknown and not row.ignored]
         if gone:
@@ -220,12 +234,14 @@ class Reconciler:
 
 
 def _success(w_ids: list[str], wc_id: str, attempt: LoginAttempt | None) -> LoggedIn | None:
-    """That the attempt succeeded, if these wIds of its account say so."""
+    """Return the success of the attempt if one of these wIds of its account proves it."""
     return attempt and expire.found_online(dict.fromkeys(w_ids, wc_id), attempt)
 
 
 def _may_be_late(attempt: LoginAttempt, row: _Known) -> bool:
-    """Whether this login may be news: not one whose end was written down, and whose account dropped since."""
+    """Return whether this login may be new: its success was not recorded, and no newer login of the account
+    was.
+    """
     if attempt.account_id == row.pk:
         return attempt.state != AttemptState.SUCCEEDED and attempt.seq > row.bound_seq
     if attempt.is_open:
@@ -236,7 +252,10 @@ def _may_be_late(attempt: LoginAttempt, row: _Known) -> bool:
 
 
 def _bind(w_ids: dict[int, str], before: datetime) -> list[int]:
-    """Give accounts the wIds of logins that were made elsewhere, unless they changed since `before`; returns which."""
+    """Give accounts the wIds of logins made elsewhere. Return the IDs of the accounts changed.
+
+    Skips accounts that logged in at or after `before`, and rows that another process locks.
+    """
     with transaction.atomic(), gathered():
         now, bound = db_clock.now(), []
         unchanged = Q(last_login_at=None) | Q(last_login_at__lt=before)
@@ -253,15 +272,16 @@ def _bind(w_ids: dict[int, str], before: datetime) -> list[int]:
             bound.append(account.pk)
             record(account, EventType.FOUND_ONLINE, at=now)
             if account.pk in trying:
-                # A login of its own that is open now will be the newer one when it succeeds.
+                # If its own login in progress succeeds, that login is the newer one.
                 LoginAttempt.objects.open().filter(account=account).update(seq=next_seq(account))
     return bound
 
 
 def adopt(found: UnmanagedAccount, *, by=None, team=None, label: str = "") -> Account:
-    """A record for an account that is online and has none here: its account, online with that wId.
+    """Create the record of an unmanaged account, online with its wId, and return it.
 
-    Where a record with that wcId appeared meanwhile, that one: it is given the wId, if it is not online.
+    If a record with that wcId exists by now, return that record, and give it the wId unless it is online. A
+    merged record is replaced by the record it was merged into.
     """
     now = db_clock.now()
     with transaction.atomic(), gathered():
@@ -276,7 +296,7 @@ def adopt(found: UnmanagedAccount, *, by=None, team=None, label: str = "") -> Ac
             account.go_online(next_seq(account), found.w_id, now, None, {"w_id": ""})
             record(account, EventType.FOUND_ONLINE, by=by, at=now)
         if new:
-            # When it logged in for the first time, nobody here knows.
+            # The time of the very first login is unknown.
             Account.objects.filter(pk=account.pk).update(first_login_at=None)
             account.first_login_at = None
         UnmanagedAccount.objects.filter(wc_id=found.wc_id).delete()

@@ -1,8 +1,8 @@
-"""Who is online: one call for all accounts, and everything that follows from its answer.
+"""Presence check: one WKTeam call for all accounts.
 
-Whoever takes the row `Presence` when it is due asks; everybody else goes by what is found. An account is offline
-when two looks in a row have not named it, or one look after a notice of the upstream. An upstream that does not
-answer, or answers what cannot be, leaves every account as it is: who is online is unknown then.
+A process claims the row `Presence` when the check is due; the others use its result. An account goes offline
+when two checks in a row do not list it, or one check after a WKTeam callback. If WKTeam gives no answer or an
+impossible one, every account keeps its state and presence is unknown.
 """
 
 import logging
@@ -24,7 +24,7 @@ from accounts.upstream.presence_responses import Online
 
 log = logging.getLogger(__name__)
 
-# Notices of a thousand drops do not make a thousand sweeps.
+# A thousand callbacks must not cause a thousand checks.
 SOONEST = timedelta(seconds=1)
 LOOKS_IN_A_ROW = 3
 
@@ -32,7 +32,7 @@ jitter = random.Random()  # noqa: S311 - a pause is no secret
 
 
 def seen() -> Presence | None:
-    """When the upstream was asked last, and whether it answered; None before the first time."""
+    """Return when WKTeam was last asked and whether it answered; None before the first check."""
     return Presence.objects.filter(pk=Presence.ONLY).first()
 
 
@@ -45,16 +45,18 @@ def is_due() -> bool:
 
 
 def check_soon() -> None:
-    """The next look is due now: whoever sweeps next does so at once."""
+    """Make the next check due now, at least SOONEST after the last one."""
     row, now = seen(), db_clock.now()
     if row is not None:
         Presence.set_due_by(max(now, row.asked_at + SOONEST) if row.asked_at else now)
 
 
 def check_if_due() -> SweepResult | None:
-    """Look, if it is due and nobody else does; None when there was nothing to do."""
+    """Run the check if it is due and no other process does. Return the result, None if there was nothing to
+    do.
+    """
     found = None
-    for _ in range(LOOKS_IN_A_ROW):  # a notice may have come while the upstream was asked
+    for _ in range(LOOKS_IN_A_ROW):  # a callback may have arrived during the check
         until = _claim(db_clock.now())
         if until is None:
             break
@@ -66,7 +68,7 @@ def check_if_due() -> SweepResult | None:
 
 
 def _claim(now: datetime) -> datetime | None:
-    """The row, until that moment; None when it is not due, or somebody else has it."""
+    """Claim the presence row. Return when the claim ends; None if it is not due or another process has it."""
     until = now + timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 10)
     next_at = now + timedelta(seconds=settings.WK_PRESENCE_SECONDS * jitter.uniform(0.9, 1.1))
     due = Presence.objects.filter(Q(taken_until=None) | Q(taken_until__lte=now), due_at__lte=now)
@@ -77,13 +79,13 @@ def _claim(now: datetime) -> datetime | None:
     return until if made else None
 
 
-# --- looks ---------------------------------------------------------------------------------------------
+# --- checks --------------------------------------------------------------------------------------------
 
 
 def check(detected_by: str = DetectedBy.SWEEP) -> SweepResult:
-    """Ask who is online, due or not, and write down what follows. Not within a transaction.
+    """Ask WKTeam who is online, due or not, and save what follows. Must not run within a transaction.
 
-    `detected_by` stands in the drops that are found: DetectedBy.CHECK where somebody asks by hand.
+    `detected_by`: stored in the drops found; DetectedBy.CHECK for a manual check.
     """
     began = db_clock.now()
     Presence.objects.update_or_create(pk=Presence.ONLY, defaults={"asked_at": began})
@@ -100,7 +102,10 @@ def check(detected_by: str = DetectedBy.SWEEP) -> SweepResult:
 
 
 def _listed() -> list[Online]:
-    """Raises BadAnswer where nobody is listed, and an account that we take to be online is, by `/isOnline`."""
+    """Return WKTeam's list of online accounts.
+
+    Raises BadAnswer if the list is empty although `/isOnline` confirms an account that is online here.
+    """
     listed = configured.client().online()
     if not listed:
         w_id = Account.objects.filter(state=AccountState.ONLINE).values_list("w_id", flat=True).first()
@@ -111,8 +116,11 @@ def _listed() -> list[Online]:
 
 
 def callback_received(w_id: str, wc_id: str = "") -> bool:
-    """The upstream says that this instance is offline. It counts only where it is the account's current one, and as
-    one of two signs: the other is the look that it asks for. False: it says nothing about an account that is online.
+    """Handle WKTeam's callback that this wId is offline. Return False if it does not concern an online
+    account.
+
+    It counts only for the account's current wId, and as one of two signs. The other is the presence check,
+    which becomes due at once.
     """
     current = Account.objects.filter(state=AccountState.ONLINE, w_id=w_id, merged_into=None)
     if wc_id:

@@ -1,4 +1,4 @@
-"""Decide the next recovery step of a drop. Pure: everything it needs is passed in."""
+"""Recovery decisions: the next step of a drop. Pure functions; every input is an argument."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,9 +10,9 @@ from accounts.states import DropKind, NextStep, ScanReason
 from accounts.upstream.responses import SCAN_WANTED
 
 DAY, MINUTE = timedelta(hours=24), timedelta(minutes=1)
-# When no slot is free, it is looked again after this long.
+# How long to wait before the next try when no worker slot is free.
 SLOTS_AGAIN = timedelta(seconds=10)
-# The chance that is added to a pause, at most: half of it.
+# Jitter added to a pause: at most half of the pause.
 JITTER = 0.5
 
 
@@ -29,7 +29,9 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The next step; when it is looked at again (None: only when people ask); why, as a code of `ScanReason`."""
+    """The next step, the time of the next decision (None: only when a person asks), and why, as a code of
+    `ScanReason`.
+    """
 
     step: str
     at: datetime | None = None
@@ -46,13 +48,13 @@ def decide_step(
     now: datetime,
     luck: float = 0.0,
 ) -> Decision:
-    """What to do about a drop now, of an account that is offline, wanted online, and has no open attempt.
+    """Decide the next step of a drop. The account is offline, kept online and has no attempt in progress.
 
-    `prompts` are the account's of the last 24 hours, oldest first; `ahead` is how many of its policy come before it
-    within a minute; `free` how many waits have room; `luck` (0 to 1) is the chance in its pause.
+    `prompts`: the account's prompts of the last 24 hours, oldest first. `ahead`: prompts of its policy that
+    come before it within a minute. `free`: free worker slots. `luck`: jitter, from 0 to 1.
     """
     ours = [prompt for prompt in prompts if prompt.at >= drop.at]
-    # Looked at for the first time, asked for by people, or held up after its pause: it need not pause now.
+    # First decision, requested by a person, or delayed after its pause: no further pause is needed.
     straight = drop.next_step == NextStep.LOOK and len(ours) <= drop.prompts_sent
     why = _no_prompt(drop, account, policy) or ("" if straight else _scan_wanted(account, ours))
     if why:
@@ -70,7 +72,7 @@ def decide_step(
 
 
 def _no_prompt(drop: Drop, account: Account, policy: RecoveryPolicy) -> str:
-    """Why a prompt would not help; "" where it may."""
+    """Return why a prompt would not help, as a code of `ScanReason`; "" if it may."""
     if drop.kind == DropKind.FIRST_NIGHT:
         return ScanReason.FIRST_NIGHT
     if drop.kind == DropKind.AT_ONCE:
@@ -93,7 +95,11 @@ def _to_scan(policy: RecoveryPolicy, why: str) -> Decision:
 def prompt_room(
     account: Account, policy: RecoveryPolicy, prompts: list[Prompt], ahead: int, free: int, now: datetime
 ) -> Decision:
-    """POPUP where a prompt may go out right now, else what it waits for: CAP, HOURS or LOOK (its turn, a slot)."""
+    """Return POPUP if a prompt may be sent now, else what it waits for.
+
+    CAP: the daily limit. HOURS: prompt hours; `at` None means that they never open. LOOK: a worker slot, or
+    the prompts ahead of it in this minute.
+    """
     counted = sorted(prompt.at for prompt in prompts if prompt.reached and prompt.at > now - DAY)
     if len(counted) >= policy.prompts_a_day:
         oldest = counted[-policy.prompts_a_day] if policy.prompts_a_day else now

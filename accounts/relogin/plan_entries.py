@@ -1,4 +1,4 @@
-"""The turn of one account in a run: what is begun for it, and what came of that."""
+"""One account in a plan run: what is started for it, and the result."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,19 +12,19 @@ from accounts.models.recovery_policy import policy_for
 from accounts.relogin import recover
 from accounts.states import AccountState, AttemptState, NextStep, Trigger
 
-# No worker has a slot for a wait: whoever got this has nothing more to take now.
+# No worker slot is free: the caller takes no further account now.
 NO_ROOM: Final = object()
 AGAIN = timedelta(seconds=10)
 HOURS_AGAIN = timedelta(minutes=5)
-# How long a run follows what recovery does with an account.
+# How long a run follows an account that it handed to recovery.
 FOLLOWED = timedelta(hours=24)
 SETTLED_AT_ONCE = 500
 
 
 def take(entry: PlanResult, run: PlanRun, now: datetime) -> int | object | None:
-    """Begin what is to be done for the account, in the caller's transaction.
+    """Start what the run does for the account, in the caller's transaction.
 
-    The id of the attempt begun, None when there is none, `NO_ROOM` when it has to wait for a worker.
+    Returns the ID of the attempt started, None if there is none, `NO_ROOM` if no worker slot is free.
     """
     account = entry.account
     if outcome := _why_not(entry, run, account):
@@ -40,7 +40,9 @@ def take(entry: PlanResult, run: PlanRun, now: datetime) -> int | object | None:
 
 
 def _why_not(entry: PlanResult, run: PlanRun, account: Account) -> str:
-    """Why nothing is done for this account, "" if something is: much may have happened since it was chosen."""
+    """Return the result for an account that the run skips, "" if it does not: the account may have changed
+    since it was chosen.
+    """
     wanted = run.plan.state if run.plan else ""
     is_due = bool(run.plan_name) or account.relogin_at == entry.due_at
     if account.merged_into_id or not account.keep_online or not is_due:
@@ -94,7 +96,7 @@ def _write(entry: PlanResult, outcome: str, now: datetime, ended: bool = False, 
 
 
 def settle(now: datetime) -> None:
-    """Write down what came of the prompts, and of what was handed to recovery."""
+    """Save the results of prompts that ended and of accounts that were handed to recovery."""
     open_ones = (
         PlanResult.objects.filter(ended_at=None).select_related("account", "attempt", "run").order_by("pk")
     )

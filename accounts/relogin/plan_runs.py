@@ -1,8 +1,8 @@
-"""Logins at a set time: accounts whose time has come, and plans. Nothing here calls the upstream.
+"""Scheduled re-logins of single accounts, and plan runs. Nothing here calls WKTeam.
 
-A scheduled time is a row: who inserts it runs it, whoever else looks at the same moment finds it there. After
-downtime only the latest missed run is started. The accounts of a run wait in its entries and are
-taken one by one, each in one transaction with what is begun for it, at the pace of the run.
+A scheduled time is a unique row: the process that inserts it runs it, all others find it. After downtime only
+the latest missed run is started. The accounts of a run wait as plan results. Each is claimed in the same
+transaction as what is started for it, at the pace of the run.
 """
 
 import logging
@@ -30,15 +30,15 @@ ROWS = 500
 FORGOTTEN_AT_ONCE = 5_000
 DUE_A_MINUTE = 60
 MINUTE = timedelta(minutes=1)
-# How long a run that has taken all its accounts is waited for until people are told of it.
+# How long to wait for open results after a run has claimed all its accounts, before people are notified.
 TELL_AFTER = timedelta(minutes=15)
 KEPT = timedelta(days=90)
 
 
 def tick() -> list[int]:
-    """One look at everything whose time has come; harmless to repeat, and for two at once.
+    """Run everything that is due. Idempotent, and safe to run concurrently.
 
-    Returns the ids of the attempts that were begun: each waits in its row for a worker.
+    Returns the IDs of the attempts started. Each waits in its row for a worker.
     """
     now = db_clock.now()
     _each(_run_scheduled, Plan.objects.due(now).order_by("next_at"), now)
@@ -54,7 +54,7 @@ def _each(step: Callable, rows: Iterable, now: datetime) -> None:
     for row in list(rows):
         try:
             step(row, now)
-        except Exception:  # one row that cannot be served must not keep the others from their turn
+        except Exception:  # a row that fails must not block the others
             log.exception("%r", row)
 
 
@@ -71,14 +71,14 @@ def _run_scheduled(plan: Plan, now: datetime) -> PlanRun | None:
 
 
 def run_now(plan: Plan, by) -> PlanRun | None:
-    """Start a run beside the scheduled ones, because a person asks for it."""
+    """Start a run outside the schedule, because a person asks for it."""
     return run(plan, db_clock.now(), by=by)
 
 
 def run(plan: Plan, scheduled_at: datetime, by=None) -> PlanRun | None:
-    """Start the run of a scheduled time; None when it was started before.
+    """Start the run of a scheduled time. Return None if it was started before.
 
-    While the plan's run before is still on, the new one is recorded as left out.
+    While the plan's previous run is in progress, the new one is recorded as skipped.
     """
     now = db_clock.now()
     try:
@@ -103,7 +103,9 @@ def run(plan: Plan, scheduled_at: datetime, by=None) -> PlanRun | None:
 
 
 def chosen(plan: Plan, now: datetime) -> QuerySet:
-    """The accounts of a plan, in their order: who waits to be scanned last, else the longest ago first."""
+    """Return the plan's accounts in order: those queued for scan last, then the longest since the last login
+    first.
+    """
     accounts = Account.objects.kept().filter(keep_online=True)
     if tags := list(plan.tags.values_list("pk", flat=True)):
         accounts = accounts.filter(pk__in=Account.tags.through.objects.filter(tag__in=tags).values("account"))
@@ -132,7 +134,11 @@ def _choose(made: PlanRun, plan: Plan, now: datetime) -> None:
 
 
 def _make_due_by(made: PlanRun, ids: Sequence[int], now: datetime) -> dict[int, datetime]:
-    """Which due time of each account this run answers: the one that it sets, or one that nobody answered yet."""
+    """Return {account ID: due time} that this run answers. Locks the accounts.
+
+    An account without a due time gets the run's scheduled time. Due times in the future, and those that
+    another result already answers, are left out.
+    """
     rows = Account.objects.filter(pk__in=ids).order_by("pk").select_for_update(of=("self",), no_key=True)
     times = dict(rows.values_list("pk", "relogin_at"))
     answered = set(
@@ -144,11 +150,11 @@ def _make_due_by(made: PlanRun, ids: Sequence[int], now: datetime) -> dict[int, 
     return {pk: at for pk, at in due.items() if (pk, at) not in answered}
 
 
-# --- accounts whose own time has come ------------------------------------------------------------------
+# --- accounts with their own due time ------------------------------------------------------------------
 
 
 def make_due(accounts: QuerySet, at: datetime | None, by) -> int:
-    """Set the time at which these accounts are logged in again, None for no set time; how many there were."""
+    """Set or clear (None) the scheduled re-login of these accounts. Return their number."""
     with transaction.atomic(), gathered():
         rows = list(accounts.order_by("pk").select_for_update(of=("self",), no_key=True))
         for some in in_batches(rows, ROWS):
@@ -159,7 +165,7 @@ def make_due(accounts: QuerySet, at: datetime | None, by) -> int:
 
 
 def _take_due(now: datetime) -> None:
-    """Give those whose time has come an entry, once for each due time, in the one open run of the due."""
+    """Add the accounts that are due to the one open run without a plan, at most once for each due time."""
     answered = PlanResult.objects.filter(account=OuterRef("pk"), due_at=OuterRef("relogin_at"))
     logging_in = LoginAttempt.objects.open().filter(account=OuterRef("pk"))
     due = (
@@ -189,19 +195,19 @@ def _take_due(now: datetime) -> None:
         if taken := made.entries.count():
             PlanRun.objects.filter(pk=made.pk).update(due=taken)
         else:
-            made.delete()  # somebody else took them all since they were found, and ended his run
+            made.delete()  # another process handled them all and ended its run
 
 
 # --- the accounts of a run, one by one -----------------------------------------------------------------
 
 
 def _go_on(run: PlanRun, now: datetime) -> list[int]:
-    """Take as many accounts of a run as its pace allows now: the ids of the attempts begun."""
+    """Claim as many accounts of a run as its pace allows now. Return the IDs of the attempts started."""
     begun = []
     for _number in range(TAKEN_AT_ONCE):
         with transaction.atomic():
             rows = PlanRun.objects.filter(pk=run.pk, ended_at=None)
-            # Whoever else works on this run at the moment does it well enough.
+            # Another process may work on this run now: that is enough.
             locked = rows.select_for_update(of=("self",), skip_locked=True).first()
             if locked is None or not (entry := _next(locked, now)):
                 break
@@ -214,10 +220,10 @@ def _go_on(run: PlanRun, now: datetime) -> list[int]:
 
 
 def _next(run: PlanRun, now: datetime) -> PlanResult | None:
-    """The account whose turn it is; the run ends when none is left."""
+    """Return the next account of the run, None if its pace allows none now. Ends the run if none is left."""
     waiting = run.entries.filter(outcome=Outcome.WAITING)
     if run.plan_name and not _goes_on(run):
-        # The time that it set is nobody's any more.
+        # Clear the due time that the run set: no run will answer it.
         mine = Account.objects.filter(pk__in=waiting.values("account"), relogin_at=run.scheduled_at)
         mine.update(relogin_at=None)
         waiting.update(outcome=Outcome.LEFT, ended_at=now)
@@ -232,15 +238,15 @@ def _next(run: PlanRun, now: datetime) -> PlanResult | None:
 
 
 def _goes_on(run: PlanRun) -> bool:
-    """Whether its plan is still there, and was not switched off, where nobody asked for the run himself."""
+    """Return whether the run continues: its plan exists, and is enabled or a person started the run."""
     return run.plan is not None and (run.plan.active or run.asked_by_name != "")
 
 
-# --- afterwards ----------------------------------------------------------------------------------------
+# --- after a run ---------------------------------------------------------------------------------------
 
 
 def outcomes(run: PlanRun) -> dict[str, int]:
-    """How many accounts came to which outcome."""
+    """Return {result: number of accounts}."""
     found = run.entries.order_by().values_list("outcome").annotate(number=Count("pk"))
     return dict(found)
 

@@ -1,4 +1,4 @@
-"""Carry out recovery: phone prompts first, then the scan queue."""
+"""Recovery in action: phone prompts first, then the scan queue."""
 
 import random
 from collections import Counter, defaultdict
@@ -22,7 +22,7 @@ from accounts.relogin.decide import DAY, MINUTE, Decision, Prompt
 from accounts.states import AccountState, EventType, Method, NextStep, ScanReason, Trigger
 
 AT_A_TIME, MOST_AT_A_TICK = 200, 1000
-# Where a prompt ended with one of these, no phone has shown it: it counts for nothing but a pause.
+# A prompt that ended with one of these was shown on no phone: it counts only for the pause.
 UNSENT = frozenset(
     {Reason.UNREACHABLE, Reason.SIGN_IN_REFUSED, Reason.DEVELOPER_FROZEN, Reason.DEVELOPER_EXPIRED}
 )
@@ -33,7 +33,11 @@ dice = random.Random()  # noqa: S311 - chance in pauses, no secret
 
 
 def tick() -> list[int]:
-    """Look at every drop that is due; returns the ids of the attempts begun, for a worker of the queue `waits`."""
+    """Decide about every drop that is due. Return the IDs of the attempts started, for a worker of the queue
+    `waits`.
+
+    At most MOST_AT_A_TICK drops, one transaction for each AT_A_TIME.
+    """
     now = db_clock.now()
     _follow_pauses(now)
     begun: list[int] = []
@@ -51,9 +55,10 @@ def tick() -> list[int]:
 
 
 def recover_now(drops: Iterable[Drop], by=None) -> int:
-    """People ask for these: nothing is paused for, but caps, hours and pace hold. Returns how many were taken up.
+    """Recover these drops because a person asks: no pause applies, but daily limit, prompt hours and pace do.
 
-    Not taken up are those that are over, or whose account is paused or has an open attempt.
+    Skips drops that are over, and those whose account is paused or has an attempt in progress. Returns how
+    many were handled.
     """
     taken = 0
     for ids in in_batches([drop.pk for drop in drops], AT_A_TIME):
@@ -69,10 +74,10 @@ def recover_now(drops: Iterable[Drop], by=None) -> int:
 def start_prompt(
     account: Account, *, trigger: str = Trigger.SCHEDULE, by=None
 ) -> tuple[LoginAttempt | None, NextStep]:
-    """Begin a prompt on the account's phone, also while it is online, if all that holds for prompts allows it now.
+    """Start a prompt on the account's phone if all limits allow it now. The account may be online.
 
-    The attempt and POPUP; or None and what is in the way: CAP, HOURS, BACK_OFF (this minute's are used up), LOOK (no
-    slot), NOTHING (paused, an open attempt, or a wcId that is not known).
+    Returns (attempt, POPUP), or (None, reason). CAP: the daily limit. HOURS: prompt hours. BACK_OFF: the
+    limit of this minute. LOOK: no worker slot. NOTHING: paused, merged, an attempt in progress, or no wcId.
     """
     now = db_clock.now()
     with transaction.atomic():
@@ -95,7 +100,7 @@ def start_prompt(
 def queue_for_scan(
     account: Account, *, at: datetime | None = None, detail: str = ScanReason.ASKED, by=None
 ) -> bool:
-    """Put the account onto the list "To scan"; False: it is there already."""
+    """Add the account to the scan queue. Return False if it is there already."""
     now = at or db_clock.now()
     with transaction.atomic():
         if not Account.objects.filter(pk=account.pk, queued_for_scan_at=None).update(queued_for_scan_at=now):
@@ -106,7 +111,7 @@ def queue_for_scan(
 
 
 class _Policies:
-    """All policies, held until the transaction ends: what is begun is counted by one at a time."""
+    """All policies, locked until the transaction ends, so that one process at a time counts the prompts."""
 
     def __init__(self):
         self.all = {policy.pk: policy for policy in RecoveryPolicy.objects.select_for_update(no_key=True)}
@@ -118,7 +123,9 @@ class _Policies:
 
 
 def _recoverable() -> QuerySet[Drop]:
-    """Open drops that something can be done about."""
+    """Return open drops of offline accounts that are kept online, not merged, and have no attempt in
+    progress.
+    """
     attempts = LoginAttempt.objects.open().filter(account=OuterRef("account"))
     return Drop.objects.open().filter(
         ~Exists(attempts),
@@ -129,13 +136,15 @@ def _recoverable() -> QuerySet[Drop]:
 
 
 def _held(drops: QuerySet[Drop]) -> QuerySet[Drop]:
-    """With their accounts; those that somebody else holds are left to the next look."""
+    """Lock the drops with their accounts. Drops that another process locks are skipped until the next run."""
     rows = drops.select_related("account")
     return rows.select_for_update(of=("self", "account"), skip_locked=True, no_key=True)
 
 
 def _follow_pauses(now: datetime) -> None:
-    """Of an account that is not wanted online nothing is done, and nobody has to scan it; later it is due at once."""
+    """Pause the drops of paused accounts and remove these accounts from the scan queue. Resumed ones are due
+    at once.
+    """
     unwanted = Drop.objects.open().filter(account__keep_online=False).exclude(next_step=NextStep.PAUSED)
     Account.objects.filter(queued_for_scan_at__isnull=False, keep_online=False).update(
         queued_for_scan_at=None
@@ -146,7 +155,7 @@ def _follow_pauses(now: datetime) -> None:
 
 
 def _prompts(account_ids: list[int], now: datetime) -> dict[int, list[Prompt]]:
-    """The prompts of these accounts that ended, whoever began them: those of the last 24 hours."""
+    """Return {account ID: prompts} that ended, of the last 24 hours, whatever their trigger."""
     rows = LoginAttempt.objects.filter(
         account_id__in=account_ids,
         method=Method.POPUP,
@@ -162,7 +171,7 @@ def _prompts(account_ids: list[int], now: datetime) -> dict[int, list[Prompt]]:
 
 
 def _ahead(now: datetime, policies: _Policies) -> Counter:
-    """By policy: the prompts that are on their way, or went out within the last minute."""
+    """Return {policy ID: prompts} that are about to be sent or were sent within the last minute."""
     rows = LoginAttempt.objects.filter(
         Q(sent_at__gt=now - MINUTE) | Q(sent_at=None, ended_at=None),
         method=Method.POPUP,
@@ -181,7 +190,7 @@ def _free_slots(now: datetime) -> int:
 
 @dataclass(slots=True)
 class _Steps:
-    """What was decided about a batch: each drop with its decision."""
+    """What was decided about a batch: drops by next step, with the reason."""
 
     prompted: list[Drop] = field(default_factory=list)
     scanned: list[tuple[Drop, str]] = field(default_factory=list)
@@ -189,7 +198,9 @@ class _Steps:
 
 
 def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool = False, by=None) -> list[int]:
-    """Decide about each, and do it. All rows are held by the caller's transaction."""
+    """Decide about each drop and act. The caller's transaction locks all rows. Return the IDs of the attempts
+    started.
+    """
     if not drops:
         return []
     prompts = _prompts([drop.account_id for drop in drops], now)
@@ -202,7 +213,7 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
         how = decide.decide_step(
             drop, drop.account, policy, theirs, ahead[policy.pk], free, now, dice.random()
         )
-        # A turn that was given is one less for those who come after.
+        # A prompt, or a wait for this minute's limit, uses one place of the policy's pace.
         turn = how.step == NextStep.POPUP or (how.step == NextStep.LOOK and free > 0)
         ahead[policy.pk] += turn
         free -= how.step == NextStep.POPUP
@@ -219,7 +230,7 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
 
 
 def _write(drops: list[Drop]) -> None:
-    """What many have in common by one UPDATE: one that says it row by row takes Django many times as long."""
+    """Save with one UPDATE for each distinct result: bulk_update() takes Django many times as long."""
     alike: dict[tuple, list[int]] = defaultdict(list)
     for drop in drops:
         alike[drop.next_step, drop.next_at, drop.prompts_sent].append(drop.pk)
@@ -237,7 +248,7 @@ def _note(steps: _Steps, drop: Drop, how: Decision, before: str) -> None:
 
 
 def _begin(drop: Drop, by) -> int | None:
-    """It stays due: as soon as its attempt has ended without a login, it is looked at again."""
+    """Start the prompt. The drop stays due: when the attempt ends without a login, the next step is decided."""
     attempt, new = start.start_login(
         drop.account, method=Method.POPUP, trigger=Trigger.RECOVERY, queued=True, by=by
     )
