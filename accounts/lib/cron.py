@@ -1,7 +1,8 @@
 """Cron expressions in a time zone: which times match, and what is wrong with an expression.
 
-Clock changes follow Debian's cron. A fixed time that is skipped matches right after the gap; one that occurs twice
-matches the first time only. With `*` in minute or hour every minute that passes is compared with the expression.
+Clock changes follow Debian's cron. A fixed time that is skipped matches right after the gap; one that occurs
+twice matches the first time only. With `*` in minute or hour every minute that passes is compared with the
+expression.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -23,11 +24,11 @@ FIELDS = {
 
 
 class _Times(CronSim):
-    """The matching times after `start`, or before it; ends where the next 50 years have none."""
+    """Iterate over the matching times after `start`, or before it. Ends where 50 years hold no match."""
 
     def __init__(self, expression: str, start: datetime, reverse: bool = False):
         super().__init__(expression, start, reverse=reverse)
-        self.day_and = True  # both kinds of days have to match, unlike in Debian's cron
+        self.day_and = True  # both kinds of days must match, unlike in Debian's cron
 
     def __next__(self) -> datetime:
         return super().__next__().astimezone(UTC)
@@ -41,7 +42,7 @@ class _Times(CronSim):
 
 
 def check(expression: str) -> None:
-    """Raise ValidationError, with a sentence for the person who typed it, if no time can match."""
+    """Raise ValidationError, with a message for the person who typed it, if no time can match."""
     number = len(expression.split())
     if number != len(FIELDS):
         raise ValidationError(
@@ -69,7 +70,7 @@ def check(expression: str) -> None:
 
 
 def _names_no_date(expression: str, field: str) -> bool:
-    """Whether CronSim refuses the day because of the month, as in 30 February."""
+    """Return whether CronSim rejects the day because of the month, as in 30 February."""
     if field != "day-of-month":
         return False
     try:
@@ -80,17 +81,17 @@ def _names_no_date(expression: str, field: str) -> bool:
 
 
 def next_after(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:
-    """Return the first matching time later than `after`."""
+    """Return the first matching time later than `after`, or None."""
     times = _Times(expression, after.astimezone(zone))
     return next((time for time in times if time > after), None)
 
 
 def latest(expression: str, zone: ZoneInfo, since: datetime, until: datetime) -> datetime | None:
-    """Return the last matching time from `since` to `until`, both included."""
-    # CronSim takes `until` itself only from a fraction of a second later.
+    """Return the last matching time from `since` to `until`, both included, or None."""
+    # CronSim includes `until` itself only if it starts a fraction of a second later.
     times = _Times(expression, (until + timedelta(microseconds=1)).astimezone(zone), reverse=True)
     found = next((time for time in times if time <= until), None)
-    # Within an hour that occurs twice it goes back too far.
+    # CronSim goes back too far within an hour that occurs twice.
     while found and (later := next_after(expression, zone, found)) and later <= until:
         found = later
     return found if found and found >= since else None

@@ -1,8 +1,9 @@
-"""What time it is, by the database's clock.
+"""The current time by the database's clock.
 
-A deadline or a lease is written on one host and compared on another; the one clock that all of them share is the
-database's. It is read once a minute; in between this process's monotonic clock goes on from there, so that a host
-whose clock is wrong, or is set while the portal runs, shortens no wait. SQLite is on the same host as all others.
+One host writes a deadline or a lease and another host compares it. The database's clock is the only one that
+all hosts share. It is read once a minute, and this process's monotonic clock continues from there. A host
+whose clock is wrong, or is set while the portal runs, therefore shortens no wait. With SQLite all processes
+share one host, so the host's clock is used.
 """
 
 import logging
@@ -21,7 +22,7 @@ STRANGE = timedelta(seconds=5)
 
 class _Clock:
     def __init__(self):
-        # The database's time, and the moment of our monotonic clock at which it was that: one value, because other
+        # The database's time, and the reading of our monotonic clock at that moment. One value, because other
         # threads read it while it changes.
         self.known: tuple[datetime, float] | None = None
         self.read_next = 0.0
@@ -29,12 +30,12 @@ class _Clock:
     def read(self) -> None:
         self.read_next = time.monotonic() + RETRY_SECONDS
         try:
-            with connection.cursor() as cursor:  # which may have to queue for a connection
-                began = time.monotonic()
+            with connection.cursor() as cursor:
+                began = time.monotonic()  # only now: opening the cursor may wait for a connection
                 cursor.execute("SELECT clock_timestamp()")
                 base = cursor.fetchone()[0]
         except (DatabaseError, InterfaceError):
-            return  # what was read last still holds
+            return  # the last reading stays valid
         ended = time.monotonic()
         first, self.known = self.known is None, (base, (began + ended) / 2)
         self.read_next = ended + READ_SECONDS
@@ -54,5 +55,5 @@ _clock = _Clock()
 
 
 def now() -> datetime:
-    """The time now, aware, as every host of this portal sees it."""
+    """Return the current time (aware), the same on every host of this portal."""
     return _clock.now() if connection.vendor == "postgresql" else timezone.now()

@@ -1,4 +1,4 @@
-"""Which database errors are temporary, and how to try again."""
+"""Temporary database errors: how to recognize them and how to retry."""
 
 import copy
 import logging
@@ -18,27 +18,28 @@ from accounts.lib.group_commit import Interrupted
 
 log = logging.getLogger(__name__)
 
-# How long a worker keeps a result for a database that is away.
+# Seconds for which a worker keeps a result while the database is unreachable.
 ANSWER_KEPT = 600
 DATABASE_ERRORS = (OperationalError, InterfaceError, InternalError)
 
 
 def is_away(error: Exception) -> bool:
-    """Not for what is a mistake of the program, whoever words it as an error of the database."""
+    """Return whether the database is unreachable or read-only. False for a programming error."""
     if isinstance(error, InternalError):
-        return isinstance(error.__cause__, ReadOnlySqlTransaction)  # of a server that became a replica
+        return isinstance(error.__cause__, ReadOnlySqlTransaction)  # the server became a replica
     return isinstance(error, OperationalError | InterfaceError)
 
 
 def is_held(error: Exception) -> bool:
-    """Somebody else holds one of the rows; the others are free."""
+    """Return whether another transaction holds one of the rows. The other rows are free."""
     return isinstance(error.__cause__, LockNotAvailable | DeadlockDetected)
 
 
 def release_connection() -> None:
-    """Return the database connection before something slow: thousands wait, and they must not hold one each.
+    """Return the database connection to the pool before a slow call. Does nothing inside a transaction.
 
-    Nor what Django keeps about it, which is made anew in 8 µs.
+    Thousands of waits must not hold one connection each. Django's wrapper is dropped too: a new one takes 8
+    µs.
     """
     if not connection.in_atomic_block:
         connection.close()
@@ -46,14 +47,17 @@ def release_connection() -> None:
 
 
 def retry_until_saved(step, row: models.Model, *args, seconds: float = ANSWER_KEPT, **kwargs):
-    """Run `step(row, ...)`, whose result must not be lost; repeat it for up to `seconds` while the database is away.
+    """Run `step(row, ...)`, whose result must not be lost.
 
-    Raises the database's error when the time is up, and any other error at once.
+    Retries for up to `seconds` while the database is unreachable or a group commit was interrupted (that run
+    may have taken effect). Backoff: 0.2 s, doubled up to 3 s. `row` changes only if the step succeeds.
+
+    Returns the step's result. Raises the temporary error when the time is up, any other error immediately.
     """
     until = time.monotonic() + seconds
     pause = 0.2
     while True:
-        # A copy: what a step changes on it must not outlive the rollback of that step.
+        # A copy: changes that a step makes to the row must not outlive the rollback of that step.
         trial = copy.copy(row)
         try:
             result = step(trial, *args, **kwargs)

@@ -1,6 +1,7 @@
 """Secrets at rest: a text column that is encrypted in the database.
 
-Keys come from FIELD_KEYS (the first one encrypts, all decrypt) or, where none is given, from SECRET_KEY.
+The keys are FIELD_KEYS: the first one encrypts, all of them decrypt. If it is empty, one is derived from
+SECRET_KEY.
 """
 
 import base64
@@ -26,7 +27,7 @@ def fernet() -> MultiFernet:
 
 
 class EncryptedTextField(models.TextField):
-    """Text, encrypted on its way into the database. What no key opens any more reads as empty."""
+    """A text field that is encrypted in the database. A value that no key decrypts reads as empty."""
 
     def get_prep_value(self, value: str | None) -> str | None:
         value = super().get_prep_value(value)

@@ -1,7 +1,9 @@
-"""What many ask for at the same moment, done as one batch: one transaction instead of hundreds.
+"""Group commit: concurrent calls run as one batch (one transaction, not hundreds).
 
-Whoever comes first works at once, alone; those who come while it works wait, and the first of them then works for
-all of them. Nobody waits longer than for the batch before its own, and an idle process adds nothing at all.
+The first caller runs immediately, alone. Callers that arrive meanwhile wait; the first of them then runs the
+next batch for all of them. A call may therefore run in another caller's thread and on its transaction. A
+caller waits at most for the batch before its own while no more than `most` callers are queued. An idle
+process adds no delay.
 """
 
 import threading
@@ -13,7 +15,7 @@ MOST = 200
 
 
 class Interrupted(Exception):
-    """The caller that worked for this batch was killed meanwhile; whether its work took effect is not known."""
+    """Raised if the caller that ran this batch was killed: it is unknown whether its work took effect."""
 
 
 class _Place:
@@ -30,10 +32,11 @@ class _Place:
 
 
 class GroupCommit:
-    """Calls `work(items)` for the items of all who call at the same time; it returns one result for each, in order.
+    """Call `work(items)` with the items of all concurrent callers. It returns one result for each, in order.
 
-    A result that is an exception is raised at its caller; an exception of `work` itself is raised at all of them.
-    A result whose caller was killed meanwhile goes to `unwanted`.
+    `most`: items in one batch. A result that is an exception is raised in its own caller. An exception that
+    `work` raises is raised in all callers of the batch. A result whose caller was killed meanwhile goes to
+    `unwanted`.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class GroupCommit:
         try:
             self._serve(batch)
         finally:
-            # Also when this caller was killed in the middle: the others must not wait for it for ever.
+            # Also if this caller was killed in the middle: the others must not wait for it indefinitely.
             with self.lock:
                 for place in batch:
                     place.done = True
@@ -80,7 +83,7 @@ class GroupCommit:
                     self._drop(place)
 
     def _leave(self, place: _Place) -> None:
-        """Killed while it waited: somebody else has to lead in its place."""
+        """Remove a caller that was killed while it waited. If it was to lead, the next one leads."""
         with self.lock:
             done, place.left = place.done, True
             if place in self.queue:

@@ -1,6 +1,6 @@
-"""Pictures from outside, made ours: a QR code is read and drawn anew, an avatar is scaled and written anew.
+"""Images from outside: a QR code is read and redrawn, an avatar is scaled and re-encoded.
 
-Bytes from outside are opened within limits and never passed on as they came.
+Bytes from outside are opened within limits and never passed on unchanged.
 """
 
 import io
@@ -20,11 +20,11 @@ AVATAR_PIXELS = 128
 
 
 class NoPicture(ValueError):
-    """The bytes are not a picture that we open."""
+    """Raised if the bytes are not an image in an accepted format and size."""
 
 
 def _open(content: bytes) -> Image.Image:
-    """The picture in RGB, its transparent parts white. Raises NoPicture."""
+    """Return the image in RGB, with transparent parts white. Raises NoPicture."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -60,7 +60,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _text(picture: Image.Image) -> str:
-    """What the QR code in a picture says, character by character; "" where none can be read."""
+    """Return the text of the QR code in an image, character by character; "" if none can be read."""
     found = zxingcpp.read_barcodes(
         picture.convert("L"), formats=zxingcpp.BarcodeFormat.QRCode, text_mode=zxingcpp.TextMode.Plain
     )
@@ -68,11 +68,11 @@ def _text(picture: Image.Image) -> str:
 
 
 def read_code(content: bytes) -> tuple[str, bytes]:
-    """What the QR code in a picture says, and a PNG of it to show.
+    """Return (text, png): the text of the QR code in an image, and a PNG of it to show.
 
-    The PNG is drawn anew: sharp, dark on light, with its quiet zone. Where the code cannot be read, the text
-    is "" and the PNG is the picture itself, checked and written anew; that is shown, too, where the drawing
-    would say something else. Raises NoPicture.
+    The PNG is redrawn: sharp, dark on light, with its quiet zone. If the QR code cannot be read, the text is
+    "" and the PNG is the image itself, checked and re-encoded. The PNG is also the image itself if a redrawn
+    QR code would not read as the same text. Raises NoPicture.
     """
     picture = _open(content)
     text = _text(picture)
@@ -88,13 +88,16 @@ def read_code(content: bytes) -> tuple[str, bytes]:
 
 
 def code_png(text: str) -> bytes:
-    """A text of ours as a QR code, large enough to be scanned from a screen."""
+    """Return a PNG of a text of ours as a QR code, large enough to be scanned from a screen."""
     drawn = draw_named_code(text)
     return _png(drawn.resize((drawn.width * SCALE, drawn.height * SCALE), Image.Resampling.NEAREST))
 
 
 def draw_code(text: str) -> Image.Image:
-    """A QR code, one pixel for a module, dark on light, with its quiet zone. By zxing-cpp: a person waits for it."""
+    """Draw a QR code: one pixel per module, dark on light, with its quiet zone.
+
+    Uses zxing-cpp, because a person waits for it.
+    """
     code = zxingcpp.create_barcode(text, zxingcpp.BarcodeFormat.QRCode, ec_level="M")
     pixels = memoryview(code.to_image(scale=1, add_quiet_zones=True))
     height, width = pixels.shape
@@ -102,12 +105,12 @@ def draw_code(text: str) -> Image.Image:
 
 
 def draw_named_code(text: str) -> Image.Image:
-    """The same by segno, and saying that the text is UTF-8: few phones need that, and some do not like it."""
+    """Draw the same with segno and an ECI that declares UTF-8: few phones need it, and some reject it."""
     code = segno.make_qr(text, error="m", encoding="utf-8", eci=True)
     rows = [bytes(0 if dark else 255 for dark in row) for row in code.matrix_iter(border=4)]
     return Image.frombytes("L", (len(rows), len(rows)), b"".join(rows)).convert("1")
 
 
 def avatar(content: bytes) -> bytes:
-    """A square PNG of 128 pixels from an avatar of any size. Raises NoPicture."""
+    """Return a square PNG of 128 pixels from an avatar of any size. Raises NoPicture."""
     return _png(ImageOps.fit(_open(content), (AVATAR_PIXELS, AVATAR_PIXELS)))

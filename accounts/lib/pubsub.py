@@ -1,7 +1,8 @@
-"""The doorbell: after a commit, everybody who looks is nudged to look again. The only module that imports redis.
+"""Publishes events to open pages through Redis, after the commit. The only module that imports redis.
 
-A ring carries ids and a state, never data: who may see what is decided by the view that is asked next.
-A ring may be lost (Redis is away, a browser sleeps): pages read anew what they show whenever they connect.
+An event carries IDs and a state, never data: the view that the page requests next decides who may see what.
+An event may be lost (Redis is unreachable, a browser sleeps): pages reload what they show whenever they
+connect.
 """
 
 import asyncio
@@ -25,7 +26,11 @@ QUIET_SECONDS = 2
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """`id` is the event row's; `team` is the id of the group that may see the account, None for admins only."""
+    """A published event.
+
+    `id`: of the event row, 0 without one. `team`: ID of the group that may see the account, None for admins
+    only.
+    """
 
     id: int
     account: int
@@ -42,7 +47,10 @@ def _client() -> redis.Redis:
 
 
 def publish(rings: list[Ring]) -> None:
-    """Ring for each. Call it after the commit. A doorbell that does not work is logged and stops nothing."""
+    """Publish each event. Call it after the commit.
+
+    A Redis failure is logged and never raised. For the next 2 s, events are dropped without a try.
+    """
     if time.monotonic() < _quiet.until:
         return
     try:
@@ -56,7 +64,7 @@ def publish(rings: list[Ring]) -> None:
 
 
 def ping() -> bool:
-    """Whether Redis answers. Where it did not a moment ago, it is not asked again."""
+    """Return whether Redis answers. False without a try within 2 s of the last failure."""
     if time.monotonic() < _quiet.until:
         return False
     try:
@@ -67,7 +75,10 @@ def ping() -> bool:
 
 
 class _Quiet:
-    """A Redis that is away costs a second or two to find out: not one of every step of every login."""
+    """Pause after a failure.
+
+    An unreachable Redis costs a second or two, which is too much for each step of each login.
+    """
 
     until = 0.0
 
@@ -79,7 +90,10 @@ _quiet = _Quiet()
 
 
 async def listen() -> AsyncIterator[Ring | None]:
-    """Every ring from now on; None when listening has just begun (again), so that what was missed is re-read."""
+    """Yield every event from now on, and None after each (re)connect: the caller then reads what it missed.
+
+    Reconnects with backoff: 0.2 s, doubled up to 5 s.
+    """
     pause = 0.2
     while True:
         client = redis.asyncio.Redis.from_url(
@@ -109,7 +123,11 @@ async def listen() -> AsyncIterator[Ring | None]:
 
 
 def _end_if_cancelled() -> None:
-    """Before Python 3.12 asyncio.wait_for, by which redis-py sends, drops a cancel that comes just as it is done."""
+    """Raise CancelledError if this task was cancelled.
+
+    Before Python 3.12 asyncio.wait_for, which redis-py sends with, drops a cancel that arrives just as it
+    ends.
+    """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

@@ -1,4 +1,4 @@
-"""TimeWindow of a day in a time zone: when phones may be prompted, when people may be told."""
+"""Daily time windows in a time zone: when phones may be prompted, when people may be notified."""
 
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -8,14 +8,14 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-# As far as it is looked for the next window: clocks that are set may take away one or two.
+# How many days ahead the next window is searched: clock changes may remove one or two windows.
 DAYS = 5
-# Windows that have not met by then never do.
+# Windows that do not overlap within this time never do.
 NEVER = timedelta(days=21)
 
 
 def known_zone(name: str) -> None:
-    """Validator of a column with the name of a time zone."""
+    """Validate the name of a time zone. Raises ValidationError."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
@@ -25,12 +25,15 @@ def known_zone(name: str) -> None:
 
 
 def is_half(beginning: time | None, end: time | None) -> bool:
-    """Whether only one end of the hours is given: a mistake of who typed them."""
+    """Return whether only one end of the hours is given, which is an input error."""
     return (beginning is None) != (end is None)
 
 
 class TimeWindow(models.Model):
-    """A daily window in a time zone; both ends empty: all day. An end before its beginning is the next morning's."""
+    """A daily window in a time zone. The beginning is within the window, the end is not.
+
+    Both ends empty or equal: all day. An end before its beginning is on the next day.
+    """
 
     hours_from = models.TimeField(_("from"), null=True, blank=True)
     hours_until = models.TimeField(_("until"), null=True, blank=True)
@@ -57,7 +60,10 @@ class TimeWindow(models.Model):
 
     @property
     def zone(self) -> ZoneInfo:
-        """A name that is none, which only a row written past the forms can have, counts as empty."""
+        """Return the time zone, by default the site's.
+
+        An unknown name counts as empty (a row not saved by a form).
+        """
         try:
             return ZoneInfo(self.time_zone) if self.time_zone else timezone.get_default_timezone()
         except (KeyError, ValueError, OSError):
@@ -72,9 +78,10 @@ class TimeWindow(models.Model):
         return at >= self.hours_from or at < self.hours_until
 
     def next_within(self, now: datetime) -> datetime:
-        """The first moment from `now` on that is within; where the clocks skip its beginning, right after the gap.
+        """Return the first moment from `now` on that is within the window.
 
-        It may be days away: a window that lies in a gap as a whole does not exist on that day.
+        If a clock change skips the beginning, this is right after the gap. It may be days away: a window that
+        lies completely in a gap does not exist on that day.
         """
         if self.is_within(now):
             return now
@@ -88,7 +95,7 @@ class TimeWindow(models.Model):
 
 
 def next_within_all(windows: list[TimeWindow], now: datetime) -> datetime | None:
-    """The first moment from `now` on that is within all of them; None: in weeks there is none."""
+    """Return the first moment from `now` on that is within all windows, None if 21 days have none."""
     at = now
     while at - now < NEVER:
         before = at
@@ -100,7 +107,7 @@ def next_within_all(windows: list[TimeWindow], now: datetime) -> datetime | None
 
 
 def _transitions(zone: ZoneInfo, now: datetime) -> list[datetime]:
-    """When the clocks of the zone are set, in the days from `now` on: a window may begin or go on right then."""
+    """Return the zone's clock changes within DAYS from `now`: a window may begin or continue right then."""
     found = []
     low, until = now, now + timedelta(days=DAYS)
     while low < until:
@@ -112,7 +119,7 @@ def _transitions(zone: ZoneInfo, now: datetime) -> list[datetime]:
 
 
 def _change(zone: ZoneInfo, low: datetime, high: datetime) -> datetime:
-    """To the second: clocks are set at whole ones."""
+    """Return the clock change between `low` and `high`, to the second: clocks change at whole seconds."""
     low, high = low.replace(microsecond=0), high.replace(microsecond=0)
     while high - low > timedelta(seconds=1):
         middle = low + timedelta(seconds=(high - low).seconds // 2)

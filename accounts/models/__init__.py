@@ -1,4 +1,4 @@
-"""Every table of the app."""
+"""All models of the app."""
 
 from accounts.models.account import Account, Avatar, Tag, UpstreamAccess
 from accounts.models.drop import Drop, Incident

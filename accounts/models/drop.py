@@ -1,6 +1,7 @@
-"""Drops: one row for each time that an account went offline, until it is back; and incidents, many drops at once.
+"""Drops (one row for each time an account went offline) and incidents (many drops at once).
 
-A drop carries what recovery does about it, so that the record explains every account that is offline.
+A drop is open until the account is back.
+A drop holds what recovery does about it, so that the record explains every offline account.
 """
 
 from datetime import datetime, timedelta
@@ -14,22 +15,22 @@ from django.utils.translation import gettext_lazy as _
 from accounts.lib.keyset_pagination import for_each
 from accounts.states import DetectedBy, DropKind, Method, NextStep
 
-# Vendor's rules: the first login of an account drops once within a day; a drop this soon is about its line.
+# WKTeam's rules: an account drops once within a day of its first login. An immediate drop concerns the proxy.
 FIRST_NIGHT = timedelta(hours=24)
 AT_ONCE = timedelta(seconds=60)
 
 
 class IncidentQuerySet(models.QuerySet):
     def of(self, accounts: QuerySet) -> Self:
-        """Those in which one of these accounts dropped."""
+        """Return the incidents in which one of these accounts dropped."""
         return self.filter(for_each(Drop.objects.of(accounts).filter(incident=OuterRef("pk"))))
 
 
 class Incident(models.Model):
-    """Drops that came together and share something: people are told once, of all of them."""
+    """Drops that occurred together and have something in common: one notification covers all of them."""
 
     at = models.DateTimeField(_("started"), default=timezone.now)
-    # What they share: "proxy" and its code, "region" and its name, or nothing but the time.
+    # What the drops have in common: "proxy" and its code, "region" and its name, or empty (only the time).
     shares = models.CharField(_("in common:"), max_length=10, blank=True, default="")
     shared = models.CharField(_("shared value"), max_length=101, blank=True, default="")
     last_drop_at = models.DateTimeField(_("latest drop"), default=timezone.now)
@@ -52,7 +53,10 @@ class DropQuerySet(models.QuerySet):
         return self.filter(ended_at=None)
 
     def of(self, accounts: QuerySet) -> Self:
-        """Those of these accounts, looked at drop by drop: an incident has few, a team may have most accounts."""
+        """Return the drops of these accounts.
+
+        Compares drop by drop: an incident has few drops, while a team may have most accounts.
+        """
         return self.filter(for_each(accounts.filter(pk=OuterRef("account"))))
 
 
@@ -83,19 +87,19 @@ class Drop(models.Model):
     w_id = models.CharField("wId", max_length=100)
     online_since = models.DateTimeField(_("online since"), null=True, blank=True)
     at = models.DateTimeField(_("detected"), default=timezone.now)
-    # As they were then: what an incident may share.
+    # Values at the time of the drop, which the drops of an incident may have in common.
     proxy = models.PositiveSmallIntegerField(_("proxy"), null=True, blank=True)
     region = models.CharField(_("region"), max_length=101, blank=True, default="")
-    # The upstream's own sentence, by /offlineReason.
+    # From /offlineReason, unchanged.
     reason_text = models.CharField(_("WKTeam message"), max_length=300, blank=True, default="")
 
     next_step = models.CharField(_("recovery"), max_length=10, choices=NextStep, default=NextStep.LOOK)
-    # When recovery looks at it again; empty when nothing is left that it could do by itself.
+    # When recovery checks it again; empty if no automatic step is left.
     next_at = models.DateTimeField(_("next step at"), null=True, blank=True, default=timezone.now)
     prompts_sent = models.PositiveSmallIntegerField(_("prompts"), default=0, db_column="popups")
 
     ended_at = models.DateTimeField(_("recovered"), null=True, blank=True)
-    # How it came back: by which login of ours; empty when it came back otherwise.
+    # Method of the login of ours that recovered the account; empty if it came back otherwise.
     ended_by = models.CharField(_("recovered by"), max_length=10, choices=Method, blank=True, default="")
 
     objects = DropQuerySet.as_manager()
@@ -119,7 +123,7 @@ class Drop(models.Model):
 
 
 def kind_of(first_login_at: datetime | None, last_login_at: datetime | None, at: datetime) -> DropKind:
-    """By when the account logged in for the first time, and last."""
+    """Return the kind of a drop at `at`, by the account's first and last login (None if unknown)."""
     if last_login_at is not None and at - last_login_at <= AT_ONCE:
         return DropKind.AT_ONCE
     if first_login_at is not None and first_login_at == last_login_at and at - first_login_at <= FIRST_NIGHT:

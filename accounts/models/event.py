@@ -1,6 +1,7 @@
-"""What happened: one row for every move, written in the transaction of the move, and the doorbell after it.
+"""Account events: one row for every move, written in the transaction of the move.
 
-The rows are the history that people read, and the ids of the event stream.
+Events are published after the commit.
+The rows are the history that people read. Their IDs are the IDs of the event stream.
 """
 
 import threading
@@ -19,11 +20,11 @@ from accounts.states import EventType, ScanReason
 
 
 class ForbiddenMove(Exception):
-    """A move that the tables of moves do not have: a mistake in the program."""
+    """Raised for a move that the tables of moves do not contain: a programming error."""
 
 
 class AccountEvent(models.Model):
-    """What happened, once and for all: rows are added, never changed. The id is also the event stream's id."""
+    """One row of history. Rows are added, never changed. The ID is also the event stream's ID."""
 
     account = models.ForeignKey(
         "accounts.Account",
@@ -81,7 +82,7 @@ class AccountEvent(models.Model):
 
     @property
     def words(self) -> str:
-        """The details as people read them: what recovery writes down is a code."""
+        """Return the details as people read them: recovery stores a code."""
         if self.happened in (EventType.TO_SCAN, EventType.RECOVERY_ENDED):
             return str(dict(ScanReason.choices).get(self.detail, self.detail))
         return self.detail
@@ -96,7 +97,10 @@ _gathered = _Gathered()
 
 @contextmanager
 def gathered() -> Iterator[None]:
-    """Write all event rows of the block by one INSERT at its end. Only within the transaction of their moves."""
+    """Write all event rows of the block with one INSERT at its end.
+
+    Use it only in the transaction of their moves.
+    """
     _gathered.rows = []
     try:
         yield
@@ -118,7 +122,10 @@ def record(
     by=None,
     at: datetime | None = None,
 ) -> AccountEvent:
-    """Write one event row, in the caller's transaction, and ring the doorbell once that is committed."""
+    """Write one event row in the caller's transaction and publish it after the commit.
+
+    Within `gathered()` the row is written at the end of that block. `at`: None for now. Returns the event.
+    """
     event = AccountEvent(
         account=account,
         attempt=attempt,

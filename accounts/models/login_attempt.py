@@ -1,7 +1,7 @@
-"""Login attempts: their table, what can be asked of them, and the door through which their state changes.
+"""Login attempts: their table, their queries, and `move`, the only way in which their state changes.
 
-A state moves by compare-and-set, in one transaction with its event row; the doorbell rings after the commit.
-Losing the race is a normal outcome: the mover is told so and looks again.
+A state moves by compare-and-set, in one transaction with its event row. The event is published after the
+commit. Losing the race is a normal outcome: `move` returns False, and the caller reads the row again.
 """
 
 from datetime import datetime, timedelta
@@ -29,29 +29,32 @@ from accounts.states import (
     may_move,
 )
 
-# After its deadline an attempt is given this long for an answer that is on its way; then the sweep ends it,
-# and if no sweep runs any more, whoever reads it.
+# After its deadline an attempt has GRACE for an answer in transit. The periodic task ends it after
+# SWEPT_AFTER. If that task does not run, the next read of the attempt ends it after CLOSED_AFTER.
 GRACE = timedelta(seconds=6)
 SWEPT_AFTER = timedelta(seconds=12)
 CLOSED_AFTER = timedelta(seconds=16)
-# A message usually brings a wait to a worker within milliseconds; after this long a worker looks for it itself.
+# A task message usually brings a wait to a worker within milliseconds. After this time workers search for it.
 MESSAGE_HEAD_START = timedelta(seconds=2)
 
 
 class LoginAttemptQuerySet(models.QuerySet):
     def open(self) -> Self:
-        """Asked by a condition without parameters, which SQLite can match with its partial indexes."""
+        """Return the attempts in progress.
+
+        The condition has no parameters, so that SQLite can match it with its partial indexes.
+        """
         return self.filter(ended_at=None)
 
     def light(self) -> Self:
-        """Without the picture and the text of the code."""
+        """Defer the image and the text of the QR code."""
         return self.defer("qr_png", "qr_text")
 
     def past(self, deadline_plus: timedelta, now: datetime) -> Self:
         return self.open().filter(deadline_at__lt=now - deadline_plus)
 
     def to_wait_for(self, now: datetime) -> Self:
-        """Waits, and starts that were put into the queue, that no living worker holds."""
+        """Return the waits and queued starts that no living worker holds, up to GRACE after their deadline."""
         start = Q(state=AttemptState.PREPARING, sent_at=None, queued_at__isnull=False)
         living = WaitsWorker.objects.filter(name=models.OuterRef("lease_owner"), alive_until__gt=now)
         return self.filter(
@@ -61,14 +64,17 @@ class LoginAttemptQuerySet(models.QuerySet):
         )
 
     def unattended(self, now: datetime) -> Self:
-        """Those of them that no message brought to a worker."""
+        """Return those of `to_wait_for` that no task message brought to a worker."""
         return self.to_wait_for(now).filter(
             Q(queued_at=None) | Q(queued_at__lt=now - MESSAGE_HEAD_START) | Q(lease_owner__gt="")
         )
 
 
 class WaitsWorker(models.Model):
-    """A process that waits for phones, as long as it says so: its leases are worth nothing after `alive_until`."""
+    """A process that waits for phones and keeps renewing `alive_until`.
+
+    Its leases are void after that time.
+    """
 
     name = models.CharField(max_length=100, primary_key=True)
     alive_until = models.DateTimeField()
@@ -102,7 +108,7 @@ class LoginAttempt(models.Model):
     )
     asked_by_name = models.CharField(max_length=150, blank=True, default="", editable=False)
     proxy = models.PositiveSmallIntegerField(_("proxy"), null=True, blank=True)
-    # What the code is asked for as ("mac"); empty: as the settings say.
+    # Sent as deviceType ("mac"); empty: the setting.
     device_type = models.CharField(_("device type"), max_length=10, blank=True, default="", db_default="")
     seq = models.PositiveIntegerField(editable=False)
 
@@ -110,7 +116,8 @@ class LoginAttempt(models.Model):
     reason = models.CharField(_("reason"), max_length=20, choices=Reason, blank=True, default="")
     upstream_code = models.CharField(_("WKTeam response code"), max_length=20, blank=True, default="")
     upstream_text = models.CharField(_("WKTeam message"), max_length=300, blank=True, default="")
-    # Who scanned, when that was not the account expected; kept as text too, for who may not see the record.
+    # The account that scanned, if it is not the expected one. Also as text, for readers who may not see its
+    # record.
     other_account = models.ForeignKey(
         "accounts.Account",
         verbose_name=_("scanned by"),
@@ -122,10 +129,10 @@ class LoginAttempt(models.Model):
     other_name = models.CharField(max_length=210, blank=True, default="", editable=False)
 
     w_id = models.CharField("wId", max_length=100, blank=True, default="")
-    # The instance that the account had when this began: a prompt that nobody listens to any more has succeeded when
-    # the account is online with another one.
+    # The account's wId when this attempt started. A prompt without a wait has succeeded when the account is
+    # online with a different wId.
     old_w_id = models.CharField(max_length=100, blank=True, default="", db_default="", editable=False)
-    # Capabilities: whoever has them may log in. Emptied by the move that ends the attempt.
+    # Capabilities: anyone who has them can log in. The move that ends the attempt clears them.
     qr_text = EncryptedTextField(blank=True, default="", editable=False)
     qr_png = models.BinaryField(null=True, editable=False)
     page_url = EncryptedTextField(blank=True, default="", editable=False)
@@ -135,7 +142,7 @@ class LoginAttempt(models.Model):
     created_at = models.DateTimeField(_("requested"), default=timezone.now)
     sent_at = models.DateTimeField(_("QR code requested"), null=True, blank=True)
     qr_shown_at = models.DateTimeField(_("QR code shown"), null=True, blank=True)
-    # Of the wait that is on now: after a number was sent or a check was passed, another begins.
+    # Start of the current wait. After a verification code or a passed verification page, another begins.
     wait_started_at = models.DateTimeField(_("wait started"), null=True, blank=True)
     resumed_at = models.DateTimeField(_("wait resumed"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
@@ -197,7 +204,7 @@ class LoginAttempt(models.Model):
 
     @property
     def was_waited_for(self) -> bool:
-        """Whether somebody began this wait before: whoever takes it now takes it up again."""
+        """Return whether this wait was started before: the next worker that claims it resumes it."""
         return self.state == AttemptState.WAITING and self.wait_started_at is not None
 
     def seconds_left(self, now: datetime) -> float:
@@ -206,9 +213,11 @@ class LoginAttempt(models.Model):
     def move(
         self, to: str, *, by=None, epoch: int | None = None, now: datetime | None = None, **changes
     ) -> bool:
-        """Move to another state, if it is still in the one seen here (and the lease still has `epoch`).
+        """Move to state `to`, if the row still has the state seen here (and the lease still has `epoch`).
 
-        Returns whether it moved. A move into a final state drops what could still be used to log in.
+        `by`: the user, None for the portal. `changes`: further columns. Returns whether it moved. A move into
+        a final state clears everything that could still be used to log in, and the lease. Raises
+        ForbiddenMove.
         """
         mine = {"lease_epoch": epoch} if epoch is not None else {}
         return move_together([self], to, by=by, now=now, only_if=mine, **changes)
@@ -223,10 +232,11 @@ def move_together(
     only_if: dict[str, object] | None = None,
     **changes,
 ) -> bool:
-    """Move attempts that are in one state to another, by one UPDATE: the door behind `move`.
+    """Move attempts that share one state to state `to`, with one UPDATE. `move` calls this.
 
-    False: not every one of them is still in the state seen here (and as `only_if` says); where they are more than
-    one, the caller's transaction has to be rolled back then.
+    `only_if`: further conditions on the rows. Returns False if not all of them still have the state seen here
+    and match `only_if`. With more than one attempt, the caller must then roll back its transaction. Raises
+    ForbiddenMove.
     """
     now = now or db_clock.now()
     old = attempts[0].state

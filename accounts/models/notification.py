@@ -1,7 +1,7 @@
-"""Who is told of what: channels that messages go to, the rules that choose them, and what was told.
+"""Notifications: the channels that receive messages, the rules that choose them, and the deliveries.
 
-A notification is one thing that people may be told of; a delivery is that notification on its way to one channel. The address of
-a channel is a secret: it is written once, and read by nobody but the process that sends.
+A notification is one thing that people may be notified of. A delivery is that notification on its way to one
+channel. The address of a channel is a secret: it is written once, and only the process that sends reads it.
 """
 
 from datetime import datetime, timedelta
@@ -21,22 +21,22 @@ from accounts.lib.time_windows import TimeWindow
 from accounts.states import NotificationKind
 
 DEBOUNCE_SECONDS = 180
-# Kinds that tell of no single account: a rule for teams takes them too.
+# Kinds that concern no single account: a rule for teams includes them too.
 OF_ALL = frozenset({
     *(NotificationKind.INCIDENT, NotificationKind.INCIDENT_OVER),
     *(NotificationKind.UPSTREAM, NotificationKind.PLAN, NotificationKind.CHANNEL),
 })  # fmt: skip
-# Those that are not told when they are over soon. The others are told at once.
+# Kinds that are not sent if they end within the notification delay. The others are sent immediately.
 DEBOUNCED = frozenset(
     {NotificationKind.OFFLINE, NotificationKind.TO_SCAN, NotificationKind.INCIDENT, NotificationKind.UPSTREAM}
 )
-# Who is told of drops, or of their ends, is told of many at once too: they are one incident then.
+# A rule for drops, or for their ends, includes many at once too: together they are one incident.
 WITH: dict[str, frozenset[str]] = {
     NotificationKind.INCIDENT: frozenset({NotificationKind.OFFLINE, NotificationKind.TO_SCAN}),
     NotificationKind.INCIDENT_OVER: frozenset({NotificationKind.BACK}),
 }
 URGENT = frozenset({NotificationKind.INCIDENT, NotificationKind.INCIDENT_OVER, NotificationKind.UPSTREAM})
-# Services whose addresses name a host of one's own, which says more than the service and is no secret.
+# Services with addresses that name the company's own host. It says more than the service and is no secret.
 WITH_HOST = frozenset({
     *("json", "jsons", "form", "forms", "gotify", "gotifys", "ntfys", "matrix", "matrixs", "mmost", "mmosts"),
     *("rocket", "rockets", "bark", "barks", "mailto", "mailtos", "synology", "synologys", "zulip"),
@@ -44,7 +44,7 @@ WITH_HOST = frozenset({
 
 
 def masked(url: str) -> str:
-    """What may be shown of an address: the service, and the host where it is one's own."""
+    """Return the part of an address that may be shown: the service, and the company's own host if any."""
     kind = kind_of(url)
     try:
         host = urlsplit(url).hostname if kind in WITH_HOST else ""
@@ -54,7 +54,7 @@ def masked(url: str) -> str:
 
 
 def kind_of(url: str) -> str:
-    """The part of an address that says which service it is."""
+    """Return the service of an address: the part before "://"."""
     return url.partition("://")[0].strip().lower()[:30]
 
 
@@ -66,7 +66,7 @@ class DeliveryState(models.TextChoices):
     UNNEEDED = "unneeded", _("No longer needed")
 
 
-# Why an address cannot be used, by the codes that sending has for it.
+# Why an address cannot be used, by the code that sending stores.
 UNUSABLE: dict[str, Promise] = {
     "service": _("Messages to this service are not supported."),
     "parameter": _("The address contains a parameter that is not allowed."),
@@ -85,16 +85,16 @@ class ChannelQuerySet(models.QuerySet):
         return self.filter(active=True)
 
     def broken(self) -> Self:
-        """Those that were switched off by what their service answered: admins have to look at them."""
+        """Return the channels disabled because of their service's answer: an admin must check them."""
         return self.filter(active=False).exclude(switched_off_at=None).defer("url")
 
 
 class Channel(models.Model):
-    """Where messages go: one address of one service."""
+    """A destination for messages: one address of one service."""
 
     name = models.CharField(_("name"), max_length=60, unique=True)
     url = EncryptedTextField(_("address"), editable=False)
-    # What may be shown of the address.
+    # The part of the address that may be shown.
     shown = models.CharField(_("address"), max_length=200, blank=True, default="", editable=False)
     language = models.CharField(
         _("language"),
@@ -107,7 +107,7 @@ class Channel(models.Model):
     switched_off_at = models.DateTimeField(_("disabled at"), null=True, blank=True, editable=False)
     switched_off_why = models.CharField(_("reason"), max_length=300, blank=True, default="", editable=False)
 
-    # One process at a time sends on a channel; how often in a row it failed, and when it is tried again.
+    # At most one process sends on a channel at a time: its lease, the failures in a row, and the next try.
     sending_until = models.DateTimeField(null=True, blank=True, editable=False)
     failures = models.PositiveSmallIntegerField(default=0, editable=False)
     refusals = models.PositiveSmallIntegerField(default=0, editable=False)
@@ -129,7 +129,7 @@ class Channel(models.Model):
 
     @property
     def kind(self) -> str:
-        """Which service it is: the part of the address before "://"."""
+        """Return the service: the part of the address before "://"."""
         return kind_of(self.shown)
 
     @property
@@ -138,7 +138,7 @@ class Channel(models.Model):
 
 
 class Rule(TimeWindow):
-    """What a channel is told of. The hours are those in which it is quiet; none: never."""
+    """What a channel is notified of. The hours are its quiet hours; without hours it is never quiet."""
 
     channel = models.ForeignKey(
         Channel, verbose_name=_("channel"), on_delete=models.CASCADE, related_name="rules"
@@ -188,19 +188,25 @@ class Rule(TimeWindow):
         return ", ".join(str(titles[kind]) for kind in self.kinds if kind in titles) or "–"
 
     def quiet_until(self, now: datetime) -> datetime | None:
-        """When the quiet hours end that it is in now; None outside of them."""
+        """Return when the current quiet hours end, or None outside quiet hours."""
         if not self.has_hours or not self.is_within(now):
             return None
         loud = Rule(hours_from=self.hours_until, hours_until=self.hours_from, time_zone=self.time_zone)
         return loud.next_within(now)
 
     def takes(self, kind: str, team: int | None, teams: set[int]) -> bool:
-        """Whether it tells of this kind, for an account of this team; `teams` are its own."""
+        """Return whether the rule covers this kind for an account of this team.
+
+        `teams`: the rule's own teams.
+        """
         kinds = {kind, *WITH.get(kind, ())}
         return not kinds.isdisjoint(self.kinds) and (kind in OF_ALL or not teams or team in teams)
 
     def due_at(self, at: datetime, kind: str, over: bool = False) -> datetime:
-        """When it is told, if it is not over by then, that something began at `at`, or was over."""
+        """Return when to notify of something that began at `at`, if it is not over by then, or ended (`over`).
+
+        Ends and kinds outside DEBOUNCED have no delay. The digest interval does not apply to URGENT kinds.
+        """
         due = at + timedelta(seconds=self.debounce_seconds if kind in DEBOUNCED and not over else 0)
         if not self.digest_minutes or kind in URGENT:
             return due
@@ -209,7 +215,7 @@ class Rule(TimeWindow):
 
 
 class Notification(models.Model):
-    """One thing that people may be told of, once: its key is that of the thing."""
+    """One thing that people may be notified of, at most once: `key` identifies the thing."""
 
     key = models.CharField(max_length=100, unique=True)
     kind = models.CharField(_("type"), max_length=15, choices=NotificationKind)
@@ -227,10 +233,10 @@ class Notification(models.Model):
     incident = models.ForeignKey(
         "accounts.Incident", null=True, on_delete=models.CASCADE, related_name="+", db_index=False
     )
-    # What to say where no row of ours says it.
+    # Facts for the text that no other row holds.
     facts = models.JSONField(default=dict)
     at = models.DateTimeField(_("time"), default=timezone.now)
-    # When it was over, when we wrote that down, and the notification that tells so.
+    # When it was over, when we recorded that, and the notification that reports it.
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
     ended_by = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="ends")
@@ -261,12 +267,12 @@ class DeliveryQuerySet(models.QuerySet):
         return self.unsent().filter(next_at__lte=now)
 
     def told(self) -> Self:
-        """Those whose message was taken by the service, or may have been."""
+        """Return the deliveries whose message the service accepted, or may have accepted."""
         return self.filter(Q(state=DeliveryState.SENT) | Q(may_have_arrived=True))
 
 
 class Delivery(models.Model):
-    """A notification on its way to a channel. Deliveries that went out as one message have the same `message`."""
+    """A notification on its way to a channel. Deliveries that were sent as one message share `message`."""
 
     channel = models.ForeignKey(
         Channel,
@@ -288,10 +294,10 @@ class Delivery(models.Model):
     next_at = models.DateTimeField(_("next retry"), null=True, blank=True)
     tries = models.PositiveSmallIntegerField(_("tries"), default=0)
     sent_at = models.DateTimeField(_("sent"), null=True, blank=True)
-    # Told with others in one message: of a digest, or kept through quiet hours.
+    # Sent with others in one message: in a digest, or after quiet hours.
     together = models.BooleanField(default=False)
     message = models.PositiveBigIntegerField(_("message"), null=True, blank=True)
-    # Written before each try, taken back when the service says no: what nobody answered for may have arrived.
+    # Set before each try, cleared if the service refuses: a message without an answer may have arrived.
     may_have_arrived = models.BooleanField(default=False)
     error = models.CharField(_("last error"), max_length=300, blank=True, default="")
 
@@ -315,11 +321,12 @@ class Delivery(models.Model):
 
 
 class OutboxCursor(models.Model):
-    """How far the event rows were read; one row. Who holds its lock reads."""
+    """How far the event rows were read (one row). The process that holds its lock reads."""
 
     ONLY = 1
 
-    # Rows up to `floor` are settled. Ids are not committed in order: the floor follows `newest` some time later.
+    # Rows up to `floor` are settled. IDs are not committed in order, so `floor` follows `newest` with a
+    # delay.
     floor = models.PositiveBigIntegerField(default=0)
     newest = models.PositiveBigIntegerField(default=0)
     moved_at = models.DateTimeField(default=timezone.now)

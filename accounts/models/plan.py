@@ -1,6 +1,7 @@
-"""Plans: which accounts are logged in again and when, as admins set it; and the record of each run.
+"""Plans: which accounts are logged in again and when, as admins set it, and the record of each run.
 
-The plan's row is the truth: `next_at` is its next scheduled time, and each scheduled time is a run, a row of its own.
+The plan's row is authoritative: `next_at` is its next scheduled time. Each scheduled time is a run with its
+own row.
 """
 
 from datetime import datetime
@@ -38,7 +39,7 @@ class PlanMethod(models.TextChoices):
 
 
 class Outcome(models.TextChoices):
-    """What happened to one account in a run."""
+    """The result for one account in a plan run."""
 
     WAITING = "waiting", _("Not started")
     PROMPTED = "prompted", _("Phone prompt sent")
@@ -55,7 +56,7 @@ class Outcome(models.TextChoices):
     LEFT = "left", _("Deferred to the next run")
 
 
-# These came to no step that a person or the upstream notices: they do not count for the pace.
+# These took no step that a person or WKTeam notices: they do not count toward the accounts per minute.
 PASSED_OVER = (
     Outcome.BUSY, Outcome.LISTED, Outcome.CHANGED, Outcome.NO_PROMPT, Outcome.CAP, Outcome.HOURS, Outcome.LEFT,
 )  # fmt: skip
@@ -85,7 +86,7 @@ class Plan(models.Model):
         verbose_name=_("team"),
         null=True,
         blank=True,
-        # Without its team a plan would be one for the accounts of all teams.
+        # Without its team a plan would apply to the accounts of all teams.
         on_delete=models.CASCADE,
         related_name="plans",
         help_text=_("Leave empty for all teams."),
@@ -164,7 +165,10 @@ class Plan(models.Model):
         return self.name
 
     def save(self, *args, **kwargs) -> None:
-        """A plan that was changed begins anew: what it would have done meanwhile is not made up for."""
+        """Save the plan and set `next_at`: None if disabled, the next time from now if the schedule changed.
+
+        Scheduled times that were missed before the change are not made up for.
+        """
         with transaction.atomic():
             before = Plan.objects.filter(pk=self.pk).first() if self.pk else None
             if not self.active:
@@ -181,7 +185,7 @@ class Plan(models.Model):
 
     @property
     def expression(self) -> str:
-        """The plan's times as a cron expression, also where they were typed as weekdays and a time."""
+        """Return the plan's times as a cron expression, also if they were entered as weekdays and a time."""
         if self.crontab:
             return " ".join(self.crontab.split())
         days = ",".join(sorted(str(int(day) % 7) for day in self.weekdays.split(",") if day))
@@ -191,7 +195,7 @@ class Plan(models.Model):
         return cron.next_after(self.expression, self.zone, after)
 
     def latest(self, since: datetime, until: datetime) -> datetime | None:
-        """Return the last scheduled time from `since` to `until`, both included."""
+        """Return the last scheduled time from `since` to `until`, both included, or None."""
         return cron.latest(self.expression, self.zone, since, until)
 
     def clean(self) -> None:
@@ -213,7 +217,7 @@ def _when(plan: Plan) -> tuple:
 
 
 class PlanRun(models.Model):
-    """One scheduled time of a plan; without a plan, accounts whose own time had come."""
+    """One scheduled time of a plan. Without a plan: accounts whose own scheduled re-login was due."""
 
     plan = models.ForeignKey(
         Plan,
@@ -226,11 +230,11 @@ class PlanRun(models.Model):
     )
     plan_name = models.CharField(_("plan"), max_length=60, blank=True, default="")
     method = models.CharField(_("method"), max_length=10, choices=PlanMethod, default=PlanMethod.LADDER)
-    # The column keeps the name that processes of an earlier version know.
+    # Processes of an earlier version use this column name.
     scheduled_at = models.DateTimeField(_("scheduled"), db_column="slot_at")
     began_at = models.DateTimeField(_("started"), default=timezone.now)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
-    # Somebody pressed "Run now"; empty: its time came.
+    # The person who pressed "Run now"; empty: the scheduled time came.
     asked_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         verbose_name=_("operator"),
@@ -242,9 +246,9 @@ class PlanRun(models.Model):
     )
     asked_by_name = models.CharField(_("by"), max_length=150, blank=True, default="")
     due = models.PositiveIntegerField(_("due accounts"), default=0)
-    # When people were told of it.
+    # When people were notified of the run.
     told_at = models.DateTimeField(null=True, blank=True, editable=False)
-    # The run before was still on: nobody was taken.
+    # The previous run was still in progress: this one processed no account.
     skipped = models.BooleanField(_("skipped"), default=False)
 
     class Meta:
@@ -253,7 +257,7 @@ class PlanRun(models.Model):
         verbose_name_plural = _("plan runs")
         constraints = [
             models.UniqueConstraint(fields=["plan", "scheduled_at"], name="one_run_per_slot"),
-            # By a column that is the same in all of them.
+            # On a column with the same value in all these rows, so at most one can be open.
             models.UniqueConstraint(
                 fields=["skipped"],
                 condition=Q(plan_name="", ended_at=None),
@@ -275,7 +279,7 @@ class PlanRun(models.Model):
 
 
 class PlanResult(models.Model):
-    """One account of a run, and what happened to it."""
+    """One account of a plan run and its result."""
 
     run = models.ForeignKey(
         PlanRun, verbose_name=_("plan run"), on_delete=models.CASCADE, related_name="entries", db_index=False
@@ -283,7 +287,7 @@ class PlanResult(models.Model):
     account = models.ForeignKey(
         "accounts.Account", verbose_name=_("account"), on_delete=models.CASCADE, related_name="plan_entries"
     )
-    # Which due time of the account this answers: each is answered once.
+    # The due time of the account that this row answers: each is answered at most once.
     due_at = models.DateTimeField(_("due at"), null=True, blank=True)
     outcome = models.CharField(_("result"), max_length=10, choices=Outcome, default=Outcome.WAITING)
     attempt = models.ForeignKey(
@@ -294,7 +298,7 @@ class PlanResult(models.Model):
         on_delete=models.SET_NULL,
         related_name="+",
     )
-    # Not before: it waits for the hours of its owner.
+    # Not before this time: the account waits for its prompt hours.
     next_at = models.DateTimeField(_("next step at"), null=True, blank=True)
     taken_at = models.DateTimeField(_("processed"), null=True, blank=True)
     ended_at = models.DateTimeField(_("finished"), null=True, blank=True)

@@ -1,4 +1,4 @@
-"""What the upstream said about who is online: when it was asked last, and whom it named that nobody here knows."""
+"""WKTeam's answers about who is online: the state of the presence check, and the unmanaged accounts."""
 
 from datetime import datetime
 
@@ -8,7 +8,10 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Presence(models.Model):
-    """The state of the sweep that asks who is online; one row. It is asked by whoever takes the row when it is due."""
+    """The state of the presence check (one row).
+
+    The process that claims the row when it is due makes the check.
+    """
 
     ONLY = 1
 
@@ -16,9 +19,9 @@ class Presence(models.Model):
     taken_until = models.DateTimeField(null=True, blank=True)
     asked_at = models.DateTimeField(_("requested"), null=True, blank=True)
     answered_at = models.DateTimeField(_("responded at"), null=True, blank=True)
-    # Whoever asks for the reasons of drops has them to itself until then.
+    # Until then one process has the requests for the reasons of drops to itself.
     reasons_until = models.DateTimeField(null=True, blank=True)
-    # Since when there has been no usable answer; empty while there is one.
+    # Since when WKTeam has given no usable answer; empty while it does.
     unknown_since = models.DateTimeField(_("unknown since"), null=True, blank=True)
     unknown_why = models.CharField(_("reason"), max_length=20, blank=True, default="")
     online = models.PositiveIntegerField(_("accounts online"), default=0)
@@ -32,12 +35,12 @@ class Presence(models.Model):
 
     @classmethod
     def set_due_by(cls, at: datetime) -> None:
-        """The next look is due at this moment, if it was not due before; nothing where no row is there yet."""
+        """Make the next check due at `at`, unless it is due earlier. Does nothing if there is no row yet."""
         cls.objects.filter(pk=cls.ONLY, due_at__gt=at).update(due_at=at)
 
 
 class UnmanagedAccount(models.Model):
-    """An account that is online under our developer account and has no record here."""
+    """An account that is online under the developer account and has no record here."""
 
     wc_id = models.CharField("wcId", max_length=100, unique=True)
     w_id = models.CharField("wId", max_length=100, blank=True, default="")

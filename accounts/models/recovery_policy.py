@@ -1,4 +1,4 @@
-"""How accounts are recovered, as admins set it: the steps, how often, how fast, and in which hours."""
+"""Recovery policies, set by admins: which steps recovery takes, how often, how fast and in which hours."""
 
 from datetime import timedelta
 
@@ -14,12 +14,15 @@ from accounts.lib.time_windows import TimeWindow, is_half
 LONGEST_PAUSE = timedelta(hours=12)
 
 
-# The name of the policy that the first migration makes: said in the language of who looks, until it is renamed.
+# Name of the policy that the first migration creates. Shown in the reader's language until it is renamed.
 AS_INSTALLED = "Default"
 
 
 class RecoveryPolicy(TimeWindow):
-    """The hours are those in which phones may be prompted: outside of them it is quiet."""
+    """When and how often recovery may act.
+
+    The hours are the prompt hours: outside them no phone is prompted.
+    """
 
     name = models.CharField(_("name"), max_length=60, unique=True)
     is_default = models.BooleanField(_("default (for accounts without their own policy)"), default=False)
@@ -71,13 +74,19 @@ class RecoveryPolicy(TimeWindow):
             raise ValidationError({"hours_until": _("Enter both the start and the end, or neither.")})
 
     def pause_after(self, prompts: int) -> timedelta:
-        """How long to wait at least after so many prompts of a drop, the last of them just ended."""
+        """Return the minimum wait after `prompts` prompts of a drop, from the end of the last one.
+
+        At most 12 hours.
+        """
         doubled = timedelta(minutes=self.pause_minutes) * 2 ** min(max(prompts, 1) - 1, 10)
         return min(doubled, LONGEST_PAUSE)
 
 
 def default_policy() -> RecoveryPolicy:
-    """The one for accounts without their own; where admins have none, one that is as its columns' defaults."""
+    """Return the policy for accounts without their own.
+
+    If there is none, returns an unsaved one with the columns' defaults.
+    """
     return RecoveryPolicy.objects.filter(is_default=True).first() or RecoveryPolicy()
 
 
