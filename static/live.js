@@ -214,6 +214,6 @@ setInterval(() => {
   const since = performance.now() - lookedAt;
   const open = document.querySelector("[data-seconds-left]");
   // A notice must not outlive its cause.
-  if ((open && since > SAFETY) || document.querySelector(".advice[data-notice]")) refreshEverything();
+  if ((open && since > SAFETY) || document.querySelector(".advice[data-warning]")) refreshEverything();
 }, 5000);
 remember(document);

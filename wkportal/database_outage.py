@@ -40,7 +40,7 @@ def database_away(request: HttpRequest, error: Exception) -> HttpResponse:
         "path": request.get_full_path(),
     }
     return HttpResponse(
-        render_to_string("_away.html" if short else "503.html", ctx),
+        render_to_string("_database_down.html" if short else "503.html", ctx),
         status=503,
         headers={"Retry-After": str(RETRY_SECONDS), "X-Away": "database", "Cache-Control": "no-store"},
     )

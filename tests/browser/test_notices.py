@@ -109,7 +109,7 @@ def stays(page: Page) -> bool:
 
 
 def notice(page: Page, name: str):
-    return page.locator(f"[data-notice={name}]")
+    return page.locator(f"[data-warning={name}]")
 
 
 def outage(page: Page, why: str):
@@ -279,8 +279,8 @@ def test_a_page_asked_for_without_a_database_comes_by_itself_when_it_is_back(
     page = desk.page(live.operator, language=language)
     rig.postgres.proxy.refuse()
     page.goto(f"{stack.url}/accounts/{account.pk}/")
-    expect(page.locator("[data-away=database]")).to_be_visible()
-    in_language(page.locator("[data-away=database]"), language)
+    expect(page.locator("[data-outage=database]")).to_be_visible()
+    in_language(page.locator("[data-outage=database]"), language)
     rig.postgres.proxy.accept()
     expect(page.locator("h1")).to_contain_text("The one")
 
@@ -291,9 +291,9 @@ def test_a_form_sent_without_a_database_is_kept_and_sent_again(desk, stack, rig,
     page.locator("[name=note]").fill("two\nlines")
     rig.postgres.proxy.refuse()
     page.locator("main form button.primary").click()
-    again = page.locator("[data-away=database] button")
+    again = page.locator("[data-outage=database] button")
     expect(again).to_be_visible()
-    assert page.locator("[data-away=database] [name=label]").input_value() == '<b>旗舰店</b> "01"'
+    assert page.locator("[data-outage=database] [name=label]").input_value() == '<b>旗舰店</b> "01"'
     rig.postgres.proxy.accept()
     poll(lambda: requests.get(stack.url + "/readyz", timeout=5).ok, 60, "the database is not asked again")
     again.click()
@@ -352,7 +352,7 @@ def test_the_alarm_comes_and_goes_in_an_open_page(desk, stack, live, language):
     with page.expect_response("**/alarm/"):  # it looks once more when its stream is open
         page.goto(stack.url)
     page.evaluate("window.neverReloaded = true")
-    alarm = page.locator(".alarm")
+    alarm = page.locator(".alert")
     assert alarm.count() == 0
     access = UpstreamAccess.objects.create(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
     UpstreamAccess.objects.filter(pk=access.pk).update(

@@ -172,10 +172,10 @@ def test_who_started_it_is_named(people):
 def test_a_wait_that_nobody_takes_is_called_that(people):
     now = timezone.now()
     attempt = make_attempt(people.account(), qr_shown_at=now - timedelta(seconds=5))
-    assert 'data-notice="no_worker"' in html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
+    assert 'data-warning="no_worker"' in html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
     WaitsWorker.objects.create(name="worker", alive_until=now + timedelta(seconds=9))
     LoginAttempt.objects.update(lease_owner="worker")
-    assert 'data-notice="no_worker"' not in html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
+    assert 'data-warning="no_worker"' not in html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
 
 
 def test_a_page_that_reads_an_overdue_attempt_ends_it(committed):

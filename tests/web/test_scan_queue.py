@@ -100,10 +100,10 @@ def test_after_a_login_the_next_one_is_one_key_away(people):
     done, waiting = people.account(w_id="w-new"), dropped(people, 2)
     attempt = make_attempt(done, AttemptState.SUCCEEDED, w_id="w-new")
     page = html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
-    assert f"/accounts/{waiting.pk}/login/" in page and 'id="next-to-scan"' in page
-    assert 'id="next-to-scan"' not in html(people.viewer.client.get(f"/attempts/{attempt.pk}/"))
+    assert f"/accounts/{waiting.pk}/login/" in page and 'id="next-in-queue"' in page
+    assert 'id="next-in-queue"' not in html(people.viewer.client.get(f"/attempts/{attempt.pk}/"))
     make_attempt(waiting, asked_by=people.mate)
-    assert 'id="next-to-scan"' not in html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
+    assert 'id="next-in-queue"' not in html(people.operator.client.get(f"/attempts/{attempt.pk}/"))
 
 
 # --- incidents ------------------------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_the_phone_is_asked_once_however_often_it_is_clicked(people, broker_away
 def test_who_never_logged_in_cannot_be_asked_on_the_phone(people):
     account = people.account()
     assert people.operator.client.post(f"/accounts/{account.pk}/popup/").status_code == 404
-    assert 'id="ask-phone"' not in html(people.operator.client.get(f"/accounts/{account.pk}/"))
+    assert 'id="send-prompt"' not in html(people.operator.client.get(f"/accounts/{account.pk}/"))
 
 
 def test_a_new_code_as_a_mac_is_offered_where_a_new_device_is_checked(people, broker_away):

@@ -68,7 +68,7 @@ def account_detail(request: HttpRequest, account_id: int) -> HttpResponse:
     if account.merged_into:
         if Account.objects.visible_to(request.user).filter(pk=account.merged_into_id).exists():
             return redirect("account", account.merged_into_id)
-        return render(request, "accounts/joined.html", {"account": account})
+        return render(request, "accounts/merged.html", {"account": account})
     return render(request, "accounts/account.html", live_account(request, account))
 
 

@@ -17,7 +17,7 @@ from accounts.upstream import configured
 @login_required
 def alarm(request: HttpRequest) -> HttpResponse:
     """What every page says while the upstream does not let us in; nothing while it does."""
-    return render(request, "_alarm.html")
+    return render(request, "_wkteam_alert.html")
 
 
 # --- for machines ---------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def scan_queue(request: HttpRequest) -> HttpResponse:
         "more": max(0, count - SHOWN_MOST),
         "may_log_in": permissions.may_log_in(request.user),
     }
-    return render(request, "accounts/to_scan.html", ctx)
+    return render(request, "accounts/scan_queue.html", ctx)
 
 
 def _with_drop(accounts: QuerySet) -> QuerySet:

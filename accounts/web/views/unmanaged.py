@@ -28,7 +28,7 @@ def unmanaged_accounts(request: HttpRequest) -> HttpResponse:
         "form": AdoptForm(user=request.user),
         "presence": sweep.seen(),
     }
-    return render(request, "accounts/discovered.html", ctx)
+    return render(request, "accounts/unmanaged.html", ctx)
 
 
 @require_POST
