@@ -55,7 +55,7 @@ messages: ## collect the texts to translate, and compile the translations (needs
 	@$(PYTHON) bootstrap.py test
 	@SECRET_KEY=only-for-collecting-texts-0123456789 WK_BASE_URL=http://localhost WK_AUTHORIZATION=none; \
 	export SECRET_KEY WK_BASE_URL WK_AUTHORIZATION; \
-	$(BIN)/python manage.py makemessages --locale zh_Hans --locale en --no-obsolete --no-wrap \
+	$(BIN)/python manage.py makemessages --locale zh_Hans --no-obsolete --no-wrap \
 		--add-location file --ignore .venv --ignore var --ignore tests --ignore simulator && \
 	sed -i.old '/^"POT-Creation-Date/d' locale/*/LC_MESSAGES/django.po && rm locale/*/LC_MESSAGES/django.po.old && \
 	$(BIN)/python manage.py compilemessages --ignore .venv --ignore var

@@ -1,4 +1,4 @@
-"""The two catalogues hold all that code and templates say, and the pages in Chinese say it in Chinese."""
+"""The catalogue holds all that code and templates say in English, and the pages in Chinese say it in Chinese."""
 
 import os
 import re
@@ -21,18 +21,13 @@ from accounts.reasons import ADVICE, Reason
 from accounts.states import AccountState, AttemptState, EventType, Method, Trigger
 from tests.support.factories import People, make_attempt
 
-LOCALES = settings.BASE_DIR / "locale"
-FORMS = {"zh_Hans": 1, "en": 2}
+FILE = settings.BASE_DIR / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
 # Folders that have no texts for people, or texts in one language only.
 LEFT_OUT = {"var", "tests", "simulator", "locale", "staticfiles"}
 PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|%[sd]|\{\w*\}|</?\w+[^>]*>")
 NAME = re.compile(r"WKTeam|wcId|wId|wxid_\w+|WK_[A-Z_]+|Authorization")
 HAN = r"[\u4e00-\u9fff]"
 DATES = "a day and a time of this year, as Django writes dates"
-
-
-def catalogue(language: str) -> polib.POFile:
-    return polib.pofile(str(LOCALES / language / "LC_MESSAGES" / "django.po"))
 
 
 def key(entry: polib.POEntry) -> tuple[str, str, str]:
@@ -47,31 +42,24 @@ def translations(entry: polib.POEntry) -> list[str]:
     return list(entry.msgstr_plural.values()) if entry.msgid_plural else [entry.msgstr]
 
 
-CATALOGUES = {language: catalogue(language) for language in FORMS}
+CATALOGUE = polib.pofile(str(FILE))
 
 
-# --- the catalogues -------------------------------------------------------------------------------------
+# --- the catalogue --------------------------------------------------------------------------------------
 
 
-def test_both_catalogues_hold_the_same_texts():
-    assert keys(CATALOGUES["zh_Hans"]) == keys(CATALOGUES["en"])
-    assert len(CATALOGUES["en"]) > 300
-
-
-@pytest.mark.parametrize("language", FORMS)
-def test_every_text_is_translated_in_all_its_forms(language):
-    for entry in CATALOGUES[language]:
+def test_every_text_is_translated():
+    assert len(CATALOGUE) > 300
+    for entry in CATALOGUE:
         assert not entry.fuzzy and not entry.obsolete, entry.msgid
-        translated = translations(entry)
-        assert len(translated) == (FORMS[language] if entry.msgid_plural else 1), entry.msgid
-        assert all(text.strip() for text in translated), entry.msgid
+        (translated,) = translations(entry)
+        assert translated.strip(), entry.msgid
 
 
-@pytest.mark.parametrize("language", FORMS)
-def test_a_translation_keeps_placeholders_tags_names_and_outer_spaces(language):
-    for entry in CATALOGUES[language]:
+def test_a_translation_keeps_placeholders_tags_names_and_outer_spaces():
+    for entry in CATALOGUE:
         said = entry.msgid
-        for text in translations(entry):
+        for text in (*translations(entry), entry.msgid_plural or said):
             assert Counter(PLACEHOLDER.findall(text)) == Counter(PLACEHOLDER.findall(said)), said
             assert set(NAME.findall(text)) == set(NAME.findall(said)), said
             assert (text[0].isspace(), text[-1].isspace()) == (said[0].isspace(), said[-1].isspace()), said
@@ -79,7 +67,7 @@ def test_a_translation_keeps_placeholders_tags_names_and_outer_spaces(language):
 
 def test_chinese_is_set_as_chinese():
     """With its own punctuation, and a space between Chinese and Latin letters or figures."""
-    for entry in CATALOGUES["zh_Hans"]:
+    for entry in CATALOGUE:
         if entry.msgid == "yes,no" or entry.msgctxt == DATES:
             continue
         for text in translations(entry):
@@ -87,19 +75,17 @@ def test_chinese_is_set_as_chinese():
             assert not re.search(f"{HAN}[A-Za-z0-9]|[A-Za-z0-9]{HAN}", PLACEHOLDER.sub("", text)), text
 
 
-@pytest.mark.parametrize("language", FORMS)
-def test_the_compiled_catalogue_is_what_the_readable_one_compiles_to(language):
-    wanted = polib.mofile(CATALOGUES[language].to_binary())
-    committed = polib.mofile(str(LOCALES / language / "LC_MESSAGES" / "django.mo"))
+def test_the_compiled_catalogue_is_what_the_readable_one_compiles_to():
+    wanted = polib.mofile(CATALOGUE.to_binary())
+    committed = polib.mofile(str(FILE.with_suffix(".mo")))
     assert {key(entry): translations(entry) for entry in committed} == {
         key(entry): translations(entry) for entry in wanted
     }
     assert committed.metadata == wanted.metadata
 
 
-@pytest.mark.parametrize("language", FORMS)
-def test_a_catalogue_names_no_person_no_machine_and_no_moment(language):
-    assert set(CATALOGUES[language].metadata) <= {
+def test_the_catalogue_names_no_person_no_machine_and_no_moment():
+    assert set(CATALOGUE.metadata) <= {
         "Report-Msgid-Bugs-To",
         "Language",
         "MIME-Version",
@@ -107,11 +93,11 @@ def test_a_catalogue_names_no_person_no_machine_and_no_moment(language):
         "Content-Transfer-Encoding",
         "Plural-Forms",
     }
-    assert not CATALOGUES[language].metadata.get("Report-Msgid-Bugs-To")
-    assert not CATALOGUES[language].header.strip("# \n")
+    assert not CATALOGUE.metadata.get("Report-Msgid-Bugs-To")
+    assert not CATALOGUE.header.strip("# \n")
 
 
-def test_the_catalogues_hold_the_texts_of_code_and_templates_and_no_others(tmp_path):
+def test_the_catalogue_holds_the_texts_of_code_and_templates_and_no_others(tmp_path):
     if not shutil.which("xgettext"):
         assert os.environ.get("WK_REQUIRE_GETTEXT") != "1", "xgettext is not installed"
         pytest.skip("xgettext is not installed")
@@ -131,7 +117,7 @@ def test_the_catalogues_hold_the_texts_of_code_and_templates_and_no_others(tmp_p
         check=True,
     )
 
-    assert keys(polib.pofile(str(found))) == keys(CATALOGUES["zh_Hans"])
+    assert keys(polib.pofile(str(found))) == keys(CATALOGUE)
 
 
 # --- what people read -----------------------------------------------------------------------------------
