@@ -6,8 +6,8 @@ from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
 
-# A worker is patient with a database that is away, a person is not: pages say so after a few seconds, and ask again
-# soon after it is back.
+# A worker can wait for an unreachable database, a person cannot: pages report it after a few seconds and try
+# again soon after it is back.
 settings.DATABASES["default"]["OPTIONS"].get("pool", {}).update(timeout=4, reconnect_timeout=2)
 
 django_application = get_asgi_application()
@@ -16,8 +16,8 @@ from accounts.realtime import sse  # noqa: E402 - its models need Django to be s
 
 application = sse.outside(django_application)
 
-# What is loaded by now stays for ever: looking through it for garbage would stop every request and every stream of
-# this process for a tenth of a second, again and again.
+# Everything loaded so far lives as long as the process. Scanning it for garbage would repeatedly stop every
+# request and every stream of this process for a tenth of a second.
 gc.collect()
 gc.freeze()
 gc.set_threshold(2000, 20, 50)

@@ -18,7 +18,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
 
 
 class SettingsLogging(Logging):
-    """Leaves the logs to Django's settings: what is written, at which level, and what is hidden in it."""
+    """Leave logging to Django's settings: what is written, at which level, and which secrets are hidden."""
 
     def setup_logging_subsystem(self, *args, hostname: str | None = None, **kwargs) -> None:
         """Log the version: Celery calls this once, before a worker or beat logs anything."""
@@ -27,9 +27,10 @@ class SettingsLogging(Logging):
 
 
 class Scheduler(beat.Scheduler):
-    """Send the jobs of CELERY_BEAT_SCHEDULE; none while `most_queued` messages wait for a jobs worker.
+    """Send the jobs of CELERY_BEAT_SCHEDULE, none while `most_queued` messages wait for a jobs worker.
 
-    `expires` alone leaves a message in Redis until a worker receives it. State is kept in memory only.
+    `expires` alone is not enough: an expired message stays in Redis until a worker receives it. State is kept
+    in memory only.
     """
 
     most_queued = 100
@@ -45,32 +46,35 @@ class Scheduler(beat.Scheduler):
     def _queued(self, producer) -> int:
         try:
             return producer.channel.queue_declare(self.app.conf.task_default_queue).message_count
-        except Exception:  # the broker is away: sending logs that, and connects again
+        except Exception:  # the broker is unreachable: sending logs that and reconnects
             return 0
 
 
 @beat_init.connect
 def end_on_signal(sender, **_options) -> None:
-    """Replace Celery's signal handler: it closes the connection in use, and that error would hide its SystemExit."""
+    """Replace Celery's signal handler.
+
+    That one closes the connection in use, and the resulting error would hide its SystemExit.
+    """
 
     def end(*_signal) -> None:
-        sender.stop()  # for an exception that is lost, as any is while an object is deleted
+        sender.stop()  # in case the exception is lost, as any is while an object is deleted
         raise SystemExit
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
 
 
-# At a lost connection kombu would put back what was not acknowledged yet, over a channel that is gone, and the worker
-# would die of it. Messages are hints here: what one was about lies in the database.
+# When a connection is lost, kombu would restore unacknowledged messages over the closed channel, and the
+# worker would exit. Messages are hints here: the database holds the work.
 redis_transport.Channel.do_restore = False
 
-# gevent replaces time.sleep only after Celery's own import of that module, half-way through the patching; with the
-# real one a worker whose broker is away would stand still as a whole between two tries to connect, with all its waits.
+# Celery imports that module during gevent's patching, before time.sleep is replaced. With the real sleep a
+# worker would block completely, with all its waits, between two tries to connect to an unreachable broker.
 kombu_functional.sleep = time.sleep
 
 if "gevent" in sys.modules:
-    # By default each greenlet keeps the stack from which it was started, and there are thousands.
+    # By default each greenlet keeps the stack from which it was started. There are thousands of greenlets.
     sys.modules["gevent"].config.track_greenlet_tree = False
 
 app = Celery("wkportal", log=SettingsLogging)

@@ -1,10 +1,11 @@
-"""What is answered while the database is away, or takes nothing because its disk is full: 503, and try again.
+"""Responses while the database is unreachable, or rejects writes because its disk is full: 503 with a retry.
 
-A page says so and looks again by itself. A form that was sent comes back with what was typed, to be sent again; to
-htmx a short text is enough, because it leaves the page as it is.
+A page reports it and tries again automatically. A submitted form comes back with its input, to be sent again.
+htmx gets a short text, because it leaves the page as it is.
 
-Where no connection was to be had in the time that a person waits, only one request at a time waits for the next, and
-the others are told at once: every browser asks again, and each would take a thread for all that time.
+If no connection was available within the time that a person waits, only one request at a time waits for the
+next one. The others get the 503 immediately: every browser tries again, and each request would block a thread
+meanwhile.
 """
 
 import logging
@@ -24,18 +25,18 @@ from accounts.lib.db_errors import is_away
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5
-ALWAYS = {"/healthz", "/readyz"}  # they find out for themselves
+ALWAYS = {"/healthz", "/readyz"}  # these check the database themselves
 
 
 def database_away(request: HttpRequest, error: Exception) -> HttpResponse:
-    """503 with Retry-After, and `X-Away: database` for the page's script. Asks nothing of the database itself."""
+    """Return a 503 with Retry-After, and `X-Away: database` for the page's script. Makes no query."""
     log.warning("%s %s: %s: %.200s", request.method, request.path, type(error).__name__, error)
     short = bool(request.headers.get("HX-Request")) or request.method == "HEAD"
     typed = [(name, value) for name, values in request.POST.lists() for value in values]
     ctx = {
         "again_after": RETRY_SECONDS,
         "sent": request.method == "POST",
-        # What is secret is not written into a page.
+        # Secrets are not written into a page.
         "typed": [] if any("password" in name for name, _value in typed) else typed,
         "path": request.get_full_path(),
     }
@@ -78,6 +79,6 @@ def answers_without_database(get_response: Callable[[HttpRequest], HttpResponse]
 
 
 def broken(request: HttpRequest) -> HttpResponse:
-    """The handler of 500: an error outside of a view, as when a session is saved, may have the same cause."""
+    """Handle a 500: an error outside of a view, as when a session is saved, may have the same cause."""
     error = sys.exc_info()[1]
     return database_away(request, error) if error is not None and is_away(error) else server_error(request)

@@ -1,6 +1,6 @@
-"""How the settings read the environment: django-environ, and what a value of each kind has to look like.
+"""Reads the environment for the settings: django-environ, and a cast for each kind of value.
 
-A cast raises ValueError with the rest of a sentence; `Env` puts the name of the variable in front of it.
+A cast raises ValueError with the rest of a sentence. `Env` puts the name of the variable in front of it.
 """
 
 import re
@@ -21,10 +21,11 @@ ENCODED = 'in the password, signs such as "#", "/" and "@" are written as %23, %
 
 
 class Variables(FileAwareMapping):
-    """The environment; NAME_FILE gives NAME the content of a file.
+    """The environment. NAME_FILE gives NAME the content of a file, without line ends at its end.
 
-    `Env` takes a value that begins with "$" for the name of another variable. A password may begin like that, so "$"
-    is escaped here, and `Env` removes the escape again.
+    `Env` interprets a value that begins with "$" as the name of another variable. A password may begin with
+    "$", so it is escaped here, and `Env` removes the escape. Raises ImproperlyConfigured if the file cannot
+    be read.
     """
 
     def __getitem__(self, name: str) -> str:
@@ -38,10 +39,10 @@ class Variables(FileAwareMapping):
 
 
 class Env(environ.FileAwareEnv):
-    """django-environ, stricter: a wrong value stops the start with one sentence that names the variable.
+    """A stricter django-environ: a wrong value stops the start with one sentence that names the variable.
 
-    A text (`str`) is taken as it is written. For every other cast, spaces around a value do not count, and a blank
-    value is one that is not set.
+    A text (`str`) is used unchanged. For every other cast, spaces around a value are ignored, and a blank
+    value counts as not set.
     """
 
     ENVIRON = Variables(cache=False)
@@ -63,7 +64,7 @@ class Env(environ.FileAwareEnv):
         if cast is str:
             return value
         value = value.strip()
-        # django-environ takes every word that it does not know for False.
+        # django-environ reads every unknown word as False.
         if cast is bool and value.lower() not in BOOLEANS:
             raise ValueError(f"is {value!r}; it has to be 1 or 0")
         return super().parse_value(value, cast)
@@ -82,7 +83,7 @@ def between(low: int, high: int) -> Callable[[str], int]:
 
 
 def one_of(*choices: str) -> Callable[[str], str]:
-    """One of a few words; upper and lower case count as the same."""
+    """Return a cast to one of a few words. Case is ignored."""
 
     def cast(value: str) -> str:
         for choice in choices:
@@ -98,7 +99,7 @@ def words(value: str) -> list[str]:
 
 
 def each_matching(pattern: str, sentence: str) -> Callable[[str], list[str]]:
-    """Words in lower case, separated by commas, each of which fits the pattern."""
+    """Return a cast to a list of lower-case words, separated by commas, each of which matches the pattern."""
 
     def cast(value: str) -> list[str]:
         found = [word.lower().rstrip("/") for word in words(value)]
@@ -163,7 +164,7 @@ def database_url(value: str) -> dict:
 
 
 def directory(mode: int = 0o777) -> Callable[[str], Path]:
-    """A directory; one that does not exist is made."""
+    """Return a cast to a directory, which is created if it does not exist."""
 
     def cast(value: str) -> Path:
         path = Path(value).resolve()
@@ -177,7 +178,7 @@ def directory(mode: int = 0o777) -> Callable[[str], Path]:
 
 
 def time_zone(value: str) -> str:
-    system = Path("/usr/share/zoneinfo")  # where Django looks as well
+    system = Path("/usr/share/zoneinfo")  # Django checks here too
     try:
         known = ZoneInfo(value) and (not system.exists() or (system / value).exists())
     except (KeyError, ValueError, OSError):
@@ -221,7 +222,7 @@ def fernet_keys(value: str) -> list[str]:
 
 
 def named_codes(value: str) -> dict[int, str]:
-    """`1=广州,2=南京` as {1: "广州", 2: "南京"}; the order is kept."""
+    """Parse `1=广州,2=南京` into {1: "广州", 2: "南京"}, in the same order."""
     codes: dict[int, str] = {}
     for pair in words(value):
         code, _equals, title = (part.strip() for part in pair.partition("="))

@@ -1,4 +1,4 @@
-"""One thread for a whole request."""
+"""Middleware that keeps a whole request in one thread."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ from django.utils.decorators import sync_only_middleware
 
 @sync_only_middleware
 def one_thread(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Makes every middleware before it run as ordinary code, one after the other, in one thread.
+    """Make every middleware before it run synchronously, one after the other, in one thread.
 
-    It does nothing itself. Without it, each of them is called from the event loop and sends its work to a
-    thread and back, twice per request: a dozen changes of thread for every page.
+    Does nothing else. Without it, the event loop calls each middleware, which sends its work to a thread and
+    back twice per request: a dozen thread switches for every page.
     """
     return get_response

@@ -1,6 +1,7 @@
-"""The last wall between a secret and a log: the finished line, traceback included, is cleaned before it is written.
+"""Removes secrets from log records: the finished text, traceback included, is cleaned before it is written.
 
-The first wall is that no code logs a secret. This one catches what a library puts into an exception text.
+This is the second protection. The first is that no code logs a secret. This one catches secrets that a
+library puts into an exception text.
 """
 
 import json
@@ -9,7 +10,8 @@ import re
 from urllib.parse import quote, quote_plus, unquote
 
 MASK = "[hidden]"
-# name = value, in headers, JSON (also JSON within a string), reprs of dicts and pairs, cookies and query strings.
+# name = value, in headers, JSON (also JSON within a string), reprs of dicts and pairs, cookies and query
+# strings.
 NAMED = re.compile(
     r"""(?ix)
     ( (?: authorization | password | passwd | verify_?code | (?:qr_?code|page|picture)_?url | secret_?key
@@ -18,18 +20,19 @@ NAMED = re.compile(
     (?: "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | (\\+["']).*?(?<!\\)\2
       | (?:(?:bearer|basic|digest|token)\s+)? [^\s,;&}\]]+ )"""
 )
-# user:password@ in an address. What begins like a port and a path is not a password.
+# user:password@ in an address. Text that begins like a port and a path is not a password.
 ADDRESS = re.compile(r"(?<=://)([^\s/:@]{0,100}:)(?!\d{1,5}[/?#])\S{1,300}(?=@)")
-# Where the upstream posts to: whoever knows the last part may post as well, and a wrong one may be nearly right.
+# Address of the WKTeam callback: anyone who knows its last part can post too, and a wrong one may be nearly
+# right.
 CALLBACK = re.compile(r"(?<=/callbacks/wkteam/)[^\s/?#\"']+")
 TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
-# Whoever names an account must not be able to begin a line of the log, or to move a terminal's cursor.
+# The name of an account must not be able to start a new line in the log, or to move a terminal's cursor.
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 LINE_ENDS = {0x0A: "\\n", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
 
 def forms(secret: str) -> set[str]:
-    """How a secret may be written: in an address, in JSON, in a repr."""
+    """Return the ways to write a secret (in an address, in JSON, in a repr) of at least 6 characters."""
     found = set()
     for text in (secret, unquote(secret)):
         inner = json.dumps(text)[1:-1]
@@ -39,7 +42,10 @@ def forms(secret: str) -> set[str]:
 
 
 class RedactingFormatter(logging.Formatter):
-    """A formatter that hides `secrets` wherever they stand, and everything that is written like one."""
+    """Hide `secrets` anywhere in a record, and everything that is written like a secret.
+
+    Secrets under 6 characters are ignored. Control characters are escaped.
+    """
 
     def __init__(self, *args, secrets: list[str] = (), **kwargs):
         super().__init__(*args, **kwargs)

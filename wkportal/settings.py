@@ -1,8 +1,8 @@
 """All settings. The README lists the environment variables that they read.
 
-A missing or wrong value stops the start with one sentence that names the variable. Values come from the process
-environment first, then from `var/run.env` (what `manage.py up` started: ports, the simulator), then from
-`var/secrets.env` (generated at the first run, mode 0600).
+A missing or wrong value stops the start with one sentence that names the variable. Values come first from the
+process environment, then from `var/run.env` (addresses of what `manage.py up` started, such as the
+simulator), then from `var/secrets.env` (generated at the first run, mode 0600).
 """
 
 import re
@@ -47,7 +47,7 @@ if not SECRET_KEY:
     raise ImproperlyConfigured(
         "SECRET_KEY is not set. Run `make run` once, which writes one to var/secrets.env, or set a long random text."
     )
-# Fernet keys for secrets at rest; the first one encrypts. None: a key from SECRET_KEY.
+# Fernet keys for secrets at rest. The first one encrypts. None: a key is derived from SECRET_KEY.
 FIELD_KEYS = env("FIELD_KEYS", cast=fernet_keys, default=[])
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env("ALLOWED_HOSTS", cast=allowed_hosts, default=["localhost", "127.0.0.1", "[::1]"])
@@ -138,30 +138,30 @@ SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": VAR_DIR / "wkportal.sq
 DATABASES = {"default": env("DATABASE_URL", cast=database_url, default=SQLITE)}
 DATABASE_POOL = env("DATABASE_POOL", cast=between(1, 500), default=20)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # A deferred transaction that reads and then writes fails at once when another process wrote meanwhile;
-    # an immediate one waits its turn.
+    # A deferred transaction that reads and then writes fails at once if another process wrote meanwhile.
+    # An immediate one waits for the lock.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "factory": sqlite.Connection,
-        # With long tables the pages that a list needs would otherwise be read from the file again for each.
+        # mmap_size: without it each list would read its pages of long tables from the file again.
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=268435456;",
     }
 else:
-    # A connection that a restart of the server killed is noticed when it is taken from the pool.
+    # Detects a connection that a server restart closed when it is taken from the pool.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    # A row that a frozen process holds must not stop everybody else, and the server takes it from that process.
-    # These tables stay in memory or lie on an SSD: to fetch rows one by one costs what it costs in sequence.
+    # A row lock of a frozen process must not block all others: the server ends that process's session.
+    # These tables are in memory or on an SSD: random reads cost about as much as sequential ones.
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault(
         "options",
         "-c lock_timeout=3s -c idle_in_transaction_session_timeout=10s -c random_page_cost=1.1",
     )
-    # Thousands of waits answer in bursts: they queue for a connection here instead of exhausting the server.
+    # Thousands of waits end in bursts: they queue for a connection here instead of exhausting the server.
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
         "min_size": 1,
         "max_size": DATABASE_POOL,
-        # A server that is away is said so to whoever clicks, and is tried again soon: the pool's own pauses
-        # between two tries would grow to minutes.
+        # Report an unreachable server to the person who waits, and retry soon: the pool's own backoff would
+        # grow to minutes.
         "timeout": 10,
         "reconnect_timeout": 4,
     }
@@ -211,13 +211,14 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = TIME_ZONE
-# Early acknowledgement: a message is a hint. What repeats a wait after a crash is the attempt's lease.
+# Early acknowledgement: a message is a hint. After a crash another worker resumes the wait by the attempt's
+# lease.
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-# A Redis that answers writes with an error (a replica after a failover, a full disk) is away, and no reason to die.
+# A Redis that rejects writes (a replica after a failover, a full disk) counts as unreachable: retry.
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 CELERY_BROKER_POOL_ACQUIRE_TIMEOUT = 5
 CELERY_TASK_PUBLISH_RETRY_POLICY = {
@@ -228,7 +229,7 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {
 }
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 1800,
-    # Without a read timeout a half-open connection stops a worker, or a click, for ever.
+    # Without a read timeout a half-open connection blocks a worker, or a request, indefinitely.
     "socket_timeout": 5,
     "socket_connect_timeout": 2,
     "socket_keepalive": True,
@@ -267,9 +268,9 @@ if not WK_AUTHORIZATION and not (WK_ACCOUNT and WK_PASSWORD):
     )
 WK_LOGIN_WAIT_SECONDS = env("WK_LOGIN_WAIT_SECONDS", cast=between(1, 900), default=150)
 WK_TIMEOUT_SECONDS = env("WK_TIMEOUT_SECONDS", cast=between(1, 120), default=15)
-# How often the upstream is asked who is online; a tenth more or less, by chance.
+# Seconds between presence checks, with a random jitter of up to a tenth.
 WK_PRESENCE_SECONDS = env("WK_PRESENCE_SECONDS", cast=between(5, 3600), default=60)
-WK_LOGIN_TYPE = env.str("WK_LOGIN_TYPE", default="2").strip()  # empty: none is sent
+WK_LOGIN_TYPE = env.str("WK_LOGIN_TYPE", default="2").strip()  # empty: not sent
 if not re.fullmatch(r"\d{0,3}", WK_LOGIN_TYPE, re.ASCII):
     raise ImproperlyConfigured(
         f"WK_LOGIN_TYPE is {WK_LOGIN_TYPE!r}; it has to be a whole number, or empty to send none."
@@ -280,7 +281,8 @@ WK_PROXIES = env(
 )
 WK_QR_HOSTS = env("WK_QR_HOSTS", cast=host_names, default=[])
 WK_AVATAR_HOSTS = env("WK_AVATAR_HOSTS", cast=host_names, default=["wx.qlogo.cn", "mmhead.c2c.wechat.com"])
-# Where the upstream reaches this portal, and the part of the address by which it is known; empty: no callbacks.
+# Address at which WKTeam reaches this portal, and the secret part of the callback address. Empty: no
+# callbacks.
 WK_PUBLIC_URL = env("WK_PUBLIC_URL", cast=http_url, default="")
 WK_CALLBACK_SECRET = env("WK_CALLBACK_SECRET", cast=callback_secret, default="")
 WAIT_SLOTS = env("WAIT_SLOTS", cast=between(1, 100_000), default=10_000)
@@ -306,15 +308,16 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
-        # At DEBUG these print request paths, SQL parameters or message bodies: addresses and secrets among them.
+        # At DEBUG these log request paths, SQL parameters or message bodies, which include addresses and
+        # secrets.
         "urllib3": {"level": "WARNING"},
         "django.db.backends": {"level": "WARNING"},
         "PIL": {"level": "WARNING"},
         "axes": {"level": "WARNING"},
-        # It names addresses that are secrets. What it says about a message is kept with the message.
+        # It logs addresses, which are secrets. Its errors are stored with the delivery.
         "apprise": {"level": "WARNING", "handlers": ["nowhere"], "propagate": False},
         "django.request": {"level": "WARNING"},
-        # One line per run of a task that runs every two seconds tells nobody anything.
+        # One line per run of a task that runs every 2 s carries no information.
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},

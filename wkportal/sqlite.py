@@ -1,14 +1,15 @@
-"""Connections to SQLite that keep nothing open when they cannot be set up.
+"""SQLite connections that close their files if they cannot be set up.
 
-Django's errors of the database hold themselves alive, and with them a connection that was opened but not set up: its
-files stay open until Python looks for garbage. Where files are scarce, those are what the next try would need.
+Django's database errors keep themselves alive by a reference cycle, and with them a connection that was
+opened but not set up. Its files stay open until the garbage collector runs. If file descriptors are scarce,
+the next try needs these.
 """
 
 import sqlite3
 
 
 class Connection(sqlite3.Connection):
-    """Django calls `execute` of the connection itself only to set it up; everything else goes through a cursor."""
+    """Close on a failed `execute`. Django calls it on the connection only for setup, else on a cursor."""
 
     def execute(self, *args, **kwargs) -> sqlite3.Cursor:
         try:

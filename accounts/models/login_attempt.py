@@ -54,7 +54,7 @@ class LoginAttemptQuerySet(models.QuerySet):
         return self.open().filter(deadline_at__lt=now - deadline_plus)
 
     def to_wait_for(self, now: datetime) -> Self:
-        """Return the waits and queued starts that no living worker holds, up to GRACE after their deadline."""
+        """Return waits and queued starts that no living worker holds, up to GRACE after their deadline."""
         start = Q(state=AttemptState.PREPARING, sent_at=None, queued_at__isnull=False)
         living = WaitsWorker.objects.filter(name=models.OuterRef("lease_owner"), alive_until__gt=now)
         return self.filter(

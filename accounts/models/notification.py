@@ -203,7 +203,7 @@ class Rule(TimeWindow):
         return not kinds.isdisjoint(self.kinds) and (kind in OF_ALL or not teams or team in teams)
 
     def due_at(self, at: datetime, kind: str, over: bool = False) -> datetime:
-        """Return when to notify of something that began at `at`, if it is not over by then, or ended (`over`).
+        """Return when to notify of what began at `at`, if it is not over by then, or of its end (`over`).
 
         Ends and kinds outside DEBOUNCED have no delay. The digest interval does not apply to URGENT kinds.
         """

@@ -1,5 +1,7 @@
-"""What open pages have to be told of that rings no doorbell: rights that ended, rows whose ring got lost, logins that
-nobody waits for, an upstream that does not let us in. Asked for all streams of a process at once.
+"""Changes that open pages must learn of and that no published event announces.
+
+They are: revoked rights, rows whose event was lost, logins that no worker waits for, and denied WKTeam
+access. One check covers all streams of a process.
 """
 
 import time
@@ -24,9 +26,10 @@ from accounts.upstream import token_store
 
 EVERY_TEAM = frozenset({-1})
 SEE, SEE_ALL = "view_account", "view_every_account"
-# A row may be committed this long after one with a higher id, and is found all the same.
+# A row may be committed this long (seconds) after one with a higher ID and is still found.
 COMMIT_SECONDS = 10
-# A worker takes a wait within milliseconds, or finds it by itself within seconds; where the queue is away, always that.
+# Seconds. A task message brings a wait to a worker within milliseconds. Otherwise, as when the task queue is
+# unreachable, a worker finds the wait within seconds.
 NO_WORKER_AFTER, NO_WORKER_WITHOUT_QUEUE_AFTER = 5, 8
 RINGS_MOST = 500
 
@@ -35,9 +38,9 @@ RINGS_MOST = 500
 
 
 def rights(user_ids: set[int], session_keys: set[str]) -> tuple[dict[int, frozenset[int]], set[str]]:
-    """{user: teams} of those who may still look, and the sessions that are still alive.
+    """Return ({user: teams} of the users who may still view accounts, the sessions that are still valid).
 
-    What ModelBackend would say of each of them, asked by as many queries for thousands as for one.
+    Same result as ModelBackend for each user; the number of queries does not depend on the number of users.
     """
     groups = _groups(user_ids)
     may = _who_may(groups)
@@ -62,7 +65,7 @@ def _groups(user_ids: set[int]) -> defaultdict[int, set[int]]:
 
 
 def _who_may(groups: dict[int, set[int]]) -> dict[str, set[int]]:
-    """{permission: users}: of the users that are keys, who has it by a group, and who has it of their own."""
+    """Return {permission: users}: users among the keys of `groups` with it by a group, and all with it directly."""
     these = Q(permission__codename__in=(SEE, SEE_ALL), permission__content_type__app_label="accounts")
     may: dict[str, set[int]] = {SEE: set(), SEE_ALL: set()}
     carriers: dict[str, set[int]] = {SEE: set(), SEE_ALL: set()}
@@ -84,8 +87,9 @@ def _teams(asked: list[tuple[int, str]]) -> list[frozenset[int] | None]:
     return [teams.get(user) if key in sessions else None for user, key in asked]
 
 
-# teams_of((user, session key)): the teams somebody may hear of, None for who may not look. After a restart all
-# browsers ask within seconds.
+# teams_of((user, session key)): the teams whose events the user may get, None for a user who may not view
+# accounts. A batch, because after a restart all browsers ask within seconds. It may run in another caller's
+# thread.
 teams_of = GroupCommit(_teams)
 
 
@@ -93,7 +97,7 @@ teams_of = GroupCommit(_teams)
 
 
 class Rows:
-    """The event rows beside the doorbell: which of them nobody rang for."""
+    """Tracks which event rows had no published event."""
 
     def __init__(self):
         self.rung: set[int] = set()
@@ -102,13 +106,16 @@ class Rows:
         self.moved_at = 0.0
 
     def heard(self, ring: Ring) -> bool:
-        """Whether this ring is the first for its row."""
+        """Record the event. Return whether it is the first for its row."""
         first = ring.id not in self.rung
         self.rung.add(ring.id)
         return first
 
     def missed(self, ids: list[int]) -> list[int]:
-        """Of the rows above the floor, those without a ring. The floor rises behind what is old by now."""
+        """Return those of `ids` (rows above the floor) without an event.
+
+        The floor rises to rows older than COMMIT_SECONDS. The first call only sets the floor.
+        """
         if self.floor is None:
             self.floor = self.newest = max(ids, default=0)
             return []
@@ -122,7 +129,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found: ids of event rows, the alarm, and the logins that need somebody to look at them."""
+    """Result of one check: IDs of event rows, the alarm, and the logins that need attention."""
 
     ids: list[int]
     alarm: tuple[str, str] | None
@@ -130,7 +137,7 @@ class Seen:
 
 
 def look(floor: int | None) -> Seen:
-    """All rows above the floor, or the newest where there is no floor yet."""
+    """Check the database: all rows above the floor, or only the newest if there is no floor yet."""
     rows = AccountEvent.objects
     if floor is None:
         ids = [rows.aggregate(newest=Max("pk"))["newest"] or 0]
@@ -141,7 +148,7 @@ def look(floor: int | None) -> Seen:
 
 
 def rings(ids: list[int]) -> list[Ring]:
-    """What the doorbell would have rung for these rows."""
+    """Return the events that were to be published for these rows."""
     names = ("pk", "account_id", "account__team_id", "attempt_id", "attempt__state", "account__state")
     return [
         Ring(number, account, team, attempt, attempt_state or account_state)
@@ -155,9 +162,9 @@ def rings(ids: list[int]) -> list[Ring]:
 
 
 def seconds_alone(attempt: LoginAttempt, now: datetime, workers: dict[str, datetime] | None = None) -> float:
-    """For how long no living worker has held a login that needs one; 0 when one does.
+    """Return for how many seconds no living worker has held a login that needs one; 0 if one does.
 
-    `workers`, where it is known already, is until when each is alive.
+    `workers`: {name: alive until}, None to read it.
     """
     needs_one = attempt.state == AttemptState.WAITING or (
         attempt.state == AttemptState.PREPARING and attempt.sent_at is None and attempt.queued_at is not None
@@ -176,9 +183,9 @@ def _workers(*names: str) -> dict[str, datetime]:
 
 
 def alone(now: datetime) -> dict[Ring, int]:
-    """A ring for each login that nobody waits for, or that should have ended, with a number that grows as it stays so.
+    """Return {event: number} for logins that no worker holds or that are overdue. The number grows with time.
 
-    Their pages say it as soon as they look again; and who looks at one that should have ended, ends it.
+    The event makes the page of the login reload and show it. Reading an overdue login ends it.
     """
     attempts = LoginAttempt.objects.light().select_related("account")
     old = now - timedelta(seconds=NO_WORKER_AFTER)
@@ -195,5 +202,5 @@ def alone(now: datetime) -> dict[Ring, int]:
 
 
 def _ring(attempt: LoginAttempt) -> Ring:
-    """For no row: its number is 0."""
+    """Return an event without a row: its ID is 0."""
     return Ring(0, attempt.account_id, attempt.account.team_id, attempt.pk, attempt.state)

@@ -1,13 +1,17 @@
-"""Server-sent events: one doorbell per process, fanned out to its browsers. The only async code.
+"""Server-sent events: one subscription per process, fanned out to its browsers. The only async code.
 
-A message is `{"account", "attempt", "state"}` for an account that its reader may see, with the event row's id.
-The page that gets it fetches what it shows by an ordinary view. Rights are looked at again every few seconds,
-for all readers of the process at once; whoever lost the session or a team loses the stream.
+A message is `{"account", "attempt", "state"}` for an account that its reader may see, with the event row's
+ID. The page then fetches what it shows from a normal, authorized view. Rights are checked again every few
+seconds, for all readers of the process at once. A reader without a session or the right to view accounts
+loses the stream. A reader that lost a team gets no more events of that team.
 
-The doorbell may stay silent: every two seconds the rows that it did not ring for are passed on all the same, also
-while Redis is away, and so is (without an id) a login that nobody waits for. What else a page is told: `relook` (read
-anew what you show, `within` so many milliseconds, so that not all do at once), `alarm` (whether the upstream lets us
-in has changed), `away` (the database does not answer; a `relook` follows when it does), `ping` (nothing happens).
+Events may be lost. Every 2 s the process sends the rows without an event, even while Redis is unreachable. It
+also sends, without an ID, a login that no worker waits for. Other messages:
+
+- `relook`: reload what you show `within` so many milliseconds (spread, so that not all pages do it at once)
+- `alarm`: WKTeam access was denied or restored
+- `away`: the database does not answer; a `relook` follows when it does
+- `ping`: keeps the connection open
 """
 
 import asyncio
@@ -37,19 +41,19 @@ log = logging.getLogger(__name__)
 QUEUE_SIZE = 200
 PING_SECONDS = 15
 RIGHTS_SECONDS = 4
-RIGHTS_AT_ONCE = 250  # a look at thousands would keep everything else in this process waiting
+RIGHTS_AT_ONCE = 250  # a check of thousands would block everything else in this process
 LOOK_SECONDS = 2
-LOOKS_ALONE = 10  # somebody goes from page to page
-# So many rows without a ring are no slip of the doorbell: everybody looks anew instead.
+LOOKS_ALONE = 10  # checks without a reader: a person who goes from page to page has no stream for a moment
+# With more missed rows than this, all pages reload instead.
 MISSED_MOST = 200
 STREAMS_PER_USER = 40
-# Browsers that lost their streams together do not come back together.
+# Spreads the reconnects of browsers that lost their streams at the same time.
 RETRY_MILLISECONDS = (1000, 3000)
-RELOOK_MILLISECONDS = 10  # for each browser, when all are to look anew
+RELOOK_MILLISECONDS = 10  # for each browser, when all reload
 PING = b"event: ping\ndata: {}\n\n"
 ALARM = b"event: alarm\ndata: {}\n\n"
 AWAY = b"event: away\ndata: {}\n\n"
-# In the scope of a request: where its reader goes, if the stream is sent outside of Django.
+# Key in the scope of a request: the list that receives its reader, if the stream is sent outside of Django.
 LEAVING = "wkportal.leaving"
 _turns = itertools.count()
 
@@ -63,7 +67,10 @@ class _Reader:
     turn: int = field(default_factory=lambda: next(_turns) % PING_SECONDS)
 
     def put(self, message: bytes | None) -> None:
-        """A full queue means a reader that sleeps: it is cut off, and looks anew when it is back."""
+        """Queue a message; None ends the stream. A full queue means a sleeping browser: its stream ends.
+
+        The browser reloads what it shows when it reconnects.
+        """
         if self.queue.full():
             while not self.queue.empty():
                 self.queue.get_nowait()
@@ -72,7 +79,7 @@ class _Reader:
 
 
 class _Readers(set[_Reader]):
-    """All open streams of this process, also by team and by user."""
+    """All open streams of this process, indexed by team and counted by user."""
 
     def __init__(self):
         super().__init__()
@@ -111,13 +118,13 @@ class _Readers(set[_Reader]):
 
 
 class _Hub:
-    """What is done once for all streams of this process."""
+    """Work done once for all streams of this process."""
 
     def __init__(self):
         self.readers = _Readers()
         self.tasks: list[asyncio.Task] = []
         self.loop: asyncio.AbstractEventLoop | None = None
-        # One look at a time, in a thread that belongs to no request.
+        # One database check at a time, in a thread that belongs to no request.
         self.thread = ThreadPoolExecutor(1, "looks")
         self.rows = changes.Rows()
         self.look_now = asyncio.Event()
@@ -139,7 +146,7 @@ class _Hub:
         for task in self.tasks:
             task.cancel()
         self.loop, self.look_now, self.rows = loop, asyncio.Event(), changes.Rows()
-        # Not in the context of the request that came first, which would be kept as long as the process.
+        # An empty context: that of the first request would live as long as the process.
         context = contextvars.Context()
         works = (self.pass_on, self.ping, self.watch_rights, self.watch_rows)
         self.tasks = [loop.create_task(work(), context=context) for work in works]
@@ -154,7 +161,7 @@ class _Hub:
     async def pass_on(self) -> None:
         async for ring in pubsub.listen():
             if ring is None:
-                self.look_now.set()  # what was not heard in between is among the rows
+                self.look_now.set()  # the rows contain the events missed meanwhile
             else:
                 self.pass_ring(ring)
 
@@ -166,8 +173,8 @@ class _Hub:
                 try:
                     await self.look_at_rights(part)
                 except (DatabaseError, InterfaceError):
-                    continue  # nothing can be read in the meantime either
-                except Exception:  # without this look, revoked rights would be served on
+                    continue  # pages cannot read anything meanwhile either
+                except Exception:  # this loop must survive: without it revoked rights would stay in effect
                     log.exception("rights of open streams were not looked at")
 
     async def look_at_rights(self, readers: list[_Reader]) -> None:
@@ -182,7 +189,7 @@ class _Hub:
                 self.readers.seat(reader, teams[reader.user_id])
 
     async def ping(self) -> None:
-        """Something for every stream now and then, or a proxy takes it for dead; a part of them each second."""
+        """Send each stream a message every PING_SECONDS, or an HTTP proxy closes it; some streams each second."""
         while True:
             for turn in range(PING_SECONDS):
                 await asyncio.sleep(1)
@@ -195,7 +202,7 @@ class _Hub:
                 await self.look_at_rows()
             except (DatabaseError, InterfaceError) as error:
                 self.say_away(error)
-            except Exception:  # without this look, what nobody rang for would stay unseen
+            except Exception:  # this loop must survive: without it lost events would never reach a page
                 log.exception("event rows were not looked at")
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
@@ -211,7 +218,7 @@ class _Hub:
         seen = await self.in_thread(changes.look, self.rows.floor)
         missed = self.rows.missed(seen.ids)
         if begun:
-            self.readers.tell_all(_relook(0))  # what happened between their first look and ours
+            self.readers.tell_all(_relook(0))  # for changes between their page load and this first check
         elif len(missed) > MISSED_MOST or self.database_away:
             self.rows.rung.update(missed)
             self.readers.tell_all(_relook(len(self.readers)))
@@ -236,7 +243,7 @@ _hub = _Hub()
 
 
 def stop() -> None:
-    """End every stream of this process, so that it can end itself."""
+    """End every stream of this process, so that the process can exit."""
     if _hub.loop is not None and _hub.loop.is_running():
         _hub.loop.call_soon_threadsafe(_hub.readers.tell_all, None)
 
@@ -252,7 +259,7 @@ def _relook(browsers: int) -> bytes:
 
 
 def _with_connection(look: Callable, *args):
-    """A look at the database, which is let go at once: a stream must not keep a connection."""
+    """Run `look`, then return the database connection: a stream must not keep one."""
     try:
         return look(*args)
     finally:
@@ -260,7 +267,7 @@ def _with_connection(look: Callable, *args):
 
 
 def _reader_of(request: HttpRequest) -> _Reader | None:
-    """Who asks, as a reader; None for who may not look."""
+    """Return a reader for the user of the request, None if the user may not view accounts."""
     if not request.user.is_authenticated:
         return None
     user, key = request.user.pk, request.session.session_key
@@ -270,7 +277,10 @@ def _reader_of(request: HttpRequest) -> _Reader | None:
 
 @require_safe
 async def stream(request: HttpRequest) -> HttpResponse:
-    """The stream; 403 for who may not look, 503 with Retry-After for one too many. HEAD asks which it would be."""
+    """Serve the stream. HEAD returns the same status without a stream.
+
+    403: the user may not view accounts. 503 with Retry-After: the user has too many streams in this process.
+    """
     reader = await sync_to_async(_with_connection)(_reader_of, request)
     if reader is None:
         return HttpResponse(status=403)
@@ -303,10 +313,10 @@ async def _messages(reader: _Reader) -> AsyncIterator[bytes]:
 
 
 def outside(django: Callable) -> Callable:
-    """The ASGI application `django`, with its open streams outside of it.
+    """Return the ASGI application `django` with its streams sent outside of it.
 
-    Django decides who may listen, and there its request ends: its thread, its middleware and all its objects would
-    otherwise be kept for as long as the stream.
+    Django decides who may open a stream, and then its request ends. Otherwise the request's thread,
+    middleware and objects would live as long as the stream.
     """
     address = reverse("events")
 
