@@ -1,9 +1,9 @@
-"""What a waits worker does by itself, without being told by a message: look for waits that nobody holds, and end
-what is overdue.
+"""The rescue of orphaned waits: each waits worker polls the database for them and ends overdue attempts.
 
-A message brings a wait within milliseconds, but Redis may be away, or empty, or have handed the message to a worker
-that died. The rows are in the database, and so every waits worker looks there, every two seconds, also while it has
-no broker at all. What it finds runs in Celery's own pool, so that a worker that is told to stop finishes it.
+A message normally brings a wait to a worker within milliseconds. But Redis may be unreachable or empty, or
+the worker that got the message may have died. So every waits worker polls the database every 2 s, also
+without a broker. The waits that it claims run in Celery's own pool, so that a worker that is asked to stop
+finishes them.
 """
 
 import gc
@@ -22,13 +22,13 @@ from accounts.logins import expire, leases, wait
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2
-# After trouble with the database every worker gets the time to reach it again and to say that it lives, before
-# anybody takes up what seems to be a dead one's.
+# Seconds after a database problem in which no worker claims the waits of a seemingly dead one: every living
+# worker has time to reconnect and renew its leases first.
 CALM_SECONDS = 12
 
 
 class OrphanRescuer(bootsteps.StartStopStep):
-    """A step of Celery's worker, for workers of the queue `waits`. It starts before the broker is asked for."""
+    """A Celery worker step for workers of the queue `waits`; it starts before the broker connection."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -56,7 +56,7 @@ class OrphanRescuer(bootsteps.StartStopStep):
         while not self.stopped.wait(0 if len(found) >= leases.TAKEN_AT_ONCE else LOOK_SECONDS):
             try:
                 found = self.look()
-            except Exception as error:  # whatever it is: without these looks, what died with another is lost
+            except Exception as error:  # if this thread ended, waits of dead workers would be lost
                 self.trouble_at, found = time.monotonic(), []
                 log.warning("the database was not looked at for waits: %s", type(error).__name__)
             db_errors.release_connection()
@@ -64,6 +64,11 @@ class OrphanRescuer(bootsteps.StartStopStep):
                 pool.apply_async(wait_and_after, (lease,), callback=nothing_to_tell)
 
     def look(self) -> list[leases.Lease]:
+        """Claim orphaned waits and end overdue attempts; return the leases.
+
+        A lapsed lease, or a database slower than RENEW_SECONDS, counts as a database problem: other workers
+        may have failed to renew for the same cause.
+        """
         began = time.monotonic()
         connection.ensure_connection()
         if leases.begin() or time.monotonic() - began > leases.RENEW_SECONDS:
@@ -75,8 +80,10 @@ class OrphanRescuer(bootsteps.StartStopStep):
 
 
 def keep_collections_rare() -> None:
-    """What a wait consists of lives for minutes, and looking through all of it for garbage stops the whole process:
-    0.1 s for every thousand waits. With Python's own thresholds that would be after each quarter of the waits.
+    """Raise the thresholds of Python's garbage collector.
+
+    The objects of a wait live for minutes, and a full collection stops the process for 0.1 s per thousand
+    waits. With Python's defaults one would run each time the number of waits grows by a quarter.
     """
     gc.collect()
     gc.freeze()
@@ -84,7 +91,7 @@ def keep_collections_rare() -> None:
 
 
 def nothing_to_tell(_result: None) -> None:
-    """Celery's pools call it at the end of what they ran."""
+    """Do nothing: Celery's pools require a callback for the end of a call."""
 
 
 def wait_and_after(lease: leases.Lease) -> None:

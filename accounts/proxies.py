@@ -1,4 +1,4 @@
-"""The proxy lines: codes that the upstream knows, by the names that people know."""
+"""The proxies: WKTeam's codes and the names from the settings."""
 
 from django.conf import settings
 from django.utils.translation import gettext as _
@@ -11,7 +11,10 @@ def proxy_name(code: int | None) -> str:
 
 
 def proxy_choices(also: int | None = None) -> list[tuple[str | int, str]]:
-    """The lines by name, and "none"; `also` is one that is kept although the settings name it no more."""
+    """Return the form choices: "none", then every proxy of the settings.
+
+    `also`: a proxy code to include although the settings no longer name it, None for none.
+    """
     codes = list(settings.WK_PROXIES)
     if also is not None and also not in codes:
         codes.append(also)

@@ -1,6 +1,6 @@
-"""Why a login ended as it did: a closed list of codes, each with what happened and what to do next.
+"""Why a login ended: a closed list of codes, each with what happened and what to do next.
 
-The upstream's own words are kept beside these on the attempt and shown with them, never instead.
+The attempt also stores the WKTeam message. Pages show it in addition to the reason, never instead of it.
 """
 
 from django.db import models

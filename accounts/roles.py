@@ -1,6 +1,6 @@
-"""The groups that say what somebody may do. Every other group is a team, and says for which accounts."""
+"""Roles: the groups that grant permissions. Every other group is a team and selects accounts."""
 
-# What admins set.
+# The models whose rows admins may add, change and delete.
 EDITED = ("tag", "recoverypolicy", "plan", "channel", "rule")
 ROLES: dict[str, tuple[str, ...]] = {
     "Operators": ("view_account", "add_account", "change_account", "log_in_account", "view_loginattempt"),

@@ -1,4 +1,4 @@
-"""The states of an account and of a login attempt, and every move that is allowed between them, as data."""
+"""The states of accounts and login attempts, the allowed moves between them, and other closed lists."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -36,7 +36,7 @@ class Trigger(models.TextChoices):
 
 
 class DropKind(models.TextChoices):
-    """What kind of drop it was, by when it came."""
+    """The kind of a drop, by its time after the login."""
 
     ORDINARY = "ordinary", _("Dropped")
     FIRST_NIGHT = "first_night", _("First-day drop")
@@ -44,7 +44,7 @@ class DropKind(models.TextChoices):
 
 
 class DetectedBy(models.TextChoices):
-    """How we came to know that an account is offline."""
+    """How the portal detected that an account is offline."""
 
     SWEEP = "sweep", _("Automatic check")
     NOTICE = "notice", _("WKTeam callback")
@@ -52,7 +52,7 @@ class DetectedBy(models.TextChoices):
 
 
 class NextStep(models.TextChoices):
-    """What recovery does next for a drop, or what it waits for."""
+    """The next step of recovery for a drop, or what recovery waits for."""
 
     LOOK = "look", _("Waiting for recovery")
     POPUP = "popup", _("Phone prompt sent")
@@ -65,7 +65,7 @@ class NextStep(models.TextChoices):
 
 
 class ScanReason(models.TextChoices):
-    """Why an account has to be scanned, or recovery has nothing left to try."""
+    """Why an account is queued for scan, or why recovery has no step left."""
 
     FIRST_NIGHT = "first_night", _("First-day drop: phone prompts don’t work")
     AT_ONCE = "at_once", _("Dropped within a minute of login: check its proxy first")
@@ -77,7 +77,7 @@ class ScanReason(models.TextChoices):
 
 
 class NotificationKind(models.TextChoices):
-    """What people can be told of."""
+    """What people can be notified about."""
 
     OFFLINE = "offline", _("Account offline")
     TO_SCAN = "to_scan", _("Account queued for scan")
@@ -90,7 +90,7 @@ class NotificationKind(models.TextChoices):
 
 
 class EventType(models.TextChoices):
-    """What an event row says happened. The first group is the moves of attempts and accounts."""
+    """The type of an event. The first group is the moves of attempts and accounts."""
 
     ATTEMPT_STARTED = "attempt_started", _("Login started")
     ATTEMPT_MOVED = "attempt_moved", _("Login state changed")
@@ -126,7 +126,7 @@ ATTEMPT_MOVES: dict[str, frozenset[str]] = {
 ACCOUNT_MOVES: dict[str, frozenset[str]] = {
     AccountState.NEW: frozenset({AccountState.ONLINE}),
     AccountState.OFFLINE: frozenset({AccountState.ONLINE}),
-    # Online to online is a login that replaced the wId of another.
+    # Online to online: a newer login replaced the wId.
     AccountState.ONLINE: frozenset({AccountState.ONLINE, AccountState.OFFLINE}),
 }
 

@@ -1,6 +1,6 @@
-"""What workers run: load by id, one call, maybe the next step.
+"""The Celery tasks. Each loads its rows by ID, makes one call, and may queue the next step.
 
-Arguments are ids, ours or the upstream's; running twice is harmless.
+Arguments are IDs, ours or WKTeam's. Every task is idempotent.
 """
 
 import logging
@@ -20,7 +20,7 @@ from accounts.relogin import plan_runs, recover
 
 log = logging.getLogger(__name__)
 
-# By then a worker has found the row by itself.
+# A message expires after this long: by then a worker has found the row by polling.
 MESSAGE_SECONDS = 30
 
 
@@ -30,6 +30,7 @@ def wait_for_phone(attempt_id: int) -> None:
 
 
 def after_wait(account: Account | None) -> None:
+    """Queue the fetch of the avatar if the account came online with a new one."""
     if account is not None and account.avatar_due:
         put_into_queue(fetch_avatar, account.pk)
 
@@ -46,13 +47,13 @@ def sweep() -> None:
 
 @shared_task
 def tick() -> None:
-    """Every two seconds: whatever is due begins. What may take long is a task of its own."""
+    """Start everything that is due; runs every 2 s. A step that may take long is queued as its own task."""
     for step in (_presence_if_due, _reasons_if_due, offline.end_drops, _recover, _plans, _tell):
         _by_itself(step)
 
 
 def _by_itself(step: Callable[[], object]) -> None:
-    """The failure of one step must not keep the others from theirs."""
+    """Run one step and log its failure, so that the other steps still run."""
     try:
         step()
     except Exception:
@@ -101,7 +102,7 @@ def reasons() -> None:
 
 @shared_task
 def offline_notice(w_id: str, wc_id: str) -> None:
-    """The upstream's notice that an instance is offline: it is not believed, but looked at now."""
+    """Handle a WKTeam callback about an offline wId: check presence now instead of trusting it."""
     if presence_sweep.callback_received(w_id, wc_id):
         presence_sweep.check_if_due()
 
@@ -115,9 +116,13 @@ def forget_what_is_old() -> None:
 
 
 def put_into_queue(task, *ids: int | str) -> bool:
-    """Hand a row, or a job of its own, to a worker. Where the queue is away the row stands, and is found by itself."""
+    """Publish a task for a worker; return False if the queue is unreachable.
+
+    Then its row stays in the database, and a worker or the next tick finds it there. The message expires
+    after MESSAGE_SECONDS.
+    """
     try:
-        if not pubsub.ping():  # bounded; publishing to a Redis that swallows packets would take much longer
+        if not pubsub.ping():  # time-limited; publishing to a Redis that drops packets blocks much longer
             raise OperationalError("no answer")
         task.apply_async(ids, expires=MESSAGE_SECONDS)
     except OperationalError as error:

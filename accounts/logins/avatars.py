@@ -1,4 +1,4 @@
-"""Avatars: fetched once from where the upstream says they are, and drawn anew."""
+"""Account avatars: fetched once for each address that WKTeam gives, and re-encoded as PNG."""
 
 import logging
 
@@ -13,7 +13,11 @@ log = logging.getLogger(__name__)
 
 
 def fetch(account_id: int) -> bool:
-    """Fetch the account's avatar, if it has another address than the one we have a picture of."""
+    """Fetch and store the account's avatar unless the picture of its current address is stored.
+
+    Returns whether a picture was stored. Upstream errors, forbidden hosts and unreadable pictures are logged
+    and return False. Releases the database connection before the outside call.
+    """
     account = Account.objects.filter(pk=account_id).exclude(avatar_url="").first()
     if account is None or Avatar.objects.filter(pk=account.pk, source_url=account.avatar_url).exists():
         return False

@@ -1,4 +1,4 @@
-"""What people do while a login waits: submit a verification code, pass a verification page, cancel."""
+"""Actions on a login in progress: submit a verification code, confirm a verification page, cancel."""
 
 from accounts.lib import db_clock
 from accounts.models import LoginAttempt
@@ -7,14 +7,22 @@ from accounts.states import AttemptState
 
 
 def submit_verification_code(attempt: LoginAttempt, code: str, *, by=None) -> bool:
-    """Send the number that the phone shows with the next wait. True: that wait has to be taken up."""
+    """Store the verification code that the phone shows; the next wait sends it.
+
+    Returns True if the attempt waits again: the caller then queues that wait for a worker. Returns False if
+    no code is required, or if the attempt moved meanwhile.
+    """
     if attempt.state != AttemptState.CODE_REQUIRED:
         return False
     return _wait_again(attempt, by, verify_code=code)
 
 
 def page_visited(attempt: LoginAttempt, *, by=None) -> bool:
-    """The check was passed: wait again. True: that wait has to be taken up."""
+    """Wait again after the verification page was passed.
+
+    Returns True if the attempt waits again: the caller then queues that wait for a worker. Returns False if
+    no page is required, or if the attempt moved meanwhile.
+    """
     if attempt.state != AttemptState.PAGE_REQUIRED:
         return False
     return _wait_again(attempt, by, page_url="")
@@ -25,7 +33,7 @@ def _wait_again(attempt: LoginAttempt, by, **changes) -> bool:
         AttemptState.WAITING,
         by=by,
         lease_owner="",
-        # Whoever waited before is out: what he still has to write, perhaps once more, is about the wait that ended.
+        # Fences off the previous holder: what it still writes or retries concerns the wait that ended.
         lease_epoch=attempt.lease_epoch + 1,
         queued_at=db_clock.now(),
         wait_started_at=None,
@@ -35,7 +43,11 @@ def _wait_again(attempt: LoginAttempt, by, **changes) -> bool:
 
 
 def cancel(attempt: LoginAttempt, *, by=None) -> bool:
-    """End the attempt at once. The upstream has no such call: who confirms after all is online, and is shown so."""
+    """Cancel the attempt in the portal; return False if it has ended already.
+
+    WKTeam has no call to cancel a login. If the phone confirms later, the account comes online and is shown
+    as online.
+    """
     while attempt.is_open:
         if attempt.move(AttemptState.CANCELLED, by=by, reason=Reason.CANCELLED):
             return True

@@ -1,4 +1,7 @@
-"""What happens at the deadline: ask who is online before an attempt is called expired; end what is overdue."""
+"""The end of attempts at their deadline.
+
+An attempt whose account is online by then has succeeded. Every other attempt times out or fails.
+"""
 
 import logging
 
@@ -20,7 +23,12 @@ log = logging.getLogger(__name__)
 def reconcile(
     attempt: LoginAttempt, error: UpstreamError | None = None, epoch: int | None = None
 ) -> Account | None:
-    """Our time is up without an answer: ask who is online before the attempt is called expired."""
+    """Check who is online, then end an attempt that got no answer before its deadline.
+
+    `error`: the last error of its wait, None if the time ran out. `epoch`: the caller's lease epoch; None
+    skips the lease check. Returns the account that came online. Returns None if the attempt ended without a
+    login, had ended before, or has another lease epoch. Asks WKTeam who is online (`/queryLoginWx`).
+    """
     current = LoginAttempt.objects.light().select_related("account").get(pk=attempt.pk)
     if not current.is_open or (epoch is not None and current.lease_epoch != epoch):
         return None
@@ -29,7 +37,11 @@ def reconcile(
 
 
 def found_online(online: dict[str, str], attempt: LoginAttempt) -> LoggedIn | None:
-    """Its success, if those who are online show it: by its wId; of a prompt by the account's, if it is a new one."""
+    """Return the attempt's login if `online` ({wId: wcId}) shows it, else None.
+
+    A QR code login shows by the attempt's own wId. A sent phone prompt shows by the account's wcId with a wId
+    other than the one that the account had when the attempt began.
+    """
     w_id = attempt.w_id
     if attempt.method == Method.POPUP and attempt.sent_at is not None:
         theirs = [w for w, wc_id in online.items() if wc_id == attempt.account.wc_id and w]
@@ -50,7 +62,7 @@ def _end_attempt(
 
 
 def _ending(attempt: LoginAttempt, error: UpstreamError | None) -> tuple[str, str]:
-    """How an attempt ends whose time is up."""
+    """Return the final state and the reason of an attempt past its deadline."""
     if attempt.state == AttemptState.PREPARING and attempt.sent_at is None and attempt.queued_at:
         return AttemptState.EXPIRED, Reason.NO_WORKER
     if attempt.state == AttemptState.PREPARING:
@@ -63,14 +75,21 @@ def _ending(attempt: LoginAttempt, error: UpstreamError | None) -> tuple[str, st
 
 
 def expire_on_read(account: Account) -> None:
-    """End the account's overdue attempt, if it has one: whoever reads is the last resort when all else is dead."""
+    """End the account's overdue attempt, without asking WKTeam who is online.
+
+    The last resort when no worker and no periodic task runs: code that reads the account calls it first.
+    """
     now = db_clock.now()
     for attempt in account.attempts.past(CLOSED_AFTER, now).light():
         _end_attempt(attempt, {})
 
 
 def end_overdue() -> int:
-    """End what is overdue, whoever was to wait for it; returns how many there were."""
+    """End overdue attempts regardless of their leases; return how many were overdue, at most 500 per call.
+
+    Asks WKTeam once who is online if any attempt is overdue. Without a usable answer, all of them end as
+    not online.
+    """
     now = db_clock.now()
     overdue = list(LoginAttempt.objects.past(SWEPT_AFTER, now).light().select_related("account")[:500])
     if overdue:
@@ -78,6 +97,6 @@ def end_overdue() -> int:
         for attempt in overdue:
             try:
                 _end_attempt(attempt, online)
-            except Exception:  # one row that cannot be ended must not keep the others from their end
+            except Exception:  # one row that fails must not block the others
                 log.exception("attempt %s could not be ended", attempt.pk)
     return len(overdue)

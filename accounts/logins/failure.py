@@ -1,4 +1,4 @@
-"""Why an attempt brought no login: what the upstream's errors and answers mean for it."""
+"""How upstream errors and refusals map to the final state and the reason of an attempt."""
 
 import logging
 
@@ -38,7 +38,7 @@ PROMPT_ENDINGS = ENDINGS | {
 
 
 def ending(method: str, said: Ending) -> tuple[str, str]:
-    """The state that an attempt of this method ends in, and its reason."""
+    """Return the final state and the reason for an ending, by the attempt's method."""
     return (PROMPT_ENDINGS if method == Method.POPUP else ENDINGS)[said]
 
 
@@ -47,19 +47,26 @@ def why(error: UpstreamError) -> str:
 
 
 def words(error: UpstreamError) -> dict[str, str]:
-    """What the upstream itself said. What we say about an answer that is none goes into the log."""
+    """Return the attempt's fields for the WKTeam response code and message.
+
+    Both are empty unless WKTeam refused: our own description of an unusable answer goes into the log only.
+    """
     if not isinstance(error, errors.Refused):
         log.warning("no usable answer of the upstream: %s (%s)", type(error).__name__, error.text)
         return {"upstream_code": "", "upstream_text": ""}
     return {"upstream_code": error.code, "upstream_text": error.text}
 
 
-# A refusal this shortly before the wait's own limit is the limit, whatever words it has.
+# Seconds before the end of a wait in which any refusal counts as the time limit, whatever its text.
 LIMIT_SECONDS = 3
 
 
 def at_the_limit(attempt: LoginAttempt, answer: LoginAnswer, seconds: float) -> LoginAnswer:
-    """The upstream's words at the end of its own wait are not documented: a refusal just then means "not scanned"."""
+    """Return a refusal at the end of the wait as "ran out of time", and any other answer unchanged.
+
+    `seconds`: how long the call took. The end is WKTeam's own time limit or the attempt's deadline. WKTeam's
+    docs do not say which message ends a wait, so a refusal within the margin means "not scanned".
+    """
     margin = min(LIMIT_SECONDS, settings.WK_LOGIN_WAIT_SECONDS / 10)
     at_its_end = seconds >= settings.WK_LOGIN_WAIT_SECONDS - margin
     at_our_end = attempt.seconds_left(db_clock.now()) <= margin

@@ -1,4 +1,4 @@
-"""Write down what the phone decided."""
+"""Saving of what the phone decided."""
 
 from accounts.lib import db_errors
 from accounts.logins import expire
@@ -29,7 +29,13 @@ def finish_login(
     code_sent: bool = False,
     epoch: int | None = None,
 ) -> Account | None:
-    """Write down what the phone decided. Anything but a success counts only for whoever holds the lease."""
+    """Save what the phone decided and return the account that came online, if any.
+
+    `answer`: an answer of WKTeam, the last error, or None if the time ran out. `code_sent`: the wait sent a
+    verification code. `epoch`: the caller's lease epoch; None skips the lease check. A success is saved
+    regardless of the lease; everything else only if the attempt still has `epoch`. None, and an error that
+    says nothing about the phone, is reconciled with who is online.
+    """
     if isinstance(answer, LoggedIn):
         return complete_login(attempt, answer)
     if isinstance(answer, CodeAsked):
@@ -50,7 +56,7 @@ def finish_login(
 
 
 def _was_never_sent(attempt: LoginAttempt, answer: UpstreamError | None) -> bool:
-    """A prompt that did not leave is on no phone."""
+    """Return whether the prompt was never sent: then no phone shows it, and nothing needs reconciling."""
     return attempt.method == Method.POPUP and isinstance(answer, errors.Unreachable)
 
 
@@ -69,6 +75,11 @@ Decision = LoginAnswer | UpstreamError | None
 
 
 def save_decision(lease: Lease, answer: Decision, code_sent: bool = False) -> Account | None:
+    """Save the decision under the lease, with retries while the database is unreachable.
+
+    Returns the account that came online, if any. A lost lease saves nothing but a success. Sets
+    `lease.over` if the attempt has ended.
+    """
     attempt = lease.attempt
     if lease.lost and not isinstance(answer, LoggedIn):
         return None

@@ -1,11 +1,19 @@
-"""Who waits for which phone: a lease on the attempt's row, renewed while the process that holds it lives.
+"""Leases on login attempts: which process waits for which phone.
 
-A process renews all its leases at once, whatever their number, by one UPDATE of its own row (`WaitsWorker`) every
-few seconds. When it dies they run out, and the waits workers that live take the rows up. The epoch, one higher at
-each claim, is compared whenever a wait writes, so that a process that slept past its lease cannot overwrite its
-successor; when it wakes, it finds its leases gone and ends the calls that it still makes under them.
+A process renews all its leases, whatever their number, with one UPDATE of its own row (`WaitsWorker`) every
+RENEW_SECONDS. If it dies, its leases lapse after LEASE, and the living waits workers claim the attempts.
 
-A process holds at most WAIT_SLOTS leases: what it has no slot for stays in the database for another.
+The fencing token is `lease_epoch`. Each claim increments it, and so does a wait that starts again after a
+verification. When a wait saves what it learned, it compares the epoch. Example:
+
+1. Worker A claims an attempt (lease_epoch 1), then freezes for longer than LEASE.
+2. Worker B claims the orphaned attempt (lease_epoch 2) and repeats the call for the same wId.
+3. A resumes and writes "failed" where lease_epoch = 1. No row matches, so B's wait is not affected.
+4. A registers again, finds epoch 2 in the row, and cuts the call that it still makes under the lost lease.
+
+Only a success is saved regardless of the epoch: the phone confirmed it. `success` has its own fencing token.
+
+A process holds at most WAIT_SLOTS leases. Attempts beyond that stay in the database for another worker.
 """
 
 import logging
@@ -35,7 +43,7 @@ LEASE = timedelta(seconds=9)
 RENEW_SECONDS = 3
 LOOKS_FOR_LOST = 3
 TAKEN_AT_ONCE = 200
-# Kept in memory by each of thousands: enough to ask for the code, to wait, and to write a success down.
+# Thousands of waits keep these fields in memory: enough to fetch the QR code, wait, and save a success.
 WHAT_A_WAIT_NEEDS = (
     *("account", "state", "seq", "w_id", "proxy", "verify_code", "codes_tried", "sent_at", "queued_at"),
     *("method", "trigger", "device_type", "old_w_id"),
@@ -47,9 +55,10 @@ WHAT_A_WAIT_NEEDS = (
 
 
 class Lease:
-    """One attempt, held by this process. Use it as a context: what ends the block, also a killed greenlet, ends it.
+    """One attempt, held by this process.
 
-    `cut` ends the outside call that is made under it, if there is one; it is called when the lease was `lost`.
+    Use it as a context manager: the end of the block releases the lease, also if its greenlet is killed.
+    `cut` ends the outside call in progress under the lease, if any; `end` calls it when the lease is lost.
     """
 
     __slots__ = ("attempt", "cut", "epoch", "lost", "over")
@@ -58,7 +67,7 @@ class Lease:
         self.attempt = attempt
         self.epoch = attempt.lease_epoch
         self.lost = False
-        self.over = False  # the row has ended, and its lease with it
+        self.over = False  # the attempt has ended, and its lease with it
         self.cut: Callable[[], None] | None = None
 
     def __enter__(self) -> "Lease":
@@ -68,32 +77,34 @@ class Lease:
         _holder.give_back(self)
 
     def end(self) -> None:
+        """Mark the lease as lost and cut its outside call."""
         self.lost = True
         if self.cut is not None:
             self.cut()
 
 
 class _Holder:
-    """This process as a holder of leases."""
+    """The leases of this process, and the thread that renews them."""
 
     def __init__(self):
         self.lock = threading.Lock()
         self.taking = threading.Lock()
         self.held: dict[int, Lease] = {}  # by attempt
         self.unreleased: set[tuple[int, int]] = set()
-        self.unsure: set[int] = set()  # a claim may have been committed without anybody hearing of it
+        self.unsure: set[int] = set()  # claims that failed here but may have been committed
         self.pid = 0
         self.name = ""
         self.renewed_at = 0.0  # of our monotonic clock
-        self.works = False  # a worker says that it lives also while it holds nothing
+        self.works = False  # a worker renews also while it holds no lease
         self.lapsed = False
         self.looks_for_lost = 0
         self.stopped = threading.Event()
 
     def start(self) -> str:
-        """The name under which this process holds leases; from now on it says that it lives.
+        """Return the name under which this process holds leases; start renewing if it does not yet.
 
-        A forked child is another holder.
+        A forked child gets its own name and starts without leases. A late renewal registers the process
+        again.
         """
         with self.lock:
             if self.pid != os.getpid():
@@ -120,7 +131,7 @@ class _Holder:
 
     def give_back(self, lease: Lease) -> None:
         key = (lease.attempt.pk, lease.epoch)
-        # Where the database is away at this moment, the renewing thread does it later.
+        # If the database is unreachable now, the renewal thread releases it later.
         self.unreleased.add(key)
         self.held.pop(key[0], None)
         try:
@@ -134,10 +145,10 @@ class _Holder:
         while not stopped.wait(RENEW_SECONDS):
             try:
                 self.renew()
-            except Exception:  # whatever it is, the next round may work, and without rounds all leases lapse
+            except Exception:  # the next renewal may work; if this thread ended, all leases would lapse
                 log.exception("leases were not renewed")
                 db_errors.release_connection()
-            # A connection of its own is kept: behind a burst of answers it would have to queue for one.
+            # Keeps its own connection: during a burst of answers it would have to queue for one.
             if not (self.held or self.works):
                 db_errors.release_connection()
 
@@ -161,7 +172,7 @@ class _Holder:
 
     def let_go_of_what_nobody_waits_for(self) -> None:
         if not self.taking.acquire(blocking=False):
-            return  # a claim is under way, and renewing must not wait for it: the next round will do
+            return  # renewal must not wait for a claim in progress; the next renewal tries again
         try:
             unsure = [attempt_id for attempt_id in self.unsure if attempt_id not in self.held]
             LoginAttempt.objects.filter(pk__in=unsure, lease_owner=self.name).update(lease_owner="")
@@ -172,7 +183,7 @@ class _Holder:
     def register(self) -> None:
         WaitsWorker.objects.update_or_create(name=self.name, defaults={"alive_until": db_clock.now() + LEASE})
         self.renewed_at = time.monotonic()
-        # What we hold may have been taken over meanwhile; who does so right now may commit after our first look.
+        # Other workers may have claimed our leases meanwhile; such a claim may commit after our first check.
         self.looks_for_lost = LOOKS_FOR_LOST
 
     def find_lost(self) -> None:
@@ -192,11 +203,16 @@ def release(attempt_id: int, epoch: int, owner: str) -> None:
 
 
 def claim(attempt_ids: list[int], owner: str) -> list[LoginAttempt | None]:
-    """The attempts, with their leases taken by `owner`; None for each that is held, or waits no more."""
+    """Claim attempts for `owner`, in one transaction; return them in the order of `attempt_ids`.
+
+    None stands for each attempt that a living worker holds, that waits no more, or whose row is locked.
+    Each claim increments the attempt's lease epoch and records an event.
+    """
     now = db_clock.now()
     waiting = LoginAttempt.objects.to_wait_for(now).filter(pk__in=attempt_ids).order_by("pk")
     with transaction.atomic(), gathered():
-        # In one order everywhere, and never behind somebody else who claims: their claim is as good.
+        # One lock order everywhere prevents deadlocks. A row that another claim locks is skipped, not
+        # awaited: that claim is as good.
         rows = waiting.select_related("account__avatar").only(*WHAT_A_WAIT_NEEDS)
         rows = rows.select_for_update(of=("self",), skip_locked=True)
         found = {attempt.pk: attempt for attempt in rows}
@@ -226,18 +242,20 @@ def _take(attempt_ids: list[int]) -> list[Lease | None]:
         except BaseException:
             _holder.unsure.update(wanted)
             raise
-        # A doubled message takes it once.
+        # A duplicate message claims its attempt once.
         leases = [taken.pop(attempt_id, None) for attempt_id in attempt_ids]
         return [lease and _holder.hold(lease) for lease in leases]
 
 
+# Group commit: `_take` may run in the thread and the transaction of another caller.
 _together = GroupCommit(_take, TAKEN_AT_ONCE, unwanted=_holder.give_back)
 
 
 def begin() -> bool:
-    """Say that this process lives and waits for phones, from now on; harmless to repeat.
+    """Register this process as a waits worker and keep it registered; idempotent.
 
-    Returns whether its own leases ran out since it was asked last: then those of others may have, for the same cause.
+    Returns whether its own leases lapsed since the last call. If so, those of other workers may have lapsed
+    for the same cause.
     """
     _holder.works = True
     _holder.start()
@@ -246,25 +264,32 @@ def begin() -> bool:
 
 
 def forget_old_workers() -> None:
+    """Delete the rows of workers whose leases lapsed more than 1 day ago."""
     WaitsWorker.objects.filter(alive_until__lt=db_clock.now() - timedelta(days=1)).delete()
 
 
 def take(attempt_id: int) -> Lease | None:
-    """The lease on an attempt; None when it is not to be had, or this process has no slot left."""
+    """Claim an attempt and return its lease; None if it cannot be claimed or no slot is free.
+
+    Concurrent calls share one transaction: the claim may run in the thread and the transaction of another
+    caller. Call it outside a transaction. Raises Interrupted if that caller was killed; the claim may have
+    been committed.
+    """
     return _together(attempt_id)
 
 
 def claim_orphaned(of_the_dead: bool = True) -> list[Lease]:
-    """Leases on waits that no living worker holds and that no message brought to one, as many as slots are free.
+    """Claim orphaned attempts and return their leases: at most one per free slot and TAKEN_AT_ONCE per call.
 
-    Without those `of_the_dead`: only what nobody has held yet.
+    Orphaned: no living worker holds the attempt, and no message brought it to one. `of_the_dead` False
+    leaves out attempts whose last holder seems to be dead; only attempts without a holder are claimed.
     """
     most = min(TAKEN_AT_ONCE, _holder.free_slots)
     if most <= 0:
         return []
     lost = [
         attempt_id for attempt_id, lease in list(_holder.held.items()) if lease.lost
-    ]  # whose step is not over
+    ]  # their steps are still ending
     waiting = LoginAttempt.objects.unattended(db_clock.now()).exclude(pk__in=lost).order_by("queued_at")
     if not of_the_dead:
         waiting = waiting.filter(lease_owner="")
@@ -273,11 +298,12 @@ def claim_orphaned(of_the_dead: bool = True) -> list[Lease]:
 
 
 def seconds_left(attempt: LoginAttempt) -> float:
+    """Return the seconds until the deadline plus GRACE, the time for a late answer; may be negative."""
     return (attempt.deadline_at + GRACE - db_clock.now()).total_seconds()
 
 
 def still_waiting(lease: Lease) -> bool:
-    """Whether the attempt still waits, and for us. Where the database is away, nobody says otherwise."""
+    """Return whether the attempt still waits under this lease; True if the database is unreachable."""
     waiting = LoginAttempt.objects.filter(
         pk=lease.attempt.pk, lease_epoch=lease.epoch, state=AttemptState.WAITING
     )

@@ -1,4 +1,4 @@
-"""Phone prompts (`/secondLogin`): send once per attempt, then look who is online until the deadline."""
+"""Phone prompts (`/secondLogin`): sent at most once per attempt, then checked by who is online."""
 
 import logging
 import time
@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def mark_prompt_sent(attempt: LoginAttempt, epoch: int) -> bool:
-    """Note that the prompt is sent, before it is: whoever finds the row later must not send it again.
+    """Save that the prompt is sent, before it is sent: no later holder of the attempt sends it again.
 
-    True: send it now. What was begun by itself is not sent any more once its account is not wanted online.
+    Returns True if the caller must send it now. An attempt that recovery or a schedule started is cancelled
+    instead if keep online is off by now. The attempt's deadline starts here.
     """
     wanted = Account.objects.filter(pk=attempt.account_id, keep_online=True)
     if attempt.trigger in (Trigger.RECOVERY, Trigger.SCHEDULE) and not wanted.exists():
@@ -41,14 +42,18 @@ def mark_prompt_sent(attempt: LoginAttempt, epoch: int) -> bool:
     )
 
 
-# Whom the upstream does not even ask, it refuses within these seconds.
+# A refusal within these seconds comes from WKTeam without a prompt on the phone.
 REFUSED_AT_ONCE = 10
-# How often those who are online are looked at for a prompt that cannot be listened to.
+# Pause between presence queries for a prompt whose answer is lost.
 LOOK_SECONDS = 3
 
 
 def run_prompt(lease: Lease) -> Account | None:
-    """Open the prompt on the phone, once for the attempt, whoever dies: later holders only look who is online."""
+    """Send the prompt, at most once per attempt, wait for its answer and save the decision.
+
+    After a crash, later holders of the attempt only check who is online. Returns the account that came
+    online.
+    """
     attempt = lease.attempt
     if attempt.state != AttemptState.PREPARING:
         return finish.save_decision(lease, _look_until_online(lease))
@@ -71,10 +76,13 @@ def run_prompt(lease: Lease) -> Account | None:
 
 
 def _prompt_decision(attempt: LoginAttempt, answer: LoginAnswer, seconds: float) -> LoginAnswer | None:
-    """None: a login without its wId, which those who are online have. What a prompt cannot pass is a refusal.
+    """Return what an answer to the prompt means, or None for a login without its wId.
 
-    How long the upstream itself waits for the tap is not documented, nor what it says then: a refusal that took a
-    while, and does not ask for a scan, means that nobody tapped.
+    The list of online accounts then has the wId. `seconds`: how long the call took. A verification code or
+    page counts as a refusal: a prompt cannot pass it. WKTeam's docs do not say how long `/secondLogin`
+    waits for the phone, nor what it answers then. So a refusal later than REFUSED_AT_ONCE that does not ask
+    for a scan means "not confirmed in time". The limit is a tenth of WK_LOGIN_WAIT_SECONDS if that is
+    shorter.
     """
     if isinstance(answer, LoggedIn):
         return answer if answer.profile.w_id else None
@@ -88,7 +96,11 @@ def _prompt_decision(attempt: LoginAttempt, answer: LoginAnswer, seconds: float)
 
 
 def _look_until_online(lease: Lease, last: UpstreamError | None = None) -> Decision:
-    """The prompt may be on the phone although nobody hears its answer: whether it was tapped shows in who is online."""
+    """Check who is online every LOOK_SECONDS, until the account is, the deadline passes or the lease is lost.
+
+    The prompt may be on the phone although its answer is lost: a confirmed one shows as a new wId. Returns
+    the login, `last` at the deadline, or None if the attempt stopped waiting under this lease.
+    """
     attempt = lease.attempt
     while (left := leases.seconds_left(attempt)) > 0 and not lease.lost:
         db_errors.release_connection()

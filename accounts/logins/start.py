@@ -1,4 +1,4 @@
-"""Begin a login attempt and fetch its QR code. No outside call is made inside a transaction."""
+"""The start of a login attempt and its QR code. No outside call is made inside a transaction."""
 
 from datetime import timedelta
 
@@ -16,11 +16,11 @@ from accounts.states import AttemptState, EventType, Method, Trigger
 from accounts.upstream import configured, responses
 from accounts.upstream.errors import UpstreamError
 
-# How long an answer is kept for a database that is away: by a worker, and while a person looks at a page.
+# Seconds to retry saving an answer while the database is unreachable: a person may be waiting for the page.
 PERSON_WAITS = 20
-# How long a start may lie in the queue until a worker has a slot for it.
+# A queued login times out if no worker has a free slot for it within this time.
 QUEUED_FOR = timedelta(minutes=30)
-# A prompt that is sent much later than it was decided on meets a phone in other hours.
+# Shorter for a prompt: sent much later, it could reach the phone outside its prompt hours.
 PROMPT_QUEUED_FOR = timedelta(minutes=5)
 
 
@@ -34,19 +34,19 @@ def start_login(
     method: str = Method.QR,
     device_type: str = "",
 ) -> tuple[LoginAttempt, bool]:
-    """The account's open attempt, and whether it was begun just now.
+    """Start a login attempt, or return the one in progress (at most one per account).
 
-    A double click, a second operator or a schedule gets the attempt that is open already. A `queued` one is for
-    a worker: it asks for the code once it has a slot for the wait, so that no code ages in a queue. A prompt
-    (`Method.POPUP`) always is, and needs an account whose wcId is known: ValueError otherwise. `device_type` is what
-    the code is asked for as ("mac"); "" as the settings say.
+    `proxy`: proxy code, None for the account's own. `queued`: leave the request to a waits worker with a
+    free slot, so that no QR code expires in a queue. `device_type`: sent as deviceType ("ipad", "mac"), ""
+    for the setting. Returns (attempt, created). Raises ValueError for a phone prompt without `queued` or
+    without a wcId, IntegrityError after three lost races. Ends an overdue attempt of the account first.
     """
     if method == Method.POPUP and not (queued and account.wc_id):
         raise ValueError("a prompt is for a worker, and for an account whose wcId is known")
     how = {"method": method, "trigger": trigger, "device_type": device_type}
     if method == Method.QR:
         how["proxy"] = proxy if proxy is not None else account.proxy
-    else:  # which names no line; `account` may have been read a while ago
+    else:  # a prompt has no proxy; re-read the wId because `account` may be stale
         how["old_w_id"] = Account.objects.values_list("w_id", flat=True).get(pk=account.pk)
     expire.expire_on_read(account)
     tries = 3
@@ -57,7 +57,7 @@ def start_login(
             found = LoginAttempt.objects.open().filter(account=account).first()
             if found:
                 return found, False
-            tries -= 1  # the open one ended just now, so that there is room for a new one
+            tries -= 1  # the attempt in progress ended just now: a new one may be created
             if not tries:
                 raise
 
@@ -84,12 +84,17 @@ def _time_in_queue(method: object) -> timedelta:
 
 
 def _time_for_code() -> timedelta:
-    """A new sign-in, the code, its picture; each may take its whole time."""
+    """Return the time limit for a QR code: sign-in, `/iPadLogin` and picture at their timeouts, plus 5 s."""
     return timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 5)
 
 
 def fetch_qr_code(attempt: LoginAttempt) -> bool:
-    """Ask the upstream for the QR code and show it; once for an attempt, whoever calls. True: now wait for it."""
+    """Request the QR code from WKTeam and save it; at most once per attempt, whichever process calls.
+
+    Returns True if the attempt now waits for the scan. Returns False if the request was made before, or if
+    it failed; a failure ends the attempt. Retries saving for PERSON_WAITS seconds while the database is
+    unreachable.
+    """
     now = db_clock.now()
     sent = LoginAttempt.objects.filter(pk=attempt.pk, state=AttemptState.PREPARING, sent_at=None)
     if not sent.update(sent_at=now, deadline_at=now + _time_for_code()):
@@ -125,7 +130,7 @@ def _show_code(attempt: LoginAttempt, w_id: str, text: str, png: bytes) -> bool:
         qr_png=png,
         qr_shown_at=now,
         queued_at=now,
-        # Whoever fetched it for the queue holds the lease already, and waits right on.
+        # The worker that fetched a queued QR code holds the lease already and starts waiting at once.
         wait_started_at=now if attempt.lease_owner else None,
         deadline_at=now + timedelta(seconds=settings.WK_LOGIN_WAIT_SECONDS),
     )

@@ -1,6 +1,39 @@
-"""How a login that succeeded upstream is written down, whoever scanned and however late it is known.
+"""Saving of a login that succeeded at WKTeam, whichever account scanned and however late the answer comes.
 
-The phone decides who logged in. One transaction writes the attempt, the account, and the events.
+The phone decides which account logged in. One transaction writes the attempt, the account and the events.
+"The record" is the attempt's account; "the owner" is the account with the wcId in WKTeam's answer.
+
+    scanned wcId         record with that wcId     attempt                 function
+    -------------------  ------------------------  ----------------------  --------------------------------
+    any                  any                       succeeded with the wId  none: saved before
+    any                  has the wId already       ended                   _known: saved before
+    any                  any, and the attempt has  ended                   _known: saved before
+                         a late success event
+    the record's own     the record                waiting, unchanged      _save_fast: succeeded
+    the record's own     the record                in progress             _expected: succeeded
+    the record's own     the record                ended                   _expected: late success
+    record has no wcId   none                      in progress             _expected: succeeded
+    record has no wcId   none                      ended                   _expected: late success
+    record has no wcId   the owner                 in progress             _merged: succeeded, for the owner
+    record has no wcId   the owner                 ended                   _merged: late success
+    not the record's     the owner, or a new one   in progress             _other: failed, wrong account
+    not the record's     the owner, or a new one   ended                   _other: late success
+
+The first row that matches applies. An owner that was merged stands for the record that it was merged into.
+If one login of a batch does not qualify for `_save_fast`, all of them go through `_save`. Every function
+brings the account that scanned online, unless a newer login of it was saved before.
+
+The fencing token keeps an older login from overwriting the wId of a newer one. `Account.login_seq` counts
+the account's logins, an attempt's `seq` is its number, and `Account.bound_seq` is the number of the login
+whose wId the account has. A wId is written only where bound_seq < seq. Example:
+
+1. Attempt A starts (login_seq 4, A.seq 4) and is cancelled while its QR code is still on a screen.
+2. Attempt B starts (login_seq 5, B.seq 5) and succeeds: the account has B's wId and bound_seq 5.
+3. A's success is known only now. The UPDATE requires bound_seq < 4 and matches no row: B's wId stays.
+4. `_doubt` records "stale success" and makes a presence check due: only WKTeam knows which wId is online.
+
+The attempt's seq counts the logins of its own account. If another account scanned, the owner takes a new
+number, and `_is_stale` compares times instead.
 """
 
 import time
@@ -19,12 +52,12 @@ from accounts.reasons import Reason
 from accounts.states import AttemptState, EventType
 from accounts.upstream.responses import LoggedIn, Profile
 
-# Before a row is looked at again that somebody holds.
+# Backoff in seconds while another transaction holds the row.
 PAUSES = (0.05, 0.1, 0.2)
 
 
 class _FallBack(Exception):
-    """One of these logins is not as foreseen: each is looked at by itself."""
+    """One login of the batch does not qualify for the fast path: all are saved one by one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,11 +80,12 @@ class _Login:
 
     @property
     def is_foreseen(self) -> bool:
+        """Whether the expected account scanned while the attempt waited: the fast path applies."""
         return self.attempt.state == AttemptState.WAITING and self.account.wc_id == self.wc_id
 
     @property
     def moves_like(self) -> tuple[str, ...]:
-        """What the move of its attempt has to be told: those alike move together."""
+        """The values that its attempt's move writes: attempts with equal values move in one UPDATE."""
         return ("" if self.w_id == self.attempt.w_id else self.w_id, *self.words.values())
 
     @property
@@ -60,15 +94,18 @@ class _Login:
 
 
 def complete_login(attempt: LoginAttempt, answer: LoggedIn) -> Account | None:
-    """Write the login down and return the account that is online now; None when it was written before.
+    """Save the login and return the account that is online now, or None if it was saved before; idempotent.
 
-    Safe to repeat. A success that comes after the attempt ended here (cancelled, out of time) still counts.
-    Those that come at the same moment share a transaction.
+    A success after the attempt ended here (cancelled, timed out) still counts. Concurrent calls share one
+    transaction: the save may run in the thread and the transaction of another caller. Call it outside a
+    transaction. Raises Interrupted if that caller was killed; the login may have been saved. Raises the
+    database error if another transaction holds the row for longer than PAUSES.
     """
     return _together((attempt, answer))
 
 
 def _save_all(logins: list[tuple[LoginAttempt, LoggedIn]]) -> list[Account | None | Exception]:
+    """Save a batch: the expected logins in one transaction if possible, the others one by one."""
     now = db_clock.now()
     asked = [_Login(attempt, answer, now) for attempt, answer in logins]
     foreseen = [login for login in asked if login.is_foreseen]
@@ -80,20 +117,21 @@ def _save_all(logins: list[tuple[LoginAttempt, LoggedIn]]) -> list[Account | Non
     except OperationalError as error:
         if not db_errors.is_held(error):
             raise
-        foreseen = []  # somebody holds one of these rows: the others need not wait for that one
+        foreseen = []  # another transaction holds one of the rows: the other logins need not wait for it
     return [
         login.account if login in foreseen else _save_alone(login.attempt.pk, login.answer) for login in asked
     ]
 
 
+# Group commit: `_save_all` may run in the thread and the transaction of another caller.
 _together = GroupCommit(_save_all)
 
 
 def _save_fast(logins: list[_Login]) -> None:
-    """Write what nearly every login is: the account that was expected, nothing changed since its wait began.
+    """Save the common case: the expected account scanned, and its row is unchanged since the wait began.
 
-    Nothing is read and nothing locked beforehand: each UPDATE names what it relies on. Raises _Apart where it was
-    otherwise with one of them.
+    Reads and locks nothing beforehand: each UPDATE names the values it relies on. Raises _FallBack if one
+    login's values have changed; the caller's transaction then rolls back.
     """
     alike: dict[tuple[str, ...], list[_Login]] = {}
     for login in logins:
@@ -118,28 +156,30 @@ def _save_fast(logins: list[_Login]) -> None:
 
 
 def _save_alone(attempt_id: int, answer: LoggedIn) -> Account | None | Exception:
+    """Save one login in its own transaction; return its error, so that the batch's other logins are saved."""
     error: Exception | None = None
     for pause in PAUSES:
         try:
             with transaction.atomic(), gathered():
                 return _save(attempt_id, answer, db_clock.now())
         except IntegrityError as found:
-            # Another first login wrote the same wcId in between; looked at again, this one joins it.
+            # A concurrent first login wrote the same wcId; the retry merges this one into it.
             error = found
         except Exception as found:
             if not db_errors.is_held(found):
                 return found
-            error = found  # by a click, for some milliseconds; or by what hangs, and then others come first
+            error = found  # a click holds the row for milliseconds; a hung transaction must not block others
             time.sleep(pause)
     return error
 
 
 def _save(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
-    # Both locked: a cancel that commits in between would turn this into a success without its event.
+    # Locks both rows: a concurrent cancel would otherwise turn this into a success without its event.
     rows = LoginAttempt.objects.light().select_related("account__avatar").defer("account__avatar__png")
     attempt = rows.select_for_update(of=("self", "account"), no_key=True, nowait=True).get(pk=attempt_id)
     login, account = _Login(attempt, answer, now), attempt.account
-    # A prompt that counted as tapped, because its account was online by another login, may be tapped yet.
+    # A prompt that counted as confirmed because another login brought its account online may still be
+    # confirmed.
     succeeded = attempt.state == AttemptState.SUCCEEDED and attempt.w_id == login.w_id
     if succeeded or _known(login):
         return None
@@ -153,8 +193,10 @@ def _save(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
 
 
 def _known(login: _Login) -> bool:
-    """A late success that was written before: the same instance is what an account already has, or was told of before
-    a newer one.
+    """Return whether a late success was saved before.
+
+    Either the account still has the same wId, or the attempt has a late success event from before a newer
+    login.
     """
     if login.attempt.is_open:
         return False
@@ -164,12 +206,13 @@ def _known(login: _Login) -> bool:
 
 
 def _expected(login: _Login) -> Account:
+    """Save a login by the expected account, or the first login of a record whose wcId is new."""
     attempt, account = login.attempt, login.account
     if attempt.is_open:
         attempt.move(AttemptState.SUCCEEDED, now=login.now, w_id=login.w_id, reason="", **login.words)
     else:
         record(account, EventType.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
-    # A record with a wcId of its own stands for itself, also when it was joined with another before.
+    # A record with its own wcId stands for itself, also if it was merged into another before.
     fields = {"wc_id": login.wc_id, "merged_into": None, **_profile(login.answer.profile)}
     if attempt.proxy is not None:
         fields["proxy"] = attempt.proxy
@@ -179,13 +222,13 @@ def _expected(login: _Login) -> Account:
 
 
 def _doubt(account: Account, login: _Login) -> None:
-    """A newer login stays; which of them really is, the upstream knows, and is asked soon."""
+    """Record a stale login, keep the newer one, and make a presence check due to learn which is online."""
     record(account, EventType.STALE_SUCCESS, attempt=login.attempt, at=login.now)
     Presence.set_due_by(login.now)
 
 
 def _merged(login: _Login, owner: Account) -> Account:
-    """A first login of an account that is known under another record: that record gets it, and this one ends."""
+    """Save a first login whose wcId the owner has: merge the record into the owner, which gets the login."""
     attempt, placeholder = login.attempt, login.account
     stale, seq = _is_stale(login, owner), next_seq(owner)
     if attempt.is_open:
@@ -207,7 +250,10 @@ def _merged(login: _Login, owner: Account) -> Account:
 
 
 def _other(login: _Login, owner: Account | None) -> Account:
-    """Another account scanned than the one expected: that one is online now, this one stays as it was."""
+    """Save a login by another account than the expected one: it comes online, the record stays unchanged.
+
+    An owner without a record is created in the record's team.
+    """
     attempt, profile = login.attempt, login.answer.profile
     stale = owner is not None and _is_stale(login, owner)
     if owner is None:
@@ -234,10 +280,11 @@ def _other(login: _Login, owner: Account | None) -> Account:
 
 
 def _is_stale(login: _Login, owner: Account) -> bool:
-    """Whether another account's answer may be older than that account's own last login.
+    """Return whether the answer may be older than the owner's last login.
 
-    Only an answer that was heard as it came is surely the newest; one that is repeated to a second listener, or
-    told after the attempt had ended, is not, if its owner has logged in since the code was shown.
+    While the attempt is in progress, an answer to a wait that was never resumed is the newest. An answer to
+    a resumed wait, or after the attempt's end, may repeat an older login. It is stale if the owner has
+    logged in since the QR code was shown.
     """
     attempt = login.attempt
     heard_live = attempt.is_open and not attempt.resumed
@@ -246,30 +293,33 @@ def _is_stale(login: _Login, owner: Account) -> bool:
 
 
 def _bind(login: _Login, owner: Account, seq: int, stale: bool) -> Account:
-    """Give the wId to the account that another account's code logged in."""
+    """Bring the owner online with a login that another record's attempt made, unless that login is stale."""
     if stale or not owner.go_online(
         seq, login.w_id, login.now, login.attempt, **_profile(login.answer.profile)
     ):
         _doubt(owner, login)
-    # A login of its own that is open now will be the newer one when it succeeds.
+    # The owner's own attempt in progress is the newer login if it succeeds, so it gets a higher number.
     LoginAttempt.objects.open().filter(account=owner).update(seq=next_seq(owner))
     return owner
 
 
 def _name_for(reader: Account, other: Account) -> str:
-    """A label is for its own team only."""
+    """Return the other record's name for an event of `reader`, "" if their teams differ.
+
+    A label is for its own team only.
+    """
     return other.display_name if reader.team_id == other.team_id else ""
 
 
 def next_seq(account: Account) -> int:
-    """The next number of this account's logins, taken inside the caller's transaction."""
+    """Increment and return the account's `login_seq`. Call it inside a transaction."""
     Account.objects.filter(pk=account.pk).update(login_seq=F("login_seq") + 1)
     account.login_seq = Account.objects.values_list("login_seq", flat=True).get(pk=account.pk)
     return account.login_seq
 
 
 def _profile(profile: Profile) -> dict[str, object]:
-    """What the upstream told about the account; what it left out stays as it was known."""
+    """Return the account fields that WKTeam filled in; the account keeps its values for the others."""
     told = {
         "nickname": profile.nickname,
         "wechat_number": profile.wechat_number,

@@ -1,6 +1,7 @@
 """The wait: the blocking `/getIPadLoginInfo` call of one attempt, until the phone decides.
 
-A worker may die at any moment: the row and its lease say who waits, and the same wId can be asked again.
+A worker may die at any moment. The row and its lease say which process waits, and the call may be repeated
+for the same wId.
 """
 
 import logging
@@ -19,24 +20,29 @@ from accounts.upstream.responses import Ending, LoggedIn, LoginAnswer, NotLogged
 
 log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5
-# Of hundreds of starts at the same instant an upstream would answer the last ones too late, and none is asked for twice.
+# Limits concurrent `/iPadLogin` calls per process. Of hundreds at once WKTeam would answer the last ones too
+# late, and no QR code is requested twice.
 CODES_AT_ONCE = 20
 
 _qr_codes = threading.BoundedSemaphore(CODES_AT_ONCE)
 
 
 def wait_for_phone(attempt_id: int) -> Account | None:
-    """Wait for the phone, write down what it decided, and return the account that came online.
+    """Claim the attempt, wait for the phone, save its decision and return the account that came online.
 
-    A no-op when somebody else waits, nobody needs to any more, or this process has no slot: messages may be
-    doubled or late, and what is left lies in the database for the next worker.
+    A no-op if another worker waits, if the attempt waits no more, or if this process has no free slot:
+    messages may be duplicate or late, and what is left stays in the database for the next worker.
     """
     lease = leases.take(attempt_id)
     return wait_with_lease(lease) if lease is not None else None
 
 
 def wait_with_lease(lease: Lease) -> Account | None:
-    """As `wait`, with the lease already taken. Of a start that was put into the queue, the code is asked for first."""
+    """Wait for the phone under a lease, save its decision and return the account that came online.
+
+    For a queued login it fetches the QR code first. A phone prompt is sent or checked instead. Releases the
+    lease at the end.
+    """
     with lease:
         attempt = lease.attempt
         if attempt.method == Method.POPUP:
@@ -52,7 +58,12 @@ def wait_with_lease(lease: Lease) -> Account | None:
 
 
 def _ask_until_decided(lease: Lease, code: str) -> Decision:
-    """The phone's decision; an error that no repeating mends; None when the time ran out."""
+    """Repeat the wait until the phone decides, the deadline passes or the lease is lost.
+
+    `code`: the verification code, "" for none. Returns WKTeam's answer, or an error: Refused at once,
+    another error if it was the last one at the deadline. Returns None if the time ran out or the attempt
+    stopped waiting under this lease. Backs off from FIRST_PAUSE to LONGEST_PAUSE seconds between calls.
+    """
     attempt, pause = lease.attempt, FIRST_PAUSE
     last: UpstreamError | None = None
     again = attempt.resumed_at is not None
@@ -64,7 +75,8 @@ def _ask_until_decided(lease: Lease, code: str) -> Decision:
         except errors.Refused as error:
             return error
         except UpstreamError as error:
-            # A cut connection or a gateway's page says nothing about the phone: ask again, same wId.
+            # A broken connection or a gateway's error page says nothing about the phone: retry with the
+            # same wId.
             last = None if errors.ran_out_of_time(error) else error
             log.info("attempt %s: %s while waiting (%s)", attempt.pk, type(error).__name__, error.text)
         else:
@@ -84,9 +96,9 @@ def _ask_until_decided(lease: Lease, code: str) -> Decision:
 
 
 def _may_be_about_us(answer: LoginAnswer) -> bool:
-    """Whether a refusal may mean this second call only, and not the login.
+    """Return whether the answer is a refusal that may concern only the repeated call, not the login.
 
-    An upstream that still holds the call of a process that is gone may refuse another for the same wId.
+    While WKTeam still holds the call of a dead process, it may refuse another one for the same wId.
     """
     return isinstance(answer, NotLoggedIn) and answer.ending is Ending.REFUSED
 

@@ -1,10 +1,12 @@
-"""Calls to the upstream. The only module that imports requests.
+"""The client of WKTeam's HTTP API: one method per call. Only `transport` imports requests.
 
-One session serves every call. It keeps no cookies (they would be shared between all accounts' logins), follows
-no redirects, reads no proxy settings from the environment, and opens a new connection for each call: a
-connection that the other side closed while idle would turn "/iPadLogin was not sent" into "nobody knows".
-Every call ends at its deadline, however slowly bytes arrive, and reads at most 1 MiB, decoded. Whatever goes
-wrong comes out as an error of `answers`, named by its meaning.
+One session serves every call. It keeps no cookies, because all accounts' logins would share them. It
+follows no redirects and reads no proxy settings from the environment. It opens a new connection for each
+call: on one that the other side closed while idle, it would be unknown whether `/iPadLogin` was sent.
+
+Every call ends at its deadline, however slowly bytes arrive. It reads at most 1 MiB after decoding (4 MiB
+for the list of online accounts, 512 KiB for a picture). Every failure is an error of `errors`, named by its
+meaning.
 """
 
 import logging
@@ -22,34 +24,36 @@ from accounts.upstream.responses import LoginAnswer, LoginCode
 from accounts.upstream.transport import BODY_LIMIT, LIST_LIMIT, LOOPBACK, PICTURE_LIMIT, Cuttable
 
 log = logging.getLogger(__name__)
-# How notices are written: 2 is the "optimised" form, the only one that all generations of the API have.
+# The format of WKTeam callbacks: 2 is the "optimised" one, the only one that all generations of the API have.
 CALLBACK_TYPE = 2
 
 
 class Tokens(Protocol):
-    """Where the Authorization is kept, across processes and restarts."""
+    """Store of the Authorization, shared by all processes and kept across restarts."""
 
     def current(self) -> str: ...
 
     def renew(self, refused: str, sign_in, since: float) -> str:
-        """A value that is not `refused`: somebody else's newer one, or what `sign_in()` returns, once for all.
+        """Return an Authorization other than `refused`: another caller's newer one, or that of `sign_in()`.
 
-        `since` is when the refused call began; what was handed out after that is new, even if it is the same.
+        Concurrent callers share one sign-in. `since`: when the refused call began, in seconds since the
+        epoch. A value issued after that is new, even if it equals `refused`.
         """
 
     def alarm(self, error: errors.UpstreamError) -> None:
-        """Remember that the upstream refuses our sign-in."""
+        """Save that WKTeam refuses our sign-in."""
 
     def accepted(self) -> None:
-        """The upstream took the Authorization."""
+        """Note that WKTeam accepted the Authorization."""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The upstream as one developer account sees it.
+    """The upstream for one developer account.
 
-    `seconds` bounds every call but the wait. `login_type` and `device_type` are sent with `/iPadLogin` where
-    they are not empty: servers of different generations want one, the other, or neither.
+    `seconds` is the time limit of a call that gets none of its own; the wait and the prompt always get one.
+    `login_type` and `device_type` are sent with `/iPadLogin` if not empty: servers of different generations
+    need one, the other, or neither.
     """
 
     base_url: str
@@ -61,21 +65,25 @@ class Client:
     device_type: str = ""
 
     def sign_in(self) -> str:
-        """A new Authorization, by POST `/member/login {account, password}` (step 1). It does not expire by itself."""
+        """Return a new Authorization, by POST `/member/login {account, password}` (step 1).
+
+        It has no expiry time. Raises SignInRefused if no password is set, Unreachable if the sign-in
+        brings no whole answer.
+        """
         if not self.password:
             raise SignInRefused("WK_PASSWORD is not set, so no new sign-in is possible")
         body = {"account": self.account, "password": self.password}
         try:
             return responses.sign_in(self._answer("/member/login", body, self.seconds)).authorization
         except OutcomeUnknown as error:
-            # Of the sign-in, not of the call that it is for: that one has not left.
+            # Unknown for the sign-in only: the call that needs it has not been sent.
             raise Unreachable(f"no answer to the sign-in: {error.text}") from None
 
     def fetch_code(self, wc_id: str, proxy: int | None) -> LoginCode:
-        """A QR code, by POST `/iPadLogin` (step 2). Every call makes a login instance: it is never repeated.
+        """Return a QR code, by POST `/iPadLogin` (step 2). Each call creates a login instance: never retried.
 
-        `wc_id` is "" for an account that never logged in and has to be sent ever after: without it the
-        upstream makes a new device each time. `proxy` is the line's code; None sends none.
+        `wc_id`: "" for an account that never logged in, required for every later login: without it WKTeam
+        creates a new device each time. `proxy`: proxy code, None sends none.
         """
         body: dict[str, object] = {"wcId": wc_id}
         if self.login_type:
@@ -89,10 +97,11 @@ class Client:
     def wait_for_login(
         self, w_id: str, code: str, seconds: float, call: Cuttable | None = None
     ) -> LoginAnswer:
-        """What the phone decided, by POST `/getIPadLoginInfo` (step 3), which blocks for up to 150 or 250 s.
+        """Return what the phone decided, by POST `/getIPadLoginInfo` (step 3).
 
-        May be called again with the same `w_id` after a cut connection. `code` is the number that the phone
-        shows, "" where none was asked for. `call.cut()` ends it from another thread.
+        The call blocks for up to 150 or 250 s. It may be repeated with the same `w_id` after a broken
+        connection. `code`: the verification code that the phone shows, "" if none is required. `seconds`:
+        time limit. `call.cut()` ends it from another thread.
         """
         body: dict[str, object] = {"wId": w_id}
         if code:
@@ -102,9 +111,10 @@ class Client:
         return self._signed("/getIPadLoginInfo", body, responses.login_answer, seconds, call)
 
     def second_login(self, wc_id: str, seconds: float, call: Cuttable | None = None) -> LoginAnswer:
-        """What the phone said to a prompt, by POST `/secondLogin {wcId}`, which blocks until it is answered.
+        """Send a phone prompt and return its answer, by POST `/secondLogin {wcId}`, which blocks until then.
 
-        Every call opens a prompt on the phone: it is never repeated. A success brings a new wId.
+        Each call opens a prompt on the phone: never retried. A success brings a new wId. `seconds`: time
+        limit. `call.cut()` ends it from another thread.
         """
         body: dict[str, object] = {"wcId": wc_id}
         if self.login_type:
@@ -112,41 +122,47 @@ class Client:
         return self._signed("/secondLogin", body, responses.prompt_answer, seconds, call)
 
     def online(self, seconds: float | None = None) -> list[Online]:
-        """Every account that is online under the developer account, by POST `/queryLoginWx`: one cheap call."""
+        """Return every account that is online under the developer account, by POST `/queryLoginWx`.
+
+        One cheap call, whatever the number of accounts. `seconds`: time limit, None for the client's own.
+        """
         return self._signed("/queryLoginWx", {}, presence_responses.online_list, seconds, limit=LIST_LIMIT)
 
     def is_online(self, w_id: str) -> bool | None:
-        """Whether that instance is online, by POST `/isOnline {wId}`; None when the answer does not say."""
+        """Return whether the wId is online, by POST `/isOnline {wId}`; None if the answer does not say."""
         return self._signed("/isOnline", {"wId": w_id}, presence_responses.is_online)
 
     def offline_reason(self, wc_id: str) -> str:
-        """Why the account went offline, by POST `/offlineReason {wcId}`: its sentence, or "".
+        """Return why the account went offline, by POST `/offlineReason {wcId}`: a sentence, or "".
 
-        The vendor's rule: only for an account that is offline, and at most once in 12 hours.
+        WKTeam's docs: call it only for an offline account, and at most once in 12 hours.
         """
         return self._signed(
             "/offlineReason", {"wcId": wc_id}, partial(presence_responses.offline_reason, wc_id=wc_id)
         )
 
     def set_callback(self, url: str) -> None:
-        """Have notices posted to `url`, by POST `/setHttpCallbackUrl {httpUrl, type}`; a test notice comes at once.
+        """Set the address of WKTeam callbacks, by POST `/setHttpCallbackUrl {httpUrl, type}`.
 
-        There is one such address for the whole developer account: what was set before gets nothing any more.
+        WKTeam posts a test callback at once. The developer account has one address: the previous one gets no
+        more callbacks.
         """
         self._signed("/setHttpCallbackUrl", {"httpUrl": url, "type": CALLBACK_TYPE}, responses.succeeded)
 
     def clear_callback(self) -> None:
-        """Have no notices posted any more, by POST `/cancelHttpCallbackUrl`."""
+        """Stop WKTeam callbacks, by POST `/cancelHttpCallbackUrl`."""
         self._signed("/cancelHttpCallbackUrl", {}, responses.succeeded)
 
     def log_out(self, wc_ids: list[str]) -> None:
-        """Log accounts out, by POST `/member/offline {account, wcIds}`; it takes effect a little later."""
+        """Log accounts out, by POST `/member/offline {account, wcIds}`; takes effect after a short delay."""
         self._signed("/member/offline", {"account": self.account, "wcIds": wc_ids}, responses.succeeded)
 
     def fetch_picture(self, url: str, hosts: list[str], seconds: float | None = None) -> bytes:
-        """The picture at `url`, if it lies on the upstream's own host or on one of `hosts` (no redirects).
+        """Return the bytes at `url`, which must be on the upstream's own host or on one of `hosts`.
 
-        Raises PermissionError for another host. The bytes are not checked to be a picture.
+        Follows no redirects. `seconds`: time limit, None for the client's own. Raises PermissionError for
+        another host, BadAnswer if `url` is no web address or the status is not 200. The bytes may be no
+        picture.
         """
         if not responses.web_address(url):
             raise BadAnswer("a picture without a web address")
@@ -162,7 +178,7 @@ class Client:
         return body.content
 
     def reachable(self) -> bool:
-        """Whether the upstream's host accepts a connection. No call is made."""
+        """Return whether the upstream's host accepts a TCP connection within 2 s. Makes no API call."""
         try:
             parts = urlsplit(self.base_url)
             port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -195,9 +211,11 @@ class Client:
         call: Cuttable | None = None,
         limit: int = BODY_LIMIT,
     ):
-        """One call with the Authorization. A refused one is renewed once, for all who wait, and the call repeated.
+        """Make one call with the Authorization and return `meaning(answer)`.
 
-        Repeating is safe even for `/iPadLogin`: a call that was refused for its Authorization had no effect.
+        A refused Authorization is renewed, at most one sign-in for all concurrent callers, and the call
+        retried (3 tries at most). That is safe even for `/iPadLogin`: a call refused for its Authorization
+        has no effect.
         """
         since, until = time.time(), time.monotonic() + (seconds or self.seconds)
         signed_in: list[str] = []
@@ -214,7 +232,7 @@ class Client:
                 break
             except SignInRefused as refused:
                 log.warning("%s: the Authorization is refused (code %s)", path, refused.code)
-                # What another process got, maybe long ago, can be out of date too. What we just got cannot.
+                # An Authorization that another process got may be outdated too. One we just got cannot be.
                 renewed = authorization
                 if tries < 3 and not signed_in:
                     renewed = self.tokens.renew(authorization, sign_in, since)

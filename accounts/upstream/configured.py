@@ -1,4 +1,4 @@
-"""The upstream client that the settings name."""
+"""The upstream client from the settings."""
 
 import logging
 from dataclasses import replace
@@ -18,7 +18,7 @@ RECONCILE_SECONDS = 4
 
 
 def client() -> Client:
-    """The upstream as the settings name it; one for the process, because it knows the Authorization."""
+    """Return the client for the settings; one per process, because it caches the Authorization."""
     return _client(
         settings.WK_BASE_URL,
         settings.WK_ACCOUNT,
@@ -36,13 +36,18 @@ def _client(base_url: str, account: str, password: str, authorization: str, **op
 
 
 def client_for(attempt: LoginAttempt) -> Client:
-    """The same, as the device that this attempt asks for."""
+    """Return the client with the attempt's own device type, if it has one."""
     own = attempt.device_type
     return replace(client(), device_type=own) if own else client()
 
 
 def online_instances() -> dict[str, str]:
-    """{wId: wcId} of everybody online, {} when the upstream does not say. One call for all who ask at a time."""
+    """Return {wId: wcId} of all online accounts, {} without a usable answer within RECONCILE_SECONDS.
+
+    Concurrent callers share one `/queryLoginWx` call: it may run in the thread and the transaction of
+    another caller. Releases that thread's database connection outside a transaction. Raises Interrupted if
+    that caller was killed.
+    """
     return _online(None)
 
 
@@ -56,4 +61,5 @@ def _ask_who_is_online(askers: list) -> list[dict[str, str]]:
     return [found] * len(askers)
 
 
+# Group commit: `_ask_who_is_online` may run in the thread and the transaction of another caller.
 _online = GroupCommit(_ask_who_is_online, most=10_000)

@@ -1,8 +1,12 @@
-"""Errors of upstream calls, by meaning."""
+"""Errors of upstream calls, named by their meaning."""
 
 
 class UpstreamError(Exception):
-    """A call that brought no usable answer. `code` and `text` are the upstream's own, where it gave any."""
+    """A call without a usable answer.
+
+    `code` and `text` are the WKTeam response code and message, where WKTeam gave any. Otherwise `text`
+    describes the failure.
+    """
 
     def __init__(self, text: str = "", code: str = ""):
         super().__init__(text)
@@ -11,23 +15,23 @@ class UpstreamError(Exception):
 
 
 class Unreachable(UpstreamError):
-    """The request did not leave: name not found, connection refused, no connection in time."""
+    """The request was not sent: name not found, connection refused, or no connection in time."""
 
 
 class OutcomeUnknown(UpstreamError):
-    """The request left and no whole answer came back, so it may or may not have had its effect."""
+    """The request was sent but no whole answer arrived: whether it took effect is unknown."""
 
 
 class BadAnswer(UpstreamError):
-    """An answer came that says nothing: no JSON, no envelope, or a success without what it should hold."""
+    """The answer is unusable: no JSON, no envelope, or a success without its required fields."""
 
 
 class Refused(UpstreamError):
-    """The upstream understood and said no."""
+    """WKTeam understood the request and refused it."""
 
 
 class SignInRefused(Refused):
-    """The Authorization, or the developer's name and password, is not accepted."""
+    """WKTeam does not accept the Authorization, or the developer account and its password."""
 
 
 class DeveloperFrozen(Refused):
@@ -35,12 +39,13 @@ class DeveloperFrozen(Refused):
 
 
 class DeveloperExpired(Refused):
-    """`/member/login` answers status 2: the developer account has run out."""
+    """`/member/login` answers status 2: the developer account has expired."""
 
 
 class LineDown(Refused):
-    """`/iPadLogin` says that the chosen proxy line does not work."""
+    """`/iPadLogin` answers that the chosen proxy does not work."""
 
 
 def ran_out_of_time(error: UpstreamError) -> bool:
+    """Return whether the call ended at its own deadline, not by a failure."""
     return isinstance(error, OutcomeUnknown) and error.text == "out of time"

@@ -1,5 +1,4 @@
-"""What the upstream says about who is online, and why somebody is not: answers of `/queryLoginWx`, `/isOnline` and
-`/offlineReason`, read into frozen values."""
+"""Readers of the answers about presence: `/queryLoginWx`, `/isOnline` and `/offlineReason`."""
 
 import html
 import json
@@ -10,26 +9,31 @@ from dataclasses import dataclass
 from accounts.upstream.errors import BadAnswer
 from accounts.upstream.responses import DEPTH_LIMIT, Answer, clean, deeper_than, identifier, succeeded
 
-# A reason comes as text, or as JSON in a string with XML in it: no more of it is looked at than this.
+# Characters read of a reason, which is text, or JSON in a string with XML in it.
 REASON_LIMIT = 20_000
 CONTENT = re.compile(r"<Content>(?:\s*<!\[CDATA\[)?([^<\]]{0,2000})", re.IGNORECASE)
 CDATA = re.compile(r"<!\[CDATA\[([^\]]{1,2000})\]\]>")
 TAG = re.compile(r"<[^<>]{0,500}>")
-# Where the sentence lies, the likeliest first; `message` and `msg` speak of the answer, not of the account.
+# Fields that may hold the sentence, the likeliest first; `message` and `msg` describe the answer, not the
+# account.
 INWARDS = ("reason", "errMsg", "string", "baseResponse", "data", "content", "message", "msg")
 SAYS_NOTHING = frozenset({"", "success", "ok", "成功", "处理成功", "null", "none"})
 
 
 @dataclass(frozen=True, slots=True)
 class Online:
-    """One entry of `/queryLoginWx`: an account that is online, and its current instance ("" where it says none)."""
+    """One entry of `/queryLoginWx`: an online account and its current wId ("" if the entry has none)."""
 
     wc_id: str
     w_id: str
 
 
 def online_list(answer: Answer) -> list[Online]:
-    """Who is online, by `/queryLoginWx`; `data` is a list, or null when nobody is. Other shapes: BadAnswer."""
+    """Return the accounts in a `/queryLoginWx` answer.
+
+    `data` null means that none is online (assumed, not in WKTeam's docs). Raises BadAnswer if `data` is
+    neither a list nor null, or if a non-empty list names no account.
+    """
     entries = succeeded(answer).data
     if entries is None:
         return []
@@ -43,13 +47,16 @@ def online_list(answer: Answer) -> list[Online]:
 
 
 def is_online(answer: Answer) -> bool | None:
-    """True or False as `data.isOnline` says; None (not known) for every other shape."""
+    """Return `data.isOnline` of an `/isOnline` answer; None (unknown) if it is no boolean."""
     value = succeeded(answer).fields.get("isOnline")
     return value if isinstance(value, bool) else None
 
 
 def offline_reason(answer: Answer, wc_id: str) -> str:
-    """The sentence of `/offlineReason` about this account; "" when it gives none, as for one that is online."""
+    """Return the sentence about this account in an `/offlineReason` answer.
+
+    Returns "" if there is none, as for an online account. Entries about other accounts are skipped.
+    """
     entries = succeeded(answer).data
     entries = entries if isinstance(entries, list) else [entries]
     for entry in entries:
@@ -59,7 +66,10 @@ def offline_reason(answer: Answer, wc_id: str) -> str:
 
 
 def sentence(value: object, depth: int = 8) -> str:
-    """The words for people in a reason: unpacked from JSON in strings and from XML, cleaned and capped; or ""."""
+    """Return the readable text in a reason, cleaned and capped, or "".
+
+    Unpacks JSON in strings and XML, at most `depth` levels deep.
+    """
     if depth <= 0:
         return ""
     if isinstance(value, str):

@@ -1,8 +1,9 @@
-"""What the upstream says, read into frozen values; what it refuses, into errors named by their meaning.
+"""Readers of WKTeam's answers: answers become frozen values, refusals become errors named by their meaning.
 
-Nothing in an answer is trusted: neither its type nor its length nor that it is JSON at all. Facts about the
-answers come from the vendor's pages for `/member/login`, `/iPadLogin`, `/getIPadLoginInfo` and from what public
-clients of several generations of that API handle. What is said about who is online is read in `standing`.
+Nothing in an answer is trusted: neither its type, nor its length, nor that it is JSON. Facts about the
+answers come from WKTeam's docs for `/member/login`, `/iPadLogin` and `/getIPadLoginInfo`, and from what
+public clients of several generations of that API handle. `presence_responses` reads the answers about
+presence.
 """
 
 import json
@@ -25,7 +26,7 @@ from accounts.upstream.errors import (
 TEXT_LIMIT = 300
 ID_LIMIT = 100
 DEPTH_LIMIT = 32
-# Directional overrides let a nickname or a message pretend to be another text.
+# Unicode direction marks and overrides, which let a nickname or a message display as another text.
 BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 CODE_ASKED = re.compile("输入 ?验证码")
@@ -33,24 +34,24 @@ NEW_DEVICE = re.compile("新设备.{0,6}验证")
 RUN_OUT = re.compile("过期|超时|失效|timed? ?out|expired", re.IGNORECASE)
 DECLINED = re.compile("取消|拒绝|cancel", re.IGNORECASE)
 LINE_DOWN = re.compile("网络.{0,2}异常|代理.{0,6}(异常|失败|不可用|超时)")
-# A prompt on the phone cannot log this account in any more.
+# A phone prompt can no longer log in this account.
 SCAN_WANTED = re.compile("扫码")
-# No vendor text for a bad Authorization is known: these are the forms such a text would take. (No \b beside
-# "token": a Chinese character counts as a part of the word.)
+# WKTeam's text for a bad Authorization is not documented: these are likely forms. (No \b beside "token": a
+# Chinese character counts as a word character.)
 SIGN_IN = re.compile(
     r"(?<![a-z])token(?![a-z])|authoriz|未授权|无效的?授权|(授权|认证)(码|信息)?已?(失败|失效|过期|无效|错误|不存在)"
     r"|登录已?失效|请先?登录",
     re.IGNORECASE,
 )
-# Strings as a whole, closed or not, so that brackets inside them do not count.
+# Matches whole strings, closed or not, so that brackets inside them do not count.
 STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
-# What a gateway says; the upstream's own refusals come with 200.
+# 4xx statuses that come from a gateway; WKTeam's own refusals have status 200.
 GATEWAY = frozenset({408, 429})
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The envelope `{"code", "message" or "msg", "data"}`; the code as text, whatever type it came in."""
+    """The envelope `{"code", "message" or "msg", "data"}`; `code` is text, whatever its JSON type was."""
 
     code: str
     text: str
@@ -68,7 +69,7 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class LoginCode:
-    """A QR code to scan: the login instance it belongs to and the address of its picture, a secret."""
+    """A QR code: the wId of its login instance and the address of its picture, which is a secret."""
 
     w_id: str
     picture_url: str = field(repr=False)
@@ -77,7 +78,7 @@ class LoginCode:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Who logged in. `wc_id` is permanent; `w_id` may be empty (older servers leave it out)."""
+    """The account that logged in. `wc_id` is permanent; `w_id` may be "" (older servers leave it out)."""
 
     wc_id: str
     w_id: str = ""
@@ -99,7 +100,7 @@ class LoggedIn:
 
 @dataclass(frozen=True, slots=True)
 class CodeAsked:
-    """The phone shows a number that has to be sent with the next `/getIPadLoginInfo`."""
+    """The phone shows a verification code, which the next `/getIPadLoginInfo` must send."""
 
     code: str
     text: str
@@ -107,7 +108,7 @@ class CodeAsked:
 
 @dataclass(frozen=True, slots=True)
 class PageAsked:
-    """A check has to be passed at `url`, then `/getIPadLoginInfo` is called again."""
+    """A person must pass the verification page at `url`; then `/getIPadLoginInfo` is called again."""
 
     url: str = field(repr=False)
     code: str
@@ -132,7 +133,10 @@ LoginAnswer = LoggedIn | CodeAsked | PageAsked | NotLoggedIn
 
 
 def clean(value: object, limit: int = TEXT_LIMIT) -> str:
-    """Text from outside, fit to be stored and shown: one line, no control or direction characters, capped."""
+    """Return outside text that is safe to store and show: one line, no control or direction characters.
+
+    At most `limit` characters. Returns "" for any value but a string or an integer.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
     text = str(value)[: limit * 4].translate(BIDI)
@@ -143,20 +147,26 @@ def clean(value: object, limit: int = TEXT_LIMIT) -> str:
 
 
 def _is_character(char: str) -> bool:
-    """Not a lone surrogate, and not a code point that never will be one. New emoji, unknown to our Python, are."""
+    """Return False for lone surrogates and for code points that Unicode will never assign.
+
+    Code points that this Python does not know yet, such as new emoji, are characters.
+    """
     code = ord(char)
     return not (0xD800 <= code <= 0xDFFF or 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE)
 
 
 def identifier(value: object) -> str:
-    """A wcId or wId, or "" when it is not one: visible ASCII without spaces, at most 100 characters."""
+    """Return a wcId or wId as text, or "" if it is not one.
+
+    Valid: 1 to 100 visible ASCII characters without spaces, quotes, angle brackets or backslashes.
+    """
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     text = text.strip()
     return text if re.fullmatch(rf"[!-~]{{1,{ID_LIMIT}}}", text) and not set(text) & set("<>\"'`\\") else ""
 
 
 def web_address(value: object, limit: int = 2000) -> str:
-    """An http or https address, or "" when it is not one."""
+    """Return an http or https address of at most `limit` characters, or "" if it is not one."""
     if not isinstance(value, str) or len(value) > limit or clean(value, limit) != value:
         return ""
     try:
@@ -175,7 +185,7 @@ def _decoded(body: bytes, charset: str) -> str:
 
 
 def deeper_than(text: str, limit: int) -> bool:
-    """Whether JSON has more brackets within each other than that; its reader would run out of stack."""
+    """Return whether JSON is nested deeper than `limit`, which could exhaust the parser's stack."""
     depth = 0
     for token in STRING_OR_BRACKET.finditer(text):
         char = text[token.start()]
@@ -187,9 +197,10 @@ def deeper_than(text: str, limit: int) -> bool:
 
 
 def read(status: int, charset: str, body: bytes, secrets: tuple[str, ...] = ()) -> Answer:
-    """The envelope in a body. Raises SignInRefused for 401 and 403, BadAnswer for all that is no envelope.
+    """Return the envelope in a body.
 
-    `secrets` is what was sent: an upstream that repeats it in its words must not publish it.
+    `secrets`: secrets that the request sent; they are removed from the answer's messages, which are shown to
+    people. Raises SignInRefused for HTTP 401 and 403, BadAnswer for anything that is no envelope.
     """
     if status in (401, 403):
         raise SignInRefused(f"HTTP {status}", str(status))
@@ -218,7 +229,7 @@ def _no_constant(name: str) -> None:
 
 
 def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """An object that says a thing twice says nothing: readers differ in which one they take."""
+    """Refuse an object with a duplicate key: parsers differ in which value they use."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name twice in an object")
@@ -226,7 +237,7 @@ def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _code(value: object) -> str:
-    """A code or a status as text, in whatever type it came."""
+    """Return a code or a status as text, whatever its JSON type."""
     return clean(int(value) if isinstance(value, float) and value.is_integer() else value, 20)
 
 
@@ -236,7 +247,7 @@ def _words(document: dict, secrets: tuple[str, ...] = ()) -> str:
 
 
 def _without(secrets: tuple[str, ...], value: object) -> object:
-    """Text without the secrets; cleaned first, because what is left out in between may hide one."""
+    """Return text without the secrets; cleaned first, as characters that cleaning removes could hide one."""
     if isinstance(value, str) and any(secrets):
         value = clean(value, 10_000)
         for secret in filter(None, secrets):
@@ -245,7 +256,10 @@ def _without(secrets: tuple[str, ...], value: object) -> object:
 
 
 def succeeded(answer: Answer) -> Answer:
-    """The answer, if it is a success all through. A failure may be nested inside a success: that is a failure."""
+    """Return the answer if it is a success, else raise its refusal.
+
+    A failure may be nested inside a success: that is a failure.
+    """
     if answer.code != "1000":
         raise refusal(answer)
     inner = answer.fields
@@ -287,7 +301,10 @@ def login_code(answer: Answer) -> LoginCode:
 
 
 def login_answer(answer: Answer) -> LoginAnswer:
-    """What `/getIPadLoginInfo` says. Raises SignInRefused, and BadAnswer where the outcome stays unknown."""
+    """Return the meaning of a `/getIPadLoginInfo` answer.
+
+    Raises SignInRefused, and BadAnswer if the outcome stays unknown.
+    """
     if answer.code == "200":
         url = web_address(answer.fields.get("url"))
         if not url:
@@ -310,7 +327,10 @@ def login_answer(answer: Answer) -> LoginAnswer:
 
 
 def prompt_answer(answer: Answer) -> LoginAnswer:
-    """As `login_answer`, of `/secondLogin`. "Log in again by a scan" is about the account, not about our sign-in."""
+    """Return the meaning of a `/secondLogin` answer; raises as `login_answer`.
+
+    A WKTeam message that asks for a scan concerns the account, not our sign-in, even if it reads like one.
+    """
     try:
         return login_answer(answer)
     except SignInRefused as refused:

@@ -1,4 +1,7 @@
-"""The Authorization: kept encrypted in the database, shared by all processes, renewed once for all who wait."""
+"""The store of the Authorization: encrypted in the database and shared by all processes.
+
+One sign-in serves all threads and processes that wait for a new Authorization.
+"""
 
 import logging
 import threading
@@ -25,7 +28,7 @@ from accounts.upstream.errors import (
 
 log = logging.getLogger(__name__)
 
-# A sign-in that was refused is not tried again at once by everybody else who waited for it.
+# For this long after a refused sign-in, the other waiting processes raise the same refusal without a retry.
 REFUSED_FOR = timedelta(seconds=20)
 LOOK_SECONDS = 20
 WHY: dict[type[UpstreamError], str] = {
@@ -36,15 +39,16 @@ WHY: dict[type[UpstreamError], str] = {
 
 
 def refused() -> UpstreamAccess | None:
-    """The row that says the upstream does not let us in, where one does; without the Authorization."""
+    """Return the row of a WKTeam connection that is refused, without its Authorization, or None."""
     rows = UpstreamAccess.objects.filter(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
     return rows.exclude(refused_at=None).defer("authorization").first()
 
 
 class KeptTokens:
-    """The Authorization of one developer account at one address. What an address gave is sent to no other.
+    """The Authorization of one developer account at one base URL; it is never sent to another base URL.
 
-    It is asked for just before calls that may take minutes: no database connection stays open behind it.
+    `given`: the Authorization from the settings, "" for none. Calls that may take minutes follow a read or a
+    renewal, so both release the database connection.
     """
 
     def __init__(self, base_url: str, account: str, given: str):
@@ -61,7 +65,7 @@ class KeptTokens:
         return self.known
 
     def accepted(self) -> None:
-        """The upstream let us in: an alarm is over. Looked at now and then, not at every call."""
+        """Clear a saved refusal: WKTeam accepted the Authorization. Writes at most once in LOOK_SECONDS."""
         if time.monotonic() > self.look_again:
             self.look_again = time.monotonic() + LOOK_SECONDS
             self.write(self.rows().exclude(refused_at=None), refused_at=None, refused_why="", refused_text="")
@@ -74,17 +78,18 @@ class KeptTokens:
 
     @staticmethod
     def write(rows, **changes) -> None:
-        """Note something about an answer, which must not get lost because the database is away."""
+        """Update the rows; log a database error instead of raising, so that WKTeam's answer is not lost."""
         try:
             rows.update(**changes)
         except DatabaseError as error:
             log.warning("the state of the sign-in was not written: %s", type(error).__name__)
 
     def renew(self, refused: str, sign_in: Callable[[], str], since: float) -> str:
-        """A value other than `refused`, or the same one, if the upstream handed it out again after `since`.
+        """Return an Authorization other than `refused`, or the same one if it was issued again after `since`.
 
-        One process signs in; the threads and processes beside it take its value. Raises what the sign-in raised,
-        to everybody who waited.
+        `since`: seconds since the epoch. One process signs in; other threads and processes that wait use
+        its result. Raises the sign-in's error to all that waited, Unreachable if another process signs in
+        for more than WK_TIMEOUT_SECONDS + 5 s.
         """
         asked = time.monotonic()
         with self.lock:
@@ -116,7 +121,7 @@ class KeptTokens:
             time.sleep(0.1)
 
     def claim(self, seen: UpstreamAccess, now: datetime) -> bool:
-        """Whether it is ours to sign in: nobody does, and nobody has since we looked."""
+        """Claim the sign-in; return False if another process signs in, or has since `seen` was read."""
         free = Q(renewing_until=None) | Q(renewing_until__lt=now)
         until = now + timedelta(seconds=settings.WK_TIMEOUT_SECONDS + 5)
         unchanged = self.rows().filter(free, renewed_at=seen.renewed_at, refused_at=seen.refused_at)
@@ -139,7 +144,7 @@ class KeptTokens:
         return value
 
     def alarm(self, error: UpstreamError) -> None:
-        """Remember, for the pages and for who tries next, that the upstream does not let us in."""
+        """Save that WKTeam refuses the sign-in, for the pages and for the next caller."""
         why = WHY.get(type(error), Reason.SIGN_IN_REFUSED)
         log.error("the upstream does not let us in: %s (code %s)", why, error.code)
         self.look_again = 0.0

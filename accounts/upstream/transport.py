@@ -1,8 +1,8 @@
-"""Connections that end at the deadline of their call, however slowly bytes arrive, and serve one call only.
+"""HTTP connections that end at the deadline of their call, however slowly bytes arrive. Each serves one call.
 
-A read timeout counts from byte to byte; here one thread shuts whatever is overdue, so that a call costs neither a
-thread nor a timer of its own. A connection is not kept: one that the other side closed while it was idle would
-turn "/iPadLogin was not sent" into "nobody knows".
+A read timeout restarts with each byte. Here one thread shuts all overdue connections, so that a call needs
+neither a thread nor a timer of its own. Connections are not reused: on one that the other side closed while
+idle, it would be unknown whether `/iPadLogin` was sent.
 """
 
 import heapq
@@ -27,13 +27,13 @@ from accounts.upstream.errors import BadAnswer, OutcomeUnknown, Unreachable, Ups
 
 
 class Cuttable(Protocol):
-    """Who makes a call that somebody else may have to end: `cut` is set to what ends it."""
+    """The owner of a call that another thread may end: `exchange` sets `cut` to the function that ends it."""
 
     cut: Callable[[], None] | None
 
 
 class _Call(threading.local):
-    """The deadline of the call that this thread (or greenlet) makes."""
+    """The deadline of the call in progress in this thread (or greenlet)."""
 
     deadline: "Deadline | None" = None
 
@@ -42,7 +42,7 @@ _call = _Call()
 
 
 class Deadline:
-    """A moment at which a call's connection is shut, so that bytes that trickle cannot outlive it."""
+    """The moment at which a call's connection is shut, even if bytes still trickle in."""
 
     def __init__(self, seconds: float):
         self.at = time.monotonic() + seconds
@@ -63,7 +63,7 @@ class Deadline:
         self.over = True
 
     def hold(self, sock: socket.socket) -> None:
-        """The socket to shut: itself, not its connection, which gives it away as soon as the headers are read."""
+        """Set the socket to shut: itself, because its connection gives it away once the headers are read."""
         self.sock = sock
         if self.passed:
             self.shut()
@@ -73,12 +73,12 @@ class Deadline:
         sock = self.sock
         if sock is not None and not self.over:
             with suppress(OSError):
-                # Not an SSL socket's own shutdown: it would make the reader go on in clear.
+                # Not an SSL socket's own shutdown: after it, the reader would continue unencrypted.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _Watch:
-    """Shuts what is overdue: one thread for all calls, started with the first one."""
+    """Shuts the connections of overdue calls: one thread for all calls, started with the first one."""
 
     def __init__(self):
         self.heap: list[tuple[float, int, Deadline]] = []
@@ -112,7 +112,7 @@ _watch = _Watch()
 
 
 class _Reply(http.client.HTTPResponse):
-    """With a small buffer: it exists while the call waits, and thousands wait for a few hundred bytes each."""
+    """A response with a 1 KiB buffer: thousands of calls wait at once, for a few hundred bytes each."""
 
     def __init__(self, sock: socket.socket, *args, **kwargs):
         super().__init__(sock, *args, **kwargs)
@@ -147,14 +147,14 @@ class _Connection(_Bounded, HTTPConnection):
 class _SecureConnection(_Bounded, HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
-        # The handshake takes the socket over before it begins; through a twin it can be shut all the same.
+        # The TLS handshake takes over the socket before it begins; its duplicate can still shut it.
         self.twin = sock.dup()
         _call.deadline.hold(self.twin)
         return sock
 
 
 class _OneCall:
-    """A pool that keeps no connection, also where the server would keep it open."""
+    """A pool that closes each connection after its call, also if the server would keep it open."""
 
     def _put_conn(self, conn: HTTPConnection | None) -> None:
         if conn is not None:
@@ -170,7 +170,7 @@ class SecurePool(_OneCall, HTTPSConnectionPool):
 
 
 BODY_LIMIT = 1024 * 1024
-# Who is online: about 90 bytes for each account.
+# The list of online accounts: about 90 bytes per account.
 LIST_LIMIT = 4 * BODY_LIMIT
 PICTURE_LIMIT = 512 * 1024
 CONNECT_SECONDS = 4
@@ -185,7 +185,7 @@ class _Adapter(HTTPAdapter):
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: even where no redirect is followed, requests would parse its address and read all of its body."""
+        """Return None: even if it follows none, requests would parse the address and read all of the body."""
 
 
 def _new_session() -> requests.Session:
@@ -212,7 +212,12 @@ class _Body:
 def exchange(
     method: str, url: str, seconds: float, limit: int, call: Cuttable | None = None, **request
 ) -> _Body:
-    """One request and its whole answer within `seconds` and `limit` bytes. Raises the errors of `answers`."""
+    """Make one request and return its whole answer, within `seconds` and `limit` bytes (decoded).
+
+    `call`: its `cut` is set to a function that ends the request from another thread. Raises the errors of
+    `errors`: Unreachable if nothing was sent, OutcomeUnknown if no whole answer arrived, BadAnswer if it is
+    too long.
+    """
     with Deadline(seconds) as deadline:
         if call is not None:
             call.cut = deadline.shut
@@ -224,12 +229,12 @@ def exchange(
                 content = _read(response, limit)
         except UpstreamError:
             raise
-        except Exception as error:  # an answer can make the libraries stumble in more ways than they document
+        except Exception as error:  # the libraries raise more kinds of errors than they document
             raise _failure(error, deadline) from None
         whole = response.raw.chunked or response.raw.length_remaining == 0
         if deadline.passed and not whole:
             raise OutcomeUnknown("out of time")
-    # Without a charset requests guesses latin-1 for text, which nobody here writes.
+    # Without a charset, requests assumes Latin-1 for text, which WKTeam does not use.
     said = "charset" in response.headers.get("Content-Type", "").lower()
     return _Body(response.status_code, (said and response.encoding) or "utf-8", content)
 
