@@ -1,5 +1,5 @@
-"""A stand-in for the WKTeam server: same calls, same quirks, and phones that anybody can tap.
+"""Simulator of the WKTeam server: the same calls, the same quirks, and phones that anyone can operate.
 
-A process of its own (``python -m simulator``). README.md beside this file says what it
-can do and how tests steer it.
+It is a process of its own (``python -m simulator``). README.md in this folder describes its functions and how
+tests control it.
 """

@@ -1,4 +1,4 @@
-"""The command line: ``python -m simulator --help``."""
+"""Command line: ``python -m simulator --help``."""
 
 import argparse
 import asyncio
@@ -76,14 +76,14 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def more_files() -> None:
-    """Ten thousand held calls need ten thousand sockets: take all this process may have."""
+    """Raise the limit of open files to the maximum: 10,000 blocking calls need 10,000 sockets."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def serve(settings: Settings, options: argparse.Namespace) -> int:
-    """Listen until told to stop; blocked calls are cut then."""
+    """Listen until SIGINT or SIGTERM; blocking calls are cut then. Return the exit code."""
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -91,7 +91,7 @@ async def serve(settings: Settings, options: argparse.Namespace) -> int:
     runner = web.AppRunner(
         app,
         handle_signals=False,
-        # A wait ends when its caller is gone; counts per wId stay true.
+        # A wait ends when its caller disconnects, so the counts per wId stay correct.
         handler_cancellation=True,
         **({} if options.access_log else {"access_log": None}),
     )
@@ -104,7 +104,7 @@ async def serve(settings: Settings, options: argparse.Namespace) -> int:
         return 1
     announce(runner.addresses[0], options.announce)
     await stop.wait()
-    # No runner.cleanup(): it is polite to each blocked call in turn. Leaving the loop cancels them all.
+    # No runner.cleanup(): it ends the blocked calls one by one. Leaving the loop cancels all of them.
     return 0
 
 
@@ -117,7 +117,7 @@ def trouble(error: OSError, options: argparse.Namespace) -> str:
 
 
 def announce(address: tuple, file: Path | None) -> None:
-    """Say where we are; the file appears whole or not at all."""
+    """Print the URL and write the file atomically."""
     host, port = address[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     url = f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-"""Notices to the one callback address of the developer's account. Six seconds each, never repeated."""
+"""Callbacks to the one address of the developer account: a timeout of 6 s each, no retries."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ class Account(Protocol):
 
 
 class Callbacks:
-    """``sent`` lists every notice with what became of it: {url, body, at, status, error, seconds}."""
+    """Sends callbacks. ``sent`` lists each with its result: {url, body, at, status, error, seconds}."""
 
     def __init__(self, world: Account) -> None:
         self.world = world
@@ -25,7 +25,7 @@ class Callbacks:
         self._tasks: set[asyncio.Task] = set()
 
     def set(self, url: str, type_: Any) -> None:
-        """Remember the address and try it at once, as the vendor does."""
+        """Set the address and send a test callback at once, as WKTeam does."""
         self.url, self.type = url, type_
         test = self.world.settings.test_callback
         if test is None:
@@ -36,7 +36,7 @@ class Callbacks:
         self.url = self.type = None
 
     def offline(self, wcId: str, wId: str, duplicates: int = 0, delay: float = 0) -> None:
-        """Say that an instance went offline, once and ``duplicates`` times more."""
+        """Report a login as offline, once and ``duplicates`` times more, each after ``delay`` seconds."""
         native = self.world.settings.speech.native_callbacks or self.type == 1
         body = {
             "account": self.world.settings.account,
@@ -48,7 +48,7 @@ class Callbacks:
             self.send(body, delay)
 
     def send(self, body: Any, delay: float = 0, url: str | None = None) -> None:
-        """Post this body (a str goes out as it is) after the delay; without an address nothing happens."""
+        """Post this body (a str unchanged) after ``delay`` seconds. Does nothing without an address."""
         url = url or self.url
         if url:
             task = asyncio.get_running_loop().create_task(self._post(url, body, delay))

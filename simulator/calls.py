@@ -1,4 +1,4 @@
-"""What was asked: counts per path, calls in flight, and the last bodies."""
+"""Record of calls: counts per path, calls in flight, and the last bodies."""
 
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class Watched(Protocol):
 
 
 class Calls:
-    """The record of the upstream's side. A call counts from its headers on, whatever becomes of it."""
+    """The calls that arrived. A call counts from its headers on, whatever its result."""
 
     def __init__(self, world: Watched) -> None:
         self.world = world
@@ -40,7 +40,7 @@ class Calls:
 
     @contextmanager
     def read(self, path: str, body: Any, headers: Any) -> Iterator[None]:
-        """The body is there: keep it, and count step 3 per wId, also when a fault swallows the answer."""
+        """Record the body, and count step 3 per wId, even if a fault drops the answer."""
         shelf = self.last.get(path)
         if shelf is None:
             shelf = self.last[path] = deque(maxlen=self.world.settings.record_last)

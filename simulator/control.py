@@ -1,4 +1,4 @@
-"""The hand that tests steer with: JSON under /control/. README.md lists the calls with their fields."""
+"""Control API for tests: JSON under /control/. README.md lists the calls with their fields."""
 
 import asyncio
 import dataclasses
@@ -17,7 +17,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class Refused(Exception):
-    """A control call that cannot be done: a sentence and the HTTP status that fits."""
+    """A control call that cannot be done, with its HTTP status."""
 
     def __init__(self, sentence: str, status: int = 400) -> None:
         super().__init__(sentence)
@@ -44,7 +44,7 @@ def routes(world: World) -> list[web.RouteDef]:
 
 
 def _json(work: Callable[[dict[str, Any]], Any]) -> Handler:
-    """A control call takes a JSON object and answers one; what it refuses comes as {"error"}."""
+    """Wrap a control call: it takes a JSON object and returns one; errors are returned as {"error"}."""
 
     async def handle(request: web.Request) -> web.Response:
         try:
@@ -64,13 +64,13 @@ def _json(work: Callable[[dict[str, Any]], Any]) -> Handler:
 
 
 class Control:
-    """One method per call; each takes the body and answers what becomes JSON."""
+    """One method per call. Each takes the body and returns what is sent as JSON."""
 
     def __init__(self, world: World) -> None:
         self.world = world
 
     async def state(self, request: web.Request) -> web.Response:
-        """GET /control/state[?brief=1]: everything countable; brief leaves out logins, people and bodies."""
+        """GET /control/state[?brief=1]: the full state; brief leaves out logins, people and bodies."""
         world = self.world
         facts = world.calls.as_dict() | {
             "sign_ins": world.sign_ins,
@@ -94,7 +94,7 @@ class Control:
         return web.json_response(facts)
 
     def phone(self, body: dict[str, Any]) -> dict[str, Any]:
-        """{wId | wcId | neither, do, as, text, code}: a tap, on the newest code if several fit."""
+        """{wId | wcId | neither, do, as, text, code}: act on a phone, for the newest matching QR code."""
         do = body.get("do")
         if do in ("accept", "decline"):
             login = self._login(body, "popup")
@@ -117,7 +117,10 @@ class Control:
         return login
 
     def faults(self, body: dict[str, Any]) -> dict[str, Any]:
-        """{path, kind, ...} sets, {path} clears that path, {} clears all, {faults: [...]} sets several."""
+        """Set or clear faults.
+
+        {path, kind, ...} sets one, {path} clears that path, {} clears all, {faults: [...]} sets several.
+        """
         faults = self.world.faults
         if not body:
             faults.clear()
@@ -132,7 +135,7 @@ class Control:
         return {"faults": faults.as_list()}
 
     def drop(self, body: dict[str, Any]) -> dict[str, Any]:
-        """{wcId, reason, callback, duplicates, delay, stale, popup_works}: see README.md."""
+        """{wcId, reason, callback, duplicates, delay, stale, popup_works}: drop an account, see README.md."""
         world, wcId = self.world, body.get("wcId")
         how = {"duplicates": int(body.get("duplicates") or 0), "delay": float(body.get("delay") or 0)}
         if body.get("stale"):
@@ -146,7 +149,7 @@ class Control:
         return {"wId": wId, "online": False}
 
     def callback(self, body: dict[str, Any]) -> dict[str, Any]:
-        """{body, delay, url}: send exactly this to the callback address, or to another."""
+        """{body, delay, url}: post exactly this to the callback address, or to another URL."""
         url = body.get("url") or self.world.callbacks.url
         if not isinstance(url or "", str):
             raise Refused("url must be a string")
@@ -156,21 +159,21 @@ class Control:
         return {"url": url}
 
     def people(self, body: dict[str, Any]) -> dict[str, Any]:
-        """{wcId, nickname, ..., online}: add or change a person; without a wcId somebody new."""
+        """{wcId, nickname, ..., online}: add or change a person; without a wcId a new one."""
         person = self.world.describe(str(body.get("wcId") or ""), body)
         if body.get("online") and person.wcId not in self.world.online:
             self.world.put_online(person.wcId)
         return dataclasses.asdict(person) | {"wId": self.world.online.get(person.wcId)}
 
     def account(self, body: dict[str, Any]) -> dict[str, Any]:
-        """{status, auth_style, revoke_token}: the developer's account."""
+        """{status, auth_style, revoke_token}: change the developer account."""
         names = {"status": "account_status", "auth_style": "auth_style"}
         self._change({names[name]: value for name, value in body.items() if name in names})
         self.world.token_age += bool(body.get("revoke_token"))
         return {"authorization": self.world.token, "status": self.world.settings.account_status}
 
     def settings(self, body: dict[str, Any]) -> dict[str, Any]:
-        """{name: value}: change settings; answers all of them."""
+        """{name: value}: change settings; returns all of them."""
         self._change(body)
         return dataclasses.asdict(self.world.settings)
 
@@ -178,7 +181,7 @@ class Control:
         self.world.settings = self.world.settings.changed(changes)
 
     def reset(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Forget everything; calls that wait are answered with a failure."""
+        """Reset the state; waiting calls are answered with a failure."""
         waiting = [login for login in self.world.logins.values() if login.waiters]
         self.world.touch()
         self.world.forget()
@@ -187,8 +190,11 @@ class Control:
         return {}
 
     async def wait(self, body: dict[str, Any]) -> dict[str, Any]:
-        """{timeout, path, calls, in_flight, wId, state, step3_now, wcId, online, prompt, logins,
-        callbacks}: until all hold; a number means at least so many, 0 means none."""
+        """Wait until all conditions hold: a number means at least that many, 0 means none.
+
+        Body: {timeout, path, calls, in_flight, wId, state, step3_now, wcId, online, prompt, logins,
+        callbacks}. ``timeout`` is in seconds, 10 by default; when it passes, the status is 408.
+        """
         deadline = time.monotonic() + float(body.get("timeout", 10))
         while not self._holds(body):
             watcher = asyncio.get_running_loop().create_future()

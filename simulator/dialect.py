@@ -1,4 +1,4 @@
-"""The generations of the vendor's API: which fields are asked for, and in which words it answers."""
+"""Generations of WKTeam's API: the fields each requires, and the texts of its answers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ PAGE_VISIT = 200
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one generation of the documentation speaks. Everything not named is lenient."""
+    """One generation of WKTeam's docs. Everything not named is lenient."""
 
     name: str
     wait_seconds: float = 150
@@ -31,11 +31,11 @@ class Dialect:
     wId_in_profile: bool = True
 
     def envelope(self, code: int, text: str, data: Any = None) -> dict[str, Any]:
-        """``{"message": str, "code": str, "data": object | list | null}`` as this dialect writes it."""
+        """Return ``{"message": str, "code": str, "data": object | list | null}`` as the dialect writes it."""
         return {self.text_key: text, "code": code if self.int_codes else str(code), "data": data}
 
     def qr_refusal(self, body: dict[str, Any], unknown_proxy: str) -> str | None:
-        """Why /iPadLogin refuses this body, or None."""
+        """Return why /iPadLogin refuses this body, or None."""
         if self.type_required and body.get("type") != 2:
             return "参数错误: type"
         wcId = body.get("wcId", None if self.wcId_required else "")
@@ -62,7 +62,7 @@ class Dialect:
         return None
 
     def wait_refusal(self, body: dict[str, Any]) -> str | None:
-        """Why /getIPadLoginInfo refuses this body, or None."""
+        """Return why /getIPadLoginInfo refuses this body, or None."""
         if not isinstance(body.get("wId"), str) or not body["wId"]:
             return "参数错误: wId"
         if self.auto_check_required and not isinstance(body.get("autoCheck"), bool):
@@ -87,7 +87,7 @@ DIALECTS = {
     dialect.name: dialect
     for dialect in (
         Dialect("default", strict_types=False),
-        # The words of the first documentation page taken literally, tables before examples.
+        # The first page of WKTeam's docs taken literally, tables before examples.
         Dialect("seed", int_codes=True, text_key="msg", failure=10001, **_G1),
         Dialect("g1", **_G1),
         Dialect("g2", proxies=range(1, 24), **_G2),

@@ -1,4 +1,4 @@
-"""HTML out of the templates beside this file. Whatever is not Html already is escaped on its way in."""
+"""HTML from the templates in this folder. Values that are not Html are escaped."""
 
 import html
 import time
@@ -15,17 +15,17 @@ from simulator.world import World
 FOLDER = Path(__file__).with_name("templates")
 TEMPLATES = {file.stem: Template(file.read_text(encoding="utf-8")) for file in FOLDER.glob("*.html")}
 LOOK = b"".join((FOLDER / f"{name}.css").read_bytes() for name in ("look", "phone", "index"))
-# A phone in these states has nothing to tap and waits for the other side.
+# In these states the phone offers no confirmation and waits for the other side.
 RELOADING = ("confirmed", "code", "page")
 MOST = 100
 
 
 class Html(str):
-    """Text that is markup already."""
+    """Text that is already markup."""
 
 
 def fill(template: str, **values: Any) -> Html:
-    """A template with its values, escaped unless they are Html."""
+    """Fill a template with values, escaped unless they are Html."""
     safe = {
         name: value if isinstance(value, Html) else html.escape(str(value)) for name, value in values.items()
     }
@@ -64,7 +64,7 @@ def join(parts: list[Html]) -> Html:
 
 
 def phone_page(world: World, login: Login, speech: Language) -> Html:
-    """What the phone shows after the camera saw the code (or when the prompt popped up)."""
+    """Render what the phone shows after it scanned the QR code, or when a prompt arrives."""
     words, said = speech.words, speech.states[login.state]
     name, number = owner(world, login.wcId or login.wcId_sent, speech)
     sentence = f"{said.sentence} {login.text}" if login.state == "failed" and login.text else said.sentence
@@ -93,7 +93,7 @@ def phone_page(world: World, login: Login, speech: Language) -> Html:
 
 
 def owner(world: World, wcId: str, speech: Language) -> tuple[str, str]:
-    """Name and WeChat number of whose phone it is; a login for nobody yet is a newcomer's."""
+    """Return the name and WeChat ID of the phone owner; a login without a wcId belongs to a new account."""
     if not wcId:
         return speech.words["newcomer"], speech.words["newcomer_hint"]
     person = world.person(wcId)
@@ -111,7 +111,7 @@ def _buttons(login: Login, speech: Language) -> Html:
 
 
 def _otherwise(world: World, login: Login, speech: Language) -> Html:
-    """What else may happen: a check, an end, another person's phone."""
+    """Render the other possible actions: verification, an end, another person's phone."""
     words = speech.words
     if login.method != "qr" or login.state not in ("waiting", "scanned"):
         return Html("")
@@ -130,7 +130,7 @@ def _otherwise(world: World, login: Login, speech: Language) -> Html:
 
 
 def verify_page(world: World, login: Login, speech: Language) -> Html:
-    """The page a computer is sent to for the security check."""
+    """Render the verification page."""
     words = speech.words
     name, number = owner(world, login.wcId, speech)
     asked = login.state == "page"
@@ -155,14 +155,14 @@ def verify_page(world: World, login: Login, speech: Language) -> Html:
 
 
 def notice(speech: Language, what: str, reload: int = 0) -> Html:
-    """A page that has only one thing to say."""
+    """Render a page with a single notice."""
     words = speech.words
     content = fill("notice", title=words[what], hint=words[f"{what}_hint"], back=words["back"])
     return page(speech, words[what], content, reload)
 
 
 def index(world: World, speech: Language, address: str) -> Html:
-    """Every code that waits, every prompt, everybody online."""
+    """Render the index: QR codes and prompts that wait, and the accounts that are online."""
     words = speech.words
     waiting = [login for login in reversed(world.recent) if login.open]
     codes = [login for login in waiting if login.method == "qr"]

@@ -1,4 +1,4 @@
-"""The vendor's calls. Each takes the body of a POST and answers an envelope; HTTP is server.py's business."""
+"""WKTeam's calls. Each takes the body of a POST and returns an envelope; server.py does the HTTP part."""
 
 import asyncio
 import functools
@@ -20,7 +20,10 @@ LOGIN_PATH = "/member/login"
 
 @dataclass(frozen=True)
 class Answer:
-    """``code`` None is this dialect's failure code; ``ending`` "cut" or "504" replaces the envelope."""
+    """An answer.
+
+    ``code`` None is the dialect's failure code; ``ending`` "cut" or "504" replaces the envelope.
+    """
 
     code: int | None
     text: str
@@ -31,7 +34,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Call:
-    """One request. ``base`` and ``phone_base`` are where pictures and phone pages are found from outside."""
+    """One request. ``base`` and ``phone_base`` are the public URLs of pictures and of phone pages."""
 
     world: World
     body: dict[str, Any]
@@ -46,7 +49,7 @@ class Call:
         return Answer(OK, text or self.settings.speech.done, data)
 
     def text_of(self, name: str) -> str:
-        """A str field of the body; anything else counts as absent."""
+        """Return a str field of the body; any other type counts as absent."""
         value = self.body.get(name)
         return value if isinstance(value, str) else ""
 
@@ -144,7 +147,7 @@ async def _wait(call: Call, login: Login) -> Answer:
 
 
 def _standing(call: Call, login: Login, code: str, seen_page: bool) -> Answer | None:
-    """What step 3 has to say about this login now; None: nothing yet, wait on."""
+    """Return the answer of step 3 for this login now; None to continue the wait."""
     world = call.world
     if login.state == "code" and code == login.verify_code:
         phone.complete(world, login)
@@ -194,7 +197,7 @@ async def popup(call: Call) -> Answer:
 
 
 def popup_failed(settings: Settings, text: str) -> Answer:
-    """Plain, or the failure inside a success that one example of the vendor shows."""
+    """Return a plain failure, or a failure inside a success as in one example of WKTeam's docs."""
     style = settings.popup_failure
     if style == "nested" or (style == "auto" and settings.speech.nested_popup_failure):
         inner = {"message": "二次登录失败，请重新扫码登录", "code": "1001", "data": None}
@@ -241,7 +244,7 @@ async def offline_reason(call: Call) -> Answer:
 
 
 async def set_callback(call: Call) -> Answer:
-    """/setHttpCallbackUrl {httpUrl, type}; a test notice follows at once."""
+    """/setHttpCallbackUrl {httpUrl, type}; a test callback follows at once."""
     url = call.text_of("httpUrl")
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         return refused("参数错误: httpUrl")
@@ -270,7 +273,10 @@ ENDPOINTS: dict[str, Callable[[Call], Awaitable[Answer]]] = {
 
 
 async def answer(path: str, call: Call, authorization: str | None) -> Answer:
-    """The vendor's answer to one call, after a look at the Authorization (raw, no Bearer)."""
+    """Answer one call.
+
+    Checks the Authorization (raw, without Bearer) and the state of the developer account first.
+    """
     if path != LOGIN_PATH:
         if authorization != call.world.token:
             style = call.settings.auth_style

@@ -1,8 +1,8 @@
-"""What can go wrong with an answer: chosen per path, for so many calls, one after another.
+"""Faults in answers: chosen per path, for a number of calls, one after another.
 
-A fault is ``{"path", "kind", ...}``; README.md lists the kinds. With every kind go ``times`` (default: for
-ever), ``skip`` (let so many calls pass first), ``after`` (seconds before it acts) and ``effect`` (let the
-call do its work first, though its answer is lost).
+A fault is ``{"path", "kind", ...}``; README.md lists the kinds. Every kind takes ``times`` (default: no
+limit), ``skip`` (calls to let pass first), ``after`` (seconds before it acts) and ``effect`` (do the call's
+work first, although its answer is lost).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ Real = Callable[[], Awaitable[web.Response]]
 
 HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr>nginx</body></html>"
 GATEWAY = {502: "502 Bad Gateway", 503: "503 Service Unavailable", 504: "504 Gateway Time-out"}
-# Kinds that are the real answer with something wrong in it: what to set, what to leave out.
+# Kinds that change the real answer: what to set, what to leave out.
 TWISTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "code_int": lambda answer: answer | {"code": int(answer["code"])},
     "code_str": lambda answer: answer | {"code": str(answer["code"])},
@@ -44,12 +44,12 @@ NUMBERS = {"times", "skip", "after", "seconds", "status", "size"}
 
 
 class BadFault(ValueError):
-    """A sentence saying what is wrong with a fault's description."""
+    """A fault's description is invalid."""
 
 
 @dataclass
 class Fault:
-    """One fault as it was described; see README.md for which field goes with which kind."""
+    """One fault as described; README.md says which field belongs to which kind."""
 
     path: str
     kind: str
@@ -78,13 +78,13 @@ class Fault:
         return path == self.path
 
     def content(self) -> bytes:
-        """The body a ``raw``, ``cut``, ``drip`` or ``html`` fault was given."""
+        """Return the body given to a ``raw``, ``cut``, ``drip`` or ``html`` fault."""
         if self.body_base64 is not None:
             return base64.b64decode(self.body_base64)
         return self.body.encode() if self.json is None else json.dumps(self.json).encode()
 
     async def play(self, request: web.Request, real: Real) -> web.StreamResponse:
-        """Answer the request wrongly."""
+        """Answer the request with this fault."""
         if self.after:
             await asyncio.sleep(self.after)
         if self.kind == "refuse":
@@ -99,7 +99,7 @@ class Fault:
         return await self._replace(request)
 
     async def _spoil(self, request: web.Request, real: Real) -> web.StreamResponse:
-        """The real answer, but."""
+        """Return the real answer with one thing wrong."""
         given = self.content()
         answer = web.Response(body=given, content_type="application/json") if given else await real()
         body = bytes(answer.body)
@@ -126,7 +126,7 @@ class Fault:
         return _without(envelope | self.set, *self.unset)
 
     async def _replace(self, request: web.Request) -> web.StreamResponse:
-        """Something else than the real answer."""
+        """Return something other than the real answer."""
         match self.kind:
             case "reset":
                 return await wire.reset(request)
@@ -153,7 +153,7 @@ class Fault:
 
 
 class Faults:
-    """The faults in force: for each call the first one that matches its path and still has times left."""
+    """The active faults: each call gets the first one that matches its path and has times left."""
 
     def __init__(self) -> None:
         self.queue: list[Fault] = []
@@ -175,7 +175,7 @@ class Faults:
         self.queue = [fault for fault in self.queue if path is not None and fault.path != path]
 
     def add(self, described: dict[str, Any], append: bool = False) -> Fault:
-        """Put a fault in force, in place of the path's others unless ``append``."""
+        """Activate a fault, in place of the path's others unless ``append``. Raises BadFault."""
         known = {entry.name for entry in fields(Fault)} - {"hits"}
         unknown = sorted(set(described) - known)
         if unknown:
@@ -197,7 +197,7 @@ class Faults:
         return fault
 
     def as_list(self) -> list[dict[str, Any]]:
-        """The faults with their hits so far, without their bodies."""
+        """Return the faults with their hits so far, without their bodies."""
         names = ("path", "kind", "times", "skip", "hits")
         return [{name: getattr(fault, name) for name in names} for fault in self.queue]
 

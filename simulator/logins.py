@@ -1,4 +1,4 @@
-"""One login: the code on the screen (or the prompt on the phone), and the calls that wait for it."""
+"""One login: the QR code on the screen (or the prompt on the phone), and the calls that wait for it."""
 
 import asyncio
 import itertools
@@ -8,8 +8,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-# What the person can still change. It can end as "online", "cancelled", "expired" or "failed"; "dropped" and
-# "replaced" come after "online".
+# States in which the person can still act. The final states are "online", "cancelled", "expired" and
+# "failed"; "dropped" and "replaced" follow "online".
 OPEN = ("waiting", "scanned", "code", "page", "confirmed")
 
 _serial = itertools.count(500000)
@@ -17,7 +17,7 @@ _serial = itertools.count(500000)
 
 @dataclass(slots=True, eq=False)
 class Login:
-    """An instance id with its history. ``method`` is "qr" or "popup"."""
+    """A wId with its history. ``method`` is "qr" or "popup", or "console" for a login made elsewhere."""
 
     method: str
     wcId_sent: str
@@ -30,8 +30,8 @@ class Login:
     phone_url: str = ""
     page_url: str = ""
     state: str = "waiting"
-    wcId: str = ""  # who scanned
-    text: str = ""  # what step 3 says about the end
+    wcId: str = ""  # account that scanned
+    text: str = ""  # step 3's message about the end
     verify_code: str = field(default_factory=lambda: f"{secrets.randbelow(10**6):06d}")
     made_at: float = field(default_factory=time.time)
     changed_at: float = field(default_factory=time.time)
@@ -58,7 +58,7 @@ class Login:
                 waiter.set_result(why)
 
     async def changed(self, seconds: float) -> str:
-        """Wait for news: "changed", "kicked" by a later call, or "limit" when the seconds have passed."""
+        """Wait for a change: returns "changed", "kicked" (by a later call) or "limit" after ``seconds``."""
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         timer = loop.call_later(max(seconds, 0), lambda: waiter.done() or waiter.set_result("limit"))

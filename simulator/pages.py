@@ -1,4 +1,4 @@
-"""Pages for people: the phone behind a code, the prompt on a phone, the security check, and the index."""
+"""Pages for people: the phone of a QR code, the prompt on a phone, the verification page, and the index."""
 
 from typing import NoReturn
 
@@ -39,7 +39,7 @@ async def look(request: web.Request) -> web.Response:
 
 
 class Pages:
-    """Every form posts one tap and is answered by a redirect to the page, which shows what came of it."""
+    """Pages with forms. Each form posts one action, and the redirect back shows its result."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -92,7 +92,10 @@ class Pages:
         raise web.HTTPSeeOther(f"/verify/{login.wId}")
 
     async def _tap(self, request: web.Request, login: Login) -> None:
-        """A tap that comes too late changes nothing; the page then shows how things are."""
+        """Act on the phone.
+
+        An action that comes too late changes nothing; the page then shows the current state.
+        """
         form = await request.post()
         do = str(form.get("do", ""))
         who = str(form.get("as", "")) or None

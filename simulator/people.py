@@ -1,4 +1,4 @@
-"""The simulated owners of WeChat accounts, and their pictures."""
+"""Simulated owners of WeChat accounts, and their pictures."""
 
 import hashlib
 import random
@@ -30,7 +30,7 @@ WORD = string.ascii_lowercase + string.digits
 
 @dataclass(slots=True)
 class Person:
-    """A WeChat account with its phone. ``devices`` counts the tablets the vendor made for it."""
+    """A WeChat account with its phone. ``devices`` counts the devices that WKTeam created for it."""
 
     wcId: str
     nickname: str
@@ -47,12 +47,12 @@ class Person:
     logins: int = 0
     wIds: list[str] = field(default_factory=list)
     popup_works: bool = True
-    prompt: str = ""  # what they do with a prompt by themselves: "accept", "decline", "ignore"
-    prompt_seconds: float = 0  # (scaled) how long that takes them
+    prompt: str = ""  # automatic answer to a prompt: "accept", "decline", "ignore"
+    prompt_seconds: float = 0  # (scaled) time until that answer
     offline_reason: str | None = None
 
     def profile(self, wId: str, base: str, settings_account: str) -> dict[str, Any]:
-        """What step 3 and the popup login hand out. ``base`` is where pictures are served."""
+        """Return the profile that step 3 and the phone prompt return. ``base``: URL of the pictures."""
         head = self.headUrl or f"{base}/avatar/{quoted(self.wcId)}.png"
         return {
             "wcId": self.wcId,
@@ -81,7 +81,7 @@ PERSON_FIELDS = (
 
 
 def invent(wcId: str = "") -> Person:
-    """A person nobody has met. The same wcId always gives the same one, also after a restart."""
+    """Return a generated person. The same wcId always gives the same one, also after a restart."""
     wcId = wcId or "wxid_" + "".join(secrets.choice(WORD) for _ in range(14))
     dice = random.Random(hashlib.sha256(wcId.encode("utf-8", "replace")).digest())
     return Person(
@@ -98,12 +98,12 @@ def invent(wcId: str = "") -> Person:
 
 
 def quoted(wcId: str) -> str:
-    """A wcId, however odd, as one piece of an address."""
+    """Return any wcId, whatever its characters, as one segment of a URL path."""
     return quote(wcId, safe="", errors="replace")
 
 
 def portrait(wcId: str, cell: int = 22) -> bytes:
-    """A PNG of 132 by 132: a mirrored five by five pattern that belongs to this wcId alone."""
+    """Return a PNG of 132 by 132 pixels: a mirrored 5 by 5 pattern derived from the wcId."""
     seed = hashlib.sha256(wcId.encode("utf-8", "replace")).digest()
     ink = bytes(60 + byte % 120 for byte in seed[:3])
     paper = bytes((238, 240, 236))
@@ -118,7 +118,7 @@ def portrait(wcId: str, cell: int = 22) -> bytes:
 
 
 def png(width: int, height: int, rows: bytes) -> bytes:
-    """8-bit RGB rows, each led by its filter byte, as a PNG file."""
+    """Return 8-bit RGB rows, each with its filter byte first, as a PNG file."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))

@@ -1,4 +1,4 @@
-"""What a person's taps do to a login."""
+"""Actions of a person on the phone, and their effect on a login."""
 
 import asyncio
 
@@ -23,11 +23,11 @@ ENDINGS = {
 
 
 class NotNow(Exception):
-    """A sentence saying why this tap is not possible."""
+    """The action is not possible in this state."""
 
 
 def tap(world: World, login: Login, do: str, who: str | None = None, text: str = "", code: str = "") -> None:
-    """One tap. ``who`` is the wcId that scans ("new": somebody fresh; None: the owner); NotNow if refused."""
+    """Act on the phone. ``who``: wcId that scans ("new": a new account; None: the owner). Raises NotNow."""
     if do not in TAPS:
         raise NotNow(f"do must be one of {', '.join(TAPS)}, not {do!r}")
     if do not in POSSIBLE.get(login.state, ()):
@@ -54,13 +54,13 @@ def _go_on(world: World, login: Login, do: str, code: str) -> None:
 
 
 def settle(world: World, login: Login) -> None:
-    """A confirmed login is complete as soon as step 3 asks for it; a prompt needs no step 3."""
+    """Complete a confirmed login as soon as step 3 waits for it; a prompt needs no step 3."""
     if login.method == "popup" or login.waiters:
         complete(world, login)
 
 
 def complete(world: World, login: Login) -> None:
-    """The phone and the computer have met."""
+    """Finish a confirmed login: online, or failed if the wrong account scanned and that is refused."""
     wrong = login.wcId_sent and login.wcId != login.wcId_sent
     if wrong and world.settings.wrong_account == "refuse":
         login.move("failed", "扫码账号与登录账号不一致")
@@ -79,14 +79,14 @@ def answer_popup(world: World, login: Login, accept: bool) -> None:
 
 
 def confirm_by_itself(world: World, login: Login) -> None:
-    """Auto mode: the person confirms, unless somebody was faster."""
+    """Confirm automatically, unless a person acted first."""
     habit = login.method == "popup" and world.person(login.wcId).prompt
     if world.logins.get(login.wId) is login and login.state in ("waiting", "scanned") and not habit:
         tap(world, login, "confirm")
 
 
 def answer_by_habit(world: World, login: Login) -> None:
-    """A prompt meets somebody who always does the same with it, after their time; or who does nothing."""
+    """Answer a prompt automatically after the person's delay, if the person always accepts or declines."""
     person = world.person(login.wcId)
     if person.prompt in ("accept", "decline"):
         loop, seconds = asyncio.get_running_loop(), world.settings.scaled(person.prompt_seconds)
@@ -94,7 +94,7 @@ def answer_by_habit(world: World, login: Login) -> None:
 
 
 def pass_page_by_itself(world: World, login: Login) -> None:
-    """A mac with autoCheck moves on without anybody visiting the page."""
+    """Pass the verification automatically after a delay, as a Mac with autoCheck does."""
     loop = asyncio.get_running_loop()
     seconds = world.settings.scaled(world.settings.auto_check_seconds)
     loop.call_later(seconds, lambda: login.state == "page" and tap(world, login, "done"))

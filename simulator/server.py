@@ -1,4 +1,4 @@
-"""HTTP: which address leads where, and how an answer becomes bytes."""
+"""HTTP server: routes, and how an answer becomes bytes."""
 
 import io
 import json
@@ -19,7 +19,7 @@ LOOPBACK = ("localhost", "127.", "[::1]")
 
 
 def application(world: World, everywhere: bool = False) -> web.Application:
-    """The whole simulator. ``everywhere``: it listens on all addresses, so phones can reach this machine."""
+    """Return the whole simulator. ``everywhere``: it listens on all addresses, so phones can reach it."""
     app = web.Application(client_max_size=4 << 20)
     app[WORLD] = world
     door = Door(world, everywhere)
@@ -31,7 +31,7 @@ def application(world: World, everywhere: bool = False) -> web.Application:
 
 
 class Door:
-    """Everything the portal under test asks for: the calls and the pictures. Faults act here."""
+    """Everything the portal requests: the calls and the pictures. Faults act here."""
 
     def __init__(self, world: World, everywhere: bool) -> None:
         self.world = world
@@ -70,7 +70,7 @@ class Door:
         )
 
     async def qr(self, request: web.Request) -> web.StreamResponse:
-        """GET /qr/<name>.png: the address of the phone page as a code that a camera can read."""
+        """GET /qr/<name>.png: the URL of the phone page as a QR code that a camera can read."""
 
         async def draw() -> web.Response:
             login = self.world.by_qr.get(request.match_info["name"])
@@ -95,11 +95,14 @@ class Door:
             return await (draw() if fault is None else fault.play(request, draw))
 
     def base(self, request: web.Request) -> str:
-        """Where pictures are found by whoever made this request."""
+        """Return the URL of pictures for the sender of this request."""
         return self.world.settings.public_url.rstrip("/") or f"http://{request.host}"
 
     def phone_base(self, request: web.Request) -> str:
-        """Where a phone finds its pages. A loopback name means nothing to it, it gets this machine's."""
+        """Return the URL of phone pages.
+
+        A phone cannot use a loopback name, so it gets this machine's address.
+        """
         settings = self.world.settings
         given = settings.phone_url or settings.public_url
         if given:
@@ -111,7 +114,7 @@ class Door:
 
 
 def lan_address() -> str:
-    """This machine's address towards the network; nothing is sent to find it out."""
+    """Return this machine's address in the network, "" without one. Sends no packet."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -121,7 +124,7 @@ def lan_address() -> str:
 
 
 def _parsed(raw: bytes) -> Any:
-    """The JSON of a body; an absent body is an empty object, anything unreadable is None."""
+    """Parse a JSON body; an empty body is an empty object, an invalid one None."""
     try:
         return json.loads(raw) if raw.strip() else {}
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Every switch of the simulator: what the documentation leaves open is decided here, and changes live."""
+"""Settings of the simulator. They decide what WKTeam's docs leave open, and can change while it runs."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -24,12 +24,12 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 
 class BadSetting(ValueError):
-    """A sentence saying which setting cannot have which value."""
+    """A setting has an invalid name or value."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Seconds marked (scaled) are multiplied by time_factor; the others are real seconds."""
+    """Settings. Seconds marked (scaled) are multiplied by time_factor; the others are real seconds."""
 
     dialect: str = "default"
     account: str = "demo"
@@ -42,12 +42,12 @@ class Settings:
     picture_url: str = ""
     qr_text: str = ""
     time_factor: float = 1.0
-    wait_seconds: float | None = None  # (scaled) step 3's limit; None: the dialect's own
-    qr_seconds: float = 300  # (scaled) life of a code since it was made or last tapped
+    wait_seconds: float | None = None  # (scaled) limit of step 3; None: the dialect's own
+    qr_seconds: float = 300  # (scaled) life of a QR code since its creation or last action
     popup_seconds: float = 150  # (scaled) how long /secondLogin waits for the phone
-    auto_check_seconds: float = 10  # (scaled) a mac with autoCheck passes the page visit by itself
-    offline_delay: float = 0.2  # (scaled) /member/offline takes effect after it
-    first_night_seconds: float | None = None  # (scaled) the one drop after a first login; None: never
+    auto_check_seconds: float = 10  # (scaled) delay until a Mac with autoCheck passes the page
+    offline_delay: float = 0.2  # (scaled) delay until /member/offline takes effect
+    first_night_seconds: float | None = None  # (scaled) delay of the first-day drop; None: none
     callback_seconds: float = 6
     auto_confirm: float | None = None
     auto_jitter: float = 0
@@ -74,14 +74,14 @@ class Settings:
 
     @property
     def wait(self) -> float:
-        """Step 3's limit in real seconds."""
+        """Return step 3's limit in real seconds."""
         return self.scaled(self.speech.wait_seconds if self.wait_seconds is None else self.wait_seconds)
 
     def scaled(self, seconds: float) -> float:
         return seconds * self.time_factor
 
     def changed(self, changes: dict[str, Any]) -> "Settings":
-        """A copy with these values; BadSetting names the first one that cannot be."""
+        """Return a copy with these values. Raises BadSetting for the first invalid one."""
         known = {field.name: field for field in fields(self)}
         clean = {}
         for name, value in changes.items():

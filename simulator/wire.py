@@ -1,4 +1,4 @@
-"""Answers that are wrong below HTTP: connections cut, bytes that trickle, bodies without end."""
+"""Answers that are wrong below HTTP: cut connections, slow bytes, endless bodies."""
 
 import asyncio
 import socket
@@ -16,13 +16,13 @@ MIB = b"a" * (1 << 20)
 
 
 async def for_ever() -> NoReturn:
-    """Until the other side hangs up: the server cancels the handler of a lost connection."""
+    """Wait until the client disconnects: the server then cancels the handler."""
     await asyncio.get_running_loop().create_future()
     raise AssertionError("unreachable")
 
 
 async def reset(request: web.Request) -> NoReturn:
-    """Close with a TCP reset, as a dying process does."""
+    """Close with a TCP reset, as a killed process does."""
     transport = request.transport
     if transport is not None:
         linger = struct.pack("ii", 1, 0)
@@ -32,21 +32,21 @@ async def reset(request: web.Request) -> NoReturn:
 
 
 async def hang_up(request: web.Request) -> NoReturn:
-    """Close in the ordinary way, without (the rest of) an answer."""
+    """Close the connection in the ordinary way, without the rest of the answer."""
     if request.transport is not None:
         request.transport.close()
     await for_ever()
 
 
 async def cut(request: web.Request, body: bytes, headers: Headers) -> NoReturn:
-    """Promise the whole body, send half of it."""
+    """Announce the whole body, send half of it."""
     answer = await _begin(request, len(body), headers)
     await answer.write(body[: len(body) // 2])
     await hang_up(request)
 
 
 async def drip(request: web.Request, body: bytes, seconds: float, headers: Headers) -> web.StreamResponse:
-    """One byte every so many seconds."""
+    """Send one byte every ``seconds`` seconds."""
     answer = await _begin(request, len(body), headers)
     for place in range(len(body)):
         await answer.write(body[place : place + 1])
@@ -55,7 +55,7 @@ async def drip(request: web.Request, body: bytes, seconds: float, headers: Heade
 
 
 async def huge(request: web.Request, size: int, headers: Headers) -> web.StreamResponse:
-    """So many bytes of JSON that begins well."""
+    """Send ``size`` bytes of JSON with a valid start."""
     answer = await _begin(request, size, headers)
     await answer.write(OPENING[:size])
     left = size - len(OPENING)
@@ -66,7 +66,7 @@ async def huge(request: web.Request, size: int, headers: Headers) -> web.StreamR
 
 
 async def endless(request: web.Request, headers: Headers) -> web.StreamResponse:
-    """Chunk after chunk until the other side has had enough."""
+    """Send chunks until the client disconnects."""
     answer = await _begin(request, None, headers)
     await answer.write(OPENING)
     while True:
@@ -75,11 +75,11 @@ async def endless(request: web.Request, headers: Headers) -> web.StreamResponse:
 
 
 async def gzip_bomb(request: web.Request, size: int, headers: Headers) -> web.StreamResponse:
-    """A small gzip body that decodes to ``size`` bytes of valid JSON."""
+    """Send a small gzip body that decodes to ``size`` bytes of valid JSON."""
     answer = web.StreamResponse(headers=JSON | headers | {"Content-Encoding": "gzip"})
     await answer.prepare(request)
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    # After a full flush a block stands for itself, so one block serves for all of them.
+    # After a full flush a block is independent, so one block is sent many times.
     head = packer.compress(OPENING) + packer.flush(zlib.Z_FULL_FLUSH)
     block = packer.compress(MIB) + packer.flush(zlib.Z_FULL_FLUSH)
     blocks = -(-size // len(MIB))

@@ -1,10 +1,10 @@
-"""The words on the pages, in English and in simplified Chinese."""
+"""Texts of the pages, in English and in simplified Chinese."""
 
 from typing import NamedTuple
 
 
 class Said(NamedTuple):
-    """A state of a login in words: the chip, its colour class, and one sentence."""
+    """Texts of a login's state: the chip, its color class, and one sentence."""
 
     chip: str
     colour: str
@@ -130,7 +130,7 @@ ENGLISH, CHINESE = Language(EN, STATES_EN), Language(ZH, STATES_ZH)
 
 
 def language(accept: str) -> Language:
-    """What an Accept-Language header prefers among the two; English if it knows neither."""
+    """Return the language that an Accept-Language header prefers; English if it names neither."""
     wishes = []
     for place, wish in enumerate(accept.split(",")):
         tag, _, quality = wish.strip().lower().partition(";q=")

@@ -1,4 +1,4 @@
-"""What is true right now: the people, their logins, who is online, and the developer's account."""
+"""The simulator's state: people, logins, who is online, and the developer account."""
 
 import asyncio
 import base64
@@ -23,14 +23,14 @@ DOCUMENT = "<e><ShowType>1</ShowType><Content><![CDATA[{}]]></Content><Url><![CD
 
 
 class World:
-    """Everything a restart forgets. Changes call ``touch``, which wakes whoever watches (control.wait)."""
+    """Everything that a restart resets. Each change calls ``touch``, which wakes control.wait."""
 
     def __init__(self, settings: Settings) -> None:
         self.first_settings = settings
         self.forget()
 
     def forget(self) -> None:
-        """Back to the first second, with the settings of the command line."""
+        """Reset everything to the start, with the settings of the command line."""
         for login in getattr(self, "logins", {}).values():
             login.stop_timers()
         self.settings = self.first_settings
@@ -48,11 +48,11 @@ class World:
         self.callbacks = Callbacks(self)
         self.watchers: set[asyncio.Future] = set()
 
-    # --- the developer's account
+    # --- the developer account
 
     @property
     def token(self) -> str:
-        """The Authorization value: the same after a restart, another one once revoked."""
+        """Return the Authorization: the same after a restart, a different one after it is revoked."""
         account = self.settings.account
         head = _b64(b'{"typ":"JWT","alg":"HS512"}') + "." + _b64(json.dumps({"sub": account}).encode())
         key = f"{account}\0{self.settings.password}\0{self.token_age}".encode()
@@ -61,7 +61,7 @@ class World:
     # --- people
 
     def person(self, wcId: str) -> Person:
-        """The owner of this wcId; an unknown or empty one is invented, so no wcId is ever refused."""
+        """Return the owner of this wcId. An unknown or empty one is generated, so no wcId is ever refused."""
         if not wcId or wcId not in self.people:
             someone = invent(wcId)
             self.people[someone.wcId] = someone
@@ -69,7 +69,7 @@ class World:
         return self.people[wcId]
 
     def describe(self, wcId: str, facts: dict[str, Any]) -> Person:
-        """Add a person or change one; only fields of PERSON_FIELDS are looked at."""
+        """Add or change a person. Fields outside PERSON_FIELDS are ignored."""
         person = self.person(wcId)
         for name in PERSON_FIELDS:
             if name in facts:
@@ -79,7 +79,7 @@ class World:
     # --- logins
 
     def open_login(self, login: Login, life: float, auto: Callable[[Login], None]) -> None:
-        """Enter a new login, with its end of life and, when asked for, a person who acts by themselves."""
+        """Add a new login with its lifetime in seconds and, if set, an automatic confirmation."""
         self.logins[login.wId] = login
         self.by_qr[login.qr_name] = login
         self.recent.append(login)
@@ -90,7 +90,7 @@ class World:
         self.touch()
 
     def keep_alive(self, login: Login, life: float) -> None:
-        """The life of a code counts anew from here."""
+        """Restart the lifetime (seconds) of a login."""
         login.stop_timers()
         login.timers.append(asyncio.get_running_loop().call_later(life, self.expire, login))
 
@@ -100,7 +100,7 @@ class World:
             self.touch()
 
     def latest(self, wcId: str | None, method: str = "qr") -> Login | None:
-        """The newest login asked for this wcId; for anybody if None."""
+        """Return the newest login requested for this wcId; for any wcId if None."""
         for login in reversed(self.logins.values()):
             if login.method == method and wcId in (None, login.wcId_sent):
                 return login
@@ -109,7 +109,7 @@ class World:
     # --- online and offline
 
     def sign_in(self, login: Login) -> None:
-        """The account of who scanned is online with this wId from now on, and with no other."""
+        """Put the account that scanned online with this wId; a previous login of it is replaced."""
         person = self.person(login.wcId)
         old = self.logins.get(self.online.get(person.wcId, ""))
         if old is not None and old is not login:
@@ -135,14 +135,17 @@ class World:
             self.people[wcId].popup_works = False
 
     def put_online(self, wcId: str) -> Login:
-        """Somebody logged in by other means, such as the vendor's own console."""
+        """Put an account online by a login made elsewhere, such as WKTeam's own console."""
         login = Login(method="console", wcId_sent=wcId, wcId=wcId)
         self.logins[login.wId] = login
         self.sign_in(login)
         return login
 
     def drop(self, wcId: str, reason: str, callback: bool = True, **how: Any) -> str | None:
-        """The account goes offline; answers the wId it had. ``how``: duplicates, delay of the notice."""
+        """Take the account offline and return its wId, None if it was not online.
+
+        ``how``: ``duplicates`` and ``delay`` (seconds) of the callback.
+        """
         wId = self.online.pop(wcId, None)
         if wId is None:
             return None
@@ -154,13 +157,13 @@ class World:
         return wId
 
     def stale_wId(self, wcId: str) -> str:
-        """An instance id this account had before the present one; a made-up one if there is none."""
+        """Return a wId that this account had before the current one; a generated one if there is none."""
         current = self.online.get(wcId)
         old = [wId for wId in self.person(wcId).wIds if wId != current]
         return old[-1] if old else str(uuid.uuid4())
 
     def offline_reason(self, wcId: str) -> str | None:
-        """null while online; else the reason the way the vendor wraps it: XML in JSON in a string."""
+        """Return None while online; else the reason in WKTeam's wrapping: XML in JSON in a string."""
         person = self.people.get(wcId)
         if person is None or wcId in self.online or person.offline_reason is None:
             return None
@@ -172,7 +175,7 @@ class World:
     # --- watching
 
     def touch(self) -> None:
-        """Something changed: whoever watches looks again."""
+        """Wake all watchers after a change: they check their conditions again."""
         watchers, self.watchers = self.watchers, set()
         for watcher in watchers:
             if not watcher.done():

@@ -1,3 +1,3 @@
-"""Django admin: what admins review and set up."""
+"""Django admin: the pages where admins review and configure everything."""
 
 from accounts.admin import accounts, history, notifications, plans, recovery, upstream_access  # noqa: F401

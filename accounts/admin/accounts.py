@@ -1,4 +1,4 @@
-"""Accounts and tags."""
+"""Admin of accounts and tags."""
 
 from django import forms
 from django.contrib import admin, messages
@@ -31,7 +31,7 @@ RECOVERY = ("policy", "hours_from", "hours_until", "time_zone")
 
 
 class AdminAccountForm(AccountForm):
-    user = None  # set for each request, on a subclass
+    user = None  # set per request, on a subclass
 
     class Meta(AccountForm.Meta):
         fields = [*AccountForm.Meta.fields, "relogin_at"]
@@ -85,7 +85,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     @admin.display(description=_("state"), ordering="state")
     def standing(self, account: Account) -> str:
         if account.merged_into_id:
-            # Without its name: it may be another team's.
+            # Without its name: it may belong to another team.
             link = link_to("account", account.merged_into_id, f"#{account.merged_into_id}")
             return format_html("{} {}", _("Merged into"), link)
         return format_html(
@@ -120,7 +120,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     def masked_mobile(self, account: Account) -> str:
         return account.masked_mobile or NOTHING
 
-    # --- what is shown, and to whom ---
+    # --- visibility ---
 
     def get_changelist(self, request: HttpRequest, **kwargs) -> type[AccountList]:
         return AccountList
@@ -141,7 +141,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         return queryset.filter(pk__in=found[:FEW]), False
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None):
-        """Locked while it is written, so that a login that succeeds meanwhile is not overwritten."""
+        """Return the account. A POST locks it, so that a login that succeeds meanwhile is not overwritten."""
         if request.method == "POST":
             pk = Account._meta.pk
             try:
@@ -193,7 +193,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
             expire.expire_on_read(account)
         return super().change_view(request, object_id, form_url, extra_context)
 
-    # --- writing: the form of the pages saves, and writes down who changed what ---
+    # --- saving: the form saves and records who changed what ---
 
     def save_form(self, request: HttpRequest, form: forms.ModelForm, change: bool) -> Account:
         return form.instance
@@ -202,16 +202,19 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         form.save()
 
     def save_related(self, request: HttpRequest, form: forms.ModelForm, formsets, change: bool) -> None:
-        """Nothing is left to save."""
+        """Save nothing: the form has saved the tags."""
 
     def get_actions(self, request: HttpRequest) -> dict:
-        """Without deleting many at once: a history goes with each."""
+        """Return the actions without bulk deletion, because deleting an account deletes its history."""
         return {
             name: action for name, action in super().get_actions(request).items() if name != "delete_selected"
         }
 
     def get_deleted_objects(self, objs, request: HttpRequest):
-        """The history that goes too is told in numbers, it may be long. A login that is open has to end first."""
+        """Return what a deletion removes. The history is shown as counts, because it may be long.
+
+        A login attempt in progress blocks the deletion until it ends.
+        """
         attempts = LoginAttempt.objects.filter(account__in=objs)
         events = AccountEvent.objects.filter(account__in=objs)
         numbers = {Account: len(objs), LoginAttempt: attempts.count(), AccountEvent: events.count()}

@@ -1,4 +1,4 @@
-"""What an admin can do to many accounts at once: the same steps as their pages take, one after the other."""
+"""Bulk actions of the admin. Each account goes through the same steps as on its page, one after another."""
 
 from collections.abc import Callable
 
@@ -36,7 +36,7 @@ class CancelAction:
 
     @admin.action(description=_("Cancel logins in progress"), permissions=["log_in"])
     def cancel_login(self, request: HttpRequest, queryset: QuerySet) -> None:
-        """Of the accounts chosen, or the attempts chosen."""
+        """Cancel the logins in progress of the chosen accounts, or the chosen attempts."""
         chosen = queryset.order_by().values("pk")
         attempts = LoginAttempt.objects.open().filter(
             **{"pk__in" if queryset.model is LoginAttempt else "account__in": chosen}
@@ -45,9 +45,9 @@ class CancelAction:
 
 
 class DueActionForm(ActionForm):
-    """The action to run and, for "Set when a re-login is due", the time: of this site's zone."""
+    """The action to run and, for “Schedule re-login”, the time in the portal's time zone."""
 
-    # Read by the one action that asks for it: what is typed here must not keep the others from running.
+    # Validated only by the action that uses it: a wrong time must not block the other actions.
     due_at = forms.CharField(
         label=_("Re-login at:"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
     )
@@ -106,12 +106,12 @@ class LoginActions(CancelAction):
 
 
 def of_nobody_else(queryset: QuerySet) -> QuerySet:
-    """The accounts chosen, without records that were joined with another one, as rows that can be locked."""
+    """Return the chosen accounts without merged records, as rows that can be locked."""
     return Account.objects.kept().filter(pk__in=queryset.order_by().values("pk"))
 
 
 def start(account: Account, by) -> str:
-    """Put a login of the account into the queue: a worker asks for the code when it has a slot for the wait."""
+    """Queue a login: a worker with a free slot requests the QR code. Return a key of OUTCOMES."""
     if account.merged_into_id:
         return "joined"
     if account.state == AccountState.ONLINE:

@@ -1,6 +1,6 @@
-"""What keeps the admin's lists as fast with millions of rows as with a handful.
+"""Base classes that keep admin lists fast with millions of rows.
 
-Counts have a limit, pages are found by ids, and search names accounts first.
+Counts are capped, pages are fetched by ID, and a search finds accounts first.
 """
 
 from django.contrib import admin, messages
@@ -28,13 +28,14 @@ FEW_ACCOUNTS = FEW
 
 
 class LongPaginator(Paginator):
-    """Counts and pages the first ten thousand rows: beyond them a filter helps more than page 3,817.
+    """Count and page at most the first COUNT_LIMIT (10,000) rows.
 
-    Pages are lists of ids, which an index has: what stands before a page is not read.
+    Beyond them a filter helps more than page 3,817. Pages are lists of IDs, which an index provides: the rows
+    before a page are not read.
     """
 
     limit = COUNT_LIMIT
-    are_few = False  # the rows are named by their ids
+    are_few = False  # the rows are selected by ID
 
     @cached_property
     def count(self) -> int:
@@ -53,9 +54,10 @@ class LongPaginator(Paginator):
 
     @cached_property
     def _first(self) -> tuple[list[int], bool]:
-        """The ids of the first rows, and whether there are no others.
+        """Return the IDs of the first rows, and whether there are no others.
 
-        What many rows pass is found among the first ones of the table; what few pass, by finding all of them.
+        A filter that many rows pass is answered from the first rows of the table. One that few pass is
+        answered by finding all of them.
         """
         rows, most = self.object_list, min(NEWEST, self.limit)
         table = rows.model._default_manager.order_by(*rows.query.order_by)
@@ -75,7 +77,7 @@ class LongPaginator(Paginator):
 
 
 class LongList(ChangeList):
-    """The page's rows as a list, so that what belongs to them can be fetched for all of them at once."""
+    """A change list whose rows are a list, so that related data is fetched for all of them at once."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -87,11 +89,14 @@ class LongList(ChangeList):
         return self.apply_select_related(self.root_queryset.filter(pk__in=ids))
 
     def get_ordering_field(self, field_name: str):
-        """None for a column that has no index to sort by, also where the address asks for it."""
+        """Return None for a column without an index to sort by, even if the URL requests it."""
         return super().get_ordering_field(field_name) if field_name in self.sortable_by else None
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet) -> list:
-        """An index has ids in the direction of the column before them. What one account did is in the order of ids."""
+        """Order by ID in the direction of the column before it, as the index does.
+
+        One account's history is ordered by ID.
+        """
         if "account__id__exact" in self.params:
             return ["-pk"]
         *columns, last = super().get_ordering(request, queryset)
@@ -103,7 +108,7 @@ class LongList(ChangeList):
 
 
 class AccountList(LongList):
-    """Each account with `newest_attempt`, found by one look into the index for each row of the page."""
+    """Account rows with `newest_attempt`, found by one index lookup for each row of the page."""
 
     def rows(self, ids: list[int]) -> QuerySet:
         return super().rows(ids).defer("note").prefetch_related("tags")
@@ -121,7 +126,7 @@ class AccountList(LongList):
 
 
 class AttemptList(LongList):
-    """Ends what is overdue before it is shown: whoever reads is the last resort when nothing else runs."""
+    """End overdue attempts before showing them: the reader is the last resort when no worker runs."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -133,7 +138,7 @@ class AttemptList(LongList):
 
 
 class LongTableAdmin(admin.ModelAdmin):
-    """The admin of a table that may have millions of rows."""
+    """Admin of a table that may have millions of rows."""
 
     paginator = LongPaginator
     show_full_result_count = False
@@ -141,7 +146,7 @@ class LongTableAdmin(admin.ModelAdmin):
     list_per_page = PER_PAGE
     list_max_show_all = PER_PAGE
     sortable_by: tuple[str, ...] = ()
-    lookups: tuple[str, ...] = ()  # the lookups on columns that an address may ask for
+    lookups: tuple[str, ...] = ()  # column lookups that a URL may use
 
     def get_changelist(self, request: HttpRequest, **kwargs) -> type[ChangeList]:
         return LongList
@@ -152,7 +157,7 @@ class LongTableAdmin(admin.ModelAdmin):
         return paginator
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Only the lookups named here: any other could ask a secret column, or read a whole table."""
+        """Allow only the lookups named here: others could read a secret column or scan a whole table."""
         try:
             self.opts.get_field(lookup.partition("__")[0])
         except FieldDoesNotExist:
@@ -161,7 +166,7 @@ class LongTableAdmin(admin.ModelAdmin):
 
 
 class ReadOnly:
-    """Rows that are written by what happens, and by nobody else: they are read here, by superusers too."""
+    """Rows that only the portal writes: they are read-only in the admin, for superusers too."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -174,13 +179,16 @@ class ReadOnly:
 
 
 class HistoryAdmin(ReadOnly, LongTableAdmin):
-    """What happened to the accounts that the reader may see."""
+    """History of the accounts that the reader may see."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return of_visible_accounts(super().get_queryset(request), request.user)
 
     def get_paginator(self, request: HttpRequest, *args, **kwargs) -> LongPaginator:
-        """Where each row's account has to be looked at, fewer are counted."""
+        """Count fewer rows for a reader who does not see all accounts.
+
+        Each row's account must then be checked.
+        """
         paginator = super().get_paginator(request, *args, **kwargs)
         paginator.limit = COUNT_LIMIT if sees_all(request.user) else NEWEST_OF_TEAMS
         return paginator
@@ -195,7 +203,10 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
         return queryset.filter(pk__in=found[:NEWEST]), False
 
     def detected_by(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
-        """The ids of the newest rows of the accounts whose label, nickname, wcId or WeChat number has the words."""
+        """Return the IDs of the newest rows of the accounts that match the text.
+
+        The text is searched in label, nickname, wcId and WeChat ID.
+        """
         found = some_that_match(Account.objects.visible_to(request.user), text, FOUND_LIMIT + 1)
         if len(found) > FOUND_LIMIT:
             told = gettext("More than %(limit)s accounts match. Showing the history of %(limit)s of them.")
@@ -208,9 +219,9 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
 
 
 def newest_of(rows: QuerySet, accounts: list[int]) -> list[int]:
-    """The ids of the newest rows of these accounts, one more than `NEWEST` if there are more.
+    """Return the IDs of the newest rows of these accounts, at most `NEWEST` plus one if there are more.
 
-    An account that has so many alone says how far back to look: not through its whole history.
+    If one account alone has that many, they bound the search, so that no history is read whole.
     """
     of_one = rows.filter(account=OuterRef("pk")).order_by("-pk").values("pk")[NEWEST : NEWEST + 1]
     oldest = Account.objects.filter(pk__in=accounts).values_list(Subquery(of_one), flat=True)
@@ -220,7 +231,7 @@ def newest_of(rows: QuerySet, accounts: list[int]) -> list[int]:
 
 
 def some_that_match(accounts: QuerySet, text: str, number: int) -> list[int]:
-    """The ids of up to so many of these accounts that have the words."""
+    """Return the IDs of up to `number` of these accounts that match the text."""
     first = search.first(text, number)
     if first is not None:
         found = list(accounts.filter(pk__in=first).order_by().values_list("pk", flat=True))
@@ -237,9 +248,10 @@ def sees_all(user) -> bool:
 
 
 def of_visible_accounts(rows: QuerySet, user) -> QuerySet:
-    """The history that the user may see, asked so that a database starts from the right end.
+    """Return the rows of accounts that the user may see.
 
-    Of few accounts it is found account by account; where a team has many, by going through the rows.
+    With few accounts the query finds the rows account by account. With many, the database goes through the
+    rows. Either way it starts at the selective end.
     """
     accounts = Account.objects.visible_to(user)
     if sees_all(user):
@@ -251,5 +263,5 @@ def of_visible_accounts(rows: QuerySet, user) -> QuerySet:
 
 
 def without_secrets(attempts) -> QuerySet:
-    """What could still be used to log in is not even read."""
+    """Leave out the columns that can still be used to log in: they are not even read."""
     return attempts.defer("qr_text", "qr_png", "page_url", "verify_code")

@@ -1,4 +1,4 @@
-"""What stands in the cells of the admin's tables: links to other pages of it, and that there is nothing."""
+"""Cells of admin tables: links to other admin pages, and the mark for an empty cell."""
 
 from django.db.models import QuerySet
 from django.urls import reverse
@@ -7,11 +7,11 @@ from django.utils.html import format_html
 from accounts.models import AccountEvent
 from accounts.states import AccountState, AttemptState
 
-NOTHING = "-"  # the admin prints None as it is
+NOTHING = "-"  # the admin prints None unchanged
 
 
 def link_to(model: str, key: int | None, text: object) -> str:
-    """A link to the page of that row of one of our models, by its text; NOTHING where there is no row."""
+    """Return a link to the admin page of a row of one of our models; NOTHING without a row."""
     if key is None:
         return NOTHING
     return format_html('<a href="{}">{}</a>', reverse(f"admin:accounts_{model}_change", args=[key]), text)

@@ -1,4 +1,4 @@
-"""The filters beside the admin's lists: none of them asks a long table for its distinct values."""
+"""Filters of admin lists. None of them asks a long table for its distinct values."""
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -22,10 +22,10 @@ NONE = "none"
 
 
 class ChoiceFilter(admin.SimpleListFilter):
-    """Rows whose `column` is the one chosen, or empty."""
+    """Filter on rows whose `column` has the chosen value, or is empty."""
 
     column = ""
-    empty_title = ""  # the title of "none"; without one there is no such choice
+    empty_title = ""  # title of the choice "none"; without one there is no such choice
 
     def options(self, request: HttpRequest) -> list[tuple[int, str]]:
         raise NotImplementedError
@@ -80,7 +80,10 @@ class TagFilter(ChoiceFilter):
         return list(tags.values_list("pk", "name")[:CHOICE_LIMIT])
 
     def narrowed(self, queryset: QuerySet, key: int) -> QuerySet:
-        """A list of all that have the tag, or where most have it, a look for the tag at each account."""
+        """Filter by a list of all tagged accounts.
+
+        If more than COUNT_LIMIT have the tag, filter by one index lookup for each account.
+        """
         uses = tagged().filter(tag=key)
         if count_up_to(uses) > COUNT_LIMIT:
             return queryset.filter(for_each(uses.filter(account=OuterRef("pk"))))
@@ -92,7 +95,7 @@ def tagged() -> QuerySet:
 
 
 class AskedByFilter(ChoiceFilter):
-    """Who has asked for a login, by one look into the index for each person."""
+    """Filter by who requested a login, found by one index lookup for each person."""
 
     title = _("operator")
     parameter_name = "operator"
@@ -113,7 +116,7 @@ class ActorFilter(AskedByFilter):
 
 
 class DayFilter(admin.FieldListFilter):
-    """From one day to another, both included, in the time zone of the page; with the usual stretches as links."""
+    """Filter from one day to another, both included, in the page's time zone. Common ranges are links."""
 
     template = "admin/accounts/day_filter.html"
 
@@ -161,7 +164,7 @@ class DayFilter(admin.FieldListFilter):
             }
 
     def kept(self) -> list[tuple[str, str]]:
-        """The rest of the question, for the form with the two days."""
+        """Return the other query parameters, for the form with the two days."""
         mine = {*self.expected_parameters(), "p", "e"}
         return [(name, value) for name, value in self.request.GET.items() if name not in mine]
 

@@ -1,4 +1,4 @@
-"""Login attempts and events, read only."""
+"""Login attempts and events, read-only."""
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote

@@ -1,6 +1,6 @@
-"""Who is told of what, for admins: channels with their rules, and what was told.
+"""Admin of notifications: channels with their rules, and deliveries.
 
-The address of a channel is written here and never shown again, not even to who wrote it.
+A channel's address is entered here and never shown again, not even to the person who entered it.
 """
 
 from collections.abc import Iterator
@@ -84,7 +84,7 @@ class RuleForm(forms.ModelForm):
             self.fields["kinds"].initial = NotificationKind.values
 
     def has_changed(self) -> bool:
-        """A new rule as it is proposed is one too."""
+        """Return True for a new rule even if its proposed values are unchanged."""
         return self.instance.pk is None or super().has_changed()
 
     def clean(self) -> dict:
@@ -108,7 +108,7 @@ class RuleInline(admin.StackedInline):
     )
 
     def formfield_for_manytomany(self, db_field, request: HttpRequest, **kwargs):
-        """Teams, not roles."""
+        """Offer teams, not roles."""
         if db_field.name == "teams":
             kwargs["queryset"] = permissions.teams_of(request.user)
         return super().formfield_for_manytomany(db_field, request, **kwargs)
@@ -138,11 +138,11 @@ class ChannelAdmin(LongTableAdmin):
         return ((None, {"fields": fields}), now)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        """The address itself is read only where it is needed: by who sends, and to keep it when the form is saved."""
+        """Defer the address: it is read only to send, and to keep it when the form is saved."""
         return super().get_queryset(request).annotate(rules_seen=Count("rules")).defer("url")
 
     def save_model(self, request: HttpRequest, obj: Channel, form: ChannelForm, change: bool) -> None:
-        """Beside what the form has, nothing: a process may be sending on it."""
+        """Save only the form's columns: a process may be sending on the channel."""
         address = ("url", "shown") if form.cleaned_data["address"] else ()
         obj.save(
             update_fields=(*ChannelForm.Meta.fields, *dispatch.SWITCHED_ON, *address) if change else None
@@ -155,7 +155,7 @@ class ChannelAdmin(LongTableAdmin):
         return [test, *super().get_urls()]
 
     def test(self, request: HttpRequest, channel_id: int) -> HttpResponse:
-        """Send a test message, and say what the service said."""
+        """Send a test message and show the service's answer."""
         channel = get_object_or_404(Channel, pk=channel_id)
         if request.method != "POST" or not self.has_change_permission(request, channel):
             raise PermissionDenied
@@ -211,7 +211,10 @@ class ChannelFilter(ChoiceFilter):
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnly, LongTableAdmin):
-    """What was told, to whom, and what became of it: for those who may see every account, since a channel is no team's."""
+    """Deliveries: what was sent where, and the result.
+
+    A channel has no team, so only readers of all accounts see them.
+    """
 
     ordering = ("-pk",)
     list_display = (

@@ -1,4 +1,4 @@
-"""Plans in the admin: plain fields, when each runs next, and the record of every run."""
+"""Admin of plans: their settings, the next run, and the record of every run."""
 
 from collections import Counter
 from datetime import datetime
@@ -53,7 +53,7 @@ class PlanForm(forms.ModelForm):
 
 
 class EveryTeamsAccounts:
-    """For those who see the accounts of all teams: a plan takes whomever it names."""
+    """Require the right to see all teams' accounts: a plan can include any account."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return sees_all(request) and super().has_module_permission(request)
@@ -183,7 +183,7 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
 
 
 class RunList(LongList):
-    """Each run with its `numbers`: how many accounts came to which outcome."""
+    """Plan runs with `numbers`: accounts by result."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -197,7 +197,7 @@ class RunList(LongList):
 
 @admin.register(PlanRun)
 class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
-    """Who was due, what happened to each, and what is left."""
+    """A plan run: the accounts that were due, the result of each, and what is left."""
 
     ordering = ("-began_at", "-id")
     list_display = ("title", "scheduled", "began", "ended", "due", "summary", "asked_by_name")

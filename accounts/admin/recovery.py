@@ -1,4 +1,4 @@
-"""How accounts are recovered, and every time that one was offline, for admins."""
+"""Admin of recovery: policies, and every drop of every account."""
 
 from django.contrib import admin
 from django.db.models import Count, QuerySet

@@ -10,7 +10,7 @@ from accounts.models import UpstreamAccess
 
 @admin.register(UpstreamAccess)
 class UpstreamAccessAdmin(ReadOnly, admin.ModelAdmin):
-    """Whether the upstream lets us in. The Authorization itself is shown to nobody."""
+    """Whether WKTeam accepts the Authorization, which is never shown."""
 
     list_display = ("account", "base_url", "renewed_at", "refused_at", "refused_why")
     fields = ("account", "base_url", "renewed_at", "refused_at", "refused_why", "refused_text")

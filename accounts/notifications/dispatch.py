@@ -39,8 +39,9 @@ SWITCHED_ON = {"switched_off_at": None, "switched_off_why": "", "failures": 0, "
 
 
 def tick() -> list[int]:
-    """Write notifications and deliveries for new events, incidents and alarms. Return the IDs of channels to
-    send on now.
+    """Write notifications and deliveries for new events, incidents and alarms.
+
+    Return the IDs of channels to send on now.
 
     Deliveries of disabled channels are given up. At most SENDERS channels send at a time: those with the
     fewest failures come first.
@@ -126,8 +127,9 @@ class Turn:
         return cls(Channel.objects.get(pk=channel_id), until) if rows else None
 
     def next(self) -> tuple[list[Delivery], tuple[str, str]]:
-        """Return the deliveries of the next message with its title and text. Empty if nothing is left or the
-        lease is lost.
+        """Return the deliveries of the next message with its title and text.
+
+        Empty if nothing is left or the lease is lost.
         """
         now = db_clock.now()
         with transaction.atomic():
@@ -216,8 +218,9 @@ def _written(
 
 
 def _mark(batch: list[Delivery], now: datetime) -> None:
-    """Save the attempt before sending: if the process is killed while it sends, the retry follows after the
-    backoff.
+    """Save the attempt before sending.
+
+    If the process is killed while it sends, the retry follows after the backoff.
     """
     tries = max(delivery.tries for delivery in batch) + 1
     Delivery.objects.filter(pk__in=[delivery.pk for delivery in batch]).update(

@@ -1,7 +1,7 @@
-"""Texts of messages, in the channel's language: what happened, why, since when, what happens next, and a
-link.
+"""Texts of messages, in the channel's language.
 
-No wId, wcId, phone number or code is ever in a message, because it passes through third-party services.
+A message says what happened, why, since when, what happens next, and links to the page. No wId, wcId, phone
+number or code is ever in it, because it passes through third-party services.
 """
 
 import re
@@ -259,7 +259,7 @@ def _shares(notification: Notification) -> list[str]:
 
 
 def _counted(notification: Notification, delivery: Delivery) -> tuple[int, int]:
-    """Return (accounts in the incident, accounts still offline). Counts only accounts that the rule covers."""
+    """Return (accounts in the incident, accounts still offline), of the accounts that the rule covers."""
     drops = of_rule(notification.incident.drops.all(), delivery.rule)
     return drops.count(), drops.open().count()
 
@@ -271,8 +271,9 @@ def of_rule(drops: QuerySet, rule: Rule | None) -> QuerySet:
 
 
 def label(account: Account) -> str:
-    """Return the account's name for a message. Never the wcId, which pages show for an account without a
-    name.
+    """Return the account's name for a message.
+
+    Never the wcId, which pages show for an account without a name.
     """
     return plain(account.label or account.nickname, LABEL) or f"#{account.pk}"
 
@@ -287,8 +288,9 @@ def plain(text: str, most: int) -> str:
 
 
 def without_names(text: str, w_id: str, account: Account) -> str:
-    """Return the WKTeam message with wId, wcId, phone number and WeChat ID hidden: they must not leave the
-    portal.
+    """Return the WKTeam message with wId, wcId, phone number and WeChat ID hidden.
+
+    These must not leave the portal.
     """
     for name in (w_id, account.wc_id, account.w_id, account.mobile, account.wechat_number):
         if name:

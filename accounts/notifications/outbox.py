@@ -116,8 +116,9 @@ def _known(keys: list[str]) -> set[str]:
 
 
 def _drops(events: list[Event]) -> dict[int, tuple[int, int | None]]:
-    """Return {event ID: (drop ID, incident ID)}: the account's newest drop that was open at the time of the
-    event.
+    """Return {event ID: (drop ID, incident ID)}.
+
+    The drop is the account's newest one that was open at the time of the event.
     """
     of_account: dict[int, list[tuple]] = {}
     if not events:
@@ -315,8 +316,9 @@ def _write(found: list[Found], rules: list[tuple[Rule, set[int]]], now: datetime
 
 
 def _ways(found: Found, rules: list[tuple[Rule, set[int]]]) -> dict[int, tuple[datetime, Rule]]:
-    """Return {channel ID: (due time, rule)}. Of several matching rules on a channel, the one due first
-    counts.
+    """Return {channel ID: (due time, rule)}.
+
+    Of several matching rules on a channel, the one due first counts.
     """
     notification, ways = found.notification, {}
     for rule, teams in rules:

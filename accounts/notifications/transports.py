@@ -230,8 +230,9 @@ def _refuses(status: int) -> bool:
 
 
 def hidden(words: str, url: str) -> str:
-    """Return what a service or apprise said on one line, without any part of the address, at most 300
-    characters.
+    """Return what a service or apprise said, without any part of the address.
+
+    The result is one line of at most 300 characters.
     """
     rest = url.partition("://")[2]
     parts = {part for text in (rest, unquote(rest)) for part in re.split(r"[/:@?&=+,;#%\s]+", text)}

@@ -148,8 +148,9 @@ def reasons_are_due() -> bool:
 
 
 def ask_reasons() -> int:
-    """Ask WKTeam why accounts went offline, one call after another with pauses. Return the number of accounts
-    asked about.
+    """Ask WKTeam why accounts went offline, one call after another with pauses.
+
+    Return the number of accounts asked about.
 
     One process at a time, for about ROUND_SECONDS. The next round continues with the rest.
     """
@@ -180,8 +181,9 @@ def _ask_for_a_while(now: datetime) -> int:
 
 
 def _ask_reason(drop: Drop) -> bool:
-    """Ask for the reason of one drop. Return False if WKTeam is unreachable or refuses access, so that the
-    round stops.
+    """Ask for the reason of one drop.
+
+    Return False if WKTeam is unreachable or refuses access, so that the round stops.
     """
     before, now = drop.account.reason_asked_at, db_clock.now()
     account = Account.objects.filter(pk=drop.account_id, state=AccountState.OFFLINE)

@@ -163,8 +163,9 @@ class Reconciler:
         return {attempt.w_id: attempt for attempt in rows.select_related("account")}
 
     def prompted(self) -> dict[int, LoginAttempt]:
-        """Return {account ID: attempt} of prompts on phones. The wId of a prompt is unknown until it is
-        confirmed.
+        """Return {account ID: attempt} of prompts on phones.
+
+        The wId of a prompt is unknown until it is confirmed.
         """
         ids = [row.pk for row, _w_ids in self.changed]
         rows = LoginAttempt.objects.open().light().filter(account__in=these(ids), method=Method.POPUP)
@@ -214,8 +215,9 @@ class Reconciler:
         )
 
     def write_discovered(self, now: datetime) -> int:
-        """Save the unmanaged accounts and return their number. Deletes those no longer listed, except ignored
-        ones.
+        """Save the unmanaged accounts and return their number.
+
+        Deletes those no longer listed, except ignored ones.
         """
         before = {row.wc_id: row for row in UnmanagedAccount.objects.all()}
         gone = [row.pk for row in before.values() if row.wc_id not in self.unknown and not row.ignored]
@@ -239,8 +241,9 @@ def _success(w_ids: list[str], wc_id: str, attempt: LoginAttempt | None) -> Logg
 
 
 def _may_be_late(attempt: LoginAttempt, row: _Known) -> bool:
-    """Return whether this login may be new: its success was not recorded, and no newer login of the account
-    was.
+    """Return whether this login may be new.
+
+    It is not new if its success was recorded before, or if a newer login of the account was.
     """
     if attempt.account_id == row.pk:
         return attempt.state != AttemptState.SUCCEEDED and attempt.seq > row.bound_seq

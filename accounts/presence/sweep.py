@@ -52,9 +52,7 @@ def check_soon() -> None:
 
 
 def check_if_due() -> SweepResult | None:
-    """Run the check if it is due and no other process does. Return the result, None if there was nothing to
-    do.
-    """
+    """Run the check if it is due and no other process does. Return None if there was nothing to do."""
     found = None
     for _ in range(LOOKS_IN_A_ROW):  # a callback may have arrived during the check
         until = _claim(db_clock.now())
@@ -116,11 +114,10 @@ def _listed() -> list[Online]:
 
 
 def callback_received(w_id: str, wc_id: str = "") -> bool:
-    """Handle WKTeam's callback that this wId is offline. Return False if it does not concern an online
-    account.
+    """Handle WKTeam's callback that this wId is offline.
 
-    It counts only for the account's current wId, and as one of two signs. The other is the presence check,
-    which becomes due at once.
+    Returns False if that does not concern an online account. The callback counts only for the account's
+    current wId, and as one of two signs. The other is the presence check, which becomes due at once.
     """
     current = Account.objects.filter(state=AccountState.ONLINE, w_id=w_id, merged_into=None)
     if wc_id:

@@ -29,8 +29,9 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The next step, the time of the next decision (None: only when a person asks), and why, as a code of
-    `ScanReason`.
+    """The next step of a drop.
+
+    `at`: time of the next decision; None: only when a person asks. `why`: a code of `ScanReason`.
     """
 
     step: str

@@ -40,8 +40,9 @@ def take(entry: PlanResult, run: PlanRun, now: datetime) -> int | object | None:
 
 
 def _why_not(entry: PlanResult, run: PlanRun, account: Account) -> str:
-    """Return the result for an account that the run skips, "" if it does not: the account may have changed
-    since it was chosen.
+    """Return the result for an account that the run skips, "" if it does not skip it.
+
+    The account may have changed since it was chosen.
     """
     wanted = run.plan.state if run.plan else ""
     is_due = bool(run.plan_name) or account.relogin_at == entry.due_at

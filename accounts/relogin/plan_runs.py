@@ -103,8 +103,9 @@ def run(plan: Plan, scheduled_at: datetime, by=None) -> PlanRun | None:
 
 
 def chosen(plan: Plan, now: datetime) -> QuerySet:
-    """Return the plan's accounts in order: those queued for scan last, then the longest since the last login
-    first.
+    """Return the plan's accounts in order.
+
+    Accounts queued for scan come last. The others come in order of their last login, oldest first.
     """
     accounts = Account.objects.kept().filter(keep_online=True)
     if tags := list(plan.tags.values_list("pk", flat=True)):

@@ -33,8 +33,9 @@ dice = random.Random()  # noqa: S311 - chance in pauses, no secret
 
 
 def tick() -> list[int]:
-    """Decide about every drop that is due. Return the IDs of the attempts started, for a worker of the queue
-    `waits`.
+    """Decide about every drop that is due.
+
+    Return the IDs of the attempts started, for a worker of the queue `waits`.
 
     At most MOST_AT_A_TICK drops, one transaction for each AT_A_TIME.
     """
@@ -123,8 +124,9 @@ class _Policies:
 
 
 def _recoverable() -> QuerySet[Drop]:
-    """Return open drops of offline accounts that are kept online, not merged, and have no attempt in
-    progress.
+    """Return the open drops that recovery can act on.
+
+    Their accounts are offline, kept online, not merged, and have no attempt in progress.
     """
     attempts = LoginAttempt.objects.open().filter(account=OuterRef("account"))
     return Drop.objects.open().filter(
@@ -142,8 +144,9 @@ def _held(drops: QuerySet[Drop]) -> QuerySet[Drop]:
 
 
 def _follow_pauses(now: datetime) -> None:
-    """Pause the drops of paused accounts and remove these accounts from the scan queue. Resumed ones are due
-    at once.
+    """Pause the drops of paused accounts and remove these accounts from the scan queue.
+
+    Resumed ones are due at once.
     """
     unwanted = Drop.objects.open().filter(account__keep_online=False).exclude(next_step=NextStep.PAUSED)
     Account.objects.filter(queued_for_scan_at__isnull=False, keep_online=False).update(
@@ -198,8 +201,9 @@ class _Steps:
 
 
 def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool = False, by=None) -> list[int]:
-    """Decide about each drop and act. The caller's transaction locks all rows. Return the IDs of the attempts
-    started.
+    """Decide about each drop and act. The caller's transaction locks all rows.
+
+    Return the IDs of the attempts started.
     """
     if not drops:
         return []
@@ -248,7 +252,7 @@ def _note(steps: _Steps, drop: Drop, how: Decision, before: str) -> None:
 
 
 def _begin(drop: Drop, by) -> int | None:
-    """Start the prompt. The drop stays due: when the attempt ends without a login, the next step is decided."""
+    """Start the prompt. The drop stays due: if the attempt ends without a login, the next step is decided."""
     attempt, new = start.start_login(
         drop.account, method=Method.POPUP, trigger=Trigger.RECOVERY, queued=True, by=by
     )

@@ -1,4 +1,4 @@
-"""What templates need to draw a state, a time, or a link of the list, and nothing that decides anything."""
+"""Template tags that show a state, a time or a link of the list. They decide nothing."""
 
 import json
 from datetime import datetime
@@ -24,7 +24,7 @@ from accounts.states import AccountState, AttemptState, DropKind, Method
 register = template.Library()
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
-# Up to how many seconds, in units of how many, in which words. The browser keeps times true with the same table.
+# (limit in seconds, unit in seconds, text). The browser updates times with the same table.
 UNITS = (
     (MINUTE, 1, gettext_lazy("{n} s")),
     (HOUR, MINUTE, gettext_lazy("{n} min")),
@@ -71,7 +71,7 @@ def drop_chip(drop: Drop) -> dict:
 
 @register.filter
 def state_label(code: str) -> str:
-    """The title of a state of an account or of an attempt, from its code in an event row."""
+    """Return the title of an account's or attempt's state, from its code in an event row."""
     known = {**dict(AccountState.choices), **dict(AttemptState.choices)}
     return str(known.get(code, code))
 
@@ -93,7 +93,7 @@ def version() -> str:
 
 @register.simple_tag
 def last_w_id(history: list[LoginAttempt]) -> str:
-    """The wId of the newest login that succeeded, as far as this page of the history knows."""
+    """Return the wId of the newest login that succeeded, among the attempts on this page of the history."""
     return next((past.w_id for past in history if past.state == AttemptState.SUCCEEDED), "")
 
 
@@ -131,21 +131,21 @@ def _time(moment: datetime | None, kind: str, seconds: float, text: str) -> Safe
 
 @register.simple_tag
 def ago(moment: datetime | None) -> SafeString | str:
-    """“2 min ago”; the browser keeps it true."""
+    """Return a time such as “2 min ago”, which the browser keeps current."""
     seconds = seconds_since(moment) if moment else 0
     return _time(moment, "ago", seconds, words_for_ago(seconds))
 
 
 @register.simple_tag
 def lasting(moment: datetime | None) -> SafeString | str:
-    """“12 days”, from that moment until now; the browser keeps it true."""
+    """Return the time since that moment, such as “12 days”, which the browser keeps current."""
     seconds = seconds_since(moment) if moment else 0
     return _time(moment, "lasting", seconds, words_for(seconds))
 
 
 @register.simple_tag
 def when(moment: datetime | None) -> SafeString | str:
-    """“Today 14:02”, “19 Nov 09:11”, with the exact time on hover."""
+    """Return a time such as “Today 14:02” or “19 Nov 09:11”, with the exact time on hover."""
     if moment is None:
         return "—"
     local, today = timezone.localtime(moment), timezone.localdate()
@@ -167,7 +167,7 @@ def when(moment: datetime | None) -> SafeString | str:
 
 @register.simple_tag
 def took(begin: datetime | None, end: datetime | None) -> str:
-    """“0.4 s”, “21 s”, “2 min 30 s”."""
+    """Return a duration such as “0.4 s”, “21 s” or “2 min 30 s”."""
     if begin is None or end is None:
         return "—"
     seconds = max(0.0, (end - begin).total_seconds())
@@ -182,7 +182,7 @@ def took(begin: datetime | None, end: datetime | None) -> str:
 
 @register.filter
 def clock(seconds: float) -> str:
-    """Seconds left as m:ss."""
+    """Format the seconds left as m:ss."""
     seconds = max(0, int(seconds))
     return f"{seconds // MINUTE}:{seconds % MINUTE:02}"
 
@@ -199,7 +199,7 @@ def is_recent(moment: datetime | None) -> bool:
 
 @register.simple_tag
 def time_words() -> str:
-    """The table of units and the words around them, for the browser."""
+    """Return the table of units and the texts around them as JSON, for the browser."""
     return json.dumps(
         {
             "units": [
@@ -215,7 +215,7 @@ def time_words() -> str:
 
 @register.simple_tag
 def with_gaps(timeline) -> list[tuple]:
-    """Each event with the seconds since the one before it."""
+    """Return each event with the seconds since the one before it."""
     events = list(timeline)
     earlier = [None, *events][: len(events)]
     return [
@@ -229,19 +229,19 @@ def with_gaps(timeline) -> list[tuple]:
 
 @register.simple_tag
 def query(search, **changes) -> str:
-    """The query string of the list with something changed."""
+    """Return the list's query string with some parameters changed."""
     return search.query(**changes)
 
 
 @register.filter
 def capped(count: int) -> str:
-    """312, 9,999, and 10,000+ where no further was counted."""
+    """Format a count: 312, 9,999, or 10,000+ where counting stopped."""
     return f"{COUNT_LIMIT:,}+" if count > COUNT_LIMIT else f"{count:,}"
 
 
 @register.simple_tag
 def know_avatars(accounts: list[Account]) -> str:
-    """Find out with one query for which of these an avatar was fetched. Draws nothing."""
+    """Set `avatar_known` on these accounts with one query. Returns no text."""
     known = set(
         Avatar.objects.filter(account__in=[account.pk for account in accounts]).values_list("pk", flat=True)
     )
@@ -263,7 +263,7 @@ def initial(name: str) -> str:
     return name.strip()[:1].upper() or "?"
 
 
-# --- people and lines -----------------------------------------------------------------------------------
+# --- people and proxies ---------------------------------------------------------------------------------
 
 
 @register.simple_tag
@@ -273,7 +273,7 @@ def proxy_choices() -> list[tuple[str | int, str]]:
 
 @register.filter
 def line(code: str | int | None) -> str:
-    """A line's name, from its code as a number or as text."""
+    """Return the name of a proxy, from its code as a number or as text; "" without one."""
     return proxy_name(int(code)) if str(code or "").isdecimal() else ""
 
 

@@ -1,4 +1,4 @@
-"""What every page shows beside its own subject. Each is asked for only where it is shown."""
+"""Context of every page besides its own subject. Each value is queried only if the template uses it."""
 
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest
@@ -11,13 +11,15 @@ from accounts.upstream import token_store
 
 
 def upstream_alarm(request: HttpRequest) -> dict:
-    """`upstream_alarm`: the row that says the upstream does not let us in, or None."""
+    """Provide `upstream_alarm`: the row that says that WKTeam refuses access, or None."""
     return {"upstream_alarm": SimpleLazyObject(token_store.refused)}
 
 
 def keeping_online(request: HttpRequest) -> dict:
-    """What waits for a person: `waiting`, with the counts `to_scan`, `incidents` and `discovered` (None for who may not
-    adopt); and `broken_channels`, by which nobody is told any more (for admins).
+    """Provide what needs attention on every page.
+
+    `waiting`: the counts `to_scan`, `incidents` and `discovered` (None for users who may not adopt).
+    `broken_channels`: channels disabled after failures, for admins.
     """
     user = request.user
     return {
@@ -27,7 +29,7 @@ def keeping_online(request: HttpRequest) -> dict:
 
 
 def _waiting(user) -> dict[str, int | None]:
-    """All counts by one query: every page shows them."""
+    """Return all counts with one query, because every page shows them."""
     accounts = Account.objects.visible_to(user)
     counts = {
         "to_scan": Number(accounts.to_scan()),

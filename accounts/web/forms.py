@@ -1,4 +1,4 @@
-"""What people type: accounts, the start of a login, the number a phone shows."""
+"""Forms: accounts, the start of a login, verification codes."""
 
 import re
 
@@ -22,7 +22,7 @@ TAG_LIMIT = 20
 
 
 class ProxyField(forms.TypedChoiceField):
-    """A proxy line, shown by its name; None where none is chosen."""
+    """A proxy, shown by its name; None if none is chosen."""
 
     def __init__(self, **kwargs):
         super().__init__(
@@ -118,7 +118,7 @@ class AccountForm(forms.ModelForm):
 
     @property
     def has_recovery(self) -> bool:
-        """Whether anything is set, or wrong, in what is rarely needed."""
+        """Return whether a recovery setting, which is rarely needed, has a value or an error."""
         names = ("policy", "hours_from", "hours_until", "time_zone")
         return any(self[name].value() or self[name].errors for name in names)
 
@@ -127,9 +127,9 @@ class AccountForm(forms.ModelForm):
         return [name for name in self.changed_data if name in columns]
 
     def save(self, commit: bool = True) -> Account:
-        """Save the account with its tags, and write down who changed what (names of fields, no values).
+        """Save the account with its tags, and record who changed which fields (names, no values).
 
-        Only what was typed is written: a login that ends meanwhile keeps its wId, and its wcId.
+        Saves only changed fields: a login that succeeds meanwhile keeps its wId and its wcId.
         """
         with transaction.atomic():
             account = self.instance
@@ -151,7 +151,7 @@ class AccountForm(forms.ModelForm):
 
 
 class AdoptForm(forms.Form):
-    """The first details of an account that is online under our developer account and has no record here yet."""
+    """Details of an unmanaged account that is adopted."""
 
     label = forms.CharField(label=_("Label"), max_length=100, required=False)
     team = forms.ModelChoiceField(Group.objects.none(), label=_("Team"), required=False)
@@ -166,7 +166,7 @@ class AdoptForm(forms.Form):
 
 
 class DueForm(forms.ModelForm):
-    """When an account is to be logged in again; empty: at no set time."""
+    """The scheduled re-login of an account; empty for none."""
 
     class Meta:
         model = Account
@@ -177,11 +177,14 @@ class DueForm(forms.ModelForm):
 
 
 class StartLoginForm(forms.Form):
-    """Without a line, the account's own is used. `sure` confirms the login of an account that is online."""
+    """Start of a login. Without a proxy, the account's own is used.
+
+    `sure` confirms a login of an online account.
+    """
 
     proxy = ProxyField()
     sure = forms.BooleanField(required=False)
-    # A new code as a Mac, for phones that want to be checked on a new device.
+    # A new QR code as a Mac, for phones that require verification on a new device.
     mac = forms.BooleanField(required=False)
 
 
@@ -203,5 +206,5 @@ class VerificationCodeForm(forms.Form):
 
 
 def form_errors(form: BaseForm) -> str:
-    """What is wrong with what was typed, as one line."""
+    """Return all errors of a form as one line."""
     return " ".join(sum(form.errors.values(), []))

@@ -1,4 +1,4 @@
-"""What the pages of an account and of a login show: state, panel, history, and the rights of who looks."""
+"""Context of the pages of an account and of a login: state, panel, history, and the reader's rights."""
 
 from base64 import b64encode
 
@@ -24,7 +24,10 @@ SHOWN_LIVE = [
 
 
 def live_account(request: HttpRequest, account: Account) -> dict:
-    """What the account's page shows and keeps showing: state, panel (the open or the last attempt), history."""
+    """Return the context of an account's page: state, panel and history.
+
+    The panel shows the attempt in progress, or the last one. Ends an overdue attempt of the account first.
+    """
     expire.expire_on_read(account)
     account.refresh_from_db(fields=SHOWN_LIVE)
     history = page_of(
@@ -49,7 +52,10 @@ def live_account(request: HttpRequest, account: Account) -> dict:
 
 
 def live_attempt(request: HttpRequest, attempt: LoginAttempt) -> dict:
-    """The attempt with its panel and timeline."""
+    """Return the context of an attempt's page: the attempt with its panel and timeline.
+
+    Ends an overdue attempt of the account first.
+    """
     expire.expire_on_read(attempt.account)
     attempt.refresh_from_db()
     timeline = (
@@ -69,7 +75,7 @@ def live_attempt(request: HttpRequest, attempt: LoginAttempt) -> dict:
 def panel(
     request: HttpRequest, attempt: LoginAttempt | None, code_form: VerificationCodeForm | None = None
 ) -> dict:
-    """What the login panel needs beside the attempt."""
+    """Return the context of the login panel."""
     now = db_clock.now()
     alone = changes.seconds_alone(attempt, now) if attempt else 0
     queue_away = alone > 0 and not pubsub.ping()
@@ -92,14 +98,17 @@ def panel(
 
 
 def qr_data(request: HttpRequest, attempt: LoginAttempt | None) -> str:
-    """The code itself, within the page: one request less before it can be scanned. Only for who may log in."""
+    """Return the QR code as a data URL, which saves a request before the scan.
+
+    Only for users who may log in.
+    """
     if attempt is None or attempt.state != AttemptState.WAITING or not permissions.may_log_in(request.user):
         return ""
     return _as_data(attempt.qr_png) if attempt.qr_png else ""
 
 
 def page_code(request: HttpRequest, attempt: LoginAttempt | None) -> str:
-    """The address of a check as a QR code, to open it on the phone. Only for who may log in."""
+    """Return the URL of a verification page as a QR code for the phone. Only for users who may log in."""
     asked = attempt is not None and attempt.state == AttemptState.PAGE_REQUIRED and attempt.page_url
     return (
         _as_data(images.code_png(attempt.page_url)) if asked and permissions.may_log_in(request.user) else ""
@@ -111,7 +120,7 @@ def _as_data(png: bytes) -> str:
 
 
 def next_to_scan(request: HttpRequest, attempt: LoginAttempt | None) -> Account | None:
-    """After a login has ended: who waits longest for a person with the phone, and is nobody's open login."""
+    """After a login has ended, return the next account of the scan queue without an attempt in progress."""
     if attempt is None or attempt.is_open or not permissions.may_log_in(request.user):
         return None
     waiting = Account.objects.visible_to(request.user).to_scan().exclude(pk=attempt.account_id)

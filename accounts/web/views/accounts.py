@@ -117,7 +117,7 @@ def avatar(request: HttpRequest, account_id: int) -> HttpResponse:
     return response
 
 
-# --- one account ----------------------------------------------------------------------------------------
+# --- actions --------------------------------------------------------------------------------------------
 
 
 @require_POST
@@ -148,7 +148,10 @@ def _check_soon() -> None:
 @never_cache
 @login_required
 def keep_online(request: HttpRequest, account_id: int) -> HttpResponse:
-    """Pause an account, or want it online again: `wanted` is 1 or 0. A paused one is never prompted by itself."""
+    """Set keep online: `wanted` is 1 or 0. A paused account is never prompted automatically.
+
+    Pausing also removes the account from the scan queue and clears its scheduled re-login.
+    """
     account = permissions.account_to_log_in(request, account_id)
     wanted = request.POST.get("wanted") == "1"
     changed = Account.objects.filter(pk=account.pk, keep_online=not wanted).update(
@@ -163,7 +166,7 @@ def keep_online(request: HttpRequest, account_id: int) -> HttpResponse:
 @never_cache
 @login_required
 def set_relogin_time(request: HttpRequest, account_id: int) -> HttpResponse:
-    """Set or clear when the account is to be logged in again."""
+    """Set or clear the account's scheduled re-login."""
     account = permissions.account_to_log_in(request, account_id)
     form = DueForm(request.POST, instance=account)
     if form.is_valid():

@@ -1,4 +1,4 @@
-"""Health checks, and the banner that tells when WKTeam refuses the developer account."""
+"""Health checks, and the banner shown while WKTeam refuses access."""
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
@@ -16,11 +16,11 @@ from accounts.upstream import configured
 @never_cache
 @login_required
 def alarm(request: HttpRequest) -> HttpResponse:
-    """What every page says while the upstream does not let us in; nothing while it does."""
+    """Return the banner that every page shows while WKTeam refuses access; empty otherwise."""
     return render(request, "_wkteam_alert.html")
 
 
-# --- for machines ---------------------------------------------------------------------------------------
+# --- health checks --------------------------------------------------------------------------------------
 
 
 @require_GET
@@ -31,7 +31,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 @require_GET
 @never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when the database, the broker and the upstream's host are reachable, 503 when one is not."""
+    """Return 200 if the database, the broker and WKTeam's host are reachable, otherwise 503."""
     parts = {
         "database": _database_answers(),
         "broker": pubsub.ping(),

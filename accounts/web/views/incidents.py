@@ -15,8 +15,6 @@ from accounts.models import Account, Drop, Incident
 from accounts.relogin import recover
 from accounts.web.views.scan_queue import INCIDENTS_SHOWN, SHOWN_MOST
 
-# --- incidents ------------------------------------------------------------------------------------------
-
 
 @require_GET
 @never_cache
@@ -41,7 +39,7 @@ def incident_list(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def incident_detail(request: HttpRequest, incident_id: int) -> HttpResponse:
-    """The accounts of an incident that the user may see; 404 where that is none of them."""
+    """Show the accounts of an incident that the user may see; 404 if there are none."""
     found, drops = _incident(request, incident_id)
     rows = drops.select_related("account").order_by("ended_at", "pk")
     ctx = {

@@ -1,4 +1,4 @@
-"""Pages of one login, from the button to its end."""
+"""Pages and actions of one login, from its start to its end."""
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -14,8 +14,6 @@ from accounts.states import AccountState, AttemptState, Method
 from accounts.tasks import put_into_queue, wait_for_phone
 from accounts.web.forms import StartLoginForm, VerificationCodeForm
 from accounts.web.presenters import live_account, live_attempt, panel, rights
-
-# --- logging in -----------------------------------------------------------------------------------------
 
 
 @require_POST
@@ -49,24 +47,24 @@ def start_login(request: HttpRequest, account_id: int) -> HttpResponse:
     if begun and start.fetch_qr_code(attempt):
         put_into_queue(wait_for_phone, attempt.pk)
     if request.htmx and attempt.is_open:
-        # The code first: a person waits for it. What stands around it is looked at right after.
+        # The QR code first, because a person waits for it. The rest of the page is refreshed right after.
         ctx = {"account": account, "here": request.htmx.target, **panel(request, attempt), **rights(request)}
         return render(request, "accounts/_panel.html", ctx)
     return _attempt_page(request, attempt)
 
 
 def _page_or_fragment(request: HttpRequest, page: str, fragment: str, ctx: dict, status: int) -> HttpResponse:
-    """A page, or its fragment for htmx."""
+    """Render a page, or its fragment for htmx."""
     return render(request, fragment if request.htmx else page, {**ctx, **rights(request)}, status=status)
 
 
 def _attempt_page(
     request: HttpRequest, attempt: LoginAttempt, wrong: VerificationCodeForm | None = None
 ) -> HttpResponse:
-    """After something was done to an attempt: its page, or for htmx the fragment of the page that asked.
+    """Answer after an action on an attempt: redirect to its page, or for htmx return the fragment that asked.
 
-    With a form that holds what is wrong, that page is the answer, with status 422. Rights are looked at again:
-    an attempt that joined another record belongs to that record's team now.
+    `wrong`: a form with errors; the answer is then that page with status 422. Rights are checked again,
+    because an attempt merged into another record belongs to that record's team.
     """
     attempt = permissions.attempt_to_see(request, attempt.pk)
     if not request.htmx and wrong is None:
@@ -120,7 +118,7 @@ def cancel_login(request: HttpRequest, attempt_id: int) -> HttpResponse:
 @never_cache
 @login_required
 def submit_verification_code(request: HttpRequest, attempt_id: int) -> HttpResponse:
-    """The number that the phone shows, or (for a check on a page) that it was passed."""
+    """Submit the verification code, or report that the verification page was passed."""
     attempt = permissions.attempt_to_log_in(request, attempt_id)
     if attempt.state == AttemptState.PAGE_REQUIRED:
         again = control.page_visited(attempt, by=request.user)
@@ -138,7 +136,7 @@ def submit_verification_code(request: HttpRequest, attempt_id: int) -> HttpRespo
 @never_cache
 @login_required
 def send_prompt(request: HttpRequest, account_id: int) -> HttpResponse:
-    """A login by a prompt on the phone: nothing is scanned, its owner taps."""
+    """Start a login by phone prompt: no scan, the phone owner confirms."""
     account = permissions.account_to_log_in(request, account_id)
     permissions.only(account.merged_into_id is None and account.wc_id is not None, None)
     attempt, begun = start.start_login(account, by=request.user, method=Method.POPUP, queued=True)

@@ -13,20 +13,20 @@ from accounts.models import Account, Drop
 SHOWN_MOST, INCIDENTS_SHOWN = 100, 50
 
 
-# --- to scan --------------------------------------------------------------------------------------------
-
-
 @require_GET
 @never_cache
 @login_required
 def scan_queue(request: HttpRequest) -> HttpResponse:
-    """Who waits for a person with the phone, the longest first. A code is asked for when somebody opens it."""
+    """Show the accounts in the scan queue, longest first.
+
+    A QR code is requested when someone opens the account.
+    """
     waiting = Account.objects.visible_to(request.user).to_scan()
     count = waiting.count()
     accounts = list(_with_drop(waiting)[:SHOWN_MOST])
     ctx = {
         "accounts": accounts,
-        # What somebody else has opened is not the next one for who presses the key.
+        # An account that another person has opened is not the next one.
         "next": next((account for account in accounts if account.open_attempt is None), None),
         "count": count,
         "more": max(0, count - SHOWN_MOST),
@@ -36,6 +36,6 @@ def scan_queue(request: HttpRequest) -> HttpResponse:
 
 
 def _with_drop(accounts: QuerySet) -> QuerySet:
-    """With what each row shows: the open login, and the drop that the account is in."""
+    """Prefetch what each row shows: the attempt in progress and the open drop."""
     open_drops = Prefetch("drops", Drop.objects.open(), to_attr="open_drops")
     return accounts.with_open_attempt().prefetch_related(open_drops)

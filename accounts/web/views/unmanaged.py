@@ -1,4 +1,4 @@
-"""Accounts that are online under the developer account and have no record here."""
+"""Unmanaged accounts: online under the developer account and without a record here."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -13,8 +13,6 @@ from accounts.presence import reconcile, sweep
 from accounts.web import forms
 from accounts.web.forms import AdoptForm
 from accounts.web.views.scan_queue import SHOWN_MOST
-
-# --- accounts that nobody here knows --------------------------------------------------------------------
 
 
 @require_GET
@@ -49,7 +47,7 @@ def adopt(request: HttpRequest, discovered_id: int) -> HttpResponse:
 @never_cache
 @login_required
 def ignore(request: HttpRequest, discovered_id: int) -> HttpResponse:
-    """Not to be offered again, or to be offered again after all."""
+    """Ignore an unmanaged account, or stop ignoring it."""
     permissions.only(permissions.may_adopt(request.user), None)
     found = get_object_or_404(UnmanagedAccount, pk=discovered_id)
     found.ignored = not found.ignored

@@ -1,8 +1,8 @@
-"""What the upstream posts to us. It is not believed: a notice only has us look at once.
+"""WKTeam callback: what WKTeam posts to the portal. It is not trusted and only triggers a presence check.
 
-The upstream sends everything to the one address of the developer account, every message of every chat among it, and
-gives up after six seconds. So nothing here asks the database, and the answer does not wait for the queue either: it is
-given before the notice is handed over. A notice that gets lost is one that the next sweep does not need.
+WKTeam sends everything to the one address of the developer account, including every message of every chat,
+and gives up after 6 s. So the view does not query the database, and its answer does not wait until the task
+is published. If a callback is lost, the next presence check finds the drop.
 """
 
 import json
@@ -20,9 +20,9 @@ from accounts.upstream.responses import DEPTH_LIMIT, deeper_than, identifier
 
 log = logging.getLogger(__name__)
 
-# More than any notice has; a longer body is a message that somebody sent.
+# More than any offline callback has: a longer body is a chat message.
 BODY_LIMIT = 64 * 1024
-# The newer generations send the text, the oldest one the number.
+# Newer API generations send the text, the oldest sends the number.
 OFFLINE = frozenset({"30000", "4"})
 
 _hands = ThreadPoolExecutor(1, "notices")
@@ -30,7 +30,10 @@ _hands = ThreadPoolExecutor(1, "notices")
 
 @csrf_exempt
 def wkteam(request: HttpRequest, secret: str) -> HttpResponseBase:
-    """POST of any body: 200 and `{"code": "1000"}`. A wrong secret: 404, as for an address that is none."""
+    """Answer a POST of any body with 200 and `{"code": "1000"}`.
+
+    A wrong secret gives 404, like an unknown URL.
+    """
     if not settings.WK_CALLBACK_SECRET or not secrets.compare_digest(
         secret.encode(), settings.WK_CALLBACK_SECRET.encode()
     ):
@@ -52,9 +55,11 @@ def hand_over(w_id: str, wc_id: str) -> None:
 
 
 def offline_in(body: bytes) -> tuple[str, str] | None:
-    """wId and wcId ("" where it has none) of a notice that an instance is offline; None for everything else.
+    """Return (wId, wcId) of a callback that reports a login as offline; wcId may be "".
 
-    `{"messageType": "30000" | 4, "wcId", "account", "data": {"wId"}}`: all but the type and the wId may be missing.
+    None for everything else.
+
+    `{"messageType": "30000" | 4, "wcId", "account", "data": {"wId"}}`: only messageType and wId are required.
     """
     if len(body) > BODY_LIMIT:
         return None
