@@ -1,11 +1,11 @@
-"""Makes the virtual environment that `make run` and `make test` use. Standard library only.
+"""Creates the virtual environments that `make run`, `make test` and `make lock` use. Standard library only.
 
-    python3 bootstrap.py run      .venv with what the product needs on one machine
-    python3 bootstrap.py test     the same and what the tests need
-    python3 bootstrap.py lock     var/tools with what writes the requirements files
+    python3 bootstrap.py run      .venv with the packages that the product needs on one machine
+    python3 bootstrap.py test     the same and the packages that the tests need
+    python3 bootstrap.py lock     var/tools with the tool that writes the requirements files
 
-Packages are installed by the hashes in the requirements files. A stamp says what was installed, so that the next
-call is done at once.
+The packages are checked against the hashes in the requirements files. A stamp records what was installed, so
+that the next call returns immediately.
 """
 # ruff: noqa: S603, S606, T201
 
@@ -33,7 +33,7 @@ HINT = (
 
 
 class Failed(Exception):
-    """A sentence for people."""
+    """Raised with a sentence for people."""
 
 
 def main() -> None:
@@ -61,7 +61,10 @@ def use_newer_python() -> None:
 
 
 def prepare(folder: str, wanted: str) -> None:
-    """`folder` becomes a virtual environment that holds `wanted`, a requirements file or one package."""
+    """Make `folder` a virtual environment that contains `wanted`, a requirements file or one package.
+
+    Does nothing if the stamp says that `wanted` is installed for this Python version. Raises Failed.
+    """
     python = os.path.join(folder, "bin", "python")
     stamp = os.path.join(folder, "installed." + wanted.partition("=")[0])
     state = f"{VERSION} {fingerprint(wanted)}"
@@ -74,22 +77,25 @@ def prepare(folder: str, wanted: str) -> None:
     began = time.monotonic()
     install(folder, wanted)
     write(stamp, state)
-    if wanted == "requirements-dev.txt":  # it holds the other one
+    if wanted == "requirements-dev.txt":  # it includes the other one
         local = "requirements-local.txt"
         write(os.path.join(folder, "installed." + local), f"{VERSION} {fingerprint(local)}")
     print(f"Installed in {time.monotonic() - began:.0f} seconds.", flush=True)
 
 
 def make(folder: str) -> None:
-    """Whatever Python here is able to make; an environment of another Python is replaced."""
+    """Create a virtual environment in the first way that works: venv, venv without pip, uv. Raises Failed.
+
+    Replaces an environment that exists.
+    """
     ways = [[sys.executable, "-m", "venv", folder], [sys.executable, "-m", "venv", "--without-pip", folder]]
     if not runs([sys.executable, "-m", "pip", "--version"]):
-        del ways[1]  # an environment without pip needs one from outside
+        del ways[1]  # an environment without pip needs another pip
     if shutil.which("uv"):
         ways.append(["uv", "venv", "--quiet", "--python", sys.executable, folder])
     said = []
     for way in ways:
-        shutil.rmtree(folder, ignore_errors=True)  # half of one stays when ensurepip is missing
+        shutil.rmtree(folder, ignore_errors=True)  # a missing ensurepip leaves an incomplete environment
         done = subprocess.run(way, capture_output=True, text=True)
         if done.returncode == 0:
             write(os.path.join(folder, "python-version"), VERSION)

@@ -16,7 +16,7 @@ def main() -> None:
         )
     try:
         if sys.argv[1:2] == ["up"]:
-            services.prepare()  # the settings need what this finds out or generates
+            services.prepare()  # the settings need the values that this chooses or generates
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"wkportal cannot start: {error}")

@@ -211,8 +211,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = TIME_ZONE
-# Early acknowledgement: a message is a hint. After a crash another worker resumes the wait by the attempt's
-# lease.
+# Early acknowledgement: a message is a hint. After a crash the attempt's lease lets another worker resume.
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False

@@ -65,7 +65,7 @@ def _groups(user_ids: set[int]) -> defaultdict[int, set[int]]:
 
 
 def _who_may(groups: dict[int, set[int]]) -> dict[str, set[int]]:
-    """Return {permission: users}: users among the keys of `groups` with it by a group, and all with it directly."""
+    """Return {permission: users}: the keys of `groups` with it by a group, and all users with it directly."""
     these = Q(permission__codename__in=(SEE, SEE_ALL), permission__content_type__app_label="accounts")
     may: dict[str, set[int]] = {SEE: set(), SEE_ALL: set()}
     carriers: dict[str, set[int]] = {SEE: set(), SEE_ALL: set()}
@@ -93,7 +93,7 @@ def _teams(asked: list[tuple[int, str]]) -> list[frozenset[int] | None]:
 teams_of = GroupCommit(_teams)
 
 
-# --- rows without a ring -------------------------------------------------------------------------------
+# --- rows without an event -----------------------------------------------------------------------------
 
 
 class Rows:
@@ -158,7 +158,7 @@ def rings(ids: list[int]) -> list[Ring]:
     ]
 
 
-# --- logins that nobody waits for ----------------------------------------------------------------------
+# --- logins without a worker ---------------------------------------------------------------------------
 
 
 def seconds_alone(attempt: LoginAttempt, now: datetime, workers: dict[str, datetime] | None = None) -> float:

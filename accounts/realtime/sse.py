@@ -189,7 +189,10 @@ class _Hub:
                 self.readers.seat(reader, teams[reader.user_id])
 
     async def ping(self) -> None:
-        """Send each stream a message every PING_SECONDS, or an HTTP proxy closes it; some streams each second."""
+        """Send each stream a message every PING_SECONDS, or an HTTP proxy closes it.
+
+        Each second a part of the streams gets one, so that not all are sent at once.
+        """
         while True:
             for turn in range(PING_SECONDS):
                 await asyncio.sleep(1)
@@ -309,7 +312,7 @@ async def _messages(reader: _Reader) -> AsyncIterator[bytes]:
         _hub.readers.leave(reader)
 
 
-# --- thousands of them ---------------------------------------------------------------------------------
+# --- streams outside of Django -------------------------------------------------------------------------
 
 
 def outside(django: Callable) -> Callable:

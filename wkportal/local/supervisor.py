@@ -1,8 +1,11 @@
-"""Starts processes stage by stage, shows what they say, and stops them in reverse order.
+"""Starts processes stage by stage, shows their output, and stops them in reverse order.
 
-Knows nothing of Django. The processes of one stage start, and are asked to stop, one right after the other; the next
-stage waits until all of them are ready, or gone. One process ending unasked ends all of them, with a code that is never zero. The first
-Ctrl-C stops in order, the second kills. If the supervisor itself is killed, nothing stays (see `parent_death`).
+Does not depend on Django.
+
+The processes of one stage start, and are asked to stop, one right after the other. The next stage waits until
+all of them are ready, or have ended. If one process ends unasked, all end, and the exit code is never 0. The
+first Ctrl-C stops in order, the second kills. If the supervisor itself is killed, no process remains (see
+`parent_death`).
 """
 
 import asyncio
@@ -21,7 +24,7 @@ LEASH = [sys.executable, "-I", "-S", str(Path(__file__).with_name("parent_death.
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92)
 LINE_LIMIT = 64 * 1024
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-DOUBLE_SIGNAL = 0.5  # seconds: make and a terminal may both pass on the same Ctrl-C
+DOUBLE_SIGNAL = 0.5  # seconds: make and a terminal may both forward the same Ctrl-C
 
 Probe = Callable[[], Awaitable[bool]]
 
@@ -33,13 +36,13 @@ class Process:
     ready: Probe | None = None
     start_within: float = 60
     grace: float = 10
-    hint: str = ""  # where to look when it ends unasked
+    hint: str = ""  # where to find the reason if it ends unasked
     pass_fds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Step:
-    """Work that has to be done before the next stage starts; it runs in a thread of the supervisor."""
+    """Work that must be done before the next stage starts. It runs in a thread of the supervisor."""
 
     name: str
     action: Callable[[], None]
@@ -59,7 +62,7 @@ class Child:
 
 
 class StartFailed(Exception):
-    """A sentence saying what did not start."""
+    """Raised with a sentence that says what did not start."""
 
 
 class Supervisor:
@@ -69,7 +72,11 @@ class Supervisor:
         announce: Callable[[], str] | None = None,
         remove: Sequence[Path] = (),
     ):
-        """`announce` gives the text shown once all run; the files in `remove` are gone when it has ended."""
+        """Set up a supervisor of `stages`.
+
+        `announce` returns the text shown once all processes run. The files in `remove` are removed at the
+        end.
+        """
         self.stages = stages
         self.announce = announce
         self.remove = remove
@@ -101,7 +108,7 @@ class Supervisor:
             self._fail(str(failure))
         finally:
             await self._stop_all()
-            for number in STOP_SIGNALS:  # nothing runs any more: one more Ctrl-C must not spoil the exit code
+            for number in STOP_SIGNALS:  # nothing runs: another Ctrl-C must not change the exit code
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
         return self.exit_code
@@ -122,10 +129,10 @@ class Supervisor:
         if isinstance(stage, Step):
             try:
                 await asyncio.to_thread(stage.action)
-            except SystemExit as refusal:  # asyncio would take it for the end of the whole program
+            except SystemExit as refusal:  # asyncio would end the whole program
                 raise StartFailed(f"{stage.name}: {refusal}") from None
             return
-        # All of a stage start together, in order: each spends its first second importing.
+        # The processes of a stage start together, in order: each spends its first second importing.
         self.started.append([])
         for process in stage:
             await self._start(process)
@@ -147,7 +154,7 @@ class Supervisor:
             self.guard.stdin.write(f"{sign}{child.handle.pid}\n".encode())
 
     async def _start(self, process: Process) -> None:
-        # A pipe of our own: asyncio's would hold back the news of the death until every grandchild has closed it.
+        # Our own pipe: with asyncio's, the exit would be reported only after every grandchild has closed it.
         reading, writing = os.pipe()
         try:
             handle = await asyncio.create_subprocess_exec(
@@ -186,7 +193,7 @@ class Supervisor:
 
     async def _watch(self, child: Child) -> None:
         code = await child.handle.wait()
-        # Its last words come before ours; a grandchild that keeps the pipe open is not waited for.
+        # Its last output appears before our line. A grandchild that keeps the pipe open is not waited for.
         await asyncio.wait([child.pump], timeout=0.5)
         if not self.stopping:
             sentence = f"{child.process.name} {how_it_ended(code)}. Stopping the others."
@@ -222,7 +229,7 @@ class Supervisor:
         self._write(f"{label} {line}\n")
 
     def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # the terminal or the pipe is gone: the processes still count
+        with contextlib.suppress(OSError):  # the terminal or the pipe is closed: the processes continue
             sys.stdout.write(text)
             sys.stdout.flush()
 
@@ -262,20 +269,23 @@ class Supervisor:
             await asyncio.wait_for(child.ended.wait(), process.grace)
         except TimeoutError:
             self._say("up", f"{process.name} did not stop within {process.grace:g} seconds; killed.")
-        child.signal(signal.SIGKILL)  # also what it left in its group
+        child.signal(signal.SIGKILL)  # also processes that it left in its group
         await child.ended.wait()
         self._tell_guard("-", child)
 
 
 def how_it_ended(code: int) -> str:
-    """In words, for the sentence that names the process."""
+    """Return how a process ended, as the rest of a sentence that begins with its name."""
     if code < 0:
         return f"was killed by signal {-code} ({signal.Signals(-code).name})"
     return f"ended by itself with exit code {code}"
 
 
 def allow_many_open_files() -> None:
-    """Each waiting login is an open connection; many systems allow 1024 unless asked for more."""
+    """Raise the limit of open files to 65,536 or the hard limit.
+
+    Each waiting login is an open connection, and many systems allow 1024 by default.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -284,7 +294,7 @@ def allow_many_open_files() -> None:
 
 
 async def port_answers(host: str, port: int) -> bool:
-    """Whether somebody listens there."""
+    """Return whether a program listens on this port."""
     try:
         async with asyncio.timeout(2):
             _, writer = await asyncio.open_connection(host, port)
@@ -295,7 +305,7 @@ async def port_answers(host: str, port: int) -> bool:
 
 
 async def http_answers(host: str, port: int, path: str, host_header: str) -> bool:
-    """Whether GET on the address answers 200."""
+    """Return whether GET on the address answers 200."""
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection(host, port)

@@ -28,7 +28,11 @@ class Command(BaseCommand):
 
 
 def first_operator() -> tuple[str | None, str | None]:
-    """The name of the operator made now, and the password where it was generated; nothing where one exists."""
+    """Create the first operator with all rights, unless one exists.
+
+    Returns (name, password): the password only if it was generated, (None, None) if an operator exists.
+    Raises CommandError if a user without all rights has the name.
+    """
     users = get_user_model()._default_manager
     if users.filter(is_superuser=True).exists():
         return None, None

@@ -43,7 +43,7 @@ class Command(BaseCommand):
 
 
 def as_json(swept: reconcile.SweepResult, accounts) -> str:
-    """{known, unknown_why, online, verified, discovered; absent, offline, back: ids; accounts: [...]}."""
+    """Return JSON: known, unknown_why, online, verified, discovered; absent, offline, back: IDs; accounts."""
     document = {
         "known": swept.known,
         "unknown_why": swept.unknown_why,
@@ -96,7 +96,7 @@ def cells(account: Account) -> tuple[str, ...]:
 
 
 def width(text: str) -> int:
-    """Columns of a terminal: a Chinese character takes two."""
+    """Return the width in terminal columns: a Chinese character takes two."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 

@@ -24,13 +24,13 @@ from accounts.tasks import put_into_queue, wait_for_phone
 
 ALL_ONLINE, SOME_NOT, NOBODY, INTERRUPTED = 0, 1, 2, 130
 LOOK_SECONDS = 0.5
-# Where there is no room for a prompt: how often it is tried again, and for how long.
+# Seconds between retries of a prompt that must wait (no free worker, or the limit per minute), and in total.
 TRY_SECONDS, TRIED_SECONDS = 5, 600
 TOLD_SECONDS = 15
-# Without --wait: how long a code is waited for, so that it can be drawn.
+# Without --wait: how many seconds to wait for a QR code to draw.
 CODE_SECONDS = 20
 CANDIDATES = 10
-# Full blocks are the light of a code: white in every terminal, also in one of dark letters on white.
+# Full blocks are the light modules of a QR code: white in every terminal, also one with dark text on white.
 WHITE_ON_BLACK, AS_BEFORE = "\x1b[97;40m", "\x1b[0m"
 WHY_NOT = {
     NextStep.CAP: "today’s prompts for it are used up",
@@ -90,7 +90,7 @@ class Command(BaseCommand):
         sys.exit(SOME_NOT if left else ALL_ONLINE)
 
     def tell(self, event: str, text: str, **facts) -> None:
-        """One line for people, or one object {event, text, …} for programs."""
+        """Print one line for people, or one JSON object {event, text, …} for programs."""
         about = {"event": event, "text": text.partition("\n")[0], **facts}
         line = json.dumps(about, ensure_ascii=False) if self.json else text
         self.stdout.write(line)
@@ -108,7 +108,7 @@ class Command(BaseCommand):
         sys.exit(INTERRUPTED)
 
 
-# Python drops an interrupt that comes while it cleans up some object: the next pause finds out here.
+# Python drops an interrupt that arrives while it finalizes an object. The next `pause` sees it here.
 interrupted = threading.Event()
 
 
@@ -122,7 +122,7 @@ def pause() -> None:
         raise KeyboardInterrupt
 
 
-# --- whom ----------------------------------------------------------------------------------------------
+# --- the accounts --------------------------------------------------------------------------------------
 
 
 def chosen(options: dict) -> list[Account]:
@@ -199,7 +199,10 @@ class Login:
         self.tell(event, f"{self.name}: {words}", **numbers, wcId=self.account.wc_id, **facts)
 
     def begin(self) -> bool:
-        """False: there is no room for it now, later there may be."""
+        """Start the login or return to the one in progress. Returns False if a retry later may succeed.
+
+        Returns True with `attempt` None if it cannot be started; `why_not` then holds the reason.
+        """
         if self.method == Method.QR:
             self.attempt, new = start.start_login(self.account, trigger=Trigger.API, queued=True)
         else:
@@ -235,7 +238,7 @@ class Login:
         self.say("not_begun", f"not begun: {self.why_not}")
 
     def look(self) -> None:
-        """Read the attempt again, and say what is new."""
+        """Read the attempt again and print what is new."""
         expire.expire_on_read(self.account)
         self.attempt = LoginAttempt.objects.select_related("account").get(pk=self.attempt.pk)
         if not self.attempt.is_open:
@@ -297,7 +300,7 @@ class Login:
 
 
 def in_terminal(text: str) -> str:
-    """A QR code for a terminal, dark on light whatever its colours are, with its quiet zone."""
+    """Return a QR code for a terminal: dark on light in any color scheme, with its quiet zone."""
     drawn = io.StringIO()
     segno.make_qr(text, error="l").terminal(out=drawn, compact=True)
     return "\n".join(f"{WHITE_ON_BLACK}{line}{AS_BEFORE}" for line in drawn.getvalue().splitlines() if line)
@@ -307,7 +310,10 @@ def in_terminal(text: str) -> str:
 
 
 def follow(logins: list[Login], wait: bool) -> None:
-    """Begin each and, where `wait`, see them to their end: prompts side by side, codes one after the other."""
+    """Start each login.
+
+    With `wait`, follow them to their end: prompts in parallel, QR codes one after the other.
+    """
     todo = [each for each in logins if not each.over]
     if not wait:
         for each in todo:

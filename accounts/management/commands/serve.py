@@ -15,12 +15,12 @@ from wkportal.local.supervisor import Process, Supervisor
 
 log = logging.getLogger("wkportal")
 
-# Said for every style sheet: whitenoise hands out files in chunks, as it does under WSGI, and Django converts them.
+# Emitted for every static file: whitenoise sends synchronous chunks, as under WSGI, and Django converts them.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 
 class Server(uvicorn.Server):
-    """Ends the live streams first: uvicorn alone would wait for browsers that never hang up."""
+    """End the live streams first: uvicorn alone would wait for browsers that never disconnect."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         sse.stop()
@@ -54,12 +54,12 @@ class Command(BaseCommand):
             "wkportal.asgi:application",
             lifespan="off",
             ws="none",
-            log_config=None,  # the settings say where logs go, and what is hidden in them
+            log_config=None,  # the settings decide where logs go and what is hidden
             access_log=False,
             server_header=False,
             proxy_headers=True,
             forwarded_allow_ips=trusted_proxies,
-            timeout_keep_alive=130,  # longer than a proxy keeps an idle connection, or it would send into a closed one
+            timeout_keep_alive=130,  # longer than an HTTP proxy keeps an idle connection open
             timeout_graceful_shutdown=3,
         )
         log.info("wkportal %s: web", settings.VERSION)

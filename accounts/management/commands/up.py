@@ -21,7 +21,7 @@ from wkportal.local.supervisor import Process, Step, Supervisor, http_answers, p
 
 log = logging.getLogger("wkportal")
 
-# Celery's talk between workers tells nobody anything here, and costs a message per worker every few seconds.
+# Celery's messages between workers are of no use here, and cost one message per worker every few seconds.
 ALONE = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 PYTHON = ".venv/bin/python"
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             raise CommandError("Start it from a shell: manage.py up.")
         log.info("wkportal %s: up", settings.VERSION)
         self.password, self.sign_in = None, ""
-        # Stopped backwards: beat asks for no more work, then the workers and the web go, and the broker last.
+        # Stopped in reverse: beat sends no more work, then the workers and the web end, and the broker last.
         stages = [
             valkey(self.plan),
             Step("broker", find_broker),
@@ -49,7 +49,7 @@ class Command(BaseCommand):
         try:
             code = supervisor.run()
         finally:
-            if self.password:  # it was made, but nothing came up to say so
+            if self.password:  # generated, but the start failed before the announcement showed it
                 self.stdout.write(self.sign_in)
         sys.exit(code)
 
@@ -68,7 +68,7 @@ class Command(BaseCommand):
         self.sign_in = f"    user name  {name}\n    password   {word}"
 
     def announcement(self) -> str:
-        self.password = None  # shown with this
+        self.password = None  # this text shows it
         plan = self.plan
         lines = ["", f"  wkportal runs: {plan.web_address}", "", self.sign_in]
         if plan.simulator_address:
@@ -80,7 +80,7 @@ class Command(BaseCommand):
 
 
 def find_database() -> None:
-    """One that does not answer is said at once: the pool would try for two minutes."""
+    """Raise CommandError immediately if the database does not answer: the pool would try for 2 minutes."""
     probe = connection.copy()
     probe.settings_dict["OPTIONS"].pop("pool", None)
     if probe.vendor == "postgresql":
@@ -94,7 +94,7 @@ def find_database() -> None:
 
 
 def find_broker() -> None:
-    """A given Redis that does not answer is said at once, not after a minute of retries by every process."""
+    """Raise CommandError if Redis does not answer, instead of a minute of retries in every process."""
     try:
         with celery_app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=2, interval_start=0.2)
@@ -128,7 +128,7 @@ def web(plan: services.Plan) -> Process:
 
 
 def waits() -> Process:
-    # A short grace, just enough for an idle worker: a wait that is cut is taken up again from its row.
+    # A short grace, just enough for an idle worker: a wait that is cut off is resumed from its row.
     # A few more greenlets than slots: a full pool would stop Celery from reading its messages.
     slots = str(settings.WAIT_SLOTS + 100)
     return worker("waits", ["-P", "gevent", "-c", slots, *ALONE], grace=5)
@@ -149,7 +149,7 @@ def beat() -> Process:
 
 
 def celery(kind: str) -> list[str]:
-    # Run by root on a test machine it may be; Celery's warning of that would fill the first screen.
+    # root may run it on a test machine; Celery's warning about root would fill the first screen.
     command = [sys.executable, "-W", "ignore::Warning:celery.platforms", "-m", "celery", "-A", "wkportal"]
     return [*command, "--quiet", "--skip-checks", kind, "-l", settings.LOG_LEVEL]
 
@@ -162,7 +162,10 @@ def worker_answers(node: str) -> bool:
 
 
 def collect_static() -> None:
-    """Collected only when a file came, went or changed: the second start must not pay for it again."""
+    """Collect the static files only if one was added, removed or changed: later starts must be fast.
+
+    Raises CommandError if STATIC_ROOT cannot be used.
+    """
     files = [
         (path, storage.path(path))
         for finder in get_finders()
