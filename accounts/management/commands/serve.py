@@ -59,7 +59,7 @@ class Command(BaseCommand):
             server_header=False,
             proxy_headers=True,
             forwarded_allow_ips=trusted_proxies,
-            timeout_keep_alive=130,  # longer than an HTTP proxy keeps an idle connection open
+            timeout_keep_alive=130,  # longer than an HTTP proxy's, which would send into a closed connection
             timeout_graceful_shutdown=3,
         )
         log.info("wkportal %s: web", settings.VERSION)
