@@ -13,11 +13,11 @@ from accounts.models.notification import DeliveryState
 from accounts.models.recovery_policy import policy_for
 from accounts.states import AccountState, DropKind, EventType, Method, NextStep, NotificationKind
 from tests.support.simulated_week import (
-    AWAY,
     BEGINNING,
     DAY,
-    MASS_DROP,
     PLAN_TIME,
+    SEVEN_DAYS,
+    THREE_DAYS,
     ZONE,
     Mailbox,
     Week,
@@ -28,10 +28,10 @@ from tests.support.simulated_week import (
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture
-def week(transactional_db, monkeypatch, settings):
+@pytest.fixture(params=[THREE_DAYS, pytest.param(SEVEN_DAYS, marks=pytest.mark.long)], ids=["days", "a week"])
+def week(request, transactional_db, monkeypatch, settings):
     settings.WK_PRESENCE_SECONDS = 60
-    found = Week(seed=20260302)
+    found = Week(request.param, seed=20260302)
     install(found, monkeypatch)
     found.people(get_user_model().objects, Group.objects.create(name="Shops"))
     mailbox = Mailbox()
@@ -47,14 +47,14 @@ def week(transactional_db, monkeypatch, settings):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_week_of_two_hundred_accounts(week):
+@pytest.mark.timeout(3600)
+def test_days_of_many_accounts(week):
     everybody_is_accounted_for(week)
     no_cap_was_exceeded(week)
-    no_scheduled_time_ran_twice()
+    no_scheduled_time_ran_twice(week)
     the_record_explains_every_account(week)
     people_were_told_once(week)
-    nothing_was_believed_while_the_upstream_was_away()
+    nothing_was_believed_while_the_upstream_was_away(week)
 
 
 def everybody_is_accounted_for(week):
@@ -72,7 +72,9 @@ def everybody_is_accounted_for(week):
             assert account.state == AccountState.OFFLINE and account.queued_for_scan_at is not None, account
             assert drop.next_step == NextStep.SCAN
             states["to scan"] += 1
-    assert states["online"] > 150 and states["to scan"] > 2 and states["paused"] > 2, states
+    assert (
+        states["online"] > 0.7 * week.course.established and states["to scan"] > 2 and states["paused"] > 2
+    ), states
     assert not LoginAttempt.objects.open().exists()
 
 
@@ -87,7 +89,7 @@ def no_cap_was_exceeded(week):
         # It was decided some seconds before it was sent.
         moments = (at, at - timedelta(seconds=15))
         assert any(policy.is_within(moment) and account.is_within(moment) for moment in moments), (wc_id, at)
-    assert len(week.phones.prompts) > 200
+    assert len(week.phones.prompts) > 0.9 * week.course.established
     for wc_id, times in by_account.items():
         for n, at in enumerate(times):
             assert sum(at - DAY < other <= at for other in times[: n + 1]) <= 3, (wc_id, at)
@@ -106,14 +108,14 @@ def no_cap_was_exceeded(week):
     assert reasons
 
 
-def no_scheduled_time_ran_twice():
+def no_scheduled_time_ran_twice(week):
     runs = PlanRun.objects.exclude(plan_name="")
     doubled = runs.values("plan", "scheduled_at").annotate(n=Count("pk")).filter(n__gt=1)
     assert not doubled.exists()
     times = sorted(run.scheduled_at.astimezone(ZONE) for run in runs)
-    assert [time.time() for time in times] == [PLAN_TIME] * 7
+    assert [time.time() for time in times] == [PLAN_TIME] * week.course.days
     assert (
-        len({time.date() for time in times}) == 7
+        len({time.date() for time in times}) == week.course.days
     )  # also the one that was missed, when everything ran again
     late = max(runs, key=lambda run: run.began_at - run.scheduled_at)
     assert late.began_at - late.scheduled_at > timedelta(hours=1)
@@ -142,7 +144,7 @@ def the_record_explains_every_account(week):
                 state = AccountState.ONLINE
         assert state == account.state
     kinds = Counter(Drop.objects.values_list("kind", flat=True))
-    assert kinds[DropKind.FIRST_NIGHT] >= 15 and kinds[DropKind.AT_ONCE] >= 2, kinds
+    assert kinds[DropKind.FIRST_NIGHT] >= 0.75 * week.course.newcomers and kinds[DropKind.AT_ONCE] >= 2, kinds
     ended = Drop.objects.exclude(ended_at=None)
     assert {Method.QR, Method.POPUP} <= set(ended.values_list("ended_by", flat=True))
     assert not ended.filter(ended_at__lt=BEGINNING).exists()
@@ -163,8 +165,8 @@ def people_were_told_once(week):
     assert len(week.messages) == sent.values("message").distinct().count()
 
     mass = Incident.objects.get()
-    assert (mass.shares, mass.shared) == ("proxy", "3") and abs(mass.at - MASS_DROP) < 45 * MINUTE
-    assert mass.drops.count() >= 50
+    assert (mass.shares, mass.shared) == ("proxy", "3") and abs(mass.at - week.course.mass_drop) < 45 * MINUTE
+    assert mass.drops.count() >= 0.8 * week.course.mass
     assert of_kind[NotificationKind.INCIDENT] == {mass.pk: 1} == of_kind[NotificationKind.INCIDENT_OVER]
     alone = {NotificationKind.OFFLINE, NotificationKind.TO_SCAN}
     for drop in Drop.objects.select_related("account"):
@@ -179,6 +181,8 @@ def people_were_told_once(week):
         assert "wxid_" not in text
 
 
-def nothing_was_believed_while_the_upstream_was_away():
-    away = AccountEvent.objects.filter(happened=EventType.ACCOUNT_OFFLINE, at__gt=AWAY[0], at__lt=AWAY[1])
+def nothing_was_believed_while_the_upstream_was_away(week):
+    away = AccountEvent.objects.filter(
+        happened=EventType.ACCOUNT_OFFLINE, at__gt=week.course.away[0], at__lt=week.course.away[1]
+    )
     assert not away.exists()

@@ -1,4 +1,4 @@
-"""A week of two hundred accounts, run by a clock that jumps from one thing to the next.
+"""A week of two hundred accounts, or three days of some, run by a clock that jumps from one thing to the next.
 
 The engine is the real one, with its rows in the real database: presence, recovery, plans, incidents, messages, and
 the waits. In place of the upstream stand the phones: who is online there, who taps a prompt, and everything that they
@@ -17,7 +17,7 @@ from itertools import count
 from zoneinfo import ZoneInfo
 
 from accounts.lib import db_clock
-from accounts.logins import expire, leases, start, wait
+from accounts.logins import expire, leases, popup, start, success, wait
 from accounts.models import Account, Channel, Plan, RecoveryPolicy, Rule, Tag
 from accounts.models.plan import PlanMethod
 from accounts.notifications import dispatch
@@ -36,15 +36,52 @@ ZONE = ZoneInfo("Asia/Shanghai")
 BEGINNING = datetime(2026, 3, 2, tzinfo=ZONE).astimezone(UTC)  # a Monday
 STEP, STEP_AT_NIGHT = timedelta(minutes=15), timedelta(minutes=60)
 DAY = timedelta(days=1)
-WEEK = 7 * DAY
-MASS_DROP = BEGINNING + timedelta(days=3, hours=15)
-AWAY = (BEGINNING + timedelta(days=5, hours=2), BEGINNING + timedelta(days=5, hours=4))
-DOWN = (BEGINNING + timedelta(days=4, hours=12), BEGINNING + timedelta(days=4, hours=14))
-PEOPLE_GO = BEGINNING + timedelta(days=6, hours=10)
-LAST_DROPS = BEGINNING + timedelta(days=6, hours=10, minutes=30)
 PHONE_HOURS = (time(8), time(22))
-PLAN_TIME = time(12, 30)  # on the fifth day nothing runs then
+PLAN_TIME = time(12, 30)  # on one day nothing runs then
 MASS_LINE = 3
+
+
+def at(day: int, hour: int, minute: int = 0) -> datetime:
+    return BEGINNING + timedelta(days=day, hours=hour, minutes=minute)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long it takes, for whom, and what happens when."""
+
+    days: int
+    established: int
+    newcomers: int
+    mass: int  # so many drop together
+    mass_drop: datetime
+    down: tuple[datetime, datetime]  # nothing of the product runs
+    away: tuple[datetime, datetime]  # the upstream does not answer
+    last_drops: datetime  # half an hour after the people have gone
+    days_online: float  # of an account, on average
+    drops_at_once: float = 0.03  # of all logins
+
+    @property
+    def end(self) -> datetime:
+        return at(self.days, 0)
+
+    @property
+    def people_go(self) -> datetime:
+        return self.last_drops - timedelta(minutes=30)
+
+    @property
+    def on_line(self) -> int:
+        """Of every second one of so many accounts, the proxy is MASS_LINE."""
+        return self.established * 7 // 9
+
+
+SEVEN_DAYS = Course(
+    7, 180, 20, 60, at(3, 15), (at(4, 12), at(4, 14)), (at(5, 2), at(5, 4)), at(6, 10, 30), days_online=5
+)
+THREE_DAYS = Course(
+    *(3, 60, 8, 20, at(0, 15), (at(1, 12), at(1, 14)), (at(2, 2), at(2, 4)), at(2, 10, 30)),
+    days_online=2,
+    drops_at_once=0.1,
+)
 
 
 @dataclass
@@ -61,7 +98,7 @@ class Phones:
     numbers: count = field(default_factory=lambda: count(1))
 
     def online(self, _seconds: float | None = None) -> list[Online]:
-        if AWAY[0] <= self.week.at < AWAY[1]:
+        if self.week.course.away[0] <= self.week.at < self.week.course.away[1]:
             raise Unreachable("away")
         return [Online(wc_id, w_id) for wc_id, w_id in self.there.items()]
 
@@ -128,7 +165,8 @@ class _Letter(BaseHTTPRequestHandler):
 
 
 class Week:
-    def __init__(self, seed: int):
+    def __init__(self, course: Course, seed: int):
+        self.course = course
         self.at = BEGINNING
         self.dice = random.Random(seed)
         self.phones = Phones(self)
@@ -160,12 +198,12 @@ class Week:
         if first:
             self.first_nights.add(wc_id)
             after = timedelta(hours=self.dice.uniform(2, 23))
-        elif self.dice.random() < 0.03:
+        elif self.dice.random() < self.course.drops_at_once:
             after = timedelta(seconds=self.dice.uniform(20, 45))
         else:
-            after = timedelta(days=self.dice.expovariate(1 / 5))
+            after = timedelta(days=self.dice.expovariate(1 / self.course.days_online))
         at = self.at + after
-        if at < LAST_DROPS - timedelta(hours=2):
+        if at < self.course.last_drops - timedelta(hours=2):
             self.happens(at, wc_id)
 
     def happens(self, at: datetime, wc_id: str) -> None:
@@ -188,7 +226,7 @@ class Week:
 
     @property
     def is_down(self) -> bool:
-        return DOWN[0] <= self.at < DOWN[1]
+        return self.course.down[0] <= self.at < self.course.down[1]
 
     # --- what the product's processes do
 
@@ -214,7 +252,7 @@ class Week:
 
     def people_scan(self) -> None:
         local = self.local(self.at)
-        if not (time(9) <= local.time() < time(18)) or self.at > PEOPLE_GO:
+        if not (time(9) <= local.time() < time(18)) or self.at > self.course.people_go:
             return
         for account in list(Account.objects.to_scan()[:6]):
             attempt, begun = start.start_login(account, by=self.operator)
@@ -223,16 +261,16 @@ class Week:
 
     def run(self) -> None:
         mass = last = False
-        while self.at < BEGINNING + WEEK:
+        while self.at < self.course.end:
             until = self.at + (STEP if self.is_day else STEP_AT_NIGHT)
             while self.events and self.events[0][0] <= until:
                 at, _turn, wc_id, w_id = heapq.heappop(self.events)
                 self.at = max(self.at, at)
                 self.drop(wc_id, w_id)
             self.at = max(self.at, until)
-            if not mass and self.at >= MASS_DROP:
-                mass = self.many_drop(60, MASS_LINE)
-            if not last and self.at >= LAST_DROPS:
+            if not mass and self.at >= self.course.mass_drop:
+                mass = self.many_drop(self.course.mass, MASS_LINE)
+            if not last and self.at >= self.course.last_drops:
                 last = self.many_drop(8, None)
             if not self.is_down:
                 self.work()
@@ -259,9 +297,9 @@ class Week:
         policy.save()
         only_scan = RecoveryPolicy.objects.create(name="Only scanned", popup=False)
         nightly = Tag.objects.create(name="renewed daily")
-        for n in range(180):
+        for n in range(self.course.established):
             self.established(n, team, only_scan if n % 18 == 5 else None, nightly if n % 12 == 7 else None)
-        for n in range(20):
+        for n in range(self.course.newcomers):
             due = BEGINNING + timedelta(hours=9, minutes=10 * n)
             Account.objects.create(label=f"New {n}", team=team, proxy=1, relogin_at=due, state_since=self.at)
         plan = Plan(name="Renew", state="", at=PLAN_TIME, weekdays="1,2,3,4,5,6,7", time_zone=ZONE.key)
@@ -277,7 +315,7 @@ class Week:
         account = Account.objects.create(
             label=f"Shop {n}", team=team, wc_id=wc_id, w_id=w_id, state=AccountState.ONLINE, policy=policy,
             state_since=self.at - 9 * DAY, first_login_at=self.at - 30 * DAY, last_login_at=self.at - 9 * DAY,
-            proxy=MASS_LINE if n % 2 == 0 and n < 140 else 1 + n % 2, keep_online=n % 18 != 0,
+            proxy=MASS_LINE if n % 2 == 0 and n < self.course.on_line else 1 + n % 2, keep_online=n % 18 != 0,
         )  # fmt: skip
         if n % 36 == 11:
             account.hours_from, account.hours_until, account.time_zone = time(12), time(13), "Asia/Urumqi"
@@ -306,7 +344,7 @@ def install(week: Week, monkeypatch) -> None:
         monotonic = staticmethod(lambda: week.monotonic())
         sleep = staticmethod(lambda seconds: week.pass_time(seconds))
 
-    for module in (offline, leases, start, wait):
+    for module in (leases, popup, success, wait):
         monkeypatch.setattr(module, "time", Time)
     monkeypatch.setattr(db_clock, "now", lambda: week.now())
     monkeypatch.setattr(leases, "_holder", week.process.holder)
