@@ -16,8 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from zoneinfo import ZoneInfo
 
-from accounts.lib import db_clock
-from accounts.logins import expire, leases, popup, start, success, wait
+from accounts.lib import db_clock, db_errors
+from accounts.logins import expire, leases, popup, start, wait
 from accounts.models import Account, Channel, Plan, RecoveryPolicy, Rule, Tag
 from accounts.models.plan import PlanMethod
 from accounts.notifications import dispatch
@@ -344,7 +344,7 @@ def install(week: Week, monkeypatch) -> None:
         monotonic = staticmethod(lambda: week.monotonic())
         sleep = staticmethod(lambda seconds: week.pass_time(seconds))
 
-    for module in (leases, popup, success, wait):
+    for module in (leases, db_errors, popup, wait):
         monkeypatch.setattr(module, "time", Time)
     monkeypatch.setattr(db_clock, "now", lambda: week.now())
     monkeypatch.setattr(leases, "_holder", week.process.holder)

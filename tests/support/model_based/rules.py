@@ -37,7 +37,8 @@ def rows_of(model: type[Model], after: int = 0) -> list[dict]:
     """As they are in the table, in order; by SQL, which is read after every step and must not take its time."""
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT * FROM {model._meta.db_table} WHERE id > %s ORDER BY id", [after])
-        names = [column[0] for column in cursor.description]
+        fields = {field.column: field.attname for field in model._meta.concrete_fields}
+        names = [fields.get(column[0], column[0]) for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 

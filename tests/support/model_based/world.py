@@ -17,7 +17,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from accounts import bootsteps
 from accounts.bootsteps import OrphanRescuer
-from accounts.lib import db_clock, images
+from accounts.lib import db_clock, db_errors, images
 from accounts.logins import finish, leases, popup, wait
 from accounts.logins import success as logins_success
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, event
@@ -311,7 +311,7 @@ def install(world: World, monkeypatch) -> None:
     monkeypatch.setattr(leases, "_holder", leases._holder)
     # All run in one thread here: who would wait for a place in it would wait for ever.
     monkeypatch.setattr(wait, "_qr_codes", contextlib.nullcontext())
-    for module in (leases, popup, logins_success, wait, bootsteps):
+    for module in (leases, db_errors, popup, wait, bootsteps):
         monkeypatch.setattr(module, "time", Time)
     monkeypatch.setattr(db_clock, "now", lambda: world.clock.now())
     monkeypatch.setattr(leases, "claim", claim)
