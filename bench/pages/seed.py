@@ -193,7 +193,8 @@ class World:
 
 
 if __name__ == "__main__":
-    World(*map(int, sys.argv[1:])).fill()
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("VACUUM ANALYZE")
+    postgres = connection.vendor == "postgresql"
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = 0" if postgres else "SELECT 1")
+        World(*map(int, sys.argv[1:])).fill()
+        cursor.execute("VACUUM ANALYZE" if postgres else "SELECT 1")

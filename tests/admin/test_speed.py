@@ -1,4 +1,4 @@
-"""What keeps the admin fast is counted and read in its queries; how fast it is, bench/pages.py measures."""
+"""What keeps the admin fast is counted and read in its queries; how fast it is, bench/pages measures."""
 
 from datetime import timedelta
 
