@@ -23,7 +23,7 @@ from django.contrib.auth.models import Group, Permission
 from django.db import connection, models
 from django.utils import timezone
 
-from accounts.models import Account, AccountEvent, Discovered, Drop, Incident, LoginAttempt, Tag
+from accounts.models import Account, AccountEvent, Drop, Incident, LoginAttempt, Tag, UnmanagedAccount
 
 SMALL, YEAR = 1000, timedelta(days=365)
 PLAIN = (1, 500)  # accounts that are alike in all databases: offline, their last login timed out
@@ -78,7 +78,7 @@ class World:
         times = (self.end - timedelta(milliseconds=50 * n) for n in range(self.n_events - written, 0, -1))
         insert(self.other_event(self.any_account(), at) for at in times)
         self.add_drops()
-        insert(Discovered(wc_id=f"wxid_stranger{n:04}", found_at=self.end) for n in range(40))
+        insert(UnmanagedAccount(wc_id=f"wxid_stranger{n:04}", found_at=self.end) for n in range(40))
 
     def add_users(self) -> None:
         names = (*CITIES, "of most", "of a few")
@@ -119,7 +119,7 @@ class World:
             return
         account.last_offline_at = since
         if account.keep_online and (number <= SMALL or number % 20 == 0):
-            account.to_scan_since = since
+            account.queued_for_scan_at = since
         self.offline.append(account)
 
     def tags(self) -> Iterator[models.Model]:
@@ -187,7 +187,7 @@ class World:
     def drop(self, account: int, at: datetime, incident: Incident | None, ended: bool = False) -> Drop:
         row = {"account_id": account, "incident": incident, "at": at, "online_since": at - timedelta(days=2)}
         row |= {"kind": self.pick({"ordinary": 95, "first_night": 5}), "proxy": self.random.choice(PROXIES)}
-        row |= {"found_by": self.random.choice(["sweep", "notice", "check"]), "w_id": "dropped"}
+        row |= {"detected_by": self.random.choice(["sweep", "notice", "check"]), "w_id": "dropped"}
         over = {"next_step": "nothing", "ended_at": at + timedelta(minutes=40), "ended_by": "qr"}
         return Drop(next_at=None, **row, **(over if ended else {"next_step": "scan"}))
 
@@ -195,6 +195,8 @@ class World:
 if __name__ == "__main__":
     postgres = connection.vendor == "postgresql"
     with connection.cursor() as cursor:
-        cursor.execute("SET idle_in_transaction_session_timeout = 0" if postgres else "SELECT 1")
+        if postgres:
+            cursor.execute("SET idle_in_transaction_session_timeout = 0")  # batches are large
         World(*map(int, sys.argv[1:])).fill()
-        cursor.execute("VACUUM ANALYZE" if postgres else "SELECT 1")
+        if postgres:
+            cursor.execute("VACUUM ANALYZE")

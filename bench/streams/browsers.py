@@ -8,7 +8,6 @@ import uvloop
 
 from bench.processes import answer_requests_async
 
-CONNECTING_AT_ONCE = 20
 ATTEMPT = re.compile(rb'"attempt": (\d+|null)')
 
 
@@ -39,7 +38,7 @@ class Browser(asyncio.Protocol):
 
 class Browsers:
     def __init__(self):
-        self.slots = asyncio.Semaphore(CONNECTING_AT_ONCE)
+        self.slots = asyncio.Semaphore(20)  # that connect at once
         self.connected: list[Browser] = []
         self.events: list[tuple[float, int, bytes]] = []
 

@@ -19,7 +19,6 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", choices=("hold", "steady", "burst", "prefork", "two", "growth"))
     parser.add_argument("-n", type=int, default=1000, help="waits (%(default)s)")
     parser.add_argument("--rate", type=float, default=100, help="answers a second (%(default)s)")
-    parser.add_argument("--children", type=int, default=20, help="of prefork (%(default)s)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 3000, 10_000], help="of growth")
     options = parser.parse_args()
     with start_services() as services:

@@ -10,8 +10,7 @@ from bench.services import Services
 from bench.waits import attempts
 from bench.waits.clients import Reference, Run, Worker
 
-DECIDED_WHILE_DOWN = 20
-MEMORY = "memory per wait, kB"
+CHILDREN, DECIDED_WHILE_DOWN = 20, 20
 
 
 def run(services: Services, options: Namespace) -> Iterator[Figure]:
@@ -43,10 +42,9 @@ def compare(title: str, services: Services, plan: dict) -> list[Figure]:
 
 def prefork(services: Services, options: Namespace) -> list[Figure]:
     """Memory per wait, beside a child of Celery's default pool, which holds one."""
-    count = options.children
-    child = Run(Worker(services, count, pool="prefork"), count, rate=50).children_pss / count
-    wait = Run(Worker(services, options.n), options.n, rate=500).figures[MEMORY]
-    return [Figure(f"prefork: {MEMORY}", wait, child)]
+    child = Run(Worker(services, CHILDREN, pool="prefork"), CHILDREN, rate=50).children_pss / CHILDREN
+    wait = Run(Worker(services, options.n), options.n, rate=500).figures["memory per wait, kB"]
+    return [Figure("prefork: memory per wait, kB", wait, child)]
 
 
 def two(services: Services, options: Namespace) -> list[Figure]:
