@@ -33,6 +33,10 @@ def may_add(user) -> bool:
     return user.has_perm("accounts.add_account")
 
 
+def sees_all(user) -> bool:
+    return user.is_active and user.has_perms(["accounts.view_account", "accounts.view_every_account"])
+
+
 def may_adopt(user) -> bool:
     """An account that has no record here is nobody's team yet: only for those who see every account."""
     return may_add(user) and user.has_perm("accounts.view_every_account")

@@ -17,13 +17,13 @@ from accounts.admin.base import (
     AccountList,
     LongTableAdmin,
     of_visible_accounts,
-    some_that_match,
 )
 from accounts.admin.display import LATEST, NOTHING, link_to
 from accounts.admin.filters import DayFilter, ProxyFilter, TagFilter, TeamFilter
 from accounts.lib.keyset_pagination import FEW
 from accounts.logins import expire
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
+from accounts.web.account_list import VisibleAccounts
 from accounts.web.forms import AccountForm
 
 EDITABLE = ("label", "wc_id", "proxy", "team", "tag_names", "keep_online", "relogin_at", "note")
@@ -126,12 +126,12 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         return AccountList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return Account.objects.visible_to(request.user)
+        return VisibleAccounts(request.user).rows
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
         if not (text := search_term.replace("\x00", "").strip()):
             return queryset, False
-        found = some_that_match(queryset, text, FEW + 1)
+        found = list(queryset.matching(text).order_by().values_list("pk", flat=True)[: FEW + 1])
         if len(found) > FEW:
             told = gettext(
                 "More than %(count)s accounts match. Showing %(count)s of them; add search terms to "

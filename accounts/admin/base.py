@@ -4,7 +4,7 @@ Counts are capped, pages are fetched by ID, and a search finds accounts first.
 """
 
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
 from django.db.models import Model, OuterRef, QuerySet, Subquery
@@ -14,17 +14,17 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts import search
+from accounts import permissions
 from accounts.admin.display import link_to
-from accounts.lib.keyset_pagination import COUNT_LIMIT, FEW, PER_PAGE, count_up_to, for_each, nearest
+from accounts.lib.keyset_pagination import COUNT_LIMIT, PER_PAGE, WithoutIndex, count_up_to, for_each
 from accounts.logins import expire
 from accounts.models import Account, LoginAttempt
 from accounts.models.login_attempt import CLOSED_AFTER
+from accounts.web.account_list import VisibleAccounts
 
 FOUND_LIMIT = 200
 NEWEST = 1_000
 NEWEST_OF_TEAMS = 250
-FEW_ACCOUNTS = FEW
 
 
 class LongPaginator(Paginator):
@@ -35,7 +35,7 @@ class LongPaginator(Paginator):
     """
 
     limit = COUNT_LIMIT
-    are_few = False  # the rows are selected by ID
+    in_order = False  # count along the index that has the order of the list
 
     @cached_property
     def count(self) -> int:
@@ -47,33 +47,13 @@ class LongPaginator(Paginator):
 
     @cached_property
     def _counted(self) -> int:
-        ids, are_all = self._first
-        if are_all or len(ids) > self.limit:
-            return len(ids)
+        if self.in_order:
+            return self.object_list.values("pk")[: self.limit + 1].count()
         return count_up_to(self.object_list, self.limit)
 
-    @cached_property
-    def _first(self) -> tuple[list[int], bool]:
-        """Return the IDs of the first rows, and whether there are no others.
-
-        A filter that many rows pass is answered from the first rows of the table. One that few pass is
-        answered by finding all of them.
-        """
-        rows, most = self.object_list, min(NEWEST, self.limit)
-        table = rows.model._default_manager.order_by(*rows.query.order_by)
-        if not self.are_few:
-            near, are_all = nearest(lambda end: table, rows, most, enough=self.per_page)
-            if are_all or len(near) >= self.per_page:
-                return [pk for (pk,) in near], are_all
-        first = list(rows.values_list("pk", flat=True)[: most + 1])
-        return first, len(first) <= most
-
     def ids(self, number: int) -> list[int]:
-        page = slice((number - 1) * self.per_page, number * self.per_page)
-        first, are_all = self._first
-        if are_all or page.stop <= len(first):
-            return first[page]
-        return list(self.object_list.values_list("pk", flat=True)[page])
+        first = max(0, number - 1) * self.per_page
+        return list(self.object_list.values_list("pk", flat=True)[first : first + self.per_page])
 
 
 class LongList(ChangeList):
@@ -151,11 +131,6 @@ class LongTableAdmin(admin.ModelAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs) -> type[ChangeList]:
         return LongList
 
-    def get_paginator(self, request: HttpRequest, *args, **kwargs) -> LongPaginator:
-        paginator = super().get_paginator(request, *args, **kwargs)
-        paginator.are_few = bool(request.GET.get(SEARCH_VAR, "").strip())
-        return paginator
-
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Allow only the lookups named here: others could read a secret column or scan a whole table."""
         try:
@@ -190,24 +165,23 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
         Each row's account must then be checked.
         """
         paginator = super().get_paginator(request, *args, **kwargs)
-        paginator.limit = COUNT_LIMIT if sees_all(request.user) else NEWEST_OF_TEAMS
+        paginator.in_order = True
+        paginator.limit = COUNT_LIMIT if permissions.sees_all(request.user) else NEWEST_OF_TEAMS
         return paginator
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
         if not (text := search_term.replace("\x00", "").strip()):
             return queryset, False
-        found = self.detected_by(request, queryset, text)
+        found = self.ids_matching(request, queryset, text)
         if len(found) > NEWEST:
             told = gettext("More than %(count)s results. Showing the first ones; use filters to see others.")
             self.message_user(request, told % {"count": NEWEST}, messages.WARNING)
         return queryset.filter(pk__in=found[:NEWEST]), False
 
-    def detected_by(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
-        """Return the IDs of the newest rows of the accounts that match the text.
-
-        The text is searched in label, nickname, wcId and WeChat ID.
-        """
-        found = some_that_match(Account.objects.visible_to(request.user), text, FOUND_LIMIT + 1)
+    def ids_matching(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
+        """Return the IDs of the newest rows of the accounts that match the text."""
+        matching = VisibleAccounts(request.user).rows_without_index.matching(text)
+        found = list(matching.values_list("pk", flat=True)[: FOUND_LIMIT + 1])
         if len(found) > FOUND_LIMIT:
             told = gettext("More than %(limit)s accounts match. Showing the history of %(limit)s of them.")
             self.message_user(request, told % {"limit": FOUND_LIMIT}, messages.WARNING)
@@ -230,36 +204,20 @@ def newest_of(rows: QuerySet, accounts: list[int]) -> list[int]:
     return list(newest.values_list("pk", flat=True)[: NEWEST + 1])
 
 
-def some_that_match(accounts: QuerySet, text: str, number: int) -> list[int]:
-    """Return the IDs of up to `number` of these accounts that match the text."""
-    first = search.first(text, number)
-    if first is not None:
-        found = list(accounts.filter(pk__in=first).order_by().values_list("pk", flat=True))
-        if len(first) < number or len(found) == number:
-            return found
-    found, are_all = nearest(lambda end: Account.objects.order_by("pk"), accounts.read_for(text), number)
-    if are_all or len(found) == number:
-        return [pk for (pk,) in found]
-    return list(accounts.matching(text).order_by().values_list("pk", flat=True)[:number])
-
-
-def sees_all(user) -> bool:
-    return user.is_active and user.has_perms(["accounts.view_account", "accounts.view_every_account"])
-
-
 def of_visible_accounts(rows: QuerySet, user) -> QuerySet:
-    """Return the rows of accounts that the user may see.
+    """Return the history that the user may see, in a form that a database finds quickly.
 
-    With few accounts the query finds the rows account by account. With many, the database goes through the
-    rows. Either way it starts at the selective end.
+    Few rows of few accounts are found by account. More are met soon along the index of the list's order.
     """
-    accounts = Account.objects.visible_to(user)
-    if sees_all(user):
+    visible = VisibleAccounts(user)
+    if visible.are_all:
         return rows
-    few = list(accounts.values_list("pk", flat=True)[: FEW_ACCOUNTS + 1])
-    if len(few) <= FEW_ACCOUNTS:
-        return rows.filter(account__in=few)
-    return rows.filter(for_each(accounts.filter(pk=OuterRef("account"))))
+    if visible.few is None:
+        return rows.filter(for_each(visible.rows.filter(pk=OuterRef("account"))))
+    of_few = rows.filter(account__in=visible.few)
+    if count_up_to(of_few) <= COUNT_LIMIT:
+        return of_few
+    return rows.alias(its_account=WithoutIndex("account")).filter(its_account__in=visible.few)
 
 
 def without_secrets(attempts) -> QuerySet:

@@ -47,9 +47,9 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return base.without_secrets(super().get_queryset(request))
 
-    def detected_by(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
+    def ids_matching(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
         instances = queryset.filter(w_id=text).order_by("-pk").values_list("pk", flat=True)[:LATEST]
-        return [*instances, *super().detected_by(request, queryset, text)]
+        return [*instances, *super().ids_matching(request, queryset, text)]
 
     def get_readonly_fields(self, request: HttpRequest, obj=None) -> list[str]:
         return [name for _title, options in self.fieldsets for name in options["fields"]]

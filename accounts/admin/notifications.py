@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
-from accounts.admin.base import LongTableAdmin, ReadOnly, sees_all
+from accounts.admin.base import LongTableAdmin, ReadOnly
 from accounts.admin.display import NOTHING, link_to
 from accounts.admin.filters import CHOICE_LIMIT, ChoiceFilter, DayFilter
 from accounts.lib.time_windows import is_half
@@ -230,7 +230,7 @@ class DeliveryAdmin(ReadOnly, LongTableAdmin):
     readonly_fields = fields
 
     def has_view_permission(self, request: HttpRequest, obj: Delivery | None = None) -> bool:
-        return super().has_view_permission(request, obj) and sees_all(request.user)
+        return super().has_view_permission(request, obj) and permissions.sees_all(request.user)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return (

@@ -9,7 +9,6 @@ from django.db import migrations, models
 
 import accounts.lib.encrypted_fields
 import accounts.lib.time_windows
-import accounts.search
 
 EDITED = ("recoverypolicy", "plan", "channel", "rule", "tag")
 READ = (
@@ -393,18 +392,6 @@ class Migration(migrations.Migration):
                 "verbose_name": "rule",
                 "verbose_name_plural": "rules",
                 "ordering": ["channel", "id"],
-            },
-        ),
-        migrations.CreateModel(
-            name="Searched",
-            fields=[
-                ("account_id", models.BigIntegerField(db_column="rowid", primary_key=True, serialize=False)),
-                ("text", accounts.search.SearchedText()),
-            ],
-            options={
-                "db_table": "accounts_search",
-                "managed": False,
-                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -1754,7 +1741,6 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "waits workers",
             },
         ),
-        migrations.RunPython(accounts.search.make, accounts.search.drop),
         migrations.RunPython(leave_room, migrations.RunPython.noop),
         migrations.RunPython(install_roles, migrations.RunPython.noop),
         migrations.RunPython(make_default_policy, migrations.RunPython.noop),

@@ -257,8 +257,10 @@ def test_staff_see_the_accounts_and_history_of_their_teams_only(people):
         assert shown(client.get(ATTEMPTS + query)) == []
 
 
-def test_a_large_team_sees_the_same_as_a_small_one(people, monkeypatch):
-    monkeypatch.setattr("accounts.admin.base.FEW_ACCOUNTS", 1)
+@pytest.mark.parametrize("limit", ["accounts.web.account_list.FEW", "accounts.admin.base.COUNT_LIMIT"])
+def test_a_large_team_sees_the_same_as_a_small_one(people, monkeypatch, limit):
+    """Large by its accounts, or by their history."""
+    monkeypatch.setattr(limit, 1)
     person = staff(people.operator)
     mine = [make_attempt(people.account()).pk for _n in range(3)]
     make_attempt(people.account(team=people.west))

@@ -76,6 +76,7 @@ def test_a_change_page_needs_no_more_queries_for_twice_the_history(people, model
         pk = attempt.pk if model == "loginattempt" else attempt.account_id
         return len(queries_of(people.admin.client, f"/admin/accounts/{model}/{pk}/change/"))
 
+    count()  # the first request also reads content types, which Django keeps
     assert count() == count() <= 15
 
 
@@ -112,7 +113,7 @@ def test_a_long_list_is_counted_up_to_a_limit_and_says_so(people, monkeypatch):
     )
     page = people.admin.client.get(EVENTS)
     assert page.context["cl"].paginator.num_pages == 2
-    assert "More than 100; these are the first." in page.content.decode()
+    assert "More than 100 results. Showing the first ones" in page.content.decode()
     assert people.admin.client.get(f"{EVENTS}?p=3").status_code == 302
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from accounts.lib.keyset_pagination import count_up_to, page_of
-from accounts.lists import ORDERS
 from accounts.models import Account
+from accounts.web.account_list import ORDERS
 from tests.support.factories import make_account
 
 LABELS = ["b", "A", "a", "C", "b", "Ä", "旗", "", "b", "c", "B", "aa", "Z"]
@@ -71,7 +71,7 @@ def test_a_cursor_does_not_tell_where_a_hidden_row_stands(people):
     for label in ("a", "m rz", "m sz", "z"):
         people.account(label=label)
     page = people.operator.client.get("/", {"page": f">{hidden.pk}"}).content.decode()
-    assert [label for label in ("a", "m rz", "m sz", "z") if f"<bdi>{label}</bdi></a>" in page] == [
+    assert [label for label in ("a", "m rz", "m sz", "z") if f"<bdi>{label}</bdi>" in page] == [
         "a",
         "m rz",
         "m sz",

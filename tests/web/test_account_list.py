@@ -9,11 +9,10 @@ from django.db.models.functions import Lower
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accounts import finding
-from accounts.finding import EVERY, WAITING
 from accounts.lib import keyset_pagination
-from accounts.lists import ORDERS, TABS, AccountSearch
 from accounts.models import Account, Tag
+from accounts.web import account_list
+from accounts.web.account_list import EVERY, ORDERS, TABS, WAITING, AccountList
 from tests.support.factories import make_account, make_attempt
 
 ACCOUNTS = 160
@@ -86,29 +85,25 @@ class World:
 
 @pytest.fixture
 def world(people, monkeypatch):
-    """Every limit so low that all ways of finding are gone: few, near, found by their own index, or not at all."""
-    monkeypatch.setattr(keyset_pagination, "FEW", 12)
-    monkeypatch.setattr(finding, "FEW_TEAMS", 2)
-    monkeypatch.setattr(keyset_pagination, "COUNT_LIMIT", 30)
-    monkeypatch.setattr(keyset_pagination, "page_of", partial(keyset_pagination.page_of, size=7))
-    monkeypatch.setattr(keyset_pagination, "NEAR", 10)
-    monkeypatch.setattr(keyset_pagination, "FAR", 40)
-    monkeypatch.setattr(keyset_pagination, "FAR", 40)
-    monkeypatch.setattr(keyset_pagination, "NOT_FAR", 20)
+    """With limits so low that some lists are few, some are many, and some counts are capped."""
+    monkeypatch.setattr(account_list, "FEW", 12)
+    monkeypatch.setattr(account_list, "FEW_TEAMS", 2)
+    monkeypatch.setattr(account_list, "COUNT_LIMIT", 30)
+    monkeypatch.setattr(account_list, "page_of", partial(keyset_pagination.page_of, size=7))
     return World(people)
 
 
-def walk(search: AccountSearch, start: str, step: str) -> list[list[int]]:
+def walk(search: AccountList, start: str, step: str) -> list[list[int]]:
     cursor, pages = start, []
     while True:
-        page = AccountSearch(**{**vars_of(search), "cursor": cursor}).page()
+        page = AccountList(**{**vars_of(search), "cursor": cursor}).page()
         pages.append([row.pk for row in page.rows])
         cursor = getattr(page, step)
         if not cursor:
             return pages
 
 
-def vars_of(search: AccountSearch) -> dict:
+def vars_of(search: AccountList) -> dict:
     return {name: getattr(search, name) for name in search.__dataclass_fields__}
 
 
@@ -125,7 +120,7 @@ questions = (
 @many
 @given(*questions)
 def test_the_pages_have_what_was_asked_for_in_its_order_and_backwards(world, person, text, tag, state, order):
-    search = AccountSearch(world.people[person], text, state, tag, order)
+    search = AccountList(world.people[person], text, state, tag, order)
     meant = world.as_meant(person, text, tag, state, ORDERS[order])
     assert sum(walk(search, "", "next"), []) == meant
     assert sum(reversed(walk(search, "last", "previous")), []) == meant
@@ -134,7 +129,7 @@ def test_the_pages_have_what_was_asked_for_in_its_order_and_backwards(world, per
 @many
 @given(*questions[:3])
 def test_the_tabs_count_what_there_is_or_say_that_there_is_more(world, person, text, tag):
-    tabs = AccountSearch(world.people[person], text, "", tag).tabs()
+    tabs = AccountList(world.people[person], text, "", tag).tabs()
     for tab in tabs:
         there_are = len(world.as_meant(person, text, tag, tab["state"], ORDERS["since"]))
         assert tab["count"] <= there_are
@@ -146,4 +141,4 @@ def test_the_tabs_count_what_there_is_or_say_that_there_is_more(world, person, t
 def test_the_tags_to_choose_from_are_those_of_accounts_that_are_seen(world, person):
     seen = world.as_meant(person, "", "", EVERY, ORDERS["label"])
     meant = {tag.name for tag in Tag.objects.filter(accounts__in=seen)}
-    assert {tag.name for tag in AccountSearch(world.people[person]).tags()} == meant
+    assert {tag.name for tag in AccountList(world.people[person]).tags()} == meant

@@ -9,7 +9,6 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import permissions, tasks
-from accounts.lists import AccountSearch
 from accounts.logins import expire
 from accounts.models import Account, Avatar
 from accounts.models.event import record
@@ -17,6 +16,7 @@ from accounts.presence import sweep
 from accounts.relogin import plan_runs
 from accounts.states import EventType
 from accounts.web import forms
+from accounts.web.account_list import AccountList
 from accounts.web.forms import AccountForm, DueForm
 from accounts.web.presenters import live_account, rights
 
@@ -27,7 +27,7 @@ from accounts.web.presenters import live_account, rights
 @never_cache
 @login_required
 def account_list(request: HttpRequest) -> HttpResponse:
-    search = AccountSearch.of(request)
+    search = AccountList.of(request)
     ctx = {
         "search": search,
         "page": search.page(),
@@ -44,7 +44,7 @@ def account_list(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def account_counts(request: HttpRequest) -> HttpResponse:
-    search = AccountSearch.of(request)
+    search = AccountList.of(request)
     return render(request, "accounts/_tabs.html", {"search": search, "tabs": search.tabs()})
 
 

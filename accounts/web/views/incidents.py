@@ -10,9 +10,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts import permissions
-from accounts.finding import Seen
 from accounts.models import Account, Drop, Incident
 from accounts.relogin import recover
+from accounts.web.account_list import VisibleAccounts
 from accounts.web.views.scan_queue import INCIDENTS_SHOWN, SHOWN_MOST
 
 
@@ -21,7 +21,7 @@ from accounts.web.views.scan_queue import INCIDENTS_SHOWN, SHOWN_MOST
 @login_required
 def incident_list(request: HttpRequest) -> HttpResponse:
     seen = Account.objects.visible_to(request.user)
-    few = Seen(request.user).few
+    few = VisibleAccounts(request.user).few
     if few is None:
         found = Incident.objects.of(seen)
     else:
