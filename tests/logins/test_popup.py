@@ -417,6 +417,6 @@ def test_an_old_prompt_and_a_newer_scan_leave_the_newer_wid(account, upstream):
     newer = make_attempt(account, "succeeded")
     with_number = type(account).objects.filter(pk=account.pk)
     with_number.update(state="online", w_id="w-newer", bound_seq=newer.seq)
-    late = responses.LoggedIn(start.answers.Profile(wc_id=WC_ID, w_id="w-late"))
+    late = responses.LoggedIn(responses.Profile(wc_id=WC_ID, w_id="w-late"))
     success.complete_login(fresh(prompt), late)
     assert fresh(account).w_id == "w-newer"
