@@ -103,6 +103,22 @@ def test_what_lies_there_is_taken_as_far_as_slots_are_free_the_oldest_first(hold
     assert len(leases.claim_orphaned()) == 1
 
 
+def test_what_was_lost_here_is_not_taken_again_before_its_step_is_over_and_takes_nobodys_place(
+    holder, settings
+):
+    settings.WAIT_SLOTS = 2
+    lost, other = waiting(2)
+    with leases.take(lost.pk) as lease:
+        WaitsWorker.objects.filter(name=holder.name).update(alive_until=timezone.now())  # as if it had slept
+        assert leases.claim([lost.pk], dead("who took it over and died too")) != [None]
+        holder.register()
+        holder.find_lost()
+        assert lease.lost
+        assert leases.take(lost.pk) is None
+        assert ids(leases.claim_orphaned()) == [other.pk]
+    assert ids(leases.claim_orphaned()) == [lost.pk]
+
+
 def test_at_most_so_many_are_taken_at_once(holder, monkeypatch):
     monkeypatch.setattr(leases, "TAKEN_AT_ONCE", 2)
     waiting(3)

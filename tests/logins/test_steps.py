@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 import time_machine
 import zxingcpp
-from django.db import OperationalError, connection
+from django.db import IntegrityError, OperationalError, connection
 from django.utils import timezone
 from PIL import Image
 
@@ -112,6 +112,24 @@ def test_fifty_clicks_at_once_make_one_attempt_and_one_code(committed, upstream)
     assert len(set(ids)) == 1
     assert LoginAttempt.objects.count() == 1
     assert upstream.calls("/iPadLogin") == 1
+
+
+def test_a_start_that_met_an_attempt_which_ended_just_now_begins_its_own(committed, monkeypatch):
+    account = committed.account()
+    open_one, _begun = start.start_login(account)
+    insert = start._new_attempt
+
+    def refused_by_what_ends_meanwhile(*args):
+        try:
+            return insert(*args)
+        except IntegrityError:
+            control.cancel(fresh(open_one))
+            raise
+
+    monkeypatch.setattr(start, "_new_attempt", refused_by_what_ends_meanwhile)
+    attempt, begun = start.start_login(account)
+    assert begun and attempt.pk != open_one.pk
+    assert list(LoginAttempt.objects.open()) == [attempt]
 
 
 def test_the_code_is_never_asked_for_twice_for_one_attempt(committed, upstream):

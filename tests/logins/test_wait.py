@@ -14,7 +14,10 @@ from accounts.logins import control, expire, leases, start, success, wait
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, login_attempt
 from accounts.upstream.responses import LoggedIn, Profile
 from tests.support.factories import fresh, make_attempt
+from tests.support.payloads import envelope
 from tests.support.processes import DEADLINE
+from tests.support.raw_http import json_answer, wire
+from tests.support.stopped_clock import StoppedClock
 from tests.support.threads import in_thread, running, until
 
 
@@ -127,6 +130,18 @@ def test_whoever_lost_the_lease_ends_its_call_and_writes_nothing(committed, upst
     assert attempt.resumed
 
 
+def test_the_pause_between_two_calls_doubles_up_to_its_longest(committed, upstream, monkeypatch):
+    clock = StoppedClock()
+    monkeypatch.setattr(wait, "time", clock)
+    attempt = begun(committed.account())
+    assert start.fetch_qr_code(attempt)
+    upstream.fault("/getIPadLoginInfo", "empty", status=502, times=6)
+    upstream.phone("cancel", wId=attempt.w_id)
+    wait.wait_for_phone(attempt.pk)
+    assert clock.slept == [0.5, 1, 2, 4, 5, 5]
+    assert (fresh(attempt).state, upstream.calls("/getIPadLoginInfo")) == ("failed", 7)
+
+
 # --- many at once ----------------------------------------------------------------------------------------
 
 
@@ -145,6 +160,28 @@ def test_a_queued_start_asks_for_its_code_only_with_a_slot_for_the_wait(committe
         upstream.wait(path="/getIPadLoginInfo", in_flight=1)
         upstream.phone("confirm", wId=fresh(second).w_id)
     assert [fresh(attempt).state for attempt in (first, second)] == ["succeeded"] * 2
+
+
+def test_no_more_than_twenty_codes_are_asked_for_at_once(committed, settings):
+    answer = threading.Event()
+
+    def refuse_later(sock, served):
+        served.ask(sock)
+        answer.wait(DEADLINE)
+        sock.sendall(json_answer(envelope(None, "1001", "x")))
+
+    settings.WK_TIMEOUT_SECONDS, settings.WK_AUTHORIZATION = DEADLINE, "given"
+    starts = [begun(committed.account(), queued=True) for _n in range(21)]
+    with ThreadPoolExecutor(21) as pool, wire(refuse_later) as served:
+        settings.WK_BASE_URL = served.url
+        waits = [pool.submit(in_thread, wait.wait_for_phone, attempt.pk) for attempt in starts]
+        try:
+            until(lambda: len(served.requests) >= 20)
+            assert not wait._qr_codes.acquire(blocking=False)
+        finally:
+            answer.set()
+        assert [each.result(DEADLINE) for each in waits] == [None] * 21
+    assert len(served.requests) == 21
 
 
 def test_a_queued_start_that_no_message_brings_is_found(committed, upstream):

@@ -4,6 +4,7 @@ from datetime import timedelta
 from threading import Barrier, Thread
 
 import pytest
+import time_machine
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -532,6 +533,22 @@ def test_a_notice_for_the_current_wid_is_one_sign_and_the_look_after_it_the_othe
     assert sweep.check_if_due().offline == (account.pk,)
     assert account.drops.get().detected_by == "notice"
     assert not sweep.callback_received(account.w_id, "wxid_a")
+
+
+def test_notices_of_many_drops_leave_a_second_between_two_sweeps(online, upstream):
+    with time_machine.travel(timezone.now(), tick=False) as clock:
+        assert sweep.check_if_due().known
+        asked_at = sweep.seen().asked_at
+        for _notice in range(3):
+            sweep.check_soon()
+        assert sweep.seen().due_at == asked_at + timedelta(seconds=1)
+        assert not sweep.is_due()
+        clock.shift(1)
+        assert sweep.is_due() and sweep.check_if_due().known
+        clock.shift(1.5)
+        sweep.check_soon()
+        assert sweep.seen().due_at == timezone.now()
+    assert upstream.calls(LIST) == 2
 
 
 def test_a_notice_is_not_believed(online):

@@ -48,13 +48,13 @@ class Stream:
         assert response.status_code == 200
         stream = cls(response)
         assert (await stream.message())[0] == "relook"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while (await asyncio.to_thread(pubsub._client().pubsub_numsub, pubsub.CHANNEL))[0][1] != 1:
                 await asyncio.sleep(0.01)
         return stream
 
     async def message(self) -> tuple[str, dict]:
-        text = (await asyncio.wait_for(anext(self.messages), 10)).decode()
+        text = (await asyncio.wait_for(anext(self.messages), DEADLINE)).decode()
         lines = dict(line.split(": ", 1) for line in text.strip().splitlines() if ": " in line)
         return lines.get("event", ""), json.loads(lines.get("data", "{}"))
 
@@ -67,7 +67,7 @@ class Stream:
     async def end(self) -> None:
         with pytest.raises(StopAsyncIteration):
             while True:
-                await asyncio.wait_for(anext(self.messages), 10)
+                await asyncio.wait_for(anext(self.messages), DEADLINE)
 
 
 async def ring(account) -> int:
@@ -103,7 +103,7 @@ def test_a_message_has_ids_and_a_state_and_nothing_else(committed):
     async def story():
         stream = await Stream.of(committed.operator)
         number = await ring(account)
-        while "relook" in (text := (await asyncio.wait_for(anext(stream.messages), 10)).decode()):
+        while "relook" in (text := (await asyncio.wait_for(anext(stream.messages), DEADLINE)).decode()):
             pass
         assert (
             text
@@ -140,7 +140,7 @@ def test_a_team_that_is_left_is_heard_of_no_more(committed, monkeypatch):
         _open = await Stream.of(committed.operator)
         await committed.operator.groups.aremove(committed.east)
         reader = next(iter(sse._hub.readers))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(DEADLINE):
             while reader.teams and committed.east.pk in reader.teams:
                 await asyncio.sleep(0.01)
         assert reader not in sse._hub.readers.by_team[committed.east.pk]
@@ -186,6 +186,16 @@ def test_a_reader_that_sleeps_is_cut_off_rather_than_kept_in_memory():
     assert reader.queue.get_nowait() is None
 
 
+def test_streams_on_which_nothing_happens_are_pinged_again_and_again(committed, monkeypatch):
+    monkeypatch.setattr(sse, "PING_SECONDS", 1)
+
+    async def story():
+        for stream in [await Stream.of(user) for user in (committed.operator, committed.stranger)]:
+            assert [await stream.heard(), await stream.heard()] == [("ping", {})] * 2
+
+    asyncio.run(story())
+
+
 def test_stop_ends_every_stream(committed):
     async def story():
         stream = await Stream.of(committed.operator)
@@ -220,7 +230,7 @@ def unrung(account) -> int:
 
 async def looked() -> None:
     """The table has been looked at, so that what comes now is new."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE):
         while sse._hub.rows.floor is None:
             await asyncio.sleep(0.01)
 
@@ -327,7 +337,7 @@ def test_a_login_that_nobody_waits_for_is_told_of_without_an_id(committed, monke
 
     async def story():
         stream = await Stream.of(committed.operator)
-        while "relook" in (text := (await asyncio.wait_for(anext(stream.messages), 10)).decode()):
+        while "relook" in (text := (await asyncio.wait_for(anext(stream.messages), DEADLINE)).decode()):
             pass
         assert "id:" not in text and f'"attempt": {attempt.pk}' in text
 
@@ -383,7 +393,7 @@ class Connection:
         self.task = asyncio.create_task(application(self.scope, self.received.get, self.sent.put))
 
     async def answer(self) -> dict:
-        return await asyncio.wait_for(self.sent.get(), 10)
+        return await asyncio.wait_for(self.sent.get(), DEADLINE)
 
 
 async def session_of(user) -> str:
@@ -405,7 +415,7 @@ def test_an_open_stream_keeps_no_thread_and_ends_with_its_browser(committed):
             first = (await connection.answer())["body"].decode()
             low, high = sse.RETRY_MILLISECONDS
             assert low <= int(re.match(r"retry: (\d+)\n", first)[1]) <= high and "event: relook" in first
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE):
             while any("Executor" in thread.name for thread in set(threading.enumerate()) - before):
                 await asyncio.sleep(0.01)
         await ring(account)
@@ -413,7 +423,7 @@ def test_an_open_stream_keeps_no_thread_and_ends_with_its_browser(committed):
             while b"event: change" not in (await connection.answer())["body"]:
                 pass
             connection.received.put_nowait({"type": "http.disconnect"})
-        await asyncio.wait_for(asyncio.gather(*(connection.task for connection in opened)), 10)
+        await asyncio.wait_for(asyncio.gather(*(connection.task for connection in opened)), DEADLINE)
         assert not sse._hub.readers and not +sse._hub.readers.of_user
 
     asyncio.run(story())
@@ -427,7 +437,7 @@ def test_everything_else_is_djangos(committed, method, path, status):
     async def story():
         connection = Connection("none", method=method, path=path)
         assert (await connection.answer())["status"] == status
-        await asyncio.wait_for(connection.task, 10)
+        await asyncio.wait_for(connection.task, DEADLINE)
 
     asyncio.run(story())
 

@@ -321,6 +321,24 @@ def test_those_who_ask_do_not_wait_but_keep_the_pace_and_the_caps(worker, defaul
         assert len(recover.tick()) == 2
 
 
+@pytest.mark.parametrize(
+    ("reason", "sent", "goes_on"),
+    [
+        ("unreachable", True, True), ("sign_in_refused", True, True), ("developer_frozen", True, True),
+        ("developer_expired", True, True), ("no_worker", False, True), ("prompt_declined", True, False),
+        ("not_tapped", True, False), ("no_answer", True, False),
+    ],
+)  # fmt: skip
+def test_only_prompts_that_a_phone_may_have_shown_use_up_those_of_a_day(reason, sent, goes_on, worker):
+    drop = dropped()
+    for n in (1, 2, 3):
+        at = timezone.now() - n * H
+        times = {"created_at": at, "sent_at": at if sent else None}
+        make_attempt(drop.account, "failed", method="popup", reason=reason, **times)
+    assert len(recover.tick()) == goes_on
+    assert fresh(drop).next_step == (NextStep.POPUP if goes_on else NextStep.SCAN)
+
+
 def test_whoever_asks_for_an_account_on_the_list_gets_a_prompt_and_it_stays_on_the_list(worker):
     drop = dropped(next_step=NextStep.SCAN, next_at=None)
     recover.queue_for_scan(drop.account)

@@ -8,9 +8,15 @@ class StoppedClock:
 
     def __init__(self):
         self.at = time.monotonic()
+        self.slept: list[float] = []
 
     def monotonic(self) -> float:
         return self.at
+
+    def sleep(self, seconds: float) -> None:
+        """Return at once."""
+        self.slept.append(seconds)
+        self.at += seconds
 
     def advance(self, seconds: float) -> None:
         self.at += seconds

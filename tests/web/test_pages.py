@@ -332,6 +332,18 @@ def test_an_online_account_asks_first(committed, upstream):
     assert LoginAttempt.objects.get().proxy == 2
 
 
+@pytest.mark.parametrize("headers", [{}, {"HX-Request": "true"}])
+def test_an_online_account_that_is_logging_in_shows_that_login_and_asks_nothing(headers, committed):
+    account = committed.account(w_id="w-1")
+    attempt = make_attempt(account)
+    answer = committed.operator.client.post(f"/accounts/{account.pk}/login/", {"proxy": "2"}, headers=headers)
+    if headers:
+        assert f'data-attempt="{attempt.pk}"' in html(answer) and 'name="sure"' not in html(answer)
+    else:
+        assert (answer.status_code, answer["Location"]) == (302, f"/attempts/{attempt.pk}/")
+    assert LoginAttempt.objects.count() == 1
+
+
 @pytest.mark.parametrize("code", ["", "12", "12 34", "1" * 13, "一二三四", "<b>1</b>", "12345\x00"])
 def test_a_number_that_is_none_is_not_sent(people, code):
     attempt = make_attempt(people.account(), "code_required")
