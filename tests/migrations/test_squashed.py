@@ -7,12 +7,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from accounts.models import Account
 from accounts.roles import ROLES
 from tests.support import environment
 from tests.support.services import create_database, using_database
@@ -128,6 +129,13 @@ def test_a_new_installation_has_every_role_with_all_that_it_may(make_database):
 def test_an_upgrade_leaves_every_role_all_that_it_may(old):
     call_command("migrate", verbosity=0)
     assert roles() == {name: set(codenames) for name, codenames in ROLES.items()}
+
+
+def test_an_upgrade_names_permissions_as_a_new_installation_does(old):
+    call_command("migrate", verbosity=0)
+    wanted = dict(Account._meta.permissions)
+    named = Permission.objects.filter(content_type__app_label="accounts", codename__in=wanted)
+    assert dict(named.values_list("codename", "name")) == wanted
 
 
 def test_an_upgraded_database_has_the_schema_of_a_new_one(old, make_database):
