@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import Account, AccountEvent, Drop, Incident, LoginAttempt, Presence, UnmanagedAccount
-from accounts.states import AttemptState, EventType, Method, NextStep
+from accounts.states import AttemptState, DetectedBy, EventType, Method, NextStep
 from tests.support.factories import make_account, make_attempt
 
 HOURS_AGO = [timezone.now() - timedelta(hours=n) for n in range(10)]
@@ -286,6 +286,11 @@ def test_a_drop_says_what_kind_it_is(people, kind, shown):
     account = dropped(people, drop={"kind": kind})
     page = html(people.operator.client.get(f"/accounts/{account.pk}/"))
     assert (f'data-drop="{kind}"' in page) is shown
+
+
+def test_a_drop_says_how_it_was_detected(people):
+    account = dropped(people, drop={"detected_by": DetectedBy.CHECK})
+    assert DetectedBy.CHECK.label in html(people.operator.client.get(f"/accounts/{account.pk}/"))
 
 
 def test_a_check_on_a_page_is_a_link_and_a_code(people):
