@@ -13,7 +13,7 @@ def rename(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0004_glossary_names"),
+        ("accounts", "0005_search_text"),
         ("auth", "0012_alter_user_first_name_max_length"),
     ]
     operations = [migrations.RunPython(rename, migrations.RunPython.noop)]
