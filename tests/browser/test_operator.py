@@ -183,9 +183,11 @@ def test_search_narrows_the_list_and_says_when_nothing_is_found(desk, live):
     live.account(label="Backup phone")
     for text in ("华东", "小诺", "GIA1", "hi12"):
         page = desk()
+        page.evaluate("window.neverReloaded = true")
         page.locator("input[name=q]").fill(text)
         page.locator("input[name=q]").press("Enter")
         expect(page.locator("tr[data-account]")).to_have_count(1)
+        assert page.evaluate("window.neverReloaded") is True
     page.locator("input[name=q]").fill("nobody")
     page.locator("input[name=q]").press("Enter")
     expect(page.locator("tr[data-account]")).to_have_count(0)

@@ -134,28 +134,6 @@ def from_then_on(condition) -> None:
     raise AssertionError("it never came true")
 
 
-@pytest.mark.parametrize("operators", [pytest.param(1, marks=LONG), 2])
-def test_many_clicks_at_once_begin_one_login(stack, upstream, live, operators):
-    account, clicks = live.account(), 200
-    people = [live.operator, live.mate][:operators]
-    desks = [Operator(stack, people[n % operators]) for n in range(8)]
-    together = threading.Barrier(clicks)
-
-    def click(n):
-        together.wait()
-        return desks[n % 8].post(f"/accounts/{account.pk}/login/").headers.get("Location")
-
-    with ThreadPoolExecutor(clicks) as pool:
-        places = set(pool.map(click, range(clicks)))
-    attempt = LoginAttempt.objects.get()
-    assert places == {f"/attempts/{attempt.pk}/"}
-    upstream.wait(wId=attempt.w_id, step3_now=1)
-    upstream.phone("confirm", wId=attempt.w_id)
-    ends(attempt)
-    assert upstream.calls("/iPadLogin") == 1
-    assert_sound(upstream, stack)
-
-
 @pytest.mark.parametrize("status", [429, pytest.param(500, marks=LONG), pytest.param(503, marks=LONG)])
 def test_an_upstream_that_refuses_everything_for_a_while_is_not_hammered(
     stack, operator, upstream, live, status
