@@ -1,6 +1,7 @@
 """An upgrade: the database is brought to this version first, while processes of the one before still work on it."""
 
 import pytest
+from django.apps import apps
 from django.db import connection, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
@@ -15,8 +16,8 @@ MODELS = {"channel": "channel", "notice": "notice", "run": "planrun"}
 @pytest.fixture(scope="module")
 def old():
     """Looks a model up as the version before knows it: its fields, and no others."""
-    apps = MigrationLoader(None).project_state(BEFORE).apps
-    return lambda name: apps.get_model("accounts", name)
+    before = MigrationLoader(None).project_state(BEFORE).apps
+    return lambda name: before.get_model("accounts", name)
 
 
 def names() -> list[str]:
@@ -59,9 +60,22 @@ def test_the_version_before_can_read_and_write_every_table(old, name, db):
         field: row_of(old, MODELS[field], **values).pk for field, values in needed.get(name, {}).items()
     }
     row = row_of(old, name, **fields.get(name, {}), **{f"{field}_id": pk for field, pk in others.items()})
-    read = type(row).objects.get(pk=row.pk)
-    read.save()
-    read.delete()
+    old_rows = type(row).objects.filter(pk=row.pk)
+    ours = next(model for model in apps.get_models() if model._meta.db_table == row._meta.db_table)
+    new_rows = ours.objects.filter(pk=row.pk)
+    written, seen_by_us = columns(row), columns(new_rows.get())
+    assert columns(old_rows.get()) == written
+    assert {column: seen_by_us[column] for column in written} == written
+
+    old_rows.get().save()
+    assert columns(new_rows.get()) == seen_by_us
+    old_rows.get().delete()
+    assert not new_rows.exists()
+
+
+def columns(row) -> dict[str, object]:
+    """What stands in the row, whatever its fields are called."""
+    return {field.column: getattr(row, field.attname) for field in row._meta.concrete_fields}
 
 
 def row_of(old, name: str, /, **fields):

@@ -11,6 +11,8 @@ import zxingcpp
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.support.processes import until
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -45,7 +47,13 @@ def sign_in(page: Page, url: str, name: str, password: str) -> None:
 
 
 def code_on(page: Page) -> str:
-    """What the QR code says that stands on the page, read from a screenshot of it."""
+    """What the QR code says that stands on the page, once it can be read."""
+    until(lambda: readable_code(page), lambda: f"no QR code can be read on {page.url}")
+    return readable_code(page)
+
+
+def readable_code(page: Page) -> str:
+    """What a phone reads on the page as it is now, by a screenshot of it; "" where there is no code."""
     picture = Image.open(io.BytesIO(page.screenshot()))
     found = zxingcpp.read_barcode(picture)
     return found.text if found else ""
