@@ -5,7 +5,7 @@ from django.contrib.auth.models import Group
 from django.urls import get_resolver, reverse
 from django.urls.resolvers import URLPattern
 
-from accounts.models import LoginAttempt
+from accounts.models import Account, LoginAttempt
 from tests.support.factories import make_attempt
 
 SEE = {"anonymous": 302, "viewer": 200, "operator": 200, "stranger": 404, "admin": 200}
@@ -140,14 +140,18 @@ def test_an_account_without_a_team_is_seen_by_admins_only(committed):
     assert committed.admin.client.get(f"/accounts/{account.pk}/").status_code == 200
 
 
-@pytest.mark.parametrize("method", ["get", "put", "delete", "patch"])
-@pytest.mark.parametrize("name", ["start_login", "cancel_login", "submit_code"])
-def test_what_changes_something_refuses_all_but_post(committed, name, method):
-    attempt = make_attempt(committed.account())
-    answer = getattr(committed.operator.client, method)(address(name, attempt.account, attempt))
-    assert answer.status_code == 405
-    attempt.refresh_from_db()
-    assert attempt.state == "waiting"
+def test_what_changes_something_refuses_all_but_post(committed, upstream):
+    account = committed.account()
+    attempt = make_attempt(account)
+    before = [Account.objects.values().get(), LoginAttempt.objects.values().get()]
+    names = [name for name, (method, _expected) in MATRIX.items() if method == "post"]
+    assert {"start_login", "cancel_login", "submit_code", "keep_online"} <= set(names)
+    for name in names:
+        for method in ("get", "head", "put", "delete", "patch"):
+            ask = getattr(committed.operator.client, method)
+            assert ask(address(name, account, attempt)).status_code == 405, (name, method)
+    assert [Account.objects.values().get(), LoginAttempt.objects.values().get()] == before
+    assert upstream.state()["calls"] == {}
 
 
 def test_the_ids_come_from_the_path_alone(committed, upstream):
