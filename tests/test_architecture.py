@@ -2,11 +2,12 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {
@@ -16,7 +17,7 @@ MODULES = {
     if "migrations" not in path.parts
 }
 TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
-MODULE_LINES, FUNCTION_LINES, FOLDER_MODULES = 400, 40, 13
+MODULE_LINES, FUNCTION_LINES, FOLDER_MODULES = 400, 40, 10
 
 
 def functions(tree: ast.Module) -> list:
@@ -24,7 +25,10 @@ def functions(tree: ast.Module) -> list:
 
 
 def test_imports_go_one_way():
-    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_logo=True) == 0
+    """In a process of its own, because import-linter sets up logging anew."""
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter, "--no-logo"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_no_import_hides_in_a_function():

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, QuerySet
+from django.db.models import OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
@@ -20,6 +20,7 @@ from accounts import permissions
 from accounts.admin.base import LongTableAdmin, ReadOnly
 from accounts.admin.display import NOTHING, link_to
 from accounts.admin.filters import CHOICE_LIMIT, ChoiceFilter, DayFilter
+from accounts.lib.keyset_pagination import Number
 from accounts.lib.time_windows import is_half
 from accounts.models import Channel, Delivery, Rule
 from accounts.models.notification import UNUSABLE
@@ -139,7 +140,8 @@ class ChannelAdmin(LongTableAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         """Defer the address: it is read only to send, and to keep it when the form is saved."""
-        return super().get_queryset(request).annotate(rules_seen=Count("rules")).defer("url")
+        rules = Number(Rule.objects.filter(channel=OuterRef("pk")))
+        return super().get_queryset(request).annotate(rules_seen=rules).defer("url")
 
     def save_model(self, request: HttpRequest, obj: Channel, form: ChannelForm, change: bool) -> None:
         """Save only the form's columns: a process may be sending on the channel."""

@@ -290,7 +290,7 @@ def test_a_drop_says_what_kind_it_is(people, kind, shown):
 
 def test_a_drop_says_how_it_was_detected(people):
     account = dropped(people, drop={"detected_by": DetectedBy.CHECK})
-    assert DetectedBy.CHECK.label in html(people.operator.client.get(f"/accounts/{account.pk}/"))
+    assert str(DetectedBy.CHECK.label) in html(people.operator.client.get(f"/accounts/{account.pk}/"))
 
 
 def test_a_check_on_a_page_is_a_link_and_a_code(people):
