@@ -21,7 +21,7 @@ from tests.support.scenarios import (
 from tests.support.stack import Operator, poll
 
 pytestmark = marks("sqlite")
-WAIT = 8
+WAIT = 20
 LONG = pytest.mark.long
 METADATA = "http://169.254.169.254/latest/meta-data/"
 BROKEN = {
