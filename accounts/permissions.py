@@ -4,21 +4,12 @@ A stranger cannot learn that a row exists. Who may see an account is decided by 
 the permission that the group Operators has.
 """
 
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group
 from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
 
 from accounts.models import Account, LoginAttempt
 from accounts.roles import ROLES
-
-
-def install_roles() -> None:
-    """The groups that carry a role, with their permissions. Safe to repeat."""
-    for name, codenames in ROLES.items():
-        group, _created = Group.objects.get_or_create(name=name)
-        group.permissions.add(
-            *Permission.objects.filter(content_type__app_label="accounts", codename__in=codenames)
-        )
 
 
 def may_log_in(user) -> bool:

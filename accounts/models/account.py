@@ -280,7 +280,7 @@ class Account(TimeWindow):
 
 
 class Avatar(models.Model):
-    """The avatar as we show it: fetched once, drawn anew. In a table of its own to keep lists light."""
+    """The avatar as pages show it: fetched once and redrawn. A separate table keeps lists light."""
 
     account = models.OneToOneField(Account, on_delete=models.CASCADE, primary_key=True)
     png = models.BinaryField()
