@@ -3,9 +3,9 @@
 A page reports it and tries again automatically. A submitted form comes back with its input, to be sent again.
 htmx gets a short text, because it leaves the page as it is.
 
-If no connection was available within the time that a person waits, only one request at a time waits for the
-next one. The others get the 503 immediately: every browser tries again, and each request would block a thread
-meanwhile.
+If no connection was available within the time that a person waits, only one request for a page at a time waits
+for the next one. The others get the 503 immediately: every browser tries again, and each request would block a
+thread meanwhile. A form that a person submitted always waits: nobody but that person would send it again.
 """
 
 import logging
@@ -55,7 +55,7 @@ class _Away:
 @sync_only_middleware
 def answers_without_database(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable:
     def middleware(request: HttpRequest) -> HttpResponse:
-        if not _Away.known or request.path in ALWAYS:
+        if not _Away.known or request.path in ALWAYS or request.method not in ("GET", "HEAD"):
             return get_response(request)
         if not _Away.probe.acquire(blocking=False):
             return database_away(request, OperationalError("another request waits for a connection"))

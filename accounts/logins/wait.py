@@ -53,7 +53,11 @@ def wait_with_lease(lease: Lease) -> Account | None:
                     return None
         code = attempt.verify_code
         if code:
-            LoginAttempt.objects.filter(pk=attempt.pk).update(verify_code="")
+            # Cleared before it is sent: a code goes to WKTeam once. Only under this lease: a later wait has
+            # a code of its own.
+            held = LoginAttempt.objects.filter(pk=attempt.pk, lease_epoch=lease.epoch)
+            if not held.update(verify_code=""):
+                return None
         return finish.save_decision(lease, _ask_until_decided(lease, code), bool(code))
 
 

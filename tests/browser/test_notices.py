@@ -179,7 +179,7 @@ def test_a_number_that_was_sent_is_no_interruption(desk, stack, live, upstream):
     upstream.phone("code", wId=attempt.w_id, code="975310")
     page.locator("input[name=code]").fill("111111")
     page.locator("input[name=code]").press("Enter")
-    expect(page.locator("#code-notes")).to_contain_text("1 number was wrong")
+    expect(page.locator("#code-notes")).to_contain_text("1 wrong verification code so far")
     happened = attempt.events.values_list("happened", flat=True)
     assert EventType.WAIT_RESUMED not in happened
     assert notice(page, "resumed").count() == 0

@@ -114,6 +114,17 @@ def test_a_refusal_after_a_number_was_sent_is_the_end_too(committed, upstream):
     assert not fresh(attempt).resumed
 
 
+def test_a_code_that_was_typed_for_a_later_wait_is_left_to_it(committed, upstream):
+    attempt = begun(committed.account())
+    assert start.fetch_qr_code(attempt)
+    LoginAttempt.objects.filter(pk=attempt.pk).update(verify_code="111111")
+    lease = leases.take(attempt.pk)
+    LoginAttempt.objects.filter(pk=attempt.pk).update(verify_code="222222", lease_epoch=lease.epoch + 1)
+    assert wait.wait_with_lease(lease) is None
+    assert fresh(attempt).verify_code == "222222"
+    assert upstream.calls("/getIPadLoginInfo") == 0
+
+
 def test_whoever_lost_the_lease_ends_its_call_and_writes_nothing(committed, upstream):
     attempt = begun(committed.account())
     assert start.fetch_qr_code(attempt)

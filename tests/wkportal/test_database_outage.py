@@ -4,6 +4,7 @@ import logging
 
 import pytest
 from django.db import OperationalError, connection
+from django.http import HttpResponse
 from django.test import RequestFactory
 
 from accounts.models import Account
@@ -62,3 +63,14 @@ def test_an_error_outside_of_a_view_is_told_from_others(caplog):
         assert answer_to(OperationalError("server closed the connection")).status_code == 503
     assert "server closed the connection" in caplog.text
     assert answer_to(ValueError("ours")).status_code == 500
+
+
+@pytest.mark.parametrize(("method", "status"), [("get", 503), ("head", 503), ("post", 200)])
+def test_beside_a_request_that_waits_for_the_database_only_what_was_typed_goes_on(
+    monkeypatch, method, status
+):
+    monkeypatch.setattr(database_outage._Away, "known", True)
+    middleware = database_outage.answers_without_database(lambda request: HttpResponse())
+    with database_outage._Away.probe:
+        answer = middleware(getattr(RequestFactory(), method)("/accounts/1/"))
+    assert answer.status_code == status
