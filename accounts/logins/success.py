@@ -52,8 +52,8 @@ from accounts.reasons import Reason
 from accounts.states import AttemptState, EventType
 from accounts.upstream.responses import LoggedIn, Profile
 
-# Backoff in seconds while another transaction holds the row.
-PAUSES = (0.05, 0.1, 0.2)
+# Seconds before each try while another transaction holds the row.
+PAUSES = (0, 0.05, 0.1)
 
 
 class _FallBack(Exception):
@@ -87,6 +87,12 @@ class _Login:
     def moves_like(self) -> tuple[str, ...]:
         """The values that its attempt's move writes: attempts with equal values move in one UPDATE."""
         return ("" if self.w_id == self.attempt.w_id else self.w_id, *self.words.values())
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The expected account's new values: the profile, and the proxy that the attempt used, if any."""
+        used = {} if self.attempt.proxy is None else {"proxy": self.attempt.proxy}
+        return _profile(self.answer.profile) | used
 
     @property
     def words(self) -> dict[str, str]:
@@ -147,9 +153,7 @@ def _save_fast(logins: list[_Login]) -> None:
             raise _FallBack
     for login in logins:
         attempt, account = login.attempt, login.account
-        fields = {"proxy": attempt.proxy if attempt.proxy is not None else account.proxy}
-        fields |= _profile(login.answer.profile)
-        changed = {name: value for name, value in fields.items() if getattr(account, name) != value}
+        changed = {name: value for name, value in login.fields.items() if getattr(account, name) != value}
         relied_on = {"state": account.state, "wc_id": login.wc_id, "merged_into": None}
         if not account.go_online(attempt.seq, login.w_id, login.now, attempt, relied_on, **changed):
             raise _FallBack
@@ -159,6 +163,7 @@ def _save_alone(attempt_id: int, answer: LoggedIn) -> Account | None | Exception
     """Save one login in its own transaction; return its error, so that the batch's other logins are saved."""
     error: Exception | None = None
     for pause in PAUSES:
+        time.sleep(pause)
         try:
             with transaction.atomic(), gathered():
                 return _save(attempt_id, answer, db_clock.now())
@@ -169,7 +174,6 @@ def _save_alone(attempt_id: int, answer: LoggedIn) -> Account | None | Exception
             if not db_errors.is_held(found):
                 return found
             error = found  # a click holds the row for milliseconds; a hung transaction must not block others
-            time.sleep(pause)
     return error
 
 
@@ -213,9 +217,7 @@ def _expected(login: _Login) -> Account:
     else:
         record(account, EventType.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
     # A record with its own wcId stands for itself, also if it was merged into another before.
-    fields = {"wc_id": login.wc_id, "merged_into": None, **_profile(login.answer.profile)}
-    if attempt.proxy is not None:
-        fields["proxy"] = attempt.proxy
+    fields = {"wc_id": login.wc_id, "merged_into": None, **login.fields}
     if not account.go_online(attempt.seq, login.w_id, login.now, attempt, **fields):
         _doubt(account, login)
     return account
@@ -246,7 +248,7 @@ def _merged(login: _Login, owner: Account) -> Account:
     Account.objects.filter(pk=placeholder.pk).update(merged_into=owner)
     for side, other in ((placeholder, owner), (owner, placeholder)):
         record(side, EventType.JOINED, attempt=attempt, detail=_name_for(side, other), at=login.now)
-    return _bind(login, owner, seq, stale)
+    return _bring_online(login, owner, seq, stale)
 
 
 def _other(login: _Login, owner: Account | None) -> Account:
@@ -276,7 +278,7 @@ def _other(login: _Login, owner: Account | None) -> Account:
         record(login.account, EventType.LATE_SUCCESS, attempt=attempt, detail=name, at=login.now)
     detail = _name_for(owner, login.account)
     record(owner, EventType.OTHER_ACCOUNT, attempt=attempt, detail=detail, at=login.now)
-    return _bind(login, owner, next_seq(owner), stale)
+    return _bring_online(login, owner, next_seq(owner), stale)
 
 
 def _is_stale(login: _Login, owner: Account) -> bool:
@@ -292,15 +294,19 @@ def _is_stale(login: _Login, owner: Account) -> bool:
     return not heard_live and owner.last_login_at is not None and owner.last_login_at > since
 
 
-def _bind(login: _Login, owner: Account, seq: int, stale: bool) -> Account:
+def _bring_online(login: _Login, owner: Account, seq: int, stale: bool) -> Account:
     """Bring the owner online with a login that another record's attempt made, unless that login is stale."""
     if stale or not owner.go_online(
         seq, login.w_id, login.now, login.attempt, **_profile(login.answer.profile)
     ):
         _doubt(owner, login)
-    # The owner's own attempt in progress is the newer login if it succeeds, so it gets a higher number.
-    LoginAttempt.objects.open().filter(account=owner).update(seq=next_seq(owner))
+    renumber_open_attempt(owner)
     return owner
+
+
+def renumber_open_attempt(account: Account) -> None:
+    """Give the account's attempt in progress the next number: if it succeeds, it is the newer login."""
+    LoginAttempt.objects.open().filter(account=account).update(seq=next_seq(account))
 
 
 def _name_for(reader: Account, other: Account) -> str:

@@ -23,7 +23,7 @@ from django.db.models import Q
 from accounts.lib import db_clock
 from accounts.lib.chunks import in_batches
 from accounts.logins import expire
-from accounts.logins.success import complete_login, next_seq
+from accounts.logins.success import complete_login, next_seq, renumber_open_attempt
 from accounts.models import Account, LoginAttempt, Presence, UnmanagedAccount
 from accounts.models.event import gathered, record
 from accounts.presence import offline as presence_offline
@@ -153,7 +153,7 @@ class Reconciler:
             if not told and self.record(ours, LoggedIn(Profile(wc_id=wc_id, w_id=ours.w_id))):
                 del self.unknown[wc_id]
         for some in in_batches(elsewhere.items(), BOUND_AT_ONCE):
-            self.back += _bind(dict(some), self.began)
+            self.back += _bind_elsewhere(dict(some), self.began)
 
     def attempts(self) -> dict[str, LoginAttempt]:
         """Return {wId: attempt} of our attempts whose wId is listed unexpectedly."""
@@ -254,7 +254,7 @@ def _may_be_late(attempt: LoginAttempt, row: _Known) -> bool:
     return later and not told and attempt.account.merged_into_id is None
 
 
-def _bind(w_ids: dict[int, str], before: datetime) -> list[int]:
+def _bind_elsewhere(w_ids: dict[int, str], before: datetime) -> list[int]:
     """Give accounts the wIds of logins made elsewhere. Return the IDs of the accounts changed.
 
     Skips accounts that logged in at or after `before`, and rows that another process locks.
@@ -275,8 +275,7 @@ def _bind(w_ids: dict[int, str], before: datetime) -> list[int]:
             bound.append(account.pk)
             record(account, EventType.FOUND_ONLINE, at=now)
             if account.pk in trying:
-                # If its own login in progress succeeds, that login is the newer one.
-                LoginAttempt.objects.open().filter(account=account).update(seq=next_seq(account))
+                renumber_open_attempt(account)
     return bound
 
 
