@@ -25,17 +25,18 @@ def may_add(user) -> bool:
 
 
 def sees_all(user) -> bool:
+    """Whether `Account.objects.visible_to(user)` is every account."""
     return user.is_active and user.has_perms(["accounts.view_account", "accounts.view_every_account"])
 
 
 def may_adopt(user) -> bool:
     """An account that has no record here is nobody's team yet: only for those who see every account."""
-    return may_add(user) and user.has_perm("accounts.view_every_account")
+    return may_add(user) and sees_all(user)
 
 
 def teams_of(user):
     """The groups that an account may be given to by this user: teams, not roles."""
-    groups = Group.objects.all() if user.has_perm("accounts.view_every_account") else user.groups.all()
+    groups = Group.objects.all() if sees_all(user) else user.groups.all()
     return groups.exclude(name__in=ROLES).order_by("name")
 
 

@@ -74,7 +74,7 @@ class TagFilter(ChoiceFilter):
 
     def options(self, request: HttpRequest) -> list[tuple[int, str]]:
         tags = Tag.objects.all()
-        if not request.user.has_perm("accounts.view_every_account"):
+        if not permissions.sees_all(request.user):
             seen = Account.objects.visible_to(request.user).filter(pk=OuterRef("account"))
             tags = tags.filter(for_each(tagged().filter(for_each(seen), tag=OuterRef("pk"))))
         return list(tags.values_list("pk", "name")[:CHOICE_LIMIT])
@@ -104,7 +104,7 @@ class AskedByFilter(ChoiceFilter):
 
     def options(self, request: HttpRequest) -> Iterator[tuple[int, str]]:
         people = get_user_model().objects.order_by("username")
-        if not request.user.has_perm("accounts.view_every_account"):
+        if not permissions.sees_all(request.user):
             people = people.filter(groups__in=permissions.teams_of(request.user)).distinct()
         active = people.filter(for_each(self.started.objects.filter(**{self.column: OuterRef("pk")})))
         return ((person.pk, person.get_username()) for person in active[:CHOICE_LIMIT])

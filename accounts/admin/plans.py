@@ -56,23 +56,19 @@ class EveryTeamsAccounts:
     """Require the right to see all teams' accounts: a plan can include any account."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return sees_all(request) and super().has_module_permission(request)
+        return permissions.sees_all(request.user) and super().has_module_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj=None) -> bool:
-        return sees_all(request) and super().has_view_permission(request, obj)
+        return permissions.sees_all(request.user) and super().has_view_permission(request, obj)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return sees_all(request) and super().has_add_permission(request)
+        return permissions.sees_all(request.user) and super().has_add_permission(request)
 
     def has_change_permission(self, request: HttpRequest, obj=None) -> bool:
-        return sees_all(request) and super().has_change_permission(request, obj)
+        return permissions.sees_all(request.user) and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
-        return sees_all(request) and super().has_delete_permission(request, obj)
-
-
-def sees_all(request: HttpRequest) -> bool:
-    return request.user.has_perm("accounts.view_every_account")
+        return permissions.sees_all(request.user) and super().has_delete_permission(request, obj)
 
 
 @admin.register(Plan)

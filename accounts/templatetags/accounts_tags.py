@@ -279,6 +279,6 @@ def line(code: str | int | None) -> str:
 
 @register.filter
 def role(user) -> str:
-    if user.has_perm("accounts.view_every_account"):
+    if permissions.sees_all(user):
         return _("Admin")
     return _("Operator") if permissions.may_log_in(user) else _("Viewer")

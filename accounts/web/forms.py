@@ -68,7 +68,7 @@ class AccountForm(forms.ModelForm):
         self.user = user
         teams = permissions.teams_of(user)
         self.fields["team"].queryset = teams
-        sees_all = user.has_perm("accounts.view_every_account")
+        sees_all = permissions.sees_all(user)
         self.fields["team"].required = not sees_all
         self.fields["team"].empty_label = _("Admins only") if sees_all else None
         if "policy" in self.fields:
