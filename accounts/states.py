@@ -32,7 +32,6 @@ class Trigger(models.TextChoices):
     BULK = "bulk", _("Bulk login")
     RECOVERY = "recovery", _("Recovery")
     API = "api", _("API")
-    OWNER = "owner", _("Phone owner")
 
 
 class DropKind(models.TextChoices):
@@ -122,14 +121,3 @@ ATTEMPT_MOVES: dict[str, frozenset[str]] = {
     A.PAGE_REQUIRED: frozenset({A.WAITING, A.CODE_REQUIRED, *FINAL_STATES}),
     **{state: frozenset() for state in FINAL_STATES},
 }
-
-ACCOUNT_MOVES: dict[str, frozenset[str]] = {
-    AccountState.NEW: frozenset({AccountState.ONLINE}),
-    AccountState.OFFLINE: frozenset({AccountState.ONLINE}),
-    # Online to online: a newer login replaced the wId.
-    AccountState.ONLINE: frozenset({AccountState.ONLINE, AccountState.OFFLINE}),
-}
-
-
-def may_move(moves: dict[str, frozenset[str]], old: str, new: str) -> bool:
-    return new in moves[old]

@@ -26,7 +26,6 @@ from accounts.states import (
     EventType,
     Method,
     Trigger,
-    may_move,
 )
 
 # After its deadline an attempt has GRACE for an answer in transit. The periodic task ends it after
@@ -240,7 +239,7 @@ def move_together(
     """
     now = now or db_clock.now()
     old = attempts[0].state
-    if not may_move(ATTEMPT_MOVES, old, to):
+    if to not in ATTEMPT_MOVES[old]:
         raise ForbiddenMove(f"{old} to {to}")
     if to in FINAL_STATES:
         gone = {"qr_text": "", "qr_png": None, "page_url": "", "verify_code": ""}

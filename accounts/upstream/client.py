@@ -153,10 +153,6 @@ class Client:
         """Stop WKTeam callbacks, by POST `/cancelHttpCallbackUrl`."""
         self._signed("/cancelHttpCallbackUrl", {}, responses.succeeded)
 
-    def log_out(self, wc_ids: list[str]) -> None:
-        """Log accounts out, by POST `/member/offline {account, wcIds}`; takes effect after a short delay."""
-        self._signed("/member/offline", {"account": self.account, "wcIds": wc_ids}, responses.succeeded)
-
     def fetch_picture(self, url: str, hosts: list[str], seconds: float | None = None) -> bytes:
         """Return the bytes at `url`, which must be on the upstream's own host or on one of `hosts`.
 

@@ -7,13 +7,10 @@ import pytest
 from accounts.models import AccountEvent, LoginAttempt
 from accounts.models.event import ForbiddenMove
 from accounts.states import (
-    ACCOUNT_MOVES,
     ATTEMPT_MOVES,
     FINAL_STATES,
     OPEN_STATES,
-    AccountState,
     AttemptState,
-    may_move,
 )
 from tests.support.factories import make_account, make_attempt
 
@@ -31,7 +28,6 @@ PAIRS = list(itertools.product(AttemptState.values, repeat=2))
 
 def test_the_tables_know_every_state():
     assert set(ATTEMPT_MOVES) == set(AttemptState.values) == {*OPEN_STATES, *FINAL_STATES}
-    assert set(ACCOUNT_MOVES) == set(AccountState.values)
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
@@ -48,9 +44,3 @@ def test_a_pair_is_allowed_or_refused(db, old, new):
     assert attempt.state == new
     event = AccountEvent.objects.get()
     assert (event.from_state, event.to_state, event.attempt_id) == (old, new, attempt.pk)
-
-
-@pytest.mark.parametrize(("old", "new"), list(itertools.product(AccountState.values, repeat=2)))
-def test_an_account_goes_online_from_anywhere_and_offline_from_online_only(old, new):
-    allowed = {("new", "online"), ("offline", "online"), ("online", "online"), ("online", "offline")}
-    assert may_move(ACCOUNT_MOVES, old, new) is ((old, new) in allowed)

@@ -107,7 +107,6 @@ def test_step_3_sends_the_instance_and_the_number_of_the_phone(how, code, body, 
 def test_the_other_calls_send_what_their_pages_say(client, upstream):
     client.online()
     client.is_online("w-1")
-    client.log_out(["wxid_a", "wxid_b"])
     client.offline_reason("wxid_a")
     client.set_callback("http://127.0.0.1:9/x")
     client.clear_callback()
@@ -116,7 +115,6 @@ def test_the_other_calls_send_what_their_pages_say(client, upstream):
     assert sent == {
         "/queryLoginWx": {},
         "/isOnline": {"wId": "w-1"},
-        "/member/offline": {"account": "canary-developer", "wcIds": ["wxid_a", "wxid_b"]},
         "/offlineReason": {"wcId": "wxid_a"},
         "/setHttpCallbackUrl": {"httpUrl": "http://127.0.0.1:9/x", "type": 2},
         "/cancelHttpCallbackUrl": {},
@@ -213,14 +211,6 @@ def test_a_line_that_is_down_is_named(client, upstream):
         client.fetch_code("", 3)
     assert (caught.value.text, caught.value.code) == ("网络链接异常", "1001")
     assert upstream.calls(QR) == 1
-
-
-def test_logging_out_takes_effect(client, upstream):
-    wc_id = upstream.log_in()["wcId"]
-    upstream.settings(offline_delay=0)
-    client.log_out([wc_id])
-    upstream.wait(wcId=wc_id, online=False)
-    assert client.online() == []
 
 
 # --- faults

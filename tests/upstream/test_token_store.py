@@ -174,7 +174,7 @@ def test_who_died_while_signing_in_is_not_waited_for(kept, upstream):
     assert kept.online() == []
 
 
-@pytest.mark.parametrize("path", ["/iPadLogin", "/getIPadLoginInfo", CALL, "/isOnline", "/member/offline"])
+@pytest.mark.parametrize("path", ["/iPadLogin", "/getIPadLoginInfo", CALL, "/isOnline"])
 def test_a_call_refused_after_a_new_sign_in_is_an_alarm(path, upstream, transactional_db):
     client = client_of(upstream.url, given=upstream.authorization)
     refusal = {"code": "1001", "message": "Authorization无效", "data": None}
@@ -184,7 +184,6 @@ def test_a_call_refused_after_a_new_sign_in_is_an_alarm(path, upstream, transact
         "/getIPadLoginInfo": lambda: client.wait_for_login("w", "", 3),
         CALL: client.online,
         "/isOnline": lambda: client.is_online("w"),
-        "/member/offline": lambda: client.log_out(["wxid_a"]),
     }
     with pytest.raises(SignInRefused):
         calls[path]()

@@ -18,7 +18,6 @@ from accounts.states import (
     AttemptState,
     EventType,
     Method,
-    may_move,
 )
 from tests.support.model_based.upstream import Code
 from tests.support.model_based.world import World
@@ -129,7 +128,7 @@ class Rules:
         if moves[:1] != [("", AttemptState.PREPARING)]:
             yield f"its history begins with {moves[:1]}"
         for (_before, here), (there, after) in zip(moves, moves[1:], strict=False):
-            if here != there or not may_move(ATTEMPT_MOVES, there, after):
+            if here != there or after not in ATTEMPT_MOVES[there]:
                 yield f"{here} was followed by a move from {there} to {after}"
         if moves and moves[-1][1] != row["state"]:
             yield f"its history ends with {moves[-1][1]}, and it is {row['state']}"
