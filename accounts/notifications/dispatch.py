@@ -24,7 +24,6 @@ from accounts.notifications import messages, outbox, transports
 from accounts.states import AccountState, NotificationKind
 
 log = logging.getLogger(__name__)
-dice = random.Random()  # noqa: S311  (not for secrets)
 
 TURN = timedelta(seconds=60)  # longer than one message may take
 PAUSE_MINUTES, LONGEST_MINUTES = 1, 240
@@ -64,11 +63,6 @@ def _ready(now: datetime) -> QuerySet:
     due = Delivery.objects.due(now).filter(channel=OuterRef("pk"))
     free = Q(sending_until=None) | Q(sending_until__lt=now)
     return Channel.objects.active().filter(free, Q(next_at=None) | Q(next_at__lte=now), Exists(due))
-
-
-def send_due() -> int:
-    """Send what is due on all channels, one after the other. Return the number of messages sent."""
-    return sum(send(pk) for pk in list(_ready(db_clock.now()).values_list("pk", flat=True)))
 
 
 def send(channel_id: int) -> int:
@@ -234,7 +228,7 @@ def _mark(batch: list[Delivery], now: datetime) -> None:
 def pause(tries: int) -> timedelta:
     """Return the backoff before the next retry: 1, 2, 4 … minutes, at most 4 hours, with ±20 % jitter."""
     minutes = min(PAUSE_MINUTES * 2 ** (tries - 1), LONGEST_MINUTES)
-    return timedelta(minutes=minutes * dice.uniform(0.8, 1.2))
+    return timedelta(minutes=minutes * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
 
 
 # --- whether a delivery is still needed ------------------------------------------------------------------

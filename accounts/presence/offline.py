@@ -31,8 +31,6 @@ PAUSE = (0.3, 1.5)
 # Limit of one round of calls, since a worker of short tasks runs it.
 ROUND_SECONDS = 10
 
-jitter = random.Random()  # noqa: S311 - a pause is no secret
-
 
 def these(ids: list) -> RawSQL:
     """Return the IDs as a subquery with one parameter, whatever their number."""
@@ -171,7 +169,7 @@ def _ask_for_a_while(now: datetime) -> int:
     for drop in drops:
         if asked:
             db_errors.release_connection()
-            time.sleep(jitter.uniform(*PAUSE))
+            time.sleep(random.uniform(*PAUSE))  # noqa: S311 - no secret
             if time.monotonic() > ends:
                 break
         if not _ask_reason(drop):

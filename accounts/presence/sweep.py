@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 SOONEST = timedelta(seconds=1)
 LOOKS_IN_A_ROW = 3
 
-jitter = random.Random()  # noqa: S311 - a pause is no secret
-
 
 def seen() -> Presence | None:
     """Return when WKTeam was last asked and whether it answered; None before the first check."""
@@ -68,7 +66,8 @@ def check_if_due() -> SweepResult | None:
 def _claim(now: datetime) -> datetime | None:
     """Claim the presence row. Return when the claim ends; None if it is not due or another process has it."""
     until = now + timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 10)
-    next_at = now + timedelta(seconds=settings.WK_PRESENCE_SECONDS * jitter.uniform(0.9, 1.1))
+    jitter = random.uniform(0.9, 1.1)  # noqa: S311 - no secret
+    next_at = now + timedelta(seconds=settings.WK_PRESENCE_SECONDS * jitter)
     due = Presence.objects.filter(Q(taken_until=None) | Q(taken_until__lte=now), due_at__lte=now)
     taken = {"due_at": next_at, "taken_until": until}
     if due.filter(pk=Presence.ONLY).update(**taken):

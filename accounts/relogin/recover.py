@@ -26,7 +26,6 @@ AT_A_TIME, MOST_AT_A_TICK = 200, 1000
 UNSENT = frozenset(
     {Reason.UNREACHABLE, Reason.SIGN_IN_REFUSED, Reason.DEVELOPER_FROZEN, Reason.DEVELOPER_EXPIRED}
 )
-dice = random.Random()  # noqa: S311 - chance in pauses, no secret
 
 
 # --- all drops that are due ------------------------------------------------------------------------------
@@ -116,8 +115,7 @@ class _Policies:
 
     def __init__(self):
         self.all = {policy.pk: policy for policy in RecoveryPolicy.objects.select_for_update(no_key=True)}
-        found = [policy for policy in self.all.values() if policy.is_default]
-        self.default = found[0] if found else default_policy()
+        self.default = default_policy()
 
     def of(self, account: Account) -> RecoveryPolicy:
         return self.all.get(account.policy_id, self.default)
@@ -214,9 +212,8 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
         known, before = sum(prompt.at >= drop.at for prompt in theirs), drop.next_step
         if asked:
             drop.next_step, drop.prompts_sent = NextStep.LOOK, known
-        how = decide.decide_step(
-            drop, drop.account, policy, theirs, ahead[policy.pk], free, now, dice.random()
-        )
+        luck = random.random()  # noqa: S311 - no secret
+        how = decide.decide_step(drop, drop.account, policy, theirs, ahead[policy.pk], free, now, luck)
         # A prompt, or a wait for this minute's limit, uses one place of the policy's pace.
         turn = how.step == NextStep.POPUP or (how.step == NextStep.LOOK and free > 0)
         ahead[policy.pk] += turn

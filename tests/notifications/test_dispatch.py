@@ -106,8 +106,7 @@ def to_scan(account):
 
 
 def tell():
-    dispatch.tick()
-    return dispatch.send_due()
+    return sum(map(dispatch.send, dispatch.tick()))
 
 
 def online(**fields):

@@ -16,7 +16,7 @@ from accounts.lib import db_clock
 from accounts.models import Channel, Delivery, Notification, OutboxCursor
 from accounts.models.notification import DeliveryState
 from accounts.notifications import dispatch
-from tests.notifications.test_dispatch import channel_to, comes_back, drops, online, phone
+from tests.notifications.test_dispatch import channel_to, comes_back, drops, online, phone, tell
 from tests.support import environment
 from tests.support.fake_chat_service import Receiver
 from tests.support.processes import DEADLINE
@@ -63,8 +63,7 @@ def test_who_is_killed_while_sending_sends_again_with_the_same_number(committed,
     phone.hold.set()
     phone.hold = None
     in_minutes(monkeypatch, 2)
-    dispatch.tick()
-    assert dispatch.send_due() == 1
+    assert tell() == 1
     first, second = (message["message"].splitlines() for message in phone.messages)
     assert first[-1] == second[-1] == f"Message {Delivery.objects.get().pk}"
     assert Delivery.objects.get().state == DeliveryState.SENT
@@ -84,8 +83,7 @@ def test_who_may_have_been_told_by_one_that_was_killed_is_told_that_it_is_over(c
     phone.hold = None
     comes_back(account)
     in_minutes(monkeypatch, 2)
-    dispatch.tick()
-    dispatch.send_due()
+    tell()
     assert phone.titles == ["Offline: Shop 7", "Back online: Shop 7"]
 
 
@@ -98,8 +96,7 @@ def test_many_that_read_and_send_at_once_tell_each_thing_once(committed, phone):
     def run():
         try:
             for _time in range(5):
-                dispatch.tick()
-                dispatch.send_due()
+                tell()
         except Exception as error:
             failed.append(error)
         finally:
@@ -111,8 +108,7 @@ def test_many_that_read_and_send_at_once_tell_each_thing_once(committed, phone):
     for thread in threads:
         thread.join()
     assert failed == []
-    dispatch.tick()
-    dispatch.send_due()
+    tell()
     assert sorted(phone.titles) == [f"Offline: Shop {n}" for n in range(5)]
     assert Notification.objects.count() == Delivery.objects.count() == 5
 

@@ -246,8 +246,8 @@ class Week:
             self.pass_time(3)
             for lease in leases.claim_orphaned():
                 wait.wait_with_lease(lease)
-        dispatch.tick()
-        dispatch.send_due()
+        for channel_id in dispatch.tick():
+            dispatch.send(channel_id)
         expire.end_overdue()
 
     def people_scan(self) -> None:
@@ -351,6 +351,4 @@ def install(week: Week, monkeypatch) -> None:
     monkeypatch.setattr(configured, "client", lambda: week.phones)
     monkeypatch.setattr(configured, "client_for", lambda _attempt: week.phones)
     for module in (presence_sweep, recover, dispatch):
-        monkeypatch.setattr(
-            module, "jitter" if module is presence_sweep else "dice", random.Random(week.dice.random())
-        )
+        monkeypatch.setattr(module, "random", random.Random(week.dice.random()))
