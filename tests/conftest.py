@@ -12,6 +12,8 @@ from accounts.upstream import configured
 from tests.support import cleanup, environment, factories
 from tests.support.stack import Operator
 
+# Otherwise WhiteNoise opens every static file again for each test client.
+settings.WHITENOISE_AUTOREFRESH = True
 settings.PASSWORD_HASHERS = ["tests.support.factories.QuickHasher"]
 TransactionTestCase._fixture_teardown = cleanup.empty
 
