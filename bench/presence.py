@@ -36,7 +36,7 @@ def seed(accounts: range) -> None:
 
     from accounts.models import Account
 
-    times = ("state_since", "verified_at", "first_login_at", "last_login_at")
+    times = ("state_since", "checked_at", "first_login_at", "last_login_at")
     row = {"state": "online", "proxy": 1, **dict.fromkeys(times, timezone.now() - timedelta(days=9))}
     rows = (Account(label=wc_id, wc_id=wc_id, w_id=w_id, **row) for wc_id, w_id in map(ids, accounts))
     Account.objects.bulk_create(rows, batch_size=1000)

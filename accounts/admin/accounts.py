@@ -56,12 +56,12 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     lookups = ("state__exact", "keep_online__exact", "team")
     sortable_by = ("name", "standing", "state_since")
     ordering = (Lower("label"), "id")
-    search_fields = ("label", "nickname", "wc_id", "wechat_number")
+    search_fields = ("label", "nickname", "wc_id", "wechat_id")
     search_help_text = _("Search by label, nickname, wcId or WeChat ID.")
     fieldsets = (
         (None, {"fields": EDITABLE}),
         (_("Recovery after a drop"), {"fields": RECOVERY}),
-        (_("Current state"), {"fields": ("standing", "state_since", "w_id", "verified_at", "outcome")}),
+        (_("Current state"), {"fields": ("standing", "state_since", "w_id", "checked_at", "outcome")}),
         (
             _("Logins"),
             {
@@ -72,7 +72,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         ),
         (
             _("WeChat profile"),
-            {"fields": ("nickname", "wechat_number", "region", "signature", "masked_mobile", "avatar_url")},
+            {"fields": ("nickname", "wechat_id", "region", "signature", "masked_mobile", "avatar_url")},
         ),
     )  # fmt: skip
 

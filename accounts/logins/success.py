@@ -328,7 +328,7 @@ def _profile(profile: Profile) -> dict[str, object]:
     """Return the account fields that WKTeam filled in; the account keeps its values for the others."""
     told = {
         "nickname": profile.nickname,
-        "wechat_number": profile.wechat_number,
+        "wechat_id": profile.wechat_id,
         "avatar_url": profile.avatar_url,
         "sex": profile.sex,
         "region": profile.region,

@@ -51,7 +51,7 @@ class AccountQuerySet(models.QuerySet):
         return self.filter(merged_into=None)
 
     def matching(self, text: str) -> Self:
-        """Those with every word of `text` (at most six) in the label, nickname, wcId or WeChat number.
+        """Those with every word of `text` (at most six) in the label, nickname, wcId or WeChat ID.
 
         The database folds the case of the words, as it did that of the column: SQLite folds A to Z, PostgreSQL all
         letters of its locale.
@@ -77,10 +77,12 @@ class Account(TimeWindow):
     w_id = models.CharField("wId", max_length=100, blank=True, default="")
     state = models.CharField(_("state"), max_length=10, choices=AccountState, default=AccountState.NEW)
     state_since = models.DateTimeField(_("since"), default=timezone.now)
-    verified_at = models.DateTimeField(_("last checked"), null=True, blank=True)
+    checked_at = models.DateTimeField(_("last checked"), null=True, blank=True, db_column="verified_at")
 
     nickname = models.CharField(_("nickname"), max_length=100, blank=True, default="")
-    wechat_number = models.CharField(_("WeChat ID"), max_length=100, blank=True, default="")
+    wechat_id = models.CharField(
+        _("WeChat ID"), max_length=100, blank=True, default="", db_column="wechat_number"
+    )
     avatar_url = models.CharField(_("avatar URL"), max_length=500, blank=True, default="")
     sex = models.PositiveSmallIntegerField(_("gender"), null=True, blank=True)
     region = models.CharField(_("region"), max_length=101, blank=True, default="")
@@ -149,9 +151,7 @@ class Account(TimeWindow):
     created_at = models.DateTimeField(_("added"), default=timezone.now, editable=False)
     # One line for each column, so that no word is found across two of them.
     search_text = models.GeneratedField(
-        expression=Lower(
-            Concat("label", _LINE_END, "nickname", _LINE_END, "wc_id", _LINE_END, "wechat_number")
-        ),
+        expression=Lower(Concat("label", _LINE_END, "nickname", _LINE_END, "wc_id", _LINE_END, "wechat_id")),
         output_field=models.TextField(),
         db_persist=True,
     )
@@ -259,7 +259,7 @@ class Account(TimeWindow):
             "bound_seq": seq,
             "state": AccountState.ONLINE,
             "state_since": now,
-            "verified_at": now,
+            "checked_at": now,
             "last_login_at": now,
             "relogin_at": None,
             "queued_for_scan_at": None,

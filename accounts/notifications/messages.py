@@ -292,7 +292,7 @@ def without_names(text: str, w_id: str, account: Account) -> str:
 
     These must not leave the portal.
     """
-    for name in (w_id, account.wc_id, account.w_id, account.mobile, account.wechat_number):
+    for name in (w_id, account.wc_id, account.w_id, account.mobile, account.wechat_id):
         if name:
             text = text.replace(name, HIDDEN)
     return NAMES_OF_OTHERS.sub(HIDDEN, text)

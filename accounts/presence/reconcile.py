@@ -205,7 +205,7 @@ class Reconciler:
         rows = Account.objects.filter(online_since_before(self.began), settled, pk__in=these(self.present))
         with transaction.atomic():
             return Account.objects.filter(pk__in=free(rows).values("pk")).update(
-                verified_at=self.began, absent=0, missed_at=None, missed_by=""
+                checked_at=self.began, absent=0, missed_at=None, missed_by=""
             )
 
     def write_missed(self, ids: list[int]) -> None:

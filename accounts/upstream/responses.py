@@ -83,7 +83,7 @@ class Profile:
     wc_id: str
     w_id: str = ""
     nickname: str = ""
-    wechat_number: str = ""
+    wechat_id: str = ""
     avatar_url: str = ""
     sex: int | None = None
     region: str = ""
@@ -363,7 +363,7 @@ def _profile(data: dict) -> Profile | None:
         wc_id=wc_id,
         w_id=identifier(data.get("wId")),
         nickname=clean(data.get("nickName"), 100),
-        wechat_number=clean(data.get("wAccount"), 100),
+        wechat_id=clean(data.get("wAccount"), 100),
         avatar_url=web_address(data.get("smallHeadImgUrl"), 500) or web_address(data.get("headUrl"), 500),
         sex=int(sex) if sex in ("0", "1", "2") else None,
         region=" ".join(filter(None, (clean(data.get("country"), 50), clean(data.get("city"), 50)))),

@@ -18,7 +18,7 @@ from accounts.web.forms import DueForm, VerificationCodeForm
 HISTORY_SIZE = 20
 DROPS_SHOWN = 5
 SHOWN_LIVE = [
-    *("state", "w_id", "state_since", "verified_at", "keep_online", "relogin_at"),
+    *("state", "w_id", "state_since", "checked_at", "keep_online", "relogin_at"),
     *("queued_for_scan_at", "last_offline_at", "last_offline_reason"),
 ]
 

@@ -109,11 +109,11 @@ class World:
         return account
 
     def log_in(self, account: Account, number: int) -> None:
-        since = account.verified_at = account.last_login_at = account.state_since
+        since = account.checked_at = account.last_login_at = account.state_since
         account.first_login_at = self.start + (since - self.start) * self.random.random()
         account.wc_id = f"wxid_{number * 7919 % 10**9:09}{number:07x}"
         name = "骆驿" if number == 500 else "".join(self.random.choices(NAMES, k=2))
-        account.nickname, account.wechat_number = f"{name}的小店 Nick{number}", f"wx{number * 31 % 10**8:08}"
+        account.nickname, account.wechat_id = f"{name}的小店 Nick{number}", f"wx{number * 31 % 10**8:08}"
         if account.state == "online":
             account.w_id = f"w-{number:012x}"
             return

@@ -16,7 +16,7 @@ QR_TEXT = "http://weixin.qq.com/x/4f0cXwTQyZb8mJd1kE9a"
 # Workers claim waits that no message brought to them, some seconds after they were handed over.
 NOT_YET = timedelta(days=1)
 IDS = ("id", "account_id", "attempt_id")
-COLUMNS = {"nickname": "nickName", "wechat_number": "wAccount", "avatar_url": "smallHeadImgUrl"}
+COLUMNS = {"nickname": "nickName", "wechat_id": "wAccount", "avatar_url": "smallHeadImgUrl"}
 COLUMNS |= {"sex": "sex", "signature": "signature", "mobile": "mobilePhone"}
 TABLES = "accounts_account, accounts_loginattempt, accounts_accountevent, accounts_avatar"
 # Event rows never change, so the transaction that wrote the event is the one that wrote the success.

@@ -70,7 +70,7 @@ def succeed(attempt_id: int, account_id: int, answer: dict) -> None:
         moved = record("attempt_moved", "succeeded", attempt_id, account_id, now, **states)
         Account.objects.filter(pk=account_id, bound_seq__lt=1).update(
             wc_id=data["wcId"], w_id=data["wId"], bound_seq=1, state="online", state_since=now,
-            verified_at=now, last_login_at=now, first_login_at=now, relogin_at=None, merged_into=None, proxy=1,
+            checked_at=now, last_login_at=now, first_login_at=now, relogin_at=None, merged_into=None, proxy=1,
             **profile_columns(data),
         )  # fmt: skip
         states = {"from_state": "offline", "to_state": "online"}

@@ -122,7 +122,7 @@ def test_joined_records_point_at_each_other(people):
 
 
 def test_accounts_are_found_by_each_of_their_names(people):
-    found = people.account(label="Shop Süd", nickname="小店", wc_id="wxid_7", wechat_number="wx4711")
+    found = people.account(label="Shop Süd", nickname="小店", wc_id="wxid_7", wechat_id="wx4711")
     people.account(label="Other")
     for text in ("shop", "小店", "wxid_7", "4711", "süd shop"):
         assert shown(people.admin.client.get(ACCOUNTS, {"q": text})) == [found.pk]

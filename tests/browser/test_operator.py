@@ -179,7 +179,7 @@ def test_hostile_names_stay_text(desk, live, upstream):
 
 
 def test_search_narrows_the_list_and_says_when_nothing_is_found(desk, live):
-    live.account(label="华东客服 3", nickname="小诺", wc_id="wxid_gia1", wechat_number="hi1212")
+    live.account(label="华东客服 3", nickname="小诺", wc_id="wxid_gia1", wechat_id="hi1212")
     live.account(label="Backup phone")
     for text in ("华东", "小诺", "GIA1", "hi12"):
         page = desk()

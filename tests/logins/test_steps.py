@@ -57,8 +57,8 @@ def test_a_first_login_writes_attempt_account_and_events(committed, upstream):
     assert (attempt.state, attempt.reason) == ("succeeded", "")
     assert upstream.online == {account.wc_id: account.w_id}
     assert account.state == "online"
-    assert account.nickname and account.wechat_number and account.avatar_url
-    assert account.first_login_at == account.last_login_at == account.verified_at
+    assert account.nickname and account.wechat_id and account.avatar_url
+    assert account.first_login_at == account.last_login_at == account.checked_at
     assert happenings(account) == [
         ("attempt_started", "preparing"),
         ("attempt_moved", "waiting"),

@@ -13,7 +13,7 @@ from tests.support.factories import fresh, make_attempt
 
 HOUR = timedelta(hours=1)
 KNOWN = {
-    "nickname": "小诺", "wechat_number": "nuo_88", "avatar_url": "http://pictures.invalid/n.png", "sex": 2,
+    "nickname": "小诺", "wechat_id": "nuo_88", "avatar_url": "http://pictures.invalid/n.png", "sex": 2,
     "region": "CN Shanghai", "signature": "好好学习", "mobile": "13800000000",
 }  # fmt: skip
 

@@ -23,9 +23,9 @@ words = st.lists(st.text(LETTERS.replace("\n", ""), min_size=1, max_size=5), min
 rows = st.lists(st.tuples(texts, texts, texts, texts), min_size=1, max_size=6)
 
 
-def row(number: int, label: str, nickname: str, wc_id: str, wechat_number: str) -> Account:
+def row(number: int, label: str, nickname: str, wc_id: str, wechat_id: str) -> Account:
     own = f"{wc_id}~{number}" if wc_id else None
-    return Account(label=label, nickname=nickname, wc_id=own, wechat_number=wechat_number)
+    return Account(label=label, nickname=nickname, wc_id=own, wechat_id=wechat_id)
 
 
 def folded(text: str | None) -> str:
@@ -36,7 +36,7 @@ def folded(text: str | None) -> str:
 
 
 def has(account: Account, word: str) -> bool:
-    columns = (account.label, account.nickname, account.wc_id, account.wechat_number)
+    columns = (account.label, account.nickname, account.wc_id, account.wechat_id)
     return any(folded(word) in folded(column) for column in columns)
 
 
@@ -63,9 +63,9 @@ def test_a_search_finds_what_is_there_before_and_after_every_change(db, before, 
     made = Account.objects.bulk_create(row(number, *columns) for number, columns in enumerate(before))
     as_meant(text)
     for number, account in enumerate(made[: len(after)]):
-        label, nickname, wc_id, wechat_number = after[number]
+        label, nickname, wc_id, wechat_id = after[number]
         changed = Account.objects.filter(pk=account.pk)
-        changed.update(nickname=nickname, wechat_number=wechat_number)
+        changed.update(nickname=nickname, wechat_id=wechat_id)
         as_meant(text)
         changed.update(label=label, wc_id=row(number, *after[number]).wc_id)
         as_meant(text)

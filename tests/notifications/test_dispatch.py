@@ -259,7 +259,7 @@ def test_a_drop_as_the_sweep_writes_it_and_a_scan_as_recovery_asks_for_it(db, ti
 
 def test_a_message_says_why_since_when_what_is_next_and_where(db, time, phone, site):
     channel_to(phone)
-    account = online(label="Shop 7 <@all>", wechat_number="shop7number")
+    account = online(label="Shop 7 <@all>", wechat_id="shop7number")
     words = "设备 wxid_secret0001 13812345678 shop7number w-old 在其他地方登录 @all"
     drops(account, kind=DropKind.AT_ONCE, next_step=NextStep.BACK_OFF, next_at=time.now + timedelta(hours=1))
     Drop.objects.update(reason_text=words)

@@ -36,9 +36,7 @@ def online(upstream):
         person = upstream.person(wc_id, online=True)
         since = timezone.now() - AN_HOUR
         times = {"first_login_at": since - 30 * AN_HOUR, "last_login_at": since, "state_since": since}
-        return make_account(
-            **{"wc_id": wc_id, "w_id": person["wId"], "verified_at": since, **times, **fields}
-        )
+        return make_account(**{"wc_id": wc_id, "w_id": person["wId"], "checked_at": since, **times, **fields})
 
     return make
 
@@ -62,7 +60,7 @@ def test_one_call_verifies_everybody_who_is_online(online, upstream):
     swept = sweep.check()
     assert (swept.online, swept.verified, swept.offline) == (6, 6, ())
     for account in map(fresh, accounts):
-        assert account.verified_at >= before
+        assert account.checked_at >= before
         assert (account.absent, account.missed_at, account.state) == (0, None, "online")
         assert happened(account) == []
     assert upstream.calls(LIST) == 1
@@ -241,7 +239,7 @@ def test_a_drop_is_judged_by_when_the_account_was_missed_first(
     account = online(
         "wxid_a",
         last_login_at=login_at,
-        verified_at=seen,
+        checked_at=seen,
         absent=1,
         missed_at=now - timedelta(seconds=since_missed),
     )

@@ -18,7 +18,7 @@ LIST = "/queryLoginWx"
 
 def online(upstream, wc_id: str, **fields) -> Account:
     since = timezone.now() - timedelta(hours=1)
-    times = {"last_login_at": since, "state_since": since, "verified_at": since}
+    times = {"last_login_at": since, "state_since": since, "checked_at": since}
     return make_account(wc_id=wc_id, w_id=upstream.person(wc_id, online=True)["wId"], **times, **fields)
 
 
@@ -42,7 +42,7 @@ def test_without_notices_a_drop_is_known_after_two_sweeps(live, upstream):
             # One more may have been under way.
             assert upstream.calls(LIST) - asked <= 3
         assert fresh(account).drops.get().detected_by == "sweep"
-        assert fresh(other).verified_at > other.verified_at
+        assert fresh(other).checked_at > other.checked_at
         assert (fresh(elsewhere).state, fresh(elsewhere).w_id) == ("online", w_id)
         assert UnmanagedAccount.objects.get().wc_id == "wxid_new"
 
@@ -106,7 +106,7 @@ def test_the_command_says_it_in_json(upstream):
     assert (code, found["known"], found["online"], found["verified"]) == (3, True, 1, 1)
     rows = {row["wcId"]: row for row in found["accounts"]}
     assert (rows["wxid_a"]["wId"], rows["wxid_a"]["state"]) == (account.w_id, "online")
-    assert rows["wxid_a"]["verified"] == fresh(account).verified_at.isoformat()
+    assert rows["wxid_a"]["verified"] == fresh(account).checked_at.isoformat()
     assert (rows["wxid_b"]["id"], rows["wxid_b"]["verified"]) == (missing.pk, None)
     assert [row["wcId"] for row in json.loads(run("--json")[0])["accounts"]] == ["wxid_b"]
 

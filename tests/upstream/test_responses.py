@@ -319,7 +319,7 @@ def test_a_login_is_a_profile():
             wc_id=WC_ID,
             w_id=W_ID,
             nickname="小明",
-            wechat_number="weixin-number",
+            wechat_id="weixin-number",
             avatar_url=payloads.AVATAR,
             sex=2,
             region="CN Guangzhou",
@@ -428,7 +428,7 @@ def test_no_text_is_longer_than_its_column():
     long = {**dict.fromkeys(PROFILE, "界" * 10_000), "wcId": WC_ID, "nickName": "界" * 4_000_000}
     found = step_3(long, text="界" * 10_000)
     profile = found.profile
-    assert [len(text) for text in (profile.nickname, profile.wechat_number, profile.region)] == [
+    assert [len(text) for text in (profile.nickname, profile.wechat_id, profile.region)] == [
         100,
         100,
         101,

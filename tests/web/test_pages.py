@@ -62,9 +62,9 @@ def test_the_list_needs_as_many_queries_for_2n_rows_as_for_n(people, query):
     [("旗舰", ["旗舰店 01"]), ("贝塔", ["旗舰店 01"]), ("WL9", ["旗舰店 01"]), ("hi12", ["Backup phone"]),
      ("旗舰 贝塔", ["旗舰店 01"]), ("旗舰 hi12", []), ("%", []), ("_nothing_", []), ("'; DROP TABLE", []), ("", ["Backup phone", "旗舰店 01"])],
 )  # fmt: skip
-def test_the_search_looks_in_label_nickname_wc_id_and_wechat_number(people, text, found):
+def test_the_search_looks_in_label_nickname_wc_id_and_wechat_id(people, text, found):
     people.account(label="旗舰店 01", nickname="贝塔同学", wc_id="wxid_wl9q")
-    people.account(label="Backup phone", wechat_number="hi1212")
+    people.account(label="Backup phone", wechat_id="hi1212")
 
     page = html(people.operator.client.get("/", {"q": text}))
 

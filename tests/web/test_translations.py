@@ -224,7 +224,7 @@ def named(people: People, label: str = "旗舰店", **fields):
     number = fields.pop("number", 1)
     fields = {"label": label, "nickname": "小诺", "proxy": 1, "wc_id": f"wxid_{number}", **fields}
     if fields.get("w_id"):
-        fields |= {"state": AccountState.ONLINE, "verified_at": timezone.now()}
+        fields |= {"state": AccountState.ONLINE, "checked_at": timezone.now()}
     return people.account(**fields)
 
 

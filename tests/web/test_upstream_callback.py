@@ -290,7 +290,7 @@ def test_a_notice_that_is_not_true_changes_nothing(told, live, upstream):
     upstream.control("callback", body=OFFLINE | {"data": {"wId": account.w_id}})
     poll(lambda: looked_since(before), 30, "nobody looked")
     assert (fresh(account).state, fresh(account).absent) == ("online", 0)
-    assert fresh(account).verified_at > before
+    assert fresh(account).checked_at > before
     assert not Drop.objects.exists()
 
 

@@ -61,7 +61,7 @@ def as_json(swept: reconcile.SweepResult, accounts) -> str:
                 "wId": account.w_id,
                 "state": account.state,
                 "since": account.state_since.isoformat(),
-                "verified": account.verified_at.isoformat() if account.verified_at else None,
+                "verified": account.checked_at.isoformat() if account.checked_at else None,
                 "keep_online": account.keep_online,
             }
             for account in accounts
@@ -91,7 +91,7 @@ def cells(account: Account) -> tuple[str, ...]:
         account.wc_id or "-",
         account.state,
         at(account.state_since),
-        at(account.verified_at),
+        at(account.checked_at),
     )
 
 
