@@ -117,6 +117,7 @@ def test_a_long_list_is_counted_up_to_a_limit_and_says_so(people, monkeypatch):
     assert people.admin.client.get(f"{EVENTS}?p=3").status_code == 302
 
 
+@pytest.mark.slow
 def test_facets_and_show_all_are_not_to_be_had(people):
     more(people, 60)
     plain = len(queries_of(people.admin.client, ACCOUNTS))

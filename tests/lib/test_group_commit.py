@@ -183,6 +183,7 @@ def in_greenlets() -> dict[str, str]:
     return json.loads(run.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
 def test_greenlets(in_greenlets, scene):
     assert in_greenlets[scene] == ""

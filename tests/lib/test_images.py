@@ -199,6 +199,7 @@ def test_what_is_no_picture_is_refused(name, use):
         use(NO_PICTURES[name])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Invalid APNG")
 def test_two_thousand_damaged_pictures_do_no_harm():
     dice = random.Random(20)

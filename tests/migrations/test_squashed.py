@@ -18,6 +18,7 @@ from accounts.roles import ROLES
 from tests.support import environment
 from tests.support.services import create_database, using_database
 
+pytestmark = pytest.mark.slow
 SQUASHED = "0001_squashed_0010_long_lists"
 DUMP = Path(__file__).parent / f"before_0_1_0.{environment.DATABASE}.sql"
 # migrate adds rows to these, and writes nothing else.

@@ -52,6 +52,7 @@ def as_meant(text: str) -> list[int]:
     return meant
 
 
+@pytest.mark.slow
 @quick
 @given(rows, rows, words)
 @example([("张三", "", "", "")], [("李四", "", "", "")], ["三"])

@@ -383,6 +383,7 @@ def test_many_at_once_are_one_message_also_without_an_incident(db, time, phone):
 # --- sending -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_service_that_is_away_is_tried_again_with_growing_pauses(db, time, phone):
     channel = channel_to(phone)
     phone.status = 503
@@ -410,6 +411,7 @@ def test_a_service_that_is_away_is_tried_again_with_growing_pauses(db, time, pho
     assert Delivery.objects.get().error == ""
 
 
+@pytest.mark.slow
 def test_a_message_that_never_gets_through_is_given_up(db, time, phone):
     channel_to(phone)
     phone.status = 500

@@ -23,7 +23,10 @@ from tests.support.processes import DEADLINE
 from tests.support.stack import ROOT, Stack, poll
 
 __all__ = ["phone"]
-pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning"),
+]
 
 
 @contextmanager

@@ -144,6 +144,7 @@ def test_what_drops_after_it_is_another_one(db, time):
 # --- what people are told ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_300_drops_at_once_are_one_message_and_one_when_it_is_over(db, time, phone, site):
     channel_to(phone)
     those = accounts(300, proxy=3)
@@ -257,6 +258,7 @@ def test_who_is_told_of_drops_is_told_of_incidents(db, time, phone, kinds, title
 # --- cost ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_reading_is_done_for_many_drops_at_once(db, time, phone):
     channel_to(phone)
 

@@ -434,6 +434,7 @@ def queries_of_a_sweep() -> int:
     return len(captured)
 
 
+@pytest.mark.slow
 def test_the_number_of_queries_does_not_depend_on_the_number_of_accounts(online, upstream):
     counts = []
     for batch in (range(5), range(5, 205)):
@@ -446,6 +447,7 @@ def test_the_number_of_queries_does_not_depend_on_the_number_of_accounts(online,
     assert counts[0] == counts[1] <= 16
 
 
+@pytest.mark.slow
 def test_many_drops_cost_one_insert_more_and_not_one_each(online, upstream):
     accounts = [online(f"wxid_{n}", absent=1, missed_at=timezone.now()) for n in range(150)]
     online("wxid_stays")

@@ -102,6 +102,7 @@ def test_a_drawn_code_can_be_read():
     assert [code.text for code in found] == [text]
 
 
+@pytest.mark.slow
 def test_no_name_says_how_it_is_used():
     done = subprocess.run([sys.executable, "manage.py", "relogin"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2

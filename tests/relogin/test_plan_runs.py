@@ -125,6 +125,7 @@ def test_after_downtime_only_the_latest_missed_run_is_started(at):
     assert PlanRun.objects.count() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "begin", "hours", "expected"),
     [
@@ -249,6 +250,7 @@ def test_a_run_takes_at_most_so_many_and_records_who_is_left(at):
     }
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_pace(at):
     offline(7)
     make_plan(most_a_minute=3, method=PlanMethod.SCAN)

@@ -278,6 +278,7 @@ def test_no_prompt_without_a_slot(worker, settings):
     assert fresh(third).next_at > timezone.now()
 
 
+@pytest.mark.slow
 def test_many_drops_are_prompted_at_the_pace_of_their_policy(worker):
     slow = RecoveryPolicy.objects.create(name="slow", prompts_a_minute=2)
     default = [dropped() for _n in range(25)]
@@ -368,6 +369,7 @@ def test_ticks_at_once_do_it_once(worker, default):
     assert {fresh(drop).next_step for drop in drops} == {NextStep.POPUP, NextStep.LOOK}
 
 
+@pytest.mark.slow
 def test_a_mass_drop_costs_a_bounded_number_of_queries(worker, django_assert_max_num_queries):
     for _n in range(recover.AT_A_TIME * 2):
         dropped(kind=DropKind.FIRST_NIGHT)
@@ -436,6 +438,7 @@ def test_an_account_has_its_own_policy_or_the_default(default):
 # --- days of it ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_over_two_days_no_cap_is_exceeded_and_every_account_ends_somewhere(worker, default, seed):
     dice = random.Random(seed)

@@ -626,6 +626,7 @@ def test_it_stops_at_once_while_calls_wait(pool):
     assert isinstance(answer.exception(5), requests.ConnectionError)
 
 
+@pytest.mark.slow
 def test_it_stops_on_interrupt_and_keeps_its_token_over_a_restart():
     first = Simulator().start()
     token = first.authorization

@@ -632,6 +632,7 @@ print(json.dumps([job.value for job in jobs]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [b"Connection: close\r\nContent-Length: 1000000\r\n\r\n", b"X-A: "])
 def test_two_hundred_greenlets_end_at_their_deadline(head):
     with wire(dripping(HEAD + head, gap=0.2)) as served:

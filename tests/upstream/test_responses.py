@@ -448,6 +448,7 @@ def test_every_body_of_the_collection_is_a_value_or_an_error_of_the_family():
             all_is_well(body, status, charset)
 
 
+@pytest.mark.slow
 def test_ten_thousand_damaged_bodies_do_no_harm():
     dice = random.Random(20)
     whole = [
@@ -503,6 +504,7 @@ DOCUMENTS = st.fixed_dictionaries(
 GENERATED = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+@pytest.mark.slow
 @GENERATED
 @given(DOCUMENTS)
 @example({"code": float("inf"), "data": {"code": float("nan"), "status": 1e300}})
@@ -510,6 +512,7 @@ def test_every_document_is_a_value_or_an_error_of_the_family(document):
     all_is_well(json.dumps(document).encode())
 
 
+@pytest.mark.slow
 @GENERATED
 @given(st.binary(max_size=300), st.integers(100, 599), st.text(max_size=12))
 def test_every_run_of_bytes_is_a_value_or_an_error_of_the_family(body, status, charset):

@@ -97,6 +97,7 @@ def test_the_catalogue_names_no_person_no_machine_and_no_moment():
     assert not CATALOGUE.header.strip("# \n")
 
 
+@pytest.mark.slow
 def test_the_catalogue_holds_the_texts_of_code_and_templates_and_no_others(tmp_path):
     if not shutil.which("xgettext"):
         assert os.environ.get("WK_REQUIRE_GETTEXT") != "1", "xgettext is not installed"
@@ -289,6 +290,7 @@ def test_an_account_and_its_attempts_are_chinese_in_every_state(chinese, person)
             assert_chinese(client.get(f"/attempts/{attempt.pk}/"))
 
 
+@pytest.mark.slow
 def test_a_login_that_ended_is_explained_in_chinese_for_every_reason(chinese):
     other = named(chinese, "售后", number=2, w_id="w-2")
     words = {

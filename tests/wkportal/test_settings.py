@@ -232,6 +232,7 @@ def test_the_name_of_the_data_directory_may_hold_any_sign(settings_with, tmp_pat
     assert (tmp_path / folder).stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.processes import DEADLINE, ROOT, Program, alive, bare_environment, until
 
+pytestmark = pytest.mark.slow
 # Each child writes to one journal, so that the order can be read there.
 CHILD = """
 import os, signal, sys, time
