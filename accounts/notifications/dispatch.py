@@ -18,6 +18,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from accounts.lib import db_clock
 from accounts.lib.db_errors import release_connection
+from accounts.lib.rows import RowLease, unleased
 from accounts.models import Account, Channel, Delivery, Drop, Notification
 from accounts.models.notification import URGENT, DeliveryState
 from accounts.notifications import messages, outbox, transports
@@ -25,7 +26,7 @@ from accounts.states import AccountState, NotificationKind
 
 log = logging.getLogger(__name__)
 
-TURN = timedelta(seconds=60)  # longer than one message may take
+LEASE = timedelta(seconds=60)  # longer than one message may take
 PAUSE_MINUTES, LONGEST_MINUTES = 1, 240
 TRIES = 12  # over about a day
 REFUSALS = 3  # consecutive refusals, minutes apart, that disable a channel
@@ -61,8 +62,8 @@ forget_old = outbox.forget_old
 
 def _ready(now: datetime) -> QuerySet:
     due = Delivery.objects.due(now).filter(channel=OuterRef("pk"))
-    free = Q(sending_until=None) | Q(sending_until__lt=now)
-    return Channel.objects.active().filter(free, Q(next_at=None) | Q(next_at__lte=now), Exists(due))
+    rested = Q(next_at=None) | Q(next_at__lte=now)
+    return Channel.objects.active().filter(unleased("sending_until", now), rested, Exists(due))
 
 
 def send(channel_id: int) -> int:
@@ -70,22 +71,21 @@ def send(channel_id: int) -> int:
 
     Does nothing while another process holds the channel's lease.
     """
-    turn = Turn.take(channel_id)
-    if turn is None:
+    lease = claim(channel_id)
+    if lease is None:
         return 0
     sent = 0
-    try:
+    with lease:
+        channel = Channel.objects.get(pk=channel_id)
         while sent < MESSAGES_AT_ONCE:
-            batch, message = turn.next()
+            batch, message = next_message(channel, lease)
             if not batch:
                 break
             release_connection()
-            answer = transports.deliver(turn.channel.url, *message)
-            if not _write(turn.channel, batch, answer):
+            answer = transports.deliver(channel.url, *message)
+            if not _write(channel, batch, answer):
                 break
             sent += 1
-    finally:
-        turn.end()
     return sent
 
 
@@ -105,38 +105,23 @@ def send_test(channel: Channel) -> transports.Answer:
 # --- the channel's lease, and what is sent next ----------------------------------------------------------
 
 
-@dataclass
-class Turn:
-    """A process's lease on a channel, until a time that it extends with every message."""
+def claim(channel_id: int) -> RowLease | None:
+    """Claim a channel that has something to send; None if it has nothing, or if another process holds it."""
+    return RowLease.claim(_ready(db_clock.now()), channel_id, "sending_until", LEASE)
 
-    channel: Channel
-    until: datetime
 
-    @classmethod
-    def take(cls, channel_id: int) -> "Turn | None":
-        now = db_clock.now()
-        until = now + TURN
-        free = Q(sending_until=None) | Q(sending_until__lt=now)
-        rows = _ready(now).filter(free, pk=channel_id).update(sending_until=until)
-        return cls(Channel.objects.get(pk=channel_id), until) if rows else None
+def next_message(channel: Channel, lease: RowLease) -> tuple[list[Delivery], tuple[str, str]]:
+    """Renew the lease and return the deliveries of the next message with its title and text.
 
-    def next(self) -> tuple[list[Delivery], tuple[str, str]]:
-        """Return the deliveries of the next message with its title and text.
-
-        Empty if nothing is left or the lease is lost.
-        """
-        now = db_clock.now()
-        with transaction.atomic():
-            mine = Channel.objects.active().filter(pk=self.channel.pk, sending_until=self.until)
-            if not mine.update(sending_until=now + TURN):
-                return [], ("", "")
-            self.until = now + TURN
-            batch = _choose(_still_needed(_due(self.channel, now), self.channel, now))
-            # In the same transaction, so that the text shows the state that the decision used.
-            return _written(batch, self.channel, now) if batch else ([], ("", ""))
-
-    def end(self) -> None:
-        Channel.objects.filter(pk=self.channel.pk, sending_until=self.until).update(sending_until=None)
+    Empty if nothing is left, the channel is disabled, or the lease is lost.
+    """
+    now = db_clock.now()
+    with transaction.atomic():
+        if not lease.renew(active=True):
+            return [], ("", "")
+        batch = _choose(_still_needed(_due(channel, now), channel, now))
+        # In the same transaction, so that the text shows the state that the decision used.
+        return _written(batch, channel, now) if batch else ([], ("", ""))
 
 
 def _due(channel: Channel, now: datetime) -> list[Delivery]:

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Exists, Max, OuterRef, Q
 
 from accounts.lib import db_clock
-from accounts.lib.chunks import in_batches
+from accounts.lib.rows import in_batches
 from accounts.models import (
     AccountEvent,
     Channel,

@@ -17,6 +17,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
 from accounts.lib import db_clock, db_errors
+from accounts.lib.rows import RowLease
 from accounts.models import Account, Drop, LoginAttempt, Presence
 from accounts.models.drop import kind_of
 from accounts.models.event import gathered, record
@@ -152,15 +153,12 @@ def ask_reasons() -> int:
 
     One process at a time, for about ROUND_SECONDS. The next round continues with the rest.
     """
-    now = db_clock.now()
-    until = now + timedelta(seconds=ROUND_SECONDS + 3 * settings.WK_TIMEOUT_SECONDS)
-    mine = Presence.objects.filter(Q(reasons_until=None) | Q(reasons_until__lte=now), pk=Presence.ONLY)
-    if not mine.update(reasons_until=until):
+    length = timedelta(seconds=ROUND_SECONDS + 3 * settings.WK_TIMEOUT_SECONDS)
+    lease = RowLease.claim(Presence.objects, Presence.ONLY, "reasons_until", length)
+    if lease is None:
         return 0
-    try:
-        return _ask_for_a_while(now)
-    finally:
-        Presence.objects.filter(pk=Presence.ONLY, reasons_until=until).update(reasons_until=None)
+    with lease:
+        return _ask_for_a_while(db_clock.now())
 
 
 def _ask_for_a_while(now: datetime) -> int:

@@ -21,7 +21,7 @@ from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Q
 
 from accounts.lib import db_clock
-from accounts.lib.chunks import in_batches
+from accounts.lib.rows import in_batches
 from accounts.logins import expire
 from accounts.logins.success import complete_login, next_seq, renumber_open_attempt
 from accounts.models import Account, LoginAttempt, Presence, UnmanagedAccount

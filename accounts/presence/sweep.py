@@ -7,13 +7,13 @@ impossible one, every account keeps its state and presence is unknown.
 
 import logging
 import random
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import Q
 from django.db.models.functions import Coalesce
 
 from accounts.lib import db_clock, db_errors
+from accounts.lib.rows import RowLease
 from accounts.logins import failure
 from accounts.models import Account, Presence
 from accounts.presence.reconcile import Reconciler, SweepResult
@@ -53,27 +53,23 @@ def check_if_due() -> SweepResult | None:
     """Run the check if it is due and no other process does. Return None if there was nothing to do."""
     found = None
     for _ in range(LOOKS_IN_A_ROW):  # a callback may have arrived during the check
-        until = _claim(db_clock.now())
-        if until is None:
+        lease = _claim()
+        if lease is None:
             break
-        try:
+        with lease:
             found = check()
-        finally:
-            Presence.objects.filter(pk=Presence.ONLY, taken_until=until).update(taken_until=None)
     return found
 
 
-def _claim(now: datetime) -> datetime | None:
-    """Claim the presence row. Return when the claim ends; None if it is not due or another process has it."""
-    until = now + timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 10)
+def _claim() -> RowLease | None:
+    """Claim the check, which makes the next one due; None if it is not due or another process has it."""
+    now = db_clock.now()
+    Presence.objects.get_or_create(pk=Presence.ONLY, defaults={"due_at": now})
     jitter = random.uniform(0.9, 1.1)  # noqa: S311 - no secret
     next_at = now + timedelta(seconds=settings.WK_PRESENCE_SECONDS * jitter)
-    due = Presence.objects.filter(Q(taken_until=None) | Q(taken_until__lte=now), due_at__lte=now)
-    taken = {"due_at": next_at, "taken_until": until}
-    if due.filter(pk=Presence.ONLY).update(**taken):
-        return until
-    made = Presence.objects.get_or_create(pk=Presence.ONLY, defaults=taken)[1]
-    return until if made else None
+    length = timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 10)
+    due = Presence.objects.filter(due_at__lte=now)
+    return RowLease.claim(due, Presence.ONLY, "taken_until", length, due_at=next_at)
 
 
 # --- checks --------------------------------------------------------------------------------------------

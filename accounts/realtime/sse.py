@@ -33,7 +33,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from accounts.lib import pubsub
-from accounts.lib.chunks import in_batches
+from accounts.lib.rows import in_batches
 from accounts.realtime import changes
 
 log = logging.getLogger(__name__)

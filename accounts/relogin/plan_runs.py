@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
 from accounts.lib import db_clock
-from accounts.lib.chunks import in_batches
+from accounts.lib.rows import in_batches
 from accounts.models import Account, LoginAttempt, Plan, PlanResult, PlanRun
 from accounts.models.event import gathered, record
 from accounts.models.plan import LEFT_OVER, PASSED_OVER, Outcome

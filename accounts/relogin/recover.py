@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from accounts.lib import db_clock
-from accounts.lib.chunks import in_batches
+from accounts.lib.rows import in_batches
 from accounts.logins import start
 from accounts.models import Account, Drop, LoginAttempt, RecoveryPolicy, WaitsWorker
 from accounts.models.event import gathered, record

@@ -33,11 +33,11 @@ class Tokens(Protocol):
 
     def current(self) -> str: ...
 
-    def renew(self, refused: str, sign_in, since: float) -> str:
+    def renew(self, refused: str, sign_in, began: float) -> str:
         """Return an Authorization other than `refused`: another caller's newer one, or that of `sign_in()`.
 
-        Concurrent callers share one sign-in. `since`: when the refused call began, in seconds since the
-        epoch. A value issued after that is new, even if it equals `refused`.
+        Concurrent callers share one sign-in. `began`: time.monotonic() when the refused call began. A value
+        issued after that is new, even if it equals `refused`.
         """
 
     def alarm(self, error: errors.UpstreamError) -> None:
@@ -213,17 +213,17 @@ class Client:
         retried (3 tries at most). That is safe even for `/iPadLogin`: a call refused for its Authorization
         has no effect.
         """
-        since, until = time.time(), time.monotonic() + (seconds or self.seconds)
+        began = time.monotonic()
         signed_in: list[str] = []
 
         def sign_in() -> str:
             signed_in.append(self.sign_in())
             return signed_in[-1]
 
-        authorization = self.tokens.current() or self.tokens.renew("", sign_in, since)
+        authorization = self.tokens.current() or self.tokens.renew("", sign_in, began)
         for tries in (1, 2, 3):
             try:
-                left = max(1.0, until - time.monotonic())
+                left = max(1.0, began + (seconds or self.seconds) - time.monotonic())
                 found = meaning(self._answer(path, body, left, authorization, call, limit))
                 break
             except SignInRefused as refused:
@@ -231,7 +231,7 @@ class Client:
                 # An Authorization that another process got may be outdated too. One we just got cannot be.
                 renewed = authorization
                 if tries < 3 and not signed_in:
-                    renewed = self.tokens.renew(authorization, sign_in, since)
+                    renewed = self.tokens.renew(authorization, sign_in, began)
                 if tries > 1 and renewed == authorization:
                     self.tokens.alarm(refused)
                     raise

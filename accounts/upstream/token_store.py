@@ -7,14 +7,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import DatabaseError
-from django.db.models import Q
-from django.utils import timezone
 
+from accounts.lib import db_clock
 from accounts.lib.db_errors import release_connection
+from accounts.lib.rows import RowLease
 from accounts.models import UpstreamAccess
 from accounts.reasons import Reason
 from accounts.upstream.errors import (
@@ -84,19 +84,19 @@ class KeptTokens:
         except DatabaseError as error:
             log.warning("the state of the sign-in was not written: %s", type(error).__name__)
 
-    def renew(self, refused: str, sign_in: Callable[[], str], since: float) -> str:
-        """Return an Authorization other than `refused`, or the same one if it was issued again after `since`.
+    def renew(self, refused: str, sign_in: Callable[[], str], began: float) -> str:
+        """Return an Authorization other than `refused`, or the same one if it was issued again after `began`.
 
-        `since`: seconds since the epoch. One process signs in; other threads and processes that wait use
-        its result. Raises the sign-in's error to all that waited, Unreachable if another process signs in
-        for more than WK_TIMEOUT_SECONDS + 5 s.
+        `began`: time.monotonic() when the refused call began. One process signs in; other threads and
+        processes that wait use its result. Raises the sign-in's error to all that waited, Unreachable if
+        another process signs in for more than WK_TIMEOUT_SECONDS + 5 s.
         """
         asked = time.monotonic()
         with self.lock:
             if self.failed_at > asked:
                 raise type(self.failure)(self.failure.text, self.failure.code)
             try:
-                self.known = self.taken_or_signed_in(refused, sign_in, since)
+                self.known = self.taken_or_signed_in(refused, sign_in, began)
             except UpstreamError as error:
                 self.failed_at, self.failure = time.monotonic(), error
                 raise
@@ -104,28 +104,30 @@ class KeptTokens:
                 release_connection()
             return self.known
 
-    def taken_or_signed_in(self, refused: str, sign_in: Callable[[], str], since: float) -> str:
+    def taken_or_signed_in(self, refused: str, sign_in: Callable[[], str], began: float) -> str:
         patience = time.monotonic() + settings.WK_TIMEOUT_SECONDS + 5
         while True:
-            row, now = self.row(), timezone.now()
-            handed_out = row.renewed_at.timestamp() if row.renewed_at else 0.0
-            if row.authorization and (row.authorization != refused or handed_out > since):
+            row, now = self.row(), db_clock.now()
+            since = now - timedelta(seconds=time.monotonic() - began)
+            is_new = row.authorization != refused or (row.renewed_at or since) > since
+            if row.authorization and is_new:
                 return row.authorization
             if row.refused_at and row.refused_at > now - REFUSED_FOR:
                 raise self.kept_refusal(row)
-            if self.claim(row, now):
-                return self.sign_in_for_all(sign_in)
+            lease = self.claim(row)
+            if lease is not None:
+                with lease:
+                    return self.sign_in_for_all(sign_in)
             if time.monotonic() > patience:
                 raise Unreachable("another process is still signing in")
             release_connection()
             time.sleep(0.1)
 
-    def claim(self, seen: UpstreamAccess, now: datetime) -> bool:
-        """Claim the sign-in; return False if another process signs in, or has since `seen` was read."""
-        free = Q(renewing_until=None) | Q(renewing_until__lt=now)
-        until = now + timedelta(seconds=settings.WK_TIMEOUT_SECONDS + 5)
-        unchanged = self.rows().filter(free, renewed_at=seen.renewed_at, refused_at=seen.refused_at)
-        return bool(unchanged.update(renewing_until=until))
+    def claim(self, seen: UpstreamAccess) -> RowLease | None:
+        """Claim the sign-in; return None if another process signs in, or has since `seen` was read."""
+        unchanged = UpstreamAccess.objects.filter(renewed_at=seen.renewed_at, refused_at=seen.refused_at)
+        length = timedelta(seconds=settings.WK_TIMEOUT_SECONDS + 5)
+        return RowLease.claim(unchanged, seen.pk, "renewing_until", length)
 
     def sign_in_for_all(self, sign_in: Callable[[], str]) -> str:
         release_connection()
@@ -134,13 +136,8 @@ class KeptTokens:
         except Refused as error:
             self.alarm(error)
             raise
-        except UpstreamError:
-            self.write(self.rows(), renewing_until=None)
-            raise
-        self.write(
-            self.rows(), authorization=value, renewed_at=timezone.now(), renewing_until=None,
-            refused_at=None, refused_why="", refused_text="",
-        )  # fmt: skip
+        known = {"authorization": value, "renewed_at": db_clock.now()}
+        self.write(self.rows(), **known, refused_at=None, refused_why="", refused_text="")
         return value
 
     def alarm(self, error: UpstreamError) -> None:
@@ -150,10 +147,9 @@ class KeptTokens:
         self.look_again = 0.0
         self.write(
             self.rows(),
-            refused_at=timezone.now(),
+            refused_at=db_clock.now(),
             refused_why=why,
             refused_text=error.text,
-            renewing_until=None,
         )
 
     @staticmethod

@@ -483,31 +483,31 @@ def test_one_that_sends_keeps_all_others_from_the_channel(db, time, phone):
     tell()
     time.goes_on(minutes=4)
     dispatch.tick()
-    turn = dispatch.Turn.take(channel.pk)
+    lease = dispatch.claim(channel.pk)
     assert dispatch.send(channel.pk) == 0
     assert channel.pk not in dispatch.tick()
-    batch, _message = turn.next()
+    batch, _message = dispatch.next_message(channel, lease)
     assert len(batch) == 1
-    # It was killed: its turn runs out, and the message is sent by another, with the same number.
+    # It was killed: its lease ends, and the message is sent by another, with the same number.
     time.goes_on(minutes=2)
     assert tell() == 1
     assert phone.messages[0]["message"].endswith(f"Message {batch[0].pk}")
 
 
-def test_who_lost_the_turn_sends_nothing_more(db, time, phone):
+def test_a_process_that_lost_its_lease_on_a_channel_sends_nothing_more(db, time, phone):
     channel = channel_to(phone)
     drops(online(), online())
     tell()
     time.goes_on(minutes=4)
     dispatch.tick()
-    slept = dispatch.Turn.take(channel.pk)
+    slept = dispatch.claim(channel.pk)
     time.goes_on(minutes=2)
-    other = dispatch.Turn.take(channel.pk)
-    assert slept.next() == ([], ("", ""))
-    slept.end()
-    assert dispatch.Turn.take(channel.pk) is None
-    assert len(other.next()[0]) == 1
-    other.end()
+    other = dispatch.claim(channel.pk)
+    with slept:
+        assert dispatch.next_message(channel, slept) == ([], ("", ""))
+    assert dispatch.claim(channel.pk) is None
+    with other:
+        assert len(dispatch.next_message(channel, other)[0]) == 1
     assert dispatch.send(channel.pk) == 1
     time.goes_on(minutes=2)
     assert dispatch.send(channel.pk) == 1
@@ -664,7 +664,7 @@ def test_only_some_channels_are_sent_on_at_the_same_time(db, time, phone):
     first = dispatch.tick()
     assert len(first) == dispatch.SENDERS
     for channel in first:
-        assert dispatch.Turn.take(channel) is not None
+        assert dispatch.claim(channel) is not None
     assert dispatch.tick() == []
     time.goes_on(minutes=2)
     for _tick in range(3):

@@ -11,6 +11,7 @@ import time_machine
 from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
+from accounts.lib import db_clock
 from accounts.models import UpstreamAccess
 from accounts.upstream.errors import (
     DeveloperExpired,
@@ -109,9 +110,9 @@ def test_no_database_connection_stays_open_behind_it(given, upstream, transactio
     tokens = KeptTokens(upstream.url, "canary-developer", given)
     tokens.current()
     assert connection.connection is None
-    tokens.renew(tokens.current(), lambda: "new", time.time())
+    tokens.renew(tokens.current(), lambda: "new", time.monotonic())
     assert connection.connection is None
-    tokens.renew("old", lambda: "never asked", time.time())
+    tokens.renew("old", lambda: "never asked", time.monotonic())
     assert connection.connection is None
 
 
@@ -154,6 +155,17 @@ def test_the_same_value_handed_out_again_is_taken_by_all_who_wait(transactional_
         client = client_of(served.url, given=TOKEN)
         assert at_once(20, lambda _place: client.online()) == [[]] * 20
     assert [request.path for request in served.requests].count(SIGN_IN) == 1
+
+
+def test_a_host_with_a_wrong_clock_takes_what_another_host_was_issued(transactional_db, monkeypatch):
+    monkeypatch.setattr(db_clock, "now", lambda: timezone.now() - timedelta(hours=1))
+    tokens, began = KeptTokens("http://h", "a", TOKEN), time.monotonic()
+    UpstreamAccess.objects.create(
+        base_url="http://h", account="a", authorization=TOKEN, renewed_at=db_clock.now()
+    )
+    assert tokens.renew(TOKEN, lambda: "a second sign-in", began) == TOKEN
+    assert tokens.renew(TOKEN, lambda: "refused since then", time.monotonic()) == "refused since then"
+    assert access().renewing_until is None
 
 
 def test_what_another_process_got_long_ago_may_be_refused_too(kept, upstream):
