@@ -9,7 +9,7 @@ from django.utils import timezone, translation
 from accounts.lib import db_clock
 from accounts.logins import leases
 from accounts.upstream import configured
-from tests.support import cleanup, environment, factories
+from tests.support import cleanup, environment, factories, services
 from tests.support.stack import Operator
 
 # Otherwise WhiteNoise opens every static file again for each test client.
@@ -20,7 +20,9 @@ TransactionTestCase._fixture_teardown = cleanup.empty
 
 @pytest.fixture(scope="session", autouse=True)
 def collected_static():
-    call_command("collectstatic", interactive=False, verbosity=0)
+    with services.made_once(settings.STATIC_ROOT / "staticfiles.json") as make:
+        if make:
+            call_command("collectstatic", interactive=False, verbosity=0)
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ os.environ.update(
     WK_LOGIN_WAIT_SECONDS=str(WAIT_SECONDS),
     WK_TIMEOUT_SECONDS="4",
     VAR_DIR=str(FOLDER),
-    STATIC_ROOT=str(FOLDER / "static"),
+    STATIC_ROOT=str(RUN / "static"),
     ALLOWED_HOSTS="localhost,127.0.0.1,testserver",
 )
 
