@@ -54,7 +54,10 @@ class Stack:
         return self
 
     def __exit__(self, *_exc) -> None:
-        for name in reversed(list(self.processes)):
+        for process in self.processes.values():
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for name in list(self.processes):
             self.stop(name)
 
     def command(self, name: str) -> list[str]:
