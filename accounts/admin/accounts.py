@@ -2,7 +2,7 @@
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.utils import unquote
+from django.contrib.admin.utils import display_for_value, unquote
 from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest
@@ -23,6 +23,7 @@ from accounts.admin.filters import DayFilter, ProxyFilter, TagFilter, TeamFilter
 from accounts.lib.keyset_pagination import FEW
 from accounts.logins import expire
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
+from accounts.presence import sweep
 from accounts.web.account_list import VisibleAccounts
 from accounts.web.forms import AccountForm
 
@@ -61,7 +62,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     fieldsets = (
         (None, {"fields": EDITABLE}),
         (_("Recovery after a drop"), {"fields": RECOVERY}),
-        (_("Current state"), {"fields": ("standing", "state_since", "w_id", "checked_at", "outcome")}),
+        (_("Current state"), {"fields": ("standing", "state_since", "w_id", "last_checked", "outcome")}),
         (
             _("Logins"),
             {
@@ -94,6 +95,10 @@ class AccountAdmin(LoginActions, LongTableAdmin):
             account.state,
             account.get_state_display(),
         )
+
+    @admin.display(description=_("last checked"))
+    def last_checked(self, account: Account) -> str:
+        return display_for_value(account.last_checked(sweep.seen()), NOTHING)
 
     @admin.display(description=_("proxy"))
     def line(self, account: Account) -> str:

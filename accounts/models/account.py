@@ -17,6 +17,7 @@ from accounts.lib.encrypted_fields import EncryptedTextField
 from accounts.lib.time_windows import TimeWindow
 from accounts.models.event import record
 from accounts.models.login_attempt import LoginAttempt
+from accounts.models.presence import Presence
 from accounts.models.recovery_policy import RecoveryPolicy
 from accounts.proxies import proxy_name
 from accounts.roles import ROLES
@@ -77,6 +78,7 @@ class Account(TimeWindow):
     w_id = models.CharField("wId", max_length=100, blank=True, default="")
     state = models.CharField(_("state"), max_length=10, choices=AccountState, default=AccountState.NEW)
     state_since = models.DateTimeField(_("since"), default=timezone.now)
+    # Presence.checked_at may be later: last_checked() tells which one counts.
     checked_at = models.DateTimeField(_("last checked"), null=True, blank=True, db_column="verified_at")
 
     nickname = models.CharField(_("nickname"), max_length=100, blank=True, default="")
@@ -227,6 +229,17 @@ class Account(TimeWindow):
             if self.mobile
             else ""
         )
+
+    def last_checked(self, presence: Presence | None) -> datetime | None:
+        """Return when WKTeam last confirmed the state. `presence`: the presence check's row, None before the first.
+
+        The last answered check confirms every online account that it did not miss, with one row for all of them.
+        The account's own column tells the rest: a later login, or, once it is missed, the last check before that.
+        """
+        swept_at = presence.checked_at if presence else None
+        if swept_at is None or self.state != AccountState.ONLINE or self.absent:
+            return self.checked_at
+        return max(swept_at, self.checked_at or swept_at)
 
     @property
     def avatar_due(self) -> bool:

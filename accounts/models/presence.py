@@ -19,6 +19,8 @@ class Presence(models.Model):
     taken_until = models.DateTimeField(null=True, blank=True)
     asked_at = models.DateTimeField(_("requested"), null=True, blank=True)
     answered_at = models.DateTimeField(_("responded at"), null=True, blank=True)
+    # When the last answered check began. It confirms every online account that it did not miss (Account.last_checked).
+    checked_at = models.DateTimeField(null=True, blank=True)
     # Until then one process has the requests for the reasons of drops to itself.
     reasons_until = models.DateTimeField(null=True, blank=True)
     # Since when WKTeam has given no usable answer; empty while it does.

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import Case, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
@@ -58,6 +58,22 @@ def online_since_before(moment: datetime) -> Q:
     """
     older = Q(last_login_at=None) | Q(last_login_at__lt=moment)
     return Q(older, state=AccountState.ONLINE, merged_into=None)
+
+
+def miss(accounts: QuerySet, at: datetime, by: str) -> int:
+    """Mark online accounts as missed for the first time. Return how many.
+
+    Until now the presence check's row told when they were last confirmed (Account.last_checked). From now on
+    their own column does.
+    """
+    swept_at = Subquery(Presence.objects.filter(pk=Presence.ONLY).values("checked_at"))
+    is_later = Q(checked_at=None) | Q(checked_at__lt=swept_at)
+    return accounts.update(
+        checked_at=Case(When(is_later, then=swept_at), default="checked_at"),
+        absent=1,
+        missed_at=at,
+        missed_by=by,
+    )
 
 
 def go_offline(ids: list[int], before: datetime, now: datetime) -> list[int]:

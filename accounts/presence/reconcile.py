@@ -83,7 +83,7 @@ class Reconciler:
     began: datetime
     entries: list[Online]
     detected_by: str
-    present: list[int] = field(default_factory=list)
+    present: list[_Known] = field(default_factory=list)
     missing: list[_Known] = field(default_factory=list)
     # Listed, but with another state or wId than stored; with the listed wIds.
     changed: list[tuple[_Known, list[str]]] = field(default_factory=list)
@@ -100,8 +100,8 @@ class Reconciler:
                 # Two overlapping checks do not count as two checks in a row.
                 return SweepResult(online=len(self.listed), back=tuple(self.back))
             found = self.write(db_clock.now())
-        # In its own transaction: it locks thousands of rows, and a login that ends now waits for its own row.
-        return replace(found, verified=self.write_verified())
+        # In its own transaction: it may lock thousands of rows, and a login that ends now waits for its own row.
+        return replace(found, verified=self.write_found_again())
 
     @cached_property
     def listed(self) -> dict[str, list[str]]:
@@ -120,7 +120,7 @@ class Reconciler:
             if row.is_online and w_ids is None:
                 self.missing.append(row)
             elif row.is_online and (row.w_id in w_ids or not any(w_ids)):
-                self.present.append(row.pk)
+                self.present.append(row)
             elif w_ids and any(w_ids):
                 self.changed.append((row, [w_id for w_id in w_ids if w_id]))
         names = {row.wc_id for row in known}
@@ -188,31 +188,40 @@ class Reconciler:
         presence_offline.end_drops()
         first = [row.pk for row in self.missing if not row.absent]
         gone = [row.pk for row in self.missing if row.absent]
-        if first:
-            self.write_missed(first)
+        # Confirms every online account that is not marked as missed.
+        answer = {"checked_at": self.began} if self.write_missed(first) else {}
         offline = presence_offline.go_offline(gone, self.began, now) if gone else []
         discovered = self.write_discovered(now)
         Presence.objects.filter(pk=Presence.ONLY).update(
-            answered_at=now, unknown_since=None, unknown_why="", online=len(self.listed)
+            answered_at=now, unknown_since=None, unknown_why="", online=len(self.listed), **answer
         )
         return SweepResult(
             "", len(self.listed), 0, tuple(first), tuple(offline), tuple(self.back), discovered
         )
 
-    def write_verified(self) -> int:
+    def write_found_again(self) -> int:
+        """Clear what speaks against accounts that are listed again. Return how many listed accounts are verified."""
+        missed = [row.pk for row in self.present if row.absent]
+        if not missed:
+            return len(self.present)
         # A callback that came after this check began is not settled by its answer.
         settled = Q(missed_at=None) | Q(missed_at__lt=self.began)
-        rows = Account.objects.filter(online_since_before(self.began), settled, pk__in=these(self.present))
+        rows = Account.objects.filter(online_since_before(self.began), settled, pk__in=these(missed))
         with transaction.atomic():
-            return Account.objects.filter(pk__in=free(rows).values("pk")).update(
-                checked_at=self.began, absent=0, missed_at=None, missed_by=""
+            found = Account.objects.filter(pk__in=free(rows).values("pk")).update(
+                absent=0, missed_at=None, missed_by=""
             )
+        return len(self.present) - len(missed) + found
 
-    def write_missed(self, ids: list[int]) -> None:
+    def write_missed(self, ids: list[int]) -> bool:
+        """Mark accounts as missed for the first time. Return False if another process locks one of them."""
+        if not ids:
+            return True
         rows = Account.objects.filter(online_since_before(self.began), absent=0, pk__in=these(ids))
-        Account.objects.filter(pk__in=free(rows).values("pk")).update(
-            absent=1, missed_at=self.began, missed_by=self.detected_by
+        presence_offline.miss(
+            Account.objects.filter(pk__in=free(rows).values("pk")), self.began, self.detected_by
         )
+        return not rows.exists()
 
     def write_discovered(self, now: datetime) -> int:
         """Save the unmanaged accounts and return their number.

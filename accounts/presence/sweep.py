@@ -16,6 +16,7 @@ from accounts.lib import db_clock, db_errors
 from accounts.lib.rows import RowLease
 from accounts.logins import failure
 from accounts.models import Account, Presence
+from accounts.presence import offline
 from accounts.presence.reconcile import Reconciler, SweepResult
 from accounts.states import AccountState, DetectedBy
 from accounts.upstream import configured
@@ -117,8 +118,7 @@ def callback_received(w_id: str, wc_id: str = "") -> bool:
     current = Account.objects.filter(state=AccountState.ONLINE, w_id=w_id, merged_into=None)
     if wc_id:
         current = current.filter(wc_id=wc_id)
-    missed = {"absent": 1, "missed_at": db_clock.now(), "missed_by": DetectedBy.NOTICE}
-    if not (current.filter(absent=0).update(**missed) or current.exists()):
+    if not (offline.miss(current.filter(absent=0), db_clock.now(), DetectedBy.NOTICE) or current.exists()):
         return False
     check_soon()
     return True

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy, pgettext
 
 from accounts import permissions, reasons
 from accounts.lib.keyset_pagination import COUNT_LIMIT
-from accounts.models import Account, Avatar, Drop, LoginAttempt
+from accounts.models import Account, Avatar, Drop, LoginAttempt, Presence
 from accounts.proxies import proxy_choices as choices_of_proxies
 from accounts.proxies import proxy_name
 from accounts.reasons import Reason
@@ -47,6 +47,11 @@ ATTEMPT_KINDS = {
 
 
 # --- states ---------------------------------------------------------------------------------------------
+
+
+@register.filter
+def last_checked(account: Account, presence: Presence | None) -> datetime | None:
+    return account.last_checked(presence)
 
 
 @register.inclusion_tag("accounts/_chip.html")

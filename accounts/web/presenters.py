@@ -11,6 +11,7 @@ from accounts.lib import db_clock, images, pubsub
 from accounts.lib.keyset_pagination import Order, page_of
 from accounts.logins import expire
 from accounts.models import Account, LoginAttempt
+from accounts.presence import sweep
 from accounts.realtime import changes
 from accounts.states import AttemptState, Method
 from accounts.web.forms import DueForm, VerificationCodeForm
@@ -18,7 +19,7 @@ from accounts.web.forms import DueForm, VerificationCodeForm
 HISTORY_SIZE = 20
 DROPS_SHOWN = 5
 SHOWN_LIVE = [
-    *("state", "w_id", "state_since", "checked_at", "keep_online", "relogin_at"),
+    *("state", "w_id", "state_since", "checked_at", "absent", "keep_online", "relogin_at"),
     *("queued_for_scan_at", "last_offline_at", "last_offline_reason"),
 ]
 
@@ -29,6 +30,7 @@ def live_account(request: HttpRequest, account: Account) -> dict:
     The panel shows the attempt in progress, or the last one. Ends an overdue attempt of the account first.
     """
     expire.expire_on_read(account)
+    presence = sweep.seen()
     account.refresh_from_db(fields=SHOWN_LIVE)
     history = page_of(
         LoginAttempt.objects.filter(account=account).light().select_related("asked_by", "other_account"),
@@ -42,6 +44,7 @@ def live_account(request: HttpRequest, account: Account) -> dict:
     drops = list(account.drops.order_by("-id")[:DROPS_SHOWN])
     return {
         "account": account,
+        "presence": presence,
         "history": history,
         "drops": drops,
         "drop": next((drop for drop in drops if drop.ended_at is None), None),

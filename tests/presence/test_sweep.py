@@ -55,12 +55,13 @@ def moved_on(account: Account, upstream) -> str:
 
 
 def test_one_call_verifies_everybody_who_is_online(online, upstream):
-    accounts = [online(f"wxid_{n}", absent=n % 2, missed_at=timezone.now() - AN_HOUR) for n in range(6)]
+    missed = {"absent": 1, "missed_at": timezone.now() - AN_HOUR}
+    accounts = [online(f"wxid_{n}", **(missed if n % 2 else {})) for n in range(6)]
     before = timezone.now()
     swept = sweep.check()
     assert (swept.online, swept.verified, swept.offline) == (6, 6, ())
     for account in map(fresh, accounts):
-        assert account.checked_at >= before
+        assert account.last_checked(sweep.seen()) >= before
         assert (account.absent, account.missed_at, account.state) == (0, None, "online")
         assert happened(account) == []
     assert upstream.calls(LIST) == 1

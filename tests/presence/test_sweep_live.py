@@ -9,6 +9,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.models import Account, Presence, UnmanagedAccount
+from accounts.presence import sweep
 from tests.support.factories import make_account
 from tests.support.scenarios import Listener, fresh
 from tests.support.stack import Operator, Stack, poll
@@ -42,7 +43,7 @@ def test_without_notices_a_drop_is_known_after_two_sweeps(live, upstream):
             # One more may have been under way.
             assert upstream.calls(LIST) - asked <= 3
         assert fresh(account).drops.get().detected_by == "sweep"
-        assert fresh(other).checked_at > other.checked_at
+        assert fresh(other).last_checked(sweep.seen()) > other.checked_at
         assert (fresh(elsewhere).state, fresh(elsewhere).w_id) == ("online", w_id)
         assert UnmanagedAccount.objects.get().wc_id == "wxid_new"
 
@@ -106,7 +107,7 @@ def test_the_command_says_it_in_json(upstream):
     assert (code, found["known"], found["online"], found["verified"]) == (3, True, 1, 1)
     rows = {row["wcId"]: row for row in found["accounts"]}
     assert (rows["wxid_a"]["wId"], rows["wxid_a"]["state"]) == (account.w_id, "online")
-    assert rows["wxid_a"]["verified"] == fresh(account).checked_at.isoformat()
+    assert rows["wxid_a"]["verified"] == fresh(account).last_checked(sweep.seen()).isoformat()
     assert (rows["wxid_b"]["id"], rows["wxid_b"]["verified"]) == (missing.pk, None)
     assert [row["wcId"] for row in json.loads(run("--json")[0])["accounts"]] == ["wxid_b"]
 

@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Account, Drop, Presence
+from accounts.presence import sweep
 from accounts.web.views import upstream_callback
 from tests.support.scenarios import Listener, fresh
 from tests.support.stack import Operator, Stack, poll
@@ -290,7 +291,7 @@ def test_a_notice_that_is_not_true_changes_nothing(told, live, upstream):
     upstream.control("callback", body=OFFLINE | {"data": {"wId": account.w_id}})
     poll(lambda: looked_since(before), 30, "nobody looked")
     assert (fresh(account).state, fresh(account).absent) == ("online", 0)
-    assert fresh(account).checked_at > before
+    assert fresh(account).last_checked(sweep.seen()) > before
     assert not Drop.objects.exists()
 
 

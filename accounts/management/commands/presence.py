@@ -1,6 +1,7 @@
 import json
 import sys
 import unicodedata
+from datetime import datetime
 
 from django.core.management.base import BaseCommand
 from django.utils import timezone
@@ -11,6 +12,7 @@ from accounts.reasons import Reason
 from accounts.states import AccountState, DetectedBy
 
 ALL_ONLINE, NOT_KNOWN, SOME_ARE_NOT = 0, 1, 3
+Checked = tuple[Account, datetime | None]  # with its last_checked()
 COLUMNS = ("account", "wcId", "state", "since", "verified")
 
 
@@ -33,16 +35,18 @@ class Command(BaseCommand):
         rows = Account.objects.kept().order_by("label", "pk")
         missing = rows.filter(keep_online=True).exclude(state=AccountState.ONLINE)
         shown = rows if options["all"] else missing
+        presence = sweep.seen()
+        checked = [(account, account.last_checked(presence)) for account in shown]
         if options["json"]:
-            self.stdout.write(as_json(swept, shown))
+            self.stdout.write(as_json(swept, checked))
         else:
-            self.stdout.write(as_table(shown) + summary(swept))
+            self.stdout.write(as_table(checked) + summary(swept))
         if not swept.known:
             sys.exit(NOT_KNOWN)
         sys.exit(SOME_ARE_NOT if missing.exists() else ALL_ONLINE)
 
 
-def as_json(swept: reconcile.SweepResult, accounts) -> str:
+def as_json(swept: reconcile.SweepResult, accounts: list[Checked]) -> str:
     """Return JSON: known, unknown_why, online, verified, discovered; absent, offline, back: IDs; accounts."""
     document = {
         "known": swept.known,
@@ -61,17 +65,17 @@ def as_json(swept: reconcile.SweepResult, accounts) -> str:
                 "wId": account.w_id,
                 "state": account.state,
                 "since": account.state_since.isoformat(),
-                "verified": account.checked_at.isoformat() if account.checked_at else None,
+                "verified": checked_at.isoformat() if checked_at else None,
                 "keep_online": account.keep_online,
             }
-            for account in accounts
+            for account, checked_at in accounts
         ],
     }
     return json.dumps(document, ensure_ascii=False)
 
 
-def as_table(accounts) -> str:
-    rows = [COLUMNS, *(cells(account) for account in accounts)]
+def as_table(accounts: list[Checked]) -> str:
+    rows = [COLUMNS, *(cells(*checked) for checked in accounts)]
     if len(rows) == 1:
         return ""
     widths = [max(width(row[column]) for row in rows) for column in range(len(COLUMNS))]
@@ -82,7 +86,7 @@ def as_table(accounts) -> str:
     return "\n".join([*lines, "", ""])
 
 
-def cells(account: Account) -> tuple[str, ...]:
+def cells(account: Account, checked_at: datetime | None) -> tuple[str, ...]:
     def at(moment) -> str:
         return timezone.localtime(moment).strftime("%m-%d %H:%M:%S") if moment else "-"
 
@@ -91,7 +95,7 @@ def cells(account: Account) -> tuple[str, ...]:
         account.wc_id or "-",
         account.state,
         at(account.state_since),
-        at(account.checked_at),
+        at(checked_at),
     )
 
 

@@ -29,11 +29,11 @@ from accounts.web.presenters import live_account, rights
 def account_list(request: HttpRequest) -> HttpResponse:
     search = AccountList.of(request)
     ctx = {
+        "presence": sweep.seen(),  # before the accounts: a check that ends between must not confirm those it missed
         "search": search,
         "page": search.page(),
         "tabs": search.tabs(),
         "tags": search.tags(),
-        "presence": sweep.seen(),
         "sorts": {column: search.sorted_by(column) for column in ("label", "state", "since")},
         **rights(request),
     }
@@ -52,9 +52,11 @@ def account_counts(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def account_row(request: HttpRequest, account_id: int) -> HttpResponse:
+    presence = sweep.seen()
     account = permissions.account_to_see(request, account_id)
     expire.expire_on_read(account)
-    return render(request, "accounts/_account_row.html", {"account": account, **rights(request)})
+    ctx = {"account": account, "presence": presence, **rights(request)}
+    return render(request, "accounts/_account_row.html", ctx)
 
 
 # --- one account ----------------------------------------------------------------------------------------
