@@ -63,12 +63,10 @@ def _end_attempt(
 
 def _ending(attempt: LoginAttempt, error: UpstreamError | None) -> tuple[str, str]:
     """Return the final state and the reason of an attempt past its deadline."""
-    if attempt.state == AttemptState.PREPARING and attempt.sent_at is None and attempt.queued_at:
+    if attempt.is_queued or attempt.is_unclaimed:
         return AttemptState.EXPIRED, Reason.NO_WORKER
-    if attempt.state == AttemptState.PREPARING:
+    if attempt.is_requesting:
         return AttemptState.FAILED, Reason.INTERRUPTED
-    if attempt.wait_started_at is None:
-        return AttemptState.EXPIRED, Reason.NO_WORKER
     if error is not None or attempt.state != AttemptState.WAITING:
         return AttemptState.EXPIRED, Reason.NO_ANSWER
     return logins_failure.ending(attempt.method, Ending.RUN_OUT)

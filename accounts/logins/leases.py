@@ -34,7 +34,7 @@ from accounts.lib import db_clock, db_errors
 from accounts.lib.group_commit import GroupCommit
 from accounts.models import LoginAttempt, WaitsWorker
 from accounts.models.event import gathered, record
-from accounts.models.login_attempt import GRACE
+from accounts.models.login_attempt import GRACE, LEASED
 from accounts.states import AttemptState, EventType
 
 log = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ def claim(attempt_ids: list[int], owner: str) -> list[LoginAttempt | None]:
     Each claim increments the attempt's lease epoch and records an event.
     """
     now = db_clock.now()
-    waiting = LoginAttempt.objects.to_wait_for(now).filter(pk__in=attempt_ids).order_by("pk")
+    waiting = LoginAttempt.objects.claimable(now).filter(pk__in=attempt_ids).order_by("pk")
     with transaction.atomic(), gathered():
         # One lock order everywhere prevents deadlocks. A row that another claim locks is skipped, not
         # awaited: that claim is as good.
@@ -221,13 +221,13 @@ def claim(attempt_ids: list[int], owner: str) -> list[LoginAttempt | None]:
             lease_epoch=F("lease_epoch") + 1,
             wait_started_at=Coalesce(F("wait_started_at"), now),
         )
-        resumed = [attempt for attempt in found.values() if attempt.was_waited_for]
+        resumed = [attempt for attempt in found.values() if attempt.is_started]
         if resumed:
             LoginAttempt.objects.filter(pk__in=[a.pk for a in resumed]).update(resumed_at=now)
         for attempt in found.values():
             attempt.lease_owner, attempt.lease_epoch = owner, attempt.lease_epoch + 1
-            attempt.resumed_at = now if attempt.was_waited_for else attempt.resumed_at
-            happened = EventType.WAIT_RESUMED if attempt.was_waited_for else EventType.WAIT_TAKEN
+            attempt.resumed_at = now if attempt.is_started else attempt.resumed_at
+            happened = EventType.WAIT_RESUMED if attempt.is_started else EventType.WAIT_TAKEN
             record(attempt.account, happened, attempt=attempt, at=now)
     return [found.get(attempt_id) for attempt_id in attempt_ids]
 
@@ -292,7 +292,7 @@ def claim_orphaned(of_the_dead: bool = True) -> list[Lease]:
     ]  # their steps are still ending
     waiting = LoginAttempt.objects.unattended(db_clock.now()).exclude(pk__in=lost).order_by("queued_at")
     if not of_the_dead:
-        waiting = waiting.filter(lease_owner="")
+        waiting = waiting.exclude(LEASED)
     found = list(waiting.values_list("pk", flat=True)[:most])
     return [lease for lease in _take(found) if lease is not None] if found else []
 

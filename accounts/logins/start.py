@@ -131,6 +131,6 @@ def _show_code(attempt: LoginAttempt, w_id: str, text: str, png: bytes) -> bool:
         qr_shown_at=now,
         queued_at=now,
         # The worker that fetched a queued QR code holds the lease already and starts waiting at once.
-        wait_started_at=now if attempt.lease_owner else None,
+        wait_started_at=now if attempt.is_leased else None,
         deadline_at=now + timedelta(seconds=settings.WK_LOGIN_WAIT_SECONDS),
     )

@@ -70,7 +70,7 @@ def _ask_until_decided(lease: Lease, code: str) -> Decision:
     """
     attempt, pause = lease.attempt, FIRST_PAUSE
     last: UpstreamError | None = None
-    again = attempt.resumed_at is not None
+    again = attempt.resumed
     while (left := leases.seconds_left(attempt)) > 0 and not lease.lost:
         db_errors.release_connection()
         began = time.monotonic()

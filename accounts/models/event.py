@@ -99,7 +99,8 @@ _gathered = _Gathered()
 def gathered() -> Iterator[None]:
     """Write all event rows of the block with one INSERT at its end.
 
-    Use it only in the transaction of their moves.
+    Use it only in the transaction of their moves; blocks do not nest. In a group commit, one block covers the
+    rows of all callers of the batch.
     """
     _gathered.rows = []
     try:

@@ -36,6 +36,16 @@ CLOSED_AFTER = timedelta(seconds=16)
 # A task message usually brings a wait to a worker within milliseconds. After this time workers search for it.
 MESSAGE_HEAD_START = timedelta(seconds=2)
 
+# The phases of an attempt in progress, as in docs/architecture.md: the conditions for rows. LoginAttempt has
+# a property for each. Whether the worker that leased an attempt lives stands in its row: see `claimable`.
+QUEUED = Q(state=AttemptState.PREPARING, sent_at=None, queued_at__isnull=False)
+REQUESTING = Q(Q(sent_at__isnull=False) | Q(queued_at=None), state=AttemptState.PREPARING)
+UNCLAIMED = Q(state=AttemptState.WAITING, wait_started_at=None)
+STARTED = Q(state=AttemptState.WAITING, wait_started_at__isnull=False)
+NEEDS_WORKER = Q(state=AttemptState.WAITING) | QUEUED
+LEASED = Q(lease_owner__gt="")
+RESUMED = Q(resumed_at__isnull=False)
+
 
 class LoginAttemptQuerySet(models.QuerySet):
     def open(self) -> Self:
@@ -52,21 +62,18 @@ class LoginAttemptQuerySet(models.QuerySet):
     def past(self, deadline_plus: timedelta, now: datetime) -> Self:
         return self.open().filter(deadline_at__lt=now - deadline_plus)
 
-    def to_wait_for(self, now: datetime) -> Self:
-        """Return waits and queued starts that no living worker holds, up to GRACE after their deadline."""
-        start = Q(state=AttemptState.PREPARING, sent_at=None, queued_at__isnull=False)
+    def claimable(self, now: datetime) -> Self:
+        """Return those that need a worker and are not held, up to GRACE after their deadline.
+
+        Held: leased by a worker that lives. A started wait that is not held is orphaned.
+        """
         living = WaitsWorker.objects.filter(name=models.OuterRef("lease_owner"), alive_until__gt=now)
-        return self.filter(
-            ~models.Exists(living),
-            Q(state=AttemptState.WAITING) | start,
-            deadline_at__gt=now - GRACE,
-        )
+        return self.open().filter(~models.Exists(living), NEEDS_WORKER, deadline_at__gt=now - GRACE)
 
     def unattended(self, now: datetime) -> Self:
-        """Return those of `to_wait_for` that no task message brought to a worker."""
-        return self.to_wait_for(now).filter(
-            Q(queued_at=None) | Q(queued_at__lt=now - MESSAGE_HEAD_START) | Q(lease_owner__gt="")
-        )
+        """Return those of `claimable` that no task message brought to a worker."""
+        old = Q(queued_at=None) | Q(queued_at__lt=now - MESSAGE_HEAD_START)
+        return self.claimable(now).filter(old | LEASED)
 
 
 class WaitsWorker(models.Model):
@@ -198,13 +205,39 @@ class LoginAttempt(models.Model):
         return proxy_name(self.proxy)
 
     @property
-    def resumed(self) -> bool:
-        return self.resumed_at is not None
+    def is_queued(self) -> bool:
+        """QUEUED: it waits for a worker with a free slot, which then sends the request."""
+        return self.state == AttemptState.PREPARING and self.sent_at is None and self.queued_at is not None
 
     @property
-    def was_waited_for(self) -> bool:
-        """Return whether this wait was started before: the next worker that claims it resumes it."""
+    def is_requesting(self) -> bool:
+        """REQUESTING: the QR code is requested, now or next."""
+        return self.state == AttemptState.PREPARING and not self.is_queued
+
+    @property
+    def is_unclaimed(self) -> bool:
+        """UNCLAIMED: the wait has no worker yet."""
+        return self.state == AttemptState.WAITING and self.wait_started_at is None
+
+    @property
+    def is_started(self) -> bool:
+        """STARTED: the wait is held or orphaned. The next worker that claims it resumes it."""
         return self.state == AttemptState.WAITING and self.wait_started_at is not None
+
+    @property
+    def needs_worker(self) -> bool:
+        """NEEDS_WORKER: it needs one that holds it."""
+        return self.state == AttemptState.WAITING or self.is_queued
+
+    @property
+    def is_leased(self) -> bool:
+        """LEASED: a worker claimed it, and holds it if it lives."""
+        return self.lease_owner != ""
+
+    @property
+    def resumed(self) -> bool:
+        """RESUMED: a worker continued the wait of another one."""
+        return self.resumed_at is not None
 
     def seconds_left(self, now: datetime) -> float:
         return max(0.0, (self.deadline_at - now).total_seconds())

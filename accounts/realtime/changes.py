@@ -21,7 +21,6 @@ from accounts.lib.pubsub import Ring
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
 from accounts.models.login_attempt import CLOSED_AFTER
 from accounts.roles import ROLES
-from accounts.states import AttemptState
 from accounts.upstream import token_store
 
 EVERY_TEAM = frozenset({-1})
@@ -88,8 +87,8 @@ def _teams(asked: list[tuple[int, str]]) -> list[frozenset[int] | None]:
 
 
 # teams_of((user, session key)): the teams whose events the user may get, None for a user who may not view
-# accounts. A batch, because after a restart all browsers ask within seconds. It may run in another caller's
-# thread.
+# accounts. After a restart all browsers ask within seconds.
+# Group commit: `_teams` may run in the thread and the transaction of another caller.
 teams_of = GroupCommit(_teams)
 
 
@@ -166,13 +165,10 @@ def seconds_alone(attempt: LoginAttempt, now: datetime, workers: dict[str, datet
 
     `workers`: {name: alive until}, None to read it.
     """
-    needs_one = attempt.state == AttemptState.WAITING or (
-        attempt.state == AttemptState.PREPARING and attempt.sent_at is None and attempt.queued_at is not None
-    )
-    if not needs_one:
+    if not attempt.needs_worker:
         return 0.0
     if workers is None:
-        workers = _workers(attempt.lease_owner) if attempt.lease_owner else {}
+        workers = _workers(attempt.lease_owner) if attempt.is_leased else {}
     left_at = workers.get(attempt.lease_owner)
     since = attempt.queued_at or attempt.qr_shown_at or attempt.created_at
     return max(0.0, (now - max(since, left_at or since)).total_seconds())
@@ -189,7 +185,7 @@ def alone(now: datetime) -> dict[Ring, int]:
     """
     attempts = LoginAttempt.objects.light().select_related("account")
     old = now - timedelta(seconds=NO_WORKER_AFTER)
-    waiting = attempts.to_wait_for(now).filter(Q(queued_at=None) | Q(queued_at__lt=old))[:RINGS_MOST]
+    waiting = attempts.claimable(now).filter(Q(queued_at=None) | Q(queued_at__lt=old))[:RINGS_MOST]
     workers = _workers(*{attempt.lease_owner for attempt in waiting})
     found = {}
     for attempt in waiting:

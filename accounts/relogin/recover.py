@@ -15,6 +15,7 @@ from accounts.lib.rows import in_batches
 from accounts.logins import start
 from accounts.models import Account, Drop, LoginAttempt, RecoveryPolicy, WaitsWorker
 from accounts.models.event import gathered, record
+from accounts.models.login_attempt import QUEUED
 from accounts.models.recovery_policy import default_policy
 from accounts.reasons import Reason
 from accounts.relogin import decide
@@ -174,7 +175,7 @@ def _prompts(account_ids: list[int], now: datetime) -> dict[int, list[Prompt]]:
 def _ahead(now: datetime, policies: _Policies) -> Counter:
     """Return {policy ID: prompts} that are about to be sent or were sent within the last minute."""
     rows = LoginAttempt.objects.filter(
-        Q(sent_at__gt=now - MINUTE) | Q(sent_at=None, ended_at=None),
+        QUEUED | Q(sent_at__gt=now - MINUTE),
         method=Method.POPUP,
         created_at__gt=now - MINUTE - start.QUEUED_FOR,
     )

@@ -48,7 +48,7 @@ CHANGES = {
         "does not say so", (success, "_merged", "update(merged_into=owner)", "count()"),
     ),
     "a lease is worth nothing": (
-        "a second call|another's|had lost the wait", (login_attempt.LoginAttemptQuerySet, "to_wait_for", "~models.Exists(living),", ""),
+        "a second call|another's|had lost the wait", (login_attempt.LoginAttemptQuerySet, "claimable", "~models.Exists(living), ", ""),
     ),
     "a lease is kept for ever": (
         "for ever", (leases._Holder, "give_back", "self.held.pop(key[0], None)", "pass"),
