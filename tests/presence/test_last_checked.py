@@ -112,11 +112,14 @@ def test_an_online_account_was_last_checked_when_the_last_answered_check_began(o
         upstream.clear()
 
 
-def test_an_account_without_a_known_login_is_confirmed_too(online):
+def test_an_account_without_a_known_login_is_confirmed_too(online, upstream):
     account = online("wxid_a", last_login_at=None, checked_at=None)
     assert last_checked(account) is None
     began = check()
     assert last_checked(account) == began
+    upstream.drop("wxid_a", callback=False)
+    sweep.check()
+    assert (fresh(account).absent, last_checked(account)) == (1, began)
 
 
 def test_an_account_that_is_missed_was_last_checked_by_the_check_before(online, upstream):
