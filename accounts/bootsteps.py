@@ -21,7 +21,7 @@ from accounts.logins import expire, leases, wait
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2
+POLL_SECONDS = 2
 # Seconds after a database problem in which no worker claims the waits of a seemingly dead one: every living
 # worker has time to reconnect and renew its leases first.
 CALM_SECONDS = 12
@@ -44,26 +44,26 @@ class OrphanRescuer(bootsteps.StartStopStep):
     def start(self, worker) -> None:
         keep_collections_rare()
         self.thread = threading.Thread(
-            target=self.look_for_ever, args=(worker.pool,), name="looks", daemon=True
+            target=self.keep_polling, args=(worker.pool,), name="poll", daemon=True
         )
         self.thread.start()
 
     def stop(self, worker) -> None:
         self.stopped.set()
 
-    def look_for_ever(self, pool) -> None:
+    def keep_polling(self, pool) -> None:
         found: list[leases.Lease] = []
-        while not self.stopped.wait(0 if len(found) >= leases.TAKEN_AT_ONCE else LOOK_SECONDS):
+        while not self.stopped.wait(0 if len(found) >= leases.TAKEN_AT_ONCE else POLL_SECONDS):
             try:
-                found = self.look()
+                found = self.poll()
             except Exception as error:  # if this thread ended, waits of dead workers would be lost
                 self.trouble_at, found = time.monotonic(), []
-                log.warning("the database was not looked at for waits: %s", type(error).__name__)
+                log.warning("the database was not polled for waits: %s", type(error).__name__)
             db_errors.release_connection()
             for lease in found:
-                pool.apply_async(wait_and_after, (lease,), callback=nothing_to_tell)
+                pool.apply_async(wait_and_after, (lease,), callback=ignore_result)
 
-    def look(self) -> list[leases.Lease]:
+    def poll(self) -> list[leases.Lease]:
         """Claim orphaned waits and end overdue attempts; return the leases.
 
         A lapsed lease, or a database slower than RENEW_SECONDS, counts as a database problem: other workers
@@ -90,7 +90,7 @@ def keep_collections_rare() -> None:
     gc.set_threshold(2000, 5, 40)
 
 
-def nothing_to_tell(_result: None) -> None:
+def ignore_result(_result: None) -> None:
     """Do nothing: Celery's pools require a callback for the end of a call."""
 
 

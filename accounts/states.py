@@ -53,7 +53,7 @@ class DetectedBy(models.TextChoices):
 class NextStep(models.TextChoices):
     """The next step of recovery for a drop, or what recovery waits for."""
 
-    LOOK = "look", _("Waiting for recovery")
+    WAITING = "look", _("Waiting for recovery")
     POPUP = "popup", _("Phone prompt sent")
     BACK_OFF = "back_off", _("Waiting for the next prompt")
     HOURS = "hours", _("Waiting for prompt hours")

@@ -1,6 +1,7 @@
 """The Celery tasks. Each loads its rows by ID, makes one call, and may queue the next step.
 
-Arguments are IDs, ours or WKTeam's. Every task is idempotent.
+Arguments are IDs, ours or WKTeam's. Every task is idempotent. A task name given explicitly is the one that processes
+of the version before send and know.
 """
 
 import logging
@@ -40,15 +41,15 @@ def fetch_avatar(account_id: int) -> None:
     avatars.fetch(account_id)
 
 
-@shared_task
-def sweep() -> None:
+@shared_task(name="accounts.tasks.sweep")
+def end_overdue() -> None:
     expire.end_overdue()
 
 
 @shared_task
 def tick() -> None:
     """Start everything that is due; runs every 2 s. A step that may take long is queued as its own task."""
-    for step in (_presence_if_due, _reasons_if_due, offline.end_drops, _recover, _plans, _tell):
+    for step in (_presence_if_due, _reasons_if_due, offline.end_drops, _recover, _plans, _notifications):
         _by_itself(step)
 
 
@@ -80,13 +81,13 @@ def _plans() -> None:
         put_into_queue(wait_for_phone, attempt_id)
 
 
-def _tell() -> None:
+def _notifications() -> None:
     for channel_id in dispatch.tick():
-        put_into_queue(tell, channel_id)
+        put_into_queue(send_notifications, channel_id)
 
 
-@shared_task
-def tell(channel_id: int) -> None:
+@shared_task(name="accounts.tasks.tell")
+def send_notifications(channel_id: int) -> None:
     dispatch.send(channel_id)
 
 
@@ -100,15 +101,15 @@ def reasons() -> None:
     offline.ask_reasons()
 
 
-@shared_task
-def offline_notice(w_id: str, wc_id: str) -> None:
+@shared_task(name="accounts.tasks.offline_notice")
+def offline_callback(w_id: str, wc_id: str) -> None:
     """Handle a WKTeam callback about an offline wId: check presence now instead of trusting it."""
     if presence_sweep.callback_received(w_id, wc_id):
         presence_sweep.check_if_due()
 
 
-@shared_task
-def forget_what_is_old() -> None:
+@shared_task(name="accounts.tasks.forget_what_is_old")
+def delete_old_rows() -> None:
     call_command("clearsessions")
     leases.forget_old_workers()
     plan_runs.forget_old_runs()
@@ -126,6 +127,6 @@ def put_into_queue(task, *ids: int | str) -> bool:
             raise OperationalError("no answer")
         task.apply_async(ids, expires=MESSAGE_SECONDS)
     except OperationalError as error:
-        log.warning("the queue is away (%s): %s %s waits in its row", error, task.name, ids)
+        log.warning("the task queue is unreachable (%s): %s %s waits in its row", error, task.name, ids)
         return False
     return True

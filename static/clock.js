@@ -3,9 +3,9 @@
 
 const words = JSON.parse(document.body.dataset.timeWords);
 const checking = document.body.dataset.checking;
-const LOOK_AGAIN = 3000;
+const CHECK_AGAIN = 3000;
 const anchors = new WeakMap(); // element -> when its number was true
-const asked = new Map(); // what is shown -> when it was looked at because its time was up
+const asked = new Map(); // what is shown -> when it was refreshed because its time was up
 
 function sinceDrawn(element) {
   if (!anchors.has(element)) anchors.set(element, performance.now());
@@ -30,7 +30,7 @@ function countDown(element) {
   if (bar) bar.value = Math.max(0, left);
   if (left > 0) return;
   const subject = element.closest("[data-live]")?.dataset.live;
-  if (performance.now() - (asked.get(subject) ?? -Infinity) < LOOK_AGAIN) return;
+  if (performance.now() - (asked.get(subject) ?? -Infinity) < CHECK_AGAIN) return;
   asked.set(subject, performance.now());
   element.dispatchEvent(new CustomEvent("wk:due", { bubbles: true }));
 }

@@ -1,5 +1,5 @@
-// Fetches anew what the page shows when something happened to it. An event says only what to look at; the
-// fragment comes from an ordinary view. Never two fetches at once for one element: a second wish waits.
+// Refreshes what the page shows when it changed. An event carries only IDs; the fragment comes from an ordinary
+// view. One fetch at a time for each element: a second one waits for the first.
 
 const ROWS_AT_ONCE = 5;
 const TABS_EVERY = 1000;
@@ -11,10 +11,10 @@ const wanted = new Set();
 const posting = new Set(); // ids of elements whose own form was sent just now: its answer shows what happens meanwhile
 const POST_PATIENCE = 350;
 const LIST_EVERY = 3000;
-const RELOOK_WITHIN = 10000;
+const RELOAD_WITHIN = 10000;
 const ALARM_WITHIN = 1000;
 let collecting = 0;
-let lookedAt = performance.now();
+let refreshedAt = performance.now();
 
 function withoutNumbers(element) {
   const copy = element.cloneNode(true);
@@ -101,7 +101,7 @@ async function refresh(element) {
   if (again) refresh(document.getElementById(id) ?? element);
 }
 
-// What was wrong with an answer, "" for nothing; outage.js looks again until nothing is.
+// What was wrong with an answer, "" for nothing; outage.js refreshes until nothing is.
 function said(wrong) {
   document.dispatchEvent(new CustomEvent("wk:answered", { detail: wrong }));
 }
@@ -119,7 +119,7 @@ function gone(element) {
 
 function refreshEverything() {
   if (document.hidden) return;
-  lookedAt = performance.now();
+  refreshedAt = performance.now();
   for (const element of document.querySelectorAll("[data-live]")) {
     if (!element.parentElement.closest("[data-live]")) refresh(element);
   }
@@ -166,14 +166,14 @@ function refreshTabs() {
 }
 
 document.addEventListener("wk:change", ({ detail }) => {
-  if (document.hidden) return; // everything is looked at when the tab is shown again
+  if (document.hidden) return; // everything is refreshed when the tab is shown again
   wanted.add(detail.account);
   collecting ||= setTimeout(refreshWanted, 30);
   refreshTabs();
 });
 document.addEventListener("wk:relook", ({ detail }) => {
-  // After an outage all browsers are told to look at the same moment: each takes its own.
-  if (detail?.within) setTimeout(refreshEverything, Math.random() * Math.min(detail.within, RELOOK_WITHIN));
+  // After an outage all browsers get this at the same moment: each refreshes at a random one.
+  if (detail?.within) setTimeout(refreshEverything, Math.random() * Math.min(detail.within, RELOAD_WITHIN));
   else refreshEverything();
 });
 document.addEventListener("wk:alarm", () => {
@@ -189,7 +189,7 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (!element) return;
   const { id } = element;
   posting.add(id);
-  // An upstream that takes its time: show that it is being asked.
+  // While WKTeam is slow: show that the request is in progress.
   setTimeout(() => posting.delete(id) && refresh(document.getElementById(id) ?? element), POST_PATIENCE);
 });
 document.addEventListener("htmx:afterRequest", (event) => {
@@ -211,9 +211,9 @@ setInterval(() => {
   if (alarm && !document.hidden) refresh(alarm);
 }, SAFETY);
 setInterval(() => {
-  const since = performance.now() - lookedAt;
+  const since = performance.now() - refreshedAt;
   const open = document.querySelector("[data-seconds-left]");
-  // A notice must not outlive its cause.
+  // A warning must not outlive its cause.
   if ((open && since > SAFETY) || document.querySelector(".advice[data-warning]")) refreshEverything();
 }, 5000);
 remember(document);

@@ -1,12 +1,12 @@
-// Says when what is shown may be old, and why; and looks again until it is not.
+// Says when what is shown may be old, and why; refreshes the page until it is not.
 
 const SAID_AFTER = { server: 2500, database: 0, stream: 5000, refused: 0 };
-const ASK_EVERY = { waiting: 3000, resting: 5000, full: 10000, told: 15000 };
+const ASK_EVERY = { waiting: 3000, resting: 5000, full: 10000, reported: 15000 };
 const bar = document.getElementById("outage");
 
 let stream = "down"; // up, down, full, refused
 let answer = ""; // what was wrong with the last answer: "", "server", "database"
-let told = false; // the stream itself said that the database is away
+let databaseDown = false; // the stream itself said that the database is unreachable
 let since = performance.now(); // when what is wrong now began
 let wrong = "stream";
 let said = "";
@@ -14,7 +14,7 @@ let asked = 0;
 
 function why() {
   if (answer) return answer;
-  if (told) return "database";
+  if (databaseDown) return "database";
   if (stream === "refused") return "refused";
   return stream === "up" ? "" : "stream";
 }
@@ -32,7 +32,7 @@ function say(text) {
 }
 
 function askEvery() {
-  if (stream === "up" && told) return ASK_EVERY.told; // it tells when the database is back, too
+  if (stream === "up" && databaseDown) return ASK_EVERY.reported; // the stream also says when the database is back
   if (document.querySelector("[data-seconds-left]")) return ASK_EVERY.waiting;
   return stream === "full" ? ASK_EVERY.full : ASK_EVERY.resting;
 }
@@ -56,12 +56,12 @@ document.addEventListener("wk:stream", ({ detail }) => {
   tick();
 });
 document.addEventListener("wk:away", () => {
-  told = true;
+  databaseDown = true;
   tick();
 });
 document.addEventListener("wk:answered", ({ detail }) => {
   answer = detail;
-  if (!detail) told = false;
+  if (!detail) databaseDown = false;
   tick();
 });
 document.addEventListener("visibilitychange", () => {

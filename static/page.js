@@ -76,10 +76,10 @@ document.addEventListener("htmx:beforeRequest", ({ detail }) => {
   xhr.addEventListener("loadend", () => {
     target.removeEventListener("htmx:beforeSwap", aim);
     if (aborted) return;
-    const away = xhr.getResponseHeader("X-Away") ?? (xhr.status === 0 || xhr.status >= 502 ? "server" : "");
-    document.dispatchEvent(new CustomEvent("wk:answered", { detail: away }));
+    const wrong = xhr.getResponseHeader("X-Away") ?? (xhr.status === 0 || xhr.status >= 502 ? "server" : "");
+    document.dispatchEvent(new CustomEvent("wk:answered", { detail: wrong }));
     if (xhr.status === 404) show(dataset.troubleGone);
-    else if (away) show(away === "database" ? dataset.troubleDatabase : dataset.troubleNetwork);
+    else if (wrong) show(wrong === "database" ? dataset.troubleDatabase : dataset.troubleNetwork);
     else show(xhr.status >= 400 && xhr.status !== 422 ? dataset.troubleAnswer : "");
     if (!elt.matches("form")) return;
     setIdle(elt);

@@ -1,5 +1,5 @@
 // One event stream for all tabs of a browser, which has only six connections for all of them. A tab that is shown and
-// holds the lock has it and passes on what it hears; a hidden tab has none and asks for none. Where there are no
+// holds the lock has it and passes on what it receives; a hidden tab has none and asks for none. Where there are no
 // locks (plain http on another host) each tab that is shown has its own.
 
 const LOCK = "wkportal-events";
@@ -17,23 +17,23 @@ let heard = 0;
 let pause = PAUSE.least;
 let retry = 0;
 let leader = null; // while this tab leads: the function that ends it
-let waiting = null; // while it waits for its turn: what ends the waiting
+let waiting = null; // while it waits for the lock: what ends the waiting
 let beat = performance.now(); // when the leader was heard of last
 let rest = 0;
-let fresh = false; // whether this page has looked since it was loaded
+let fresh = false; // whether this page was refreshed since it was loaded
 
 function say(kind, detail) {
   document.dispatchEvent(new CustomEvent(`wk:${kind}`, { detail }));
 }
 
-function tell(kind, detail) {
+function passOn(kind, detail) {
   say(kind, detail);
   if (leader) channel?.postMessage({ kind, detail });
 }
 
 function become(now) {
   state = now;
-  tell("stream", now);
+  passOn("stream", now);
 }
 
 // --- the stream itself ------------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ function open() {
       pause = PAUSE.least;
       if (state !== "up") become("up");
       if (kind === "relook") fresh = true;
-      if (kind !== "ping") tell(kind, JSON.parse(data));
+      if (kind !== "ping") passOn(kind, JSON.parse(data));
     });
   }
   source.onerror = () => {
@@ -64,7 +64,7 @@ function close() {
   source = null;
 }
 
-// The server said no, and an EventSource does not tell which no.
+// The server said no, and an EventSource does not say why.
 async function ask() {
   const asked = source;
   let wait = pause * (0.75 + Math.random() / 2);
@@ -78,7 +78,7 @@ async function ask() {
   if (source !== asked) return;
   if (answer?.status === 403) {
     become("refused");
-    tell("relook", {}); // who is signed out is led to signing in
+    passOn("relook", {}); // who is signed out is led to signing in
     return;
   }
   const why = answer?.headers.get("X-Away");
@@ -150,7 +150,7 @@ function watch() {
     become("down");
     open();
   }
-  if (leader) tell("stream", state);
+  if (leader) passOn("stream", state);
   else if (channel && !document.hidden) {
     const asleep = now - beat > SILENT_AFTER;
     if (asleep) {
@@ -178,7 +178,7 @@ function stream() {
 
 function shown() {
   stream();
-  say("relook", {}); // what happened while nobody looked
+  say("relook", {}); // what happened while the tab was hidden
 }
 
 function hidden() {

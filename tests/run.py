@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from wkportal.local.supervisor import LEASH
+from wkportal.local.supervisor import PARENT_DEATH
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "--dist", "loadgroup", "--no-loadscope-reorder"]
@@ -53,7 +53,7 @@ def steps(target: str) -> list[tuple[str, list[str], dict[str, str]]]:
 
 def run(command: list[str], variables: dict[str, str]) -> int:
     """The exit code. A signal to us is passed on."""
-    tied = [*LEASH, "exec", str(os.getpid()), *command]
+    tied = [*PARENT_DEATH, "exec", str(os.getpid()), *command]
     with subprocess.Popen(tied, cwd=ROOT, env=os.environ | variables) as step:
         for sign in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sign, lambda number, _frame: step.send_signal(number))

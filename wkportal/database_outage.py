@@ -20,7 +20,7 @@ from django.utils.decorators import sync_only_middleware
 from django.views.defaults import server_error
 from psycopg_pool import PoolTimeout
 
-from accounts.lib.db_errors import is_away
+from accounts.lib.db_errors import is_unreachable
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ RETRY_SECONDS = 5
 ALWAYS = {"/healthz", "/readyz"}  # these check the database themselves
 
 
-def database_away(request: HttpRequest, error: Exception) -> HttpResponse:
+def database_down(request: HttpRequest, error: Exception) -> HttpResponse:
     """Return a 503 with Retry-After, and `X-Away: database` for the page's script. Makes no query."""
     log.warning("%s %s: %s: %.200s", request.method, request.path, type(error).__name__, error)
     short = bool(request.headers.get("HX-Request")) or request.method == "HEAD"
@@ -58,7 +58,7 @@ def answers_without_database(get_response: Callable[[HttpRequest], HttpResponse]
         if not _Away.known or request.path in ALWAYS or request.method not in ("GET", "HEAD"):
             return get_response(request)
         if not _Away.probe.acquire(blocking=False):
-            return database_away(request, OperationalError("another request waits for a connection"))
+            return database_down(request, OperationalError("another request waits for a connection"))
         try:
             response = get_response(request)
         finally:
@@ -68,11 +68,11 @@ def answers_without_database(get_response: Callable[[HttpRequest], HttpResponse]
         return response
 
     def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if not is_away(error):
+        if not is_unreachable(error):
             return None
         if isinstance(error.__cause__, PoolTimeout):
             _Away.known = True
-        return database_away(request, error)
+        return database_down(request, error)
 
     middleware.process_exception = process_exception
     return middleware
@@ -81,4 +81,8 @@ def answers_without_database(get_response: Callable[[HttpRequest], HttpResponse]
 def broken(request: HttpRequest) -> HttpResponse:
     """Handle a 500: an error outside of a view, as when a session is saved, may have the same cause."""
     error = sys.exc_info()[1]
-    return database_away(request, error) if error is not None and is_away(error) else server_error(request)
+    return (
+        database_down(request, error)
+        if error is not None and is_unreachable(error)
+        else server_error(request)
+    )

@@ -138,11 +138,11 @@ class AccountAdmin(LoginActions, LongTableAdmin):
             return queryset, False
         found = list(queryset.matching(text).order_by().values_list("pk", flat=True)[: FEW + 1])
         if len(found) > FEW:
-            told = gettext(
+            message = gettext(
                 "More than %(count)s accounts match. Showing %(count)s of them; add search terms to "
                 "narrow the list."
             )
-            self.message_user(request, told % {"count": FEW}, messages.WARNING)
+            self.message_user(request, message % {"count": FEW}, messages.WARNING)
         return queryset.filter(pk__in=found[:FEW]), False
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None):

@@ -65,44 +65,44 @@ class LoginActions(CancelAction):
         try:
             at = forms.DateTimeField().clean(request.POST.get("due_at"))
         except forms.ValidationError:
-            told = gettext(
+            message = gettext(
                 "Enter a time in “Re-login at”, for example 2026-01-31 09:30. Nothing was changed."
             )
-            self.message_user(request, told, messages.ERROR)
+            self.message_user(request, message, messages.ERROR)
             return
         number = plan_runs.make_due(of_nobody_else(queryset), at, request.user)
-        told = ngettext(
+        message = ngettext(
             "Re-login scheduled for %(count)s account at %(time)s.",
             "Re-login scheduled for %(count)s accounts at %(time)s.",
             number,
         )
         when = date_format(timezone.localtime(at), "SHORT_DATETIME_FORMAT")
-        self.message_user(request, told % {"count": number, "time": when}, messages.SUCCESS)
+        self.message_user(request, message % {"count": number, "time": when}, messages.SUCCESS)
 
     @admin.action(description=_("Cancel scheduled re-login"), permissions=["make_due"])
     def clear_due(self, request: HttpRequest, queryset: QuerySet) -> None:
         number = plan_runs.make_due(of_nobody_else(queryset).exclude(relogin_at=None), None, request.user)
-        told = ngettext(
+        message = ngettext(
             "Scheduled re-login cancelled for %(count)s account.",
             "Scheduled re-login cancelled for %(count)s accounts.",
             number,
         )
-        self.message_user(request, told % {"count": number}, messages.SUCCESS)
+        self.message_user(request, message % {"count": number}, messages.SUCCESS)
 
     @admin.action(description=_("Log in (get QR codes)"), permissions=["log_in"])
     def log_in(self, request: HttpRequest, queryset: QuerySet) -> None:
         accounts = list(queryset.order_by(Lower("label"), "id")[: AT_ONCE + 1])
         if len(accounts) > AT_ONCE:
-            told = gettext("You can log in at most %(limit)s accounts at a time. Nothing was started.")
-            self.message_user(request, told % {"limit": AT_ONCE}, messages.ERROR)
+            message = gettext("You can log in at most %(limit)s accounts at a time. Nothing was started.")
+            self.message_user(request, message % {"limit": AT_ONCE}, messages.ERROR)
             return
         outcomes: dict[str, list[Account]] = {}
         for account in accounts:
             outcomes.setdefault(start(account, request.user), []).append(account)
         for outcome, those in outcomes.items():
             level, sentence = OUTCOMES[outcome]
-            told = format_html("{} {}", sentence(len(those)), links(those))
-            self.message_user(request, told, level)
+            message = format_html("{} {}", sentence(len(those)), links(those))
+            self.message_user(request, message, level)
 
 
 def of_nobody_else(queryset: QuerySet) -> QuerySet:
@@ -183,16 +183,16 @@ OUTCOMES: dict[str, tuple[int, Callable[[int], str]]] = {
 def cancel(model_admin: admin.ModelAdmin, request: HttpRequest, attempts: QuerySet) -> None:
     found = list(attempts.defer("qr_png").select_related("account")[: CANCELLED_AT_ONCE + 1])
     if len(found) > CANCELLED_AT_ONCE:
-        told = gettext("You can cancel at most %(limit)s logins at a time. Nothing was cancelled.")
-        model_admin.message_user(request, told % {"limit": CANCELLED_AT_ONCE}, messages.ERROR)
+        message = gettext("You can cancel at most %(limit)s logins at a time. Nothing was cancelled.")
+        model_admin.message_user(request, message % {"limit": CANCELLED_AT_ONCE}, messages.ERROR)
         return
     done = [attempt.account.display_name for attempt in found if control.cancel(attempt, by=request.user)]
-    told = ngettext(
+    message = ngettext(
         "%(count)s login cancelled: %(names)s", "%(count)s logins cancelled: %(names)s", len(done)
     )
     if done:
         model_admin.message_user(
-            request, told % {"count": len(done), "names": ", ".join(done)}, messages.SUCCESS
+            request, message % {"count": len(done), "names": ", ".join(done)}, messages.SUCCESS
         )
     else:
         model_admin.message_user(

@@ -174,8 +174,10 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
             return queryset, False
         found = self.ids_matching(request, queryset, text)
         if len(found) > NEWEST:
-            told = gettext("More than %(count)s results. Showing the first ones; use filters to see others.")
-            self.message_user(request, told % {"count": NEWEST}, messages.WARNING)
+            message = gettext(
+                "More than %(count)s results. Showing the first ones; use filters to see others."
+            )
+            self.message_user(request, message % {"count": NEWEST}, messages.WARNING)
         return queryset.filter(pk__in=found[:NEWEST]), False
 
     def ids_matching(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
@@ -183,8 +185,8 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
         matching = VisibleAccounts(request.user).rows_without_index.matching(text)
         found = list(matching.values_list("pk", flat=True)[: FOUND_LIMIT + 1])
         if len(found) > FOUND_LIMIT:
-            told = gettext("More than %(limit)s accounts match. Showing the history of %(limit)s of them.")
-            self.message_user(request, told % {"limit": FOUND_LIMIT}, messages.WARNING)
+            message = gettext("More than %(limit)s accounts match. Showing the history of %(limit)s of them.")
+            self.message_user(request, message % {"limit": FOUND_LIMIT}, messages.WARNING)
         return newest_of(queryset, found[:FOUND_LIMIT])
 
     @admin.display(description=_("account"))

@@ -168,14 +168,14 @@ class ChannelAdmin(LongTableAdmin):
             )
         else:
             words = UNUSABLE.get(answer.words, answer.words)
-            told = gettext("Test message not sent: %(words)s") % {"words": words}
-            messages.error(request, told)
+            message = gettext("Test message not sent: %(words)s") % {"words": words}
+            messages.error(request, message)
         return HttpResponseRedirect(reverse("admin:accounts_channel_change", args=[channel.pk]))
 
     def changelist_view(self, request: HttpRequest, extra_context=None):
         for channel in Channel.objects.broken()[:5]:
-            told = gettext("“%(name)s” was disabled and sends no notifications. Reason: %(why)s")
-            messages.error(request, told % {"name": channel.name, "why": channel.why_off})
+            message = gettext("“%(name)s” was disabled and sends no notifications. Reason: %(why)s")
+            messages.error(request, message % {"name": channel.name, "why": channel.why_off})
         return super().changelist_view(request, extra_context)
 
     # --- columns ---

@@ -117,8 +117,8 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
         super().save_related(request, form, formsets, change)
         plan = form.instance
         if plan.next_at:
-            told = gettext("Next run: %(time)s.") % {"time": in_zone(plan.next_at, plan.zone)}
-            self.message_user(request, told)
+            message = gettext("Next run: %(time)s.") % {"time": in_zone(plan.next_at, plan.zone)}
+            self.message_user(request, message)
 
     def has_run_permission(self, request: HttpRequest) -> bool:
         return self.has_change_permission(request) and permissions.may_log_in(request.user)
@@ -128,17 +128,17 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
         for plan in queryset:
             run = plan_runs.run_now(plan, request.user)
             if run is None or run.skipped:
-                told, level = gettext("%(plan)s: the previous run is still in progress."), messages.WARNING
+                message, level = gettext("%(plan)s: the previous run is still in progress."), messages.WARNING
             elif not run.due:
-                told, level = gettext("%(plan)s: no accounts to log in right now."), messages.WARNING
+                message, level = gettext("%(plan)s: no accounts to log in right now."), messages.WARNING
             else:
-                told, level = (
+                message, level = (
                     gettext("%(plan)s: run started. Accounts to log in: %(number)s."),
                     messages.SUCCESS,
                 )
             values = {"plan": plan.name, "number": min(run.due, plan.most_a_run) if run else 0}
             link = format_html(" {}", link_to("planrun", run.pk, run)) if run else ""
-            self.message_user(request, format_html("{}{}", told % values, link), level)
+            self.message_user(request, format_html("{}{}", message % values, link), level)
 
     # --- columns ---
 

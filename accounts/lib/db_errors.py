@@ -23,7 +23,7 @@ ANSWER_KEPT = 600
 DATABASE_ERRORS = (OperationalError, InterfaceError, InternalError)
 
 
-def is_away(error: Exception) -> bool:
+def is_unreachable(error: Exception) -> bool:
     """Return whether the database is unreachable or read-only. False for a programming error."""
     if isinstance(error, InternalError):
         return isinstance(error.__cause__, ReadOnlySqlTransaction)  # the server became a replica
@@ -62,11 +62,11 @@ def retry_until_saved(step, row: models.Model, *args, seconds: float = ANSWER_KE
         try:
             result = step(trial, *args, **kwargs)
         except (*DATABASE_ERRORS, Interrupted) as error:
-            away = isinstance(error, Interrupted) or is_away(error)
-            if not away or time.monotonic() > until:
+            unreachable = isinstance(error, Interrupted) or is_unreachable(error)
+            if not unreachable or time.monotonic() > until:
                 raise
-            told = "%s %s: the database is away (%s); trying again"
-            log.warning(told, row._meta.verbose_name, row.pk, type(error).__name__)
+            text = "%s %s: the database is unreachable (%s); trying again"
+            log.warning(text, row._meta.verbose_name, row.pk, type(error).__name__)
             release_connection()
             time.sleep(pause)
             pause = min(pause * 2, 3)

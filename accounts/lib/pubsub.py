@@ -19,13 +19,14 @@ from django.conf import settings
 
 log = logging.getLogger(__name__)
 
+# Also the processes of the version before publish and listen here during an upgrade.
 CHANNEL = "wkportal:doorbell"
 READ_SECONDS = 15
 QUIET_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Ring:
+class PublishedEvent:
     """A published event.
 
     `id`: of the event row, 0 without one. `team`: ID of the group that may see the account, None for admins
@@ -46,7 +47,7 @@ def _client() -> redis.Redis:
     )
 
 
-def publish(rings: list[Ring]) -> None:
+def publish(events: list[PublishedEvent]) -> None:
     """Publish each event. Call it after the commit.
 
     A Redis failure is logged and never raised. For the next 2 s, events are dropped without a try.
@@ -55,12 +56,12 @@ def publish(rings: list[Ring]) -> None:
         return
     try:
         with _client().pipeline(transaction=False) as pipe:
-            for ring in rings:
-                pipe.publish(CHANNEL, json.dumps(asdict(ring)))
+            for event in events:
+                pipe.publish(CHANNEL, json.dumps(asdict(event)))
             pipe.execute()
     except redis.RedisError as error:
         _quiet.begin()
-        log.warning("the doorbell did not ring for event %s: %s", rings[0].id, type(error).__name__)
+        log.warning("event %s was not published: %s", events[0].id, type(error).__name__)
 
 
 def ping() -> bool:
@@ -89,7 +90,7 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-async def listen() -> AsyncIterator[Ring | None]:
+async def listen() -> AsyncIterator[PublishedEvent | None]:
     """Yield every event from now on, and None after each (re)connect: the caller then reads what it missed.
 
     Reconnects with backoff: 0.2 s, doubled up to 5 s.
@@ -111,11 +112,11 @@ async def listen() -> AsyncIterator[Ring | None]:
                 while True:
                     message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=READ_SECONDS)
                     _end_if_cancelled()
-                    ring = _ring(message)
-                    if ring is not None:
-                        yield ring
+                    event = _parse(message)
+                    if event is not None:
+                        yield event
         except redis.RedisError as error:
-            log.warning("the doorbell is not heard: %s; trying again", type(error).__name__)
+            log.warning("no published events are received: %s; trying again", type(error).__name__)
         finally:
             await client.aclose()
         await asyncio.sleep(pause)
@@ -133,11 +134,11 @@ def _end_if_cancelled() -> None:
         raise asyncio.CancelledError
 
 
-def _ring(message: dict | None) -> Ring | None:
+def _parse(message: dict | None) -> PublishedEvent | None:
     if not message or message.get("type") != "message":
         return None
     try:
-        return Ring(**json.loads(message["data"]))
+        return PublishedEvent(**json.loads(message["data"]))
     except (ValueError, TypeError):
-        log.warning("a ring that is none was ignored")
+        log.warning("a message that is not a published event was ignored")
         return None

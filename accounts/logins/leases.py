@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=9)
 RENEW_SECONDS = 3
-LOOKS_FOR_LOST = 3
+CHECKS_FOR_LOST = 3
 TAKEN_AT_ONCE = 200
 # Thousands of waits keep these fields in memory: enough to fetch the QR code, wait, and save a success.
 WHAT_A_WAIT_NEEDS = (
@@ -97,7 +97,7 @@ class _Holder:
         self.renewed_at = 0.0  # of our monotonic clock
         self.works = False  # a worker renews also while it holds no lease
         self.lapsed = False
-        self.looks_for_lost = 0
+        self.checks_for_lost = 0
         self.stopped = threading.Event()
 
     def start(self) -> str:
@@ -166,8 +166,8 @@ class _Holder:
             self.lapsed = True
             self.register()
         self.renewed_at = time.monotonic()
-        if self.looks_for_lost:
-            self.looks_for_lost -= 1
+        if self.checks_for_lost:
+            self.checks_for_lost -= 1
             self.find_lost()
 
     def let_go_of_what_nobody_waits_for(self) -> None:
@@ -184,7 +184,7 @@ class _Holder:
         WaitsWorker.objects.update_or_create(name=self.name, defaults={"alive_until": db_clock.now() + LEASE})
         self.renewed_at = time.monotonic()
         # Other workers may have claimed our leases meanwhile; such a claim may commit after our first check.
-        self.looks_for_lost = LOOKS_FOR_LOST
+        self.checks_for_lost = CHECKS_FOR_LOST
 
     def find_lost(self) -> None:
         held = dict(self.held)

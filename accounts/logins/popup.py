@@ -45,7 +45,7 @@ def mark_prompt_sent(attempt: LoginAttempt, epoch: int) -> bool:
 # A refusal within these seconds comes from WKTeam without a prompt on the phone.
 REFUSED_AT_ONCE = 10
 # Pause between presence queries for a prompt whose answer is lost.
-LOOK_SECONDS = 3
+POLL_SECONDS = 3
 
 
 def run_prompt(lease: Lease) -> Account | None:
@@ -56,7 +56,7 @@ def run_prompt(lease: Lease) -> Account | None:
     """
     attempt = lease.attempt
     if attempt.state != AttemptState.PREPARING:
-        return finish.save_decision(lease, _look_until_online(lease))
+        return finish.save_decision(lease, _poll_until_online(lease))
     if not mark_prompt_sent(attempt, lease.epoch):
         return None
     db_errors.release_connection()
@@ -72,7 +72,7 @@ def run_prompt(lease: Lease) -> Account | None:
         answer = _prompt_decision(attempt, heard, time.monotonic() - began)
         if answer is not None:
             return finish.save_decision(lease, answer)
-    return finish.save_decision(lease, _look_until_online(lease, last))
+    return finish.save_decision(lease, _poll_until_online(lease, last))
 
 
 def _prompt_decision(attempt: LoginAttempt, answer: LoginAnswer, seconds: float) -> LoginAnswer | None:
@@ -95,8 +95,8 @@ def _prompt_decision(attempt: LoginAttempt, answer: LoginAnswer, seconds: float)
     return answer
 
 
-def _look_until_online(lease: Lease, last: UpstreamError | None = None) -> Decision:
-    """Check who is online every LOOK_SECONDS, until the account is, the deadline passes or the lease is lost.
+def _poll_until_online(lease: Lease, last: UpstreamError | None = None) -> Decision:
+    """Check who is online every POLL_SECONDS, until the account is, the deadline passes or the lease is lost.
 
     The prompt may be on the phone although its answer is lost: a confirmed one shows as a new wId. Returns
     the login, `last` at the deadline, or None if the attempt stopped waiting under this lease.
@@ -107,7 +107,7 @@ def _look_until_online(lease: Lease, last: UpstreamError | None = None) -> Decis
         found = expire.found_online(configured.online_instances(), attempt)
         if found is not None:
             return found
-        time.sleep(min(LOOK_SECONDS, left))
+        time.sleep(min(POLL_SECONDS, left))
         if not leases.still_waiting(lease):
             return None
     return last

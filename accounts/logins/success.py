@@ -205,8 +205,8 @@ def _known(login: _Login) -> bool:
     if login.attempt.is_open:
         return False
     account = Account.objects.filter(wc_id=login.wc_id)
-    told = login.attempt.events.filter(happened=EventType.LATE_SUCCESS)
-    return account.filter(w_id=login.w_id).exists() or (told.exists() and account.exists())
+    recorded = login.attempt.events.filter(happened=EventType.LATE_SUCCESS)
+    return account.filter(w_id=login.w_id).exists() or (recorded.exists() and account.exists())
 
 
 def _expected(login: _Login) -> Account:
@@ -326,7 +326,7 @@ def next_seq(account: Account) -> int:
 
 def _profile(profile: Profile) -> dict[str, object]:
     """Return the account fields that WKTeam filled in; the account keeps its values for the others."""
-    told = {
+    given = {
         "nickname": profile.nickname,
         "wechat_id": profile.wechat_id,
         "avatar_url": profile.avatar_url,
@@ -335,4 +335,4 @@ def _profile(profile: Profile) -> dict[str, object]:
         "signature": profile.signature,
         "mobile": profile.mobile,
     }
-    return {name: value for name, value in told.items() if value not in ("", None)}
+    return {name: value for name, value in given.items() if value not in ("", None)}

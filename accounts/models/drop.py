@@ -93,7 +93,7 @@ class Drop(models.Model):
     # From /offlineReason, unchanged.
     reason_text = models.CharField(_("WKTeam message"), max_length=300, blank=True, default="")
 
-    next_step = models.CharField(_("recovery"), max_length=10, choices=NextStep, default=NextStep.LOOK)
+    next_step = models.CharField(_("recovery"), max_length=10, choices=NextStep, default=NextStep.WAITING)
     # When recovery checks it again; empty if no automatic step is left.
     next_at = models.DateTimeField(_("next step at"), null=True, blank=True, default=timezone.now)
     prompts_sent = models.PositiveSmallIntegerField(_("prompts"), default=0, db_column="popups")

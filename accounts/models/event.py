@@ -149,8 +149,8 @@ def record(
 
 def _write(rows: list[AccountEvent]) -> None:
     AccountEvent.objects.bulk_create(rows)
-    rings = [
-        pubsub.Ring(row.pk, row.account_id, row.account.team_id, row.attempt_id, row.shown_state)
+    events = [
+        pubsub.PublishedEvent(row.pk, row.account_id, row.account.team_id, row.attempt_id, row.shown_state)
         for row in rows
     ]
-    transaction.on_commit(lambda: pubsub.publish(rings), robust=True)
+    transaction.on_commit(lambda: pubsub.publish(events), robust=True)

@@ -266,7 +266,7 @@ class DeliveryQuerySet(models.QuerySet):
     def due(self, now: datetime) -> Self:
         return self.unsent().filter(next_at__lte=now)
 
-    def told(self) -> Self:
+    def sent(self) -> Self:
         """Return the deliveries whose message the service accepted, or may have accepted."""
         return self.filter(Q(state=DeliveryState.SENT) | Q(may_have_arrived=True))
 

@@ -140,10 +140,10 @@ def _still_needed(due: list[Delivery], channel: Channel, now: datetime) -> list[
 
     Those that are over are marked unneeded. Those in quiet hours are deferred until the quiet hours end.
     """
-    told, needed, over = Told.by(channel, due), [], []
+    sent, needed, over = Sent.by(channel, due), [], []
     kept: dict[datetime, list[int]] = {}
     for delivery in due:
-        if not told.needs(delivery):
+        if not sent.needs(delivery):
             over.append(delivery.pk)
         elif until := _quiet_until(delivery, now):
             kept.setdefault(until, []).append(delivery.pk)
@@ -220,7 +220,7 @@ def pause(tries: int) -> timedelta:
 
 
 @dataclass
-class Told:
+class Sent:
     """What the channel was already notified about, as far as it decides which due deliveries are needed."""
 
     ends: set[int] = field(default_factory=set)  # notifications of an end whose start was sent
@@ -228,15 +228,15 @@ class Told:
     scanned: set[int] = field(default_factory=set)  # of these, drops whose scan notification was sent
 
     @classmethod
-    def by(cls, channel: Channel, due: list[Delivery]) -> "Told":
+    def by(cls, channel: Channel, due: list[Delivery]) -> "Sent":
         mine = Delivery.objects.filter(channel=channel)
-        told = mine.filter(pk__in=mine.told())
+        sent = mine.filter(pk__in=mine.sent())
         ids = [delivery.notification_id for delivery in due]
         drops = [delivery.notification.drop_id for delivery in due if delivery.notification.drop_id]
         of_scans = Q(notification__kind=NotificationKind.TO_SCAN, notification__drop__in=drops)
-        others = told.exclude(notification__in=ids)
+        others = sent.exclude(notification__in=ids)
         return cls(
-            set(told.filter(notification__ended_by__in=ids).values_list("notification__ended_by", flat=True)),
+            set(sent.filter(notification__ended_by__in=ids).values_list("notification__ended_by", flat=True)),
             set(
                 mine.filter(of_scans)
                 .exclude(state=DeliveryState.UNNEEDED)

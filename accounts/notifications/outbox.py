@@ -89,10 +89,10 @@ def _events(reading: OutboxCursor, now: datetime) -> list[Event]:
 
 def _of_events(events: list[Event]) -> Iterator[Found]:
     """Yield notifications of new event rows. Skips drops in an incident, which has its own notification."""
-    told = {f"{KINDS[event.happened]}:{event.pk}": event for event in events if event.happened in KINDS}
-    for keys in in_batches(told, AT_ONCE):
+    wanted = {f"{KINDS[event.happened]}:{event.pk}": event for event in events if event.happened in KINDS}
+    for keys in in_batches(wanted, AT_ONCE):
         known = _known(keys)
-        new = {key: told[key] for key in keys if key not in known}
+        new = {key: wanted[key] for key in keys if key not in known}
         drops = _drops(list(new.values()))
         for key, event in new.items():
             drop, incident = drops.get(event.pk, (None, None))
@@ -141,8 +141,8 @@ def _drops(events: list[Event]) -> dict[int, tuple[int, int | None]]:
 
 
 def _of_incidents() -> Iterator[Found]:
-    told = Notification.objects.filter(kind=NotificationKind.INCIDENT, incident=OuterRef("pk"))
-    for incident in Incident.objects.filter(~Exists(told), ended_at=None):
+    announced = Notification.objects.filter(kind=NotificationKind.INCIDENT, incident=OuterRef("pk"))
+    for incident in Incident.objects.filter(~Exists(announced), ended_at=None):
         yield Found(
             Notification(
                 key=f"incident:{incident.pk}",
@@ -213,10 +213,10 @@ def _close_others(now: datetime) -> None:
 
 def _overs(now: datetime) -> Iterator[Found]:
     """Yield notifications of ends, where a channel was notified of the start."""
-    told = Delivery.objects.told().filter(notification=OuterRef("pk"))
+    sent = Delivery.objects.sent().filter(notification=OuterRef("pk"))
     closed = Notification.objects.filter(ended_by=None, closed_at__gt=now - LATE)
     groups: dict[str, list[Notification]] = {}
-    for notification in closed.filter(Exists(told)).select_related("account").order_by("pk"):
+    for notification in closed.filter(Exists(sent)).select_related("account").order_by("pk"):
         of = (
             f"back:{notification.account_id}"
             if notification.kind in OF_ACCOUNT
@@ -258,7 +258,7 @@ def plan_has_run(run_id: int, name: str, counts: dict[str, int], at: datetime | 
 
     `counts`: any of due, online, to_scan, failed, left.
     """
-    _tell(
+    _notify(
         Notification(
             key=f"plan:{run_id}",
             kind=NotificationKind.PLAN,
@@ -272,10 +272,10 @@ def channel_switched_off(channel: Channel, why: str, now: datetime) -> None:
     """Notify the other channels that this channel is disabled."""
     key = f"channel:{channel.pk}:{now.isoformat()}"
     facts = {"name": channel.name, "why": why}
-    _tell(Notification(key=key, kind=NotificationKind.CHANNEL, facts=facts, at=now))
+    _notify(Notification(key=key, kind=NotificationKind.CHANNEL, facts=facts, at=now))
 
 
-def _tell(notification: Notification) -> None:
+def _notify(notification: Notification) -> None:
     with transaction.atomic():
         incidents.alone_at_a_time(notification.at)
         if not Notification.objects.filter(key=notification.key).exists():

@@ -115,7 +115,7 @@ def _drop(account: Account, now: datetime) -> Drop:
         at=now,
         proxy=account.proxy,
         region=account.region,
-        next_step=NextStep.LOOK,
+        next_step=NextStep.WAITING,
         next_at=now,
     )
 

@@ -149,8 +149,8 @@ class Reconciler:
                 elsewhere[row.pk] = w_ids[-1]
         for wc_id, w_ids in list(self.unknown.items()):
             ours = next((by_w_id[w_id] for w_id in w_ids if w_id in by_w_id), None)
-            told = ours is None or ours.state == AttemptState.SUCCEEDED
-            if not told and self.record(ours, LoggedIn(Profile(wc_id=wc_id, w_id=ours.w_id))):
+            recorded = ours is None or ours.state == AttemptState.SUCCEEDED
+            if not recorded and self.record(ours, LoggedIn(Profile(wc_id=wc_id, w_id=ours.w_id))):
                 del self.unknown[wc_id]
         for some in in_batches(elsewhere.items(), BOUND_AT_ONCE):
             self.back += _bind_elsewhere(dict(some), self.began)
@@ -258,9 +258,9 @@ def _may_be_late(attempt: LoginAttempt, row: _Known) -> bool:
         return attempt.state != AttemptState.SUCCEEDED and attempt.seq > row.bound_seq
     if attempt.is_open:
         return True
-    told = attempt.state == AttemptState.SUCCEEDED or attempt.reason == Reason.WRONG_ACCOUNT
+    recorded = attempt.state == AttemptState.SUCCEEDED or attempt.reason == Reason.WRONG_ACCOUNT
     later = row.last_login_at is None or attempt.created_at > row.last_login_at
-    return later and not told and attempt.account.merged_into_id is None
+    return later and not recorded and attempt.account.merged_into_id is None
 
 
 def _bind_elsewhere(w_ids: dict[int, str], before: datetime) -> list[int]:

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 # A thousand callbacks must not cause a thousand checks.
 SOONEST = timedelta(seconds=1)
-LOOKS_IN_A_ROW = 3
+CHECKS_IN_A_ROW = 3
 
 
 def seen() -> Presence | None:
@@ -53,7 +53,7 @@ def check_soon() -> None:
 def check_if_due() -> SweepResult | None:
     """Run the check if it is due and no other process does. Return None if there was nothing to do."""
     found = None
-    for _ in range(LOOKS_IN_A_ROW):  # a callback may have arrived during the check
+    for _ in range(CHECKS_IN_A_ROW):  # a callback may have arrived during the check
         lease = _claim()
         if lease is None:
             break

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from accounts.lib import db_clock
 from accounts.lib.group_commit import GroupCommit
-from accounts.lib.pubsub import Ring
+from accounts.lib.pubsub import PublishedEvent
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
 from accounts.models.login_attempt import CLOSED_AFTER
 from accounts.roles import ROLES
@@ -30,7 +30,7 @@ COMMIT_SECONDS = 10
 # Seconds. A task message brings a wait to a worker within milliseconds. Otherwise, as when the task queue is
 # unreachable, a worker finds the wait within seconds.
 NO_WORKER_AFTER, NO_WORKER_WITHOUT_QUEUE_AFTER = 5, 8
-RINGS_MOST = 500
+EVENTS_MOST = 500
 
 
 # --- rights --------------------------------------------------------------------------------------------
@@ -99,15 +99,15 @@ class Rows:
     """Tracks which event rows had no published event."""
 
     def __init__(self):
-        self.rung: set[int] = set()
+        self.published: set[int] = set()
         self.floor: int | None = None  # rows up to here are old
         self.newest = 0
         self.moved_at = 0.0
 
-    def heard(self, ring: Ring) -> bool:
+    def heard(self, event: PublishedEvent) -> bool:
         """Record the event. Return whether it is the first for its row."""
-        first = ring.id not in self.rung
-        self.rung.add(ring.id)
+        first = event.id not in self.published
+        self.published.add(event.id)
         return first
 
     def missed(self, ids: list[int]) -> list[int]:
@@ -118,10 +118,10 @@ class Rows:
         if self.floor is None:
             self.floor = self.newest = max(ids, default=0)
             return []
-        missed = [number for number in ids if number not in self.rung]
+        missed = [number for number in ids if number not in self.published]
         if time.monotonic() - self.moved_at > COMMIT_SECONDS:
             self.floor, self.newest = self.newest, max([*ids, self.newest])
-            self.rung = {number for number in self.rung if number > self.floor}
+            self.published = {number for number in self.published if number > self.floor}
             self.moved_at = time.monotonic()
         return missed
 
@@ -132,10 +132,10 @@ class Seen:
 
     ids: list[int]
     alarm: tuple[str, str] | None
-    alone: dict[Ring, int]
+    alone: dict[PublishedEvent, int]
 
 
-def look(floor: int | None) -> Seen:
+def poll(floor: int | None) -> Seen:
     """Check the database: all rows above the floor, or only the newest if there is no floor yet."""
     rows = AccountEvent.objects
     if floor is None:
@@ -146,11 +146,11 @@ def look(floor: int | None) -> Seen:
     return Seen(ids, refused and (refused.refused_why, refused.refused_text), alone(db_clock.now()))
 
 
-def rings(ids: list[int]) -> list[Ring]:
+def unpublished_events(ids: list[int]) -> list[PublishedEvent]:
     """Return the events that were to be published for these rows."""
     names = ("pk", "account_id", "account__team_id", "attempt_id", "attempt__state", "account__state")
     return [
-        Ring(number, account, team, attempt, attempt_state or account_state)
+        PublishedEvent(number, account, team, attempt, attempt_state or account_state)
         for number, account, team, attempt, attempt_state, account_state in (
             AccountEvent.objects.filter(pk__in=ids).order_by("pk").values_list(*names)
         )
@@ -178,7 +178,7 @@ def _workers(*names: str) -> dict[str, datetime]:
     return dict(WaitsWorker.objects.filter(name__in=names).values_list("name", "alive_until"))
 
 
-def alone(now: datetime) -> dict[Ring, int]:
+def alone(now: datetime) -> dict[PublishedEvent, int]:
     """Return {event: number} for logins that no worker holds or that are overdue. The number grows with time.
 
     The event makes the page of the login reload and show it. Reading an overdue login ends it.
@@ -191,12 +191,12 @@ def alone(now: datetime) -> dict[Ring, int]:
     for attempt in waiting:
         seconds = seconds_alone(attempt, now, workers)
         if seconds > NO_WORKER_AFTER:
-            found[_ring(attempt)] = 1 + (seconds > NO_WORKER_WITHOUT_QUEUE_AFTER)
-    for attempt in attempts.past(CLOSED_AFTER, now)[:RINGS_MOST]:
-        found[_ring(attempt)] = 3
+            found[_event(attempt)] = 1 + (seconds > NO_WORKER_WITHOUT_QUEUE_AFTER)
+    for attempt in attempts.past(CLOSED_AFTER, now)[:EVENTS_MOST]:
+        found[_event(attempt)] = 3
     return found
 
 
-def _ring(attempt: LoginAttempt) -> Ring:
+def _event(attempt: LoginAttempt) -> PublishedEvent:
     """Return an event without a row: its ID is 0."""
-    return Ring(0, attempt.account_id, attempt.account.team_id, attempt.pk, attempt.state)
+    return PublishedEvent(0, attempt.account_id, attempt.account.team_id, attempt.pk, attempt.state)

@@ -42,20 +42,20 @@ QUEUE_SIZE = 200
 PING_SECONDS = 15
 RIGHTS_SECONDS = 4
 RIGHTS_AT_ONCE = 250  # a check of thousands would block everything else in this process
-LOOK_SECONDS = 2
-LOOKS_ALONE = 10  # checks without a reader: a person who goes from page to page has no stream for a moment
+POLL_SECONDS = 2
+POLLS_WITHOUT_READER = 10  # a person who goes from page to page has no stream for a moment
 # With more missed rows than this, all pages reload instead.
 MISSED_MOST = 200
 STREAMS_PER_USER = 40
 # Spreads the reconnects of browsers that lost their streams at the same time.
 RETRY_MILLISECONDS = (1000, 3000)
-RELOOK_MILLISECONDS = 10  # for each browser, when all reload
+RELOAD_MILLISECONDS = 10  # for each browser, when all reload
 PING = b"event: ping\ndata: {}\n\n"
 ALARM = b"event: alarm\ndata: {}\n\n"
-AWAY = b"event: away\ndata: {}\n\n"
+DATABASE_DOWN = b"event: away\ndata: {}\n\n"
 # Key in the scope of a request: the list that receives its reader, if the stream is sent outside of Django.
 LEAVING = "wkportal.leaving"
-_turns = itertools.count()
+_ping_seconds = itertools.cycle(range(PING_SECONDS))
 
 
 @dataclass(eq=False, slots=True)
@@ -64,7 +64,7 @@ class _Reader:
     session_key: str
     teams: frozenset[int]
     queue: asyncio.Queue = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
-    turn: int = field(default_factory=lambda: next(_turns) % PING_SECONDS)
+    ping_at: int = field(default_factory=lambda: next(_ping_seconds))
 
     def put(self, message: bytes | None) -> None:
         """Queue a message; None ends the stream. A full queue means a sleeping browser: its stream ends.
@@ -107,12 +107,12 @@ class _Readers(set[_Reader]):
             self.by_team[team].add(reader)
         reader.teams = teams
 
-    def tell_of(self, ring: pubsub.Ring) -> None:
-        message = _message(ring)
-        for reader in self.by_team[ring.team] | self.by_team[-1]:
+    def send_event(self, event: pubsub.PublishedEvent) -> None:
+        message = _message(event)
+        for reader in self.by_team[event.team] | self.by_team[-1]:
             reader.put(message)
 
-    def tell_all(self, message: bytes | None) -> None:
+    def send_to_all(self, message: bytes | None) -> None:
         for reader in list(self):
             reader.put(message)
 
@@ -125,19 +125,19 @@ class _Hub:
         self.tasks: list[asyncio.Task] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         # One database check at a time, in a thread that belongs to no request.
-        self.thread = ThreadPoolExecutor(1, "looks")
+        self.thread = ThreadPoolExecutor(1, "poll")
         self.rows = changes.Rows()
-        self.look_now = asyncio.Event()
-        self.looks_alone = 0
-        self.database_away = False
+        self.poll_now = asyncio.Event()
+        self.polls_without_reader = 0
+        self.database_down = False
         self.alarm: tuple[str, str] | None = None
-        self.alone: dict[pubsub.Ring, int] = {}
+        self.alone: dict[pubsub.PublishedEvent, int] = {}
 
     def join(self, reader: _Reader) -> None:
         self.start()
         self.readers.join(reader)
         if self.rows.floor is None:
-            self.look_now.set()
+            self.poll_now.set()
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -145,39 +145,39 @@ class _Hub:
             return
         for task in self.tasks:
             task.cancel()
-        self.loop, self.look_now, self.rows = loop, asyncio.Event(), changes.Rows()
+        self.loop, self.poll_now, self.rows = loop, asyncio.Event(), changes.Rows()
         # An empty context: that of the first request would live as long as the process.
         context = contextvars.Context()
-        works = (self.pass_on, self.ping, self.watch_rights, self.watch_rows)
+        works = (self.pass_on, self.ping, self.keep_checking_rights, self.keep_polling_rows)
         self.tasks = [loop.create_task(work(), context=context) for work in works]
 
-    async def in_thread(self, look: Callable, *args):
-        return await asyncio.get_running_loop().run_in_executor(self.thread, _with_connection, look, *args)
+    async def in_thread(self, call: Callable, *args):
+        return await asyncio.get_running_loop().run_in_executor(self.thread, _with_connection, call, *args)
 
-    def pass_ring(self, ring: pubsub.Ring) -> None:
-        if self.rows.heard(ring):
-            self.readers.tell_of(ring)
+    def pass_event(self, event: pubsub.PublishedEvent) -> None:
+        if self.rows.heard(event):
+            self.readers.send_event(event)
 
     async def pass_on(self) -> None:
-        async for ring in pubsub.listen():
-            if ring is None:
-                self.look_now.set()  # the rows contain the events missed meanwhile
+        async for event in pubsub.listen():
+            if event is None:
+                self.poll_now.set()  # the rows contain the events missed meanwhile
             else:
-                self.pass_ring(ring)
+                self.pass_event(event)
 
-    async def watch_rights(self) -> None:
+    async def keep_checking_rights(self) -> None:
         while True:
             parts = list(in_batches(self.readers, RIGHTS_AT_ONCE)) or [[]]
             for part in parts:
                 await asyncio.sleep(RIGHTS_SECONDS / len(parts))
                 try:
-                    await self.look_at_rights(part)
+                    await self.check_rights(part)
                 except (DatabaseError, InterfaceError):
                     continue  # pages cannot read anything meanwhile either
                 except Exception:  # this loop must survive: without it revoked rights would stay in effect
-                    log.exception("rights of open streams were not looked at")
+                    log.exception("the rights of open streams were not checked")
 
-    async def look_at_rights(self, readers: list[_Reader]) -> None:
+    async def check_rights(self, readers: list[_Reader]) -> None:
         if not readers:
             return
         people, keys = {r.user_id for r in readers}, {r.session_key for r in readers}
@@ -194,52 +194,52 @@ class _Hub:
         Each second a part of the streams gets one, so that not all are sent at once.
         """
         while True:
-            for turn in range(PING_SECONDS):
+            for second in range(PING_SECONDS):
                 await asyncio.sleep(1)
-                for reader in [reader for reader in self.readers if reader.turn == turn]:
+                for reader in [reader for reader in self.readers if reader.ping_at == second]:
                     reader.put(PING)
 
-    async def watch_rows(self) -> None:
+    async def keep_polling_rows(self) -> None:
         while True:
             try:
-                await self.look_at_rows()
+                await self.poll_rows()
             except (DatabaseError, InterfaceError) as error:
-                self.say_away(error)
+                self.report_outage(error)
             except Exception:  # this loop must survive: without it lost events would never reach a page
-                log.exception("event rows were not looked at")
+                log.exception("the event rows were not polled")
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self.look_now.wait()
-            self.look_now.clear()
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self.poll_now.wait()
+            self.poll_now.clear()
 
-    async def look_at_rows(self) -> None:
-        self.looks_alone = 0 if self.readers else self.looks_alone + 1
-        if self.looks_alone > LOOKS_ALONE:
+    async def poll_rows(self) -> None:
+        self.polls_without_reader = 0 if self.readers else self.polls_without_reader + 1
+        if self.polls_without_reader > POLLS_WITHOUT_READER:
             self.rows = changes.Rows()
             return
         begun = self.rows.floor is None
-        seen = await self.in_thread(changes.look, self.rows.floor)
+        seen = await self.in_thread(changes.poll, self.rows.floor)
         missed = self.rows.missed(seen.ids)
         if begun:
-            self.readers.tell_all(_relook(0))  # for changes between their page load and this first check
-        elif len(missed) > MISSED_MOST or self.database_away:
-            self.rows.rung.update(missed)
-            self.readers.tell_all(_relook(len(self.readers)))
+            self.readers.send_to_all(_reload(0))  # for changes between their page load and this first check
+        elif len(missed) > MISSED_MOST or self.database_down:
+            self.rows.published.update(missed)
+            self.readers.send_to_all(_reload(len(self.readers)))
         elif missed:
-            for ring in await self.in_thread(changes.rings, missed):
-                self.pass_ring(ring)
-        for ring in {*seen.alone, *self.alone}:
-            if seen.alone.get(ring) != self.alone.get(ring):
-                self.readers.tell_of(ring)
+            for event in await self.in_thread(changes.unpublished_events, missed):
+                self.pass_event(event)
+        for event in {*seen.alone, *self.alone}:
+            if seen.alone.get(event) != self.alone.get(event):
+                self.readers.send_event(event)
         if seen.alarm != self.alarm:
-            self.readers.tell_all(ALARM)
-        self.alarm, self.alone, self.database_away = seen.alarm, seen.alone, False
+            self.readers.send_to_all(ALARM)
+        self.alarm, self.alone, self.database_down = seen.alarm, seen.alone, False
 
-    def say_away(self, error: Exception) -> None:
-        if not self.database_away:
-            log.warning("the database does not answer (%s); open pages are told", type(error).__name__)
-            self.database_away = True
-            self.readers.tell_all(AWAY)
+    def report_outage(self, error: Exception) -> None:
+        if not self.database_down:
+            log.warning("the database does not answer (%s); open pages are notified", type(error).__name__)
+            self.database_down = True
+            self.readers.send_to_all(DATABASE_DOWN)
 
 
 _hub = _Hub()
@@ -248,23 +248,23 @@ _hub = _Hub()
 def stop() -> None:
     """End every stream of this process, so that the process can exit."""
     if _hub.loop is not None and _hub.loop.is_running():
-        _hub.loop.call_soon_threadsafe(_hub.readers.tell_all, None)
+        _hub.loop.call_soon_threadsafe(_hub.readers.send_to_all, None)
 
 
-def _message(ring: pubsub.Ring) -> bytes:
-    data = json.dumps({"account": ring.account, "attempt": ring.attempt, "state": ring.state})
-    number = f"id: {ring.id}\n" if ring.id else ""
+def _message(event: pubsub.PublishedEvent) -> bytes:
+    data = json.dumps({"account": event.account, "attempt": event.attempt, "state": event.state})
+    number = f"id: {event.id}\n" if event.id else ""
     return f"{number}event: change\ndata: {data}\n\n".encode()
 
 
-def _relook(browsers: int) -> bytes:
-    return b'event: relook\ndata: {"within": %d}\n\n' % (browsers * RELOOK_MILLISECONDS)
+def _reload(browsers: int) -> bytes:
+    return b'event: relook\ndata: {"within": %d}\n\n' % (browsers * RELOAD_MILLISECONDS)
 
 
-def _with_connection(look: Callable, *args):
-    """Run `look`, then return the database connection: a stream must not keep one."""
+def _with_connection(call: Callable, *args):
+    """Run `call`, then return the database connection: a stream must not keep one."""
     try:
-        return look(*args)
+        return call(*args)
     finally:
         connection.close()
 
@@ -305,7 +305,7 @@ async def stream(request: HttpRequest) -> HttpResponse:
 async def _messages(reader: _Reader) -> AsyncIterator[bytes]:
     _hub.join(reader)
     try:
-        yield b"retry: %d\n" % random.randint(*RETRY_MILLISECONDS) + _relook(0)  # noqa: S311 - no secret
+        yield b"retry: %d\n" % random.randint(*RETRY_MILLISECONDS) + _reload(0)  # noqa: S311 - no secret
         while (message := await reader.queue.get()) is not None:
             yield message
     finally:

@@ -56,7 +56,7 @@ def decide_step(
     """
     ours = [prompt for prompt in prompts if prompt.at >= drop.at]
     # First decision, requested by a person, or delayed after its pause: no further pause is needed.
-    straight = drop.next_step == NextStep.LOOK and len(ours) <= drop.prompts_sent
+    straight = drop.next_step == NextStep.WAITING and len(ours) <= drop.prompts_sent
     why = _no_prompt(drop, account, policy) or ("" if straight else _scan_wanted(account, ours))
     if why:
         return _to_scan(policy, why)
@@ -98,7 +98,7 @@ def prompt_room(
 ) -> Decision:
     """Return POPUP if a prompt may be sent now, else what it waits for.
 
-    CAP: the daily limit. HOURS: prompt hours; `at` None means that they never open. LOOK: a worker slot, or
+    CAP: the daily limit. HOURS: prompt hours; `at` None means that they never open. WAITING: a worker slot, or
     the prompts ahead of it in this minute.
     """
     counted = sorted(prompt.at for prompt in prompts if prompt.reached and prompt.at > now - DAY)
@@ -111,7 +111,7 @@ def prompt_room(
     if opens > now:
         return Decision(NextStep.HOURS, opens)
     if free <= 0:
-        return Decision(NextStep.LOOK, now + SLOTS_AGAIN)
+        return Decision(NextStep.WAITING, now + SLOTS_AGAIN)
     if ahead >= policy.prompts_a_minute:
-        return Decision(NextStep.LOOK, now + MINUTE * (ahead // policy.prompts_a_minute))
+        return Decision(NextStep.WAITING, now + MINUTE * (ahead // policy.prompts_a_minute))
     return Decision(NextStep.POPUP, now)

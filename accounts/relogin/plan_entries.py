@@ -13,7 +13,7 @@ from accounts.relogin import recover
 from accounts.states import AccountState, AttemptState, NextStep, Trigger
 
 # No worker slot is free: the caller takes no further account now.
-NO_ROOM: Final = object()
+NO_SLOT: Final = object()
 AGAIN = timedelta(seconds=10)
 HOURS_AGAIN = timedelta(minutes=5)
 # How long a run follows an account that it handed to recovery.
@@ -24,7 +24,7 @@ SETTLED_AT_ONCE = 500
 def take(entry: PlanResult, run: PlanRun, now: datetime) -> int | object | None:
     """Start what the run does for the account, in the caller's transaction.
 
-    Returns the ID of the attempt started, None if there is none, `NO_ROOM` if no worker slot is free.
+    Returns the ID of the attempt started, None if there is none, `NO_SLOT` if no worker slot is free.
     """
     account = entry.account
     if outcome := _why_not(entry, run, account):
@@ -68,8 +68,8 @@ def _prompt(entry: PlanResult, run: PlanRun, now: datetime) -> int | object | No
     if attempt is not None:
         _write(entry, Outcome.PROMPTED, now, attempt=attempt)
         return attempt.pk
-    if step == NextStep.LOOK:
-        return NO_ROOM
+    if step == NextStep.WAITING:
+        return NO_SLOT
     if step == NextStep.BACK_OFF:
         return _later(entry, now + AGAIN)
     if step == NextStep.HOURS and not run.plan_name:

@@ -31,7 +31,7 @@ FORGOTTEN_AT_ONCE = 5_000
 DUE_A_MINUTE = 60
 MINUTE = timedelta(minutes=1)
 # How long to wait for open results after a run has claimed all its accounts, before people are notified.
-TELL_AFTER = timedelta(minutes=15)
+NOTIFY_AFTER = timedelta(minutes=15)
 KEPT = timedelta(days=90)
 
 
@@ -46,7 +46,7 @@ def tick() -> list[int]:
     begun: list[int] = []
     _each(lambda run, now: begun.extend(_go_on(run, now)), PlanRun.objects.filter(ended_at=None), now)
     plan_entries.settle(now)
-    _each(_tell, _untold(now), now)
+    _each(_notify, _not_notified(now), now)
     return begun
 
 
@@ -205,18 +205,18 @@ def _take_due(now: datetime) -> None:
 def _go_on(run: PlanRun, now: datetime) -> list[int]:
     """Claim as many accounts of a run as its pace allows now. Return the IDs of the attempts started."""
     begun = []
-    for _number in range(TAKEN_AT_ONCE):
+    for _ in range(TAKEN_AT_ONCE):
         with transaction.atomic():
             rows = PlanRun.objects.filter(pk=run.pk, ended_at=None)
             # Another process may work on this run now: that is enough.
             locked = rows.select_for_update(of=("self",), skip_locked=True).first()
             if locked is None or not (entry := _next(locked, now)):
                 break
-            turn = plan_entries.take(entry, locked, now)
-        if turn is plan_entries.NO_ROOM:
+            attempt_id = plan_entries.take(entry, locked, now)
+        if attempt_id is plan_entries.NO_SLOT:
             break
-        if turn is not None:
-            begun.append(turn)
+        if attempt_id is not None:
+            begun.append(attempt_id)
     return begun
 
 
@@ -252,14 +252,14 @@ def outcomes(run: PlanRun) -> dict[str, int]:
     return dict(found)
 
 
-def _untold(now: datetime) -> QuerySet:
+def _not_notified(now: datetime) -> QuerySet:
     unsettled = PlanResult.objects.filter(run=OuterRef("pk"), ended_at=None)
     return PlanRun.objects.filter(
-        ~Exists(unsettled) | Q(ended_at__lte=now - TELL_AFTER), ended_at__isnull=False, told_at=None
+        ~Exists(unsettled) | Q(ended_at__lte=now - NOTIFY_AFTER), ended_at__isnull=False, told_at=None
     )
 
 
-def _tell(run: PlanRun, now: datetime) -> None:
+def _notify(run: PlanRun, now: datetime) -> None:
     with transaction.atomic():
         if not PlanRun.objects.filter(pk=run.pk, told_at=None).update(told_at=now):
             return

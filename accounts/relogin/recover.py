@@ -78,7 +78,7 @@ def start_prompt(
     """Start a prompt on the account's phone if all limits allow it now. The account may be online.
 
     Returns (attempt, POPUP), or (None, reason). CAP: the daily limit. HOURS: prompt hours. BACK_OFF: the
-    limit of this minute. LOOK: no worker slot. NOTHING: paused, merged, an attempt in progress, or no wcId.
+    limit of this minute. WAITING: no worker slot. NOTHING: paused, merged, an attempt in progress, or no wcId.
     """
     now = db_clock.now()
     with transaction.atomic():
@@ -92,7 +92,7 @@ def start_prompt(
         ahead, free = _ahead(now, policies)[policy.pk], _free_slots(now)
         room = decide.prompt_room(account, policy, prompts, ahead, free, now)
         if room.step != NextStep.POPUP:
-            paced = room.step == NextStep.LOOK and free > 0
+            paced = room.step == NextStep.WAITING and free > 0
             return None, NextStep.BACK_OFF if paced else NextStep(room.step)
         attempt, _new = start.start_login(account, method=Method.POPUP, trigger=trigger, queued=True, by=by)
         return attempt, NextStep.POPUP
@@ -153,7 +153,7 @@ def _follow_pauses(now: datetime) -> None:
     )
     unwanted.update(next_step=NextStep.PAUSED, next_at=None)
     wanted = Drop.objects.open().filter(account__keep_online=True, next_step=NextStep.PAUSED)
-    wanted.update(next_step=NextStep.LOOK, next_at=now)
+    wanted.update(next_step=NextStep.WAITING, next_at=now)
 
 
 def _prompts(account_ids: list[int], now: datetime) -> dict[int, list[Prompt]]:
@@ -212,12 +212,12 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
         theirs, policy = prompts[drop.account_id], policies.of(drop.account)
         known, before = sum(prompt.at >= drop.at for prompt in theirs), drop.next_step
         if asked:
-            drop.next_step, drop.prompts_sent = NextStep.LOOK, known
+            drop.next_step, drop.prompts_sent = NextStep.WAITING, known
         luck = random.random()  # noqa: S311 - no secret
         how = decide.decide_step(drop, drop.account, policy, theirs, ahead[policy.pk], free, now, luck)
         # A prompt, or a wait for this minute's limit, uses one place of the policy's pace.
-        turn = how.step == NextStep.POPUP or (how.step == NextStep.LOOK and free > 0)
-        ahead[policy.pk] += turn
+        paced = how.step == NextStep.POPUP or (how.step == NextStep.WAITING and free > 0)
+        ahead[policy.pk] += paced
         free -= how.step == NextStep.POPUP
         _note(steps, drop, how, before)
         drop.next_step, drop.next_at = how.step, how.at
@@ -225,7 +225,7 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
     begun = [attempt_id for drop in steps.prompted if (attempt_id := _begin(drop, by))]
     _write(drops)
     with gathered():
-        _put_onto_the_list(steps.scanned, now, by)
+        _put_into_scan_queue(steps.scanned, now, by)
         for drop, why in steps.ended:
             record(drop.account, EventType.RECOVERY_ENDED, detail=why, by=by, at=now)
     return begun
@@ -257,7 +257,7 @@ def _begin(drop: Drop, by) -> int | None:
     return attempt.pk if new else None
 
 
-def _put_onto_the_list(scanned: list[tuple[Drop, str]], now: datetime, by) -> None:
+def _put_into_scan_queue(scanned: list[tuple[Drop, str]], now: datetime, by) -> None:
     new = [(drop, why) for drop, why in scanned if drop.account.queued_for_scan_at is None]
     accounts = Account.objects.filter(pk__in=[drop.account_id for drop, _why in new])
     accounts.update(queued_for_scan_at=now)

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 # For this long after a refused sign-in, the other waiting processes raise the same refusal without a retry.
 REFUSED_FOR = timedelta(seconds=20)
-LOOK_SECONDS = 20
+CLEAR_SECONDS = 20
 WHY: dict[type[UpstreamError], str] = {
     DeveloperFrozen: Reason.DEVELOPER_FROZEN,
     DeveloperExpired: Reason.DEVELOPER_EXPIRED,
@@ -55,7 +55,7 @@ class KeptTokens:
         self.base_url, self.account, self.given = base_url, account, given
         self.lock = threading.Lock()
         self.known = ""
-        self.look_again = self.failed_at = 0.0
+        self.clear_again_at = self.failed_at = 0.0
         self.failure = UpstreamError()
 
     def current(self) -> str:
@@ -65,9 +65,9 @@ class KeptTokens:
         return self.known
 
     def accepted(self) -> None:
-        """Clear a saved refusal: WKTeam accepted the Authorization. Writes at most once in LOOK_SECONDS."""
-        if time.monotonic() > self.look_again:
-            self.look_again = time.monotonic() + LOOK_SECONDS
+        """Clear a saved refusal: WKTeam accepted the Authorization. Writes at most once in CLEAR_SECONDS."""
+        if time.monotonic() > self.clear_again_at:
+            self.clear_again_at = time.monotonic() + CLEAR_SECONDS
             self.write(self.rows().exclude(refused_at=None), refused_at=None, refused_why="", refused_text="")
 
     def row(self) -> UpstreamAccess:
@@ -144,7 +144,7 @@ class KeptTokens:
         """Save that WKTeam refuses the sign-in, for the pages and for the next caller."""
         why = WHY.get(type(error), Reason.SIGN_IN_REFUSED)
         log.error("the upstream does not let us in: %s (code %s)", why, error.code)
-        self.look_again = 0.0
+        self.clear_again_at = 0.0
         self.write(
             self.rows(),
             refused_at=db_clock.now(),

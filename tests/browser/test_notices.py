@@ -185,7 +185,7 @@ def test_a_number_that_was_sent_is_no_interruption(desk, stack, live, upstream):
     assert notice(page, "resumed").count() == 0
 
 
-# --- the queue is away ----------------------------------------------------------------------------------
+# --- the task queue is unreachable ----------------------------------------------------------------------------
 
 
 @LANGUAGES

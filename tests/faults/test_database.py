@@ -236,7 +236,7 @@ def test_the_server_takes_no_writes_when_the_phone_decides(
 
 def tells_of_it(stack: Stack, attempts: list[LoginAttempt]) -> bool:
     """Every one of them was tried to be written, in vain."""
-    return all(f"attempt {attempt.pk}: the database is away (" in stack.log for attempt in attempts)
+    return all(f"attempt {attempt.pk}: the database is unreachable (" in stack.log for attempt in attempts)
 
 
 @contextmanager

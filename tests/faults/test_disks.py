@@ -90,7 +90,7 @@ def test_the_disk_of_the_database_is_full(stack, operator, upstream, people, dat
     data.fill()
     added = poll_count(lambda number: adds(operator, people, number))
     confirm(upstream, attempts)
-    poll(lambda: "the database is away (" in stack.log, 20, "every answer had room")
+    poll(lambda: "the database is unreachable (" in stack.log, 20, "every answer had room")
     assert operator.get("/").ok  # reading goes on
     assert LoginAttempt.objects.open().exists()
 

@@ -52,7 +52,7 @@ def scene(django_db_setup, django_db_blocker, upstream):
 
 
 def insist(step, seconds: float = 90):
-    """What a person does whose page says that the portal is away for a moment: try again."""
+    """What a person does whose page says that the portal is unreachable for a moment: try again."""
     until = time.monotonic() + seconds
     while True:
         try:
@@ -70,7 +70,7 @@ def insist(step, seconds: float = 90):
 
 
 def accepted(answer: requests.Response) -> requests.Response | None:
-    """None while the portal says that it is away; any other error is one."""
+    """None while the portal says that it is unreachable; any other error is one."""
     assert answer.status_code in (200, 302, 503), (answer.status_code, answer.text[:2000])
     return answer if answer.status_code != 503 else None
 

@@ -69,7 +69,7 @@ def test_redis_dies_while_phones_are_waited_for_and_comes_back_empty(stack, oper
     attempts = [waiting(operator, upstream, live.account()) for _ in range(4)]
     valkey.kill()
     upstream.phone("confirm", wId=attempts[0].w_id)
-    ends(attempts[0])  # also while Redis is away
+    ends(attempts[0])  # also while Redis is unreachable
     valkey.start()
     upstream.phone("confirm", wId=attempts[1].w_id)
     queued = operator.log_in(live.account())

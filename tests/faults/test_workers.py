@@ -212,7 +212,7 @@ def test_messages_that_are_doubled_late_or_early_do_nothing(stack, operator, ups
     for number in [*reversed(numbers), *numbers] * 5:
         tasks.wait_for_phone.delay(number)
     for _ in range(5):
-        tasks.sweep.delay()
+        tasks.end_overdue.delay()
     worked_off(running=0)
     assert upstream.calls("/getIPadLoginInfo") == 3
     assert {fresh(attempt).lease_epoch for attempt in attempts} == {1}

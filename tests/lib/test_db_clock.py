@@ -114,11 +114,11 @@ def test_while_the_database_is_away_what_was_read_last_holds(read):
 def test_a_database_that_is_away_is_asked_again_soon_and_not_by_everybody(read, stopped):
     asked = []
 
-    def away(*_query):
+    def unreachable(*_query):
         asked.append(stopped.at)
-        raise OperationalError("the database is away")
+        raise OperationalError("the database is unreachable")
 
-    with connection.execute_wrapper(away):
+    with connection.execute_wrapper(unreachable):
         for _time in range(20):
             the_clocks_now()
             stopped.advance(1)

@@ -94,7 +94,7 @@ def scene_an_exception_for_one_is_raised_at_that_one():
 def scene_an_exception_of_the_work_is_raised_at_all_of_its_batch():
     def answer(item):
         if item in (2, 3):
-            raise ValueError("the database is away")
+            raise ValueError("the database is unreachable")
         return item * 10
 
     worker = Worker(answer, most=2)

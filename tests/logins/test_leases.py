@@ -62,7 +62,7 @@ class Killed(BaseException):
 
 
 @contextmanager
-def database_away():
+def database_down():
     """Of this thread: whatever it asks the database fails."""
 
     def fails(execute, sql, params, many, context):
@@ -295,7 +295,7 @@ def test_a_process_whose_leases_lapsed_looks_again_for_claims_that_commit_late(h
 def test_what_is_held_is_not_looked_at_while_nothing_lapsed(holder, django_assert_num_queries):
     for attempt in waiting(3):
         leases.take(attempt.pk)
-    for _round in range(leases.LOOKS_FOR_LOST):
+    for _round in range(leases.CHECKS_FOR_LOST):
         holder.renew()
     with django_assert_num_queries(1):
         holder.renew()
@@ -319,7 +319,7 @@ def test_a_lease_is_given_back_later_where_the_database_is_away(holder, settings
     settings.WAIT_SLOTS = 1
     (attempt,) = waiting()
     lease = leases.take(attempt.pk)
-    with database_away():
+    with database_down():
         with lease:
             pass
         with pytest.raises(DatabaseError):
@@ -335,7 +335,7 @@ def test_a_lease_is_given_back_later_where_the_database_is_away(holder, settings
 def test_what_is_given_back_late_is_not_taken_from_who_has_it_now(holder):
     (attempt,) = waiting()
     lease = leases.take(attempt.pk)
-    with database_away(), lease:
+    with database_down(), lease:
         pass
     dead(holder.name)
     leases.claim([attempt.pk], living("another"))
@@ -346,7 +346,7 @@ def test_what_is_given_back_late_is_not_taken_from_who_has_it_now(holder):
 def test_what_is_given_back_late_is_not_what_was_taken_again_meanwhile(holder):
     (attempt,) = waiting()
     lease = leases.take(attempt.pk)
-    with database_away(), lease:
+    with database_down(), lease:
         pass
     dead(holder.name)
     assert leases.take(attempt.pk).epoch == 2

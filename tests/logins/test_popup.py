@@ -152,7 +152,7 @@ def test_an_upstream_that_is_not_there_has_shown_no_prompt(account, settings):
     ids=["cut", "a gateway's page", "no wId in it"],
 )
 def test_an_answer_that_says_nothing_is_looked_for_among_those_online(account, upstream, monkeypatch, fault):
-    monkeypatch.setattr(popup, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(popup, "POLL_SECONDS", 0.1)
     upstream.fault("/secondLogin", **fault)
     attempt = answered(upstream, prompted(account), "accept")
     assert attempt.state == "succeeded"
@@ -171,7 +171,7 @@ def test_an_answer_that_comes_too_late_is_found_at_the_deadline(account, upstrea
 def test_a_cut_call_whose_prompt_nobody_taps_expires(account, upstream, settings, monkeypatch):
     settings.WK_LOGIN_WAIT_SECONDS = 1
     monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.3))
-    monkeypatch.setattr(popup, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(popup, "POLL_SECONDS", 0.2)
     upstream.fault("/secondLogin", "reset")
     attempt = prompted(account)
     in_thread(wait.wait_for_phone, attempt.pk)
@@ -183,7 +183,7 @@ def test_a_cut_call_whose_prompt_nobody_taps_expires(account, upstream, settings
 
 
 def test_whoever_takes_it_over_sends_no_second_prompt_and_a_tap_counts(account, upstream, monkeypatch):
-    monkeypatch.setattr(popup, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(popup, "POLL_SECONDS", 0.1)
     attempt = prompted(account)
     held_by_a_dead_worker(attempt)
     with prompt_of_somebody_dead(upstream), running(wait.wait_for_phone, attempt.pk):
@@ -237,7 +237,7 @@ def test_a_worker_that_died_before_it_noted_the_prompt_leaves_it_to_the_next(acc
 def test_an_account_that_is_online_anyway_has_not_accepted_before_its_wid_is_another(
     committed, upstream, monkeypatch
 ):
-    monkeypatch.setattr(popup, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(popup, "POLL_SECONDS", 0.1)
     old = upstream.log_in(WC_ID)["wId"]
     account = committed.account(wc_id=WC_ID, w_id=old)
     stale = fresh(account)

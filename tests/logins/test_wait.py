@@ -261,7 +261,7 @@ def test_answers_that_come_together_are_all_written_also_with_odd_ones_among_the
 
 
 @pytest.fixture
-def database_away(monkeypatch):
+def database_down(monkeypatch):
     """The database fails as often as the list has entries; each failure takes one."""
     left: list[str] = []
     original = login_attempt.LoginAttempt.move
@@ -275,20 +275,24 @@ def database_away(monkeypatch):
     return left
 
 
-def test_a_code_is_shown_although_the_database_was_away_when_it_came(committed, upstream, database_away):
+def test_a_code_is_shown_although_the_database_was_unreachable_when_it_came(
+    committed, upstream, database_down
+):
     attempt = begun(committed.account())
-    database_away[:] = ["the server closed the connection"] * 2
+    database_down[:] = ["the server closed the connection"] * 2
     assert start.fetch_qr_code(attempt)
     assert (fresh(attempt).state, attempt.state) == ("waiting", "waiting")
     assert upstream.calls("/iPadLogin") == 1
 
 
-def test_a_success_is_written_although_the_database_was_away_when_it_came(committed, upstream, database_away):
+def test_a_success_is_written_although_the_database_was_unreachable_when_it_came(
+    committed, upstream, database_down
+):
     attempt = begun(committed.account())
     assert start.fetch_qr_code(attempt)
     with running(wait.wait_for_phone, attempt.pk):
         upstream.wait(wId=attempt.w_id, step3_now=1)
-        database_away[:] = ["the server closed the connection"] * 3
+        database_down[:] = ["the server closed the connection"] * 3
         upstream.phone("confirm", wId=attempt.w_id)
     assert (fresh(attempt).state, fresh(attempt.account).w_id) == ("succeeded", attempt.w_id)
     assert upstream.calls("/getIPadLoginInfo") == 1

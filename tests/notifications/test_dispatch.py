@@ -384,7 +384,7 @@ def test_many_at_once_are_one_message_also_without_an_incident(db, time, phone):
 
 
 @pytest.mark.slow
-def test_a_service_that_is_away_is_tried_again_with_growing_pauses(db, time, phone):
+def test_a_service_that_is_unreachable_is_tried_again_with_growing_pauses(db, time, phone):
     channel = channel_to(phone)
     phone.status = 503
     drops(online(label="Shop 7"))
@@ -562,13 +562,13 @@ def test_a_row_that_is_committed_behind_a_later_one_is_read(db, time, phone):
 def test_what_happened_while_nobody_read_is_told_if_it_still_is_so(db, time, phone):
     channel_to(phone)
     tell()
-    away, back = online(label="Away"), online(label="Back")
-    drops(away, back)
+    gone, back = online(label="Gone"), online(label="Back")
+    drops(gone, back)
     time.goes_on(hours=5)
     comes_back(back)
     time.goes_on(hours=5)
     tell()
-    assert phone.titles == ["Offline: Away"]
+    assert phone.titles == ["Offline: Gone"]
 
 
 def test_at_the_first_reading_old_history_is_not_told(db, time, phone):

@@ -76,10 +76,10 @@ def run(*words: str) -> tuple[str, int]:
 
 
 @pytest.mark.django_db
-def test_the_command_looks_once_and_tells_by_its_exit_code(upstream):
+def test_the_command_checks_once_and_reports_by_its_exit_code(upstream):
     online(upstream, "wxid_a", label="店 01")
     second = online(upstream, "wxid_b", label="Shop 2", absent=1, missed_at=timezone.now())
-    assert run() == ("2 online upstream, 2 verified.\n", 0)
+    assert run() == ("2 online at WKTeam, 2 checked.\n", 0)
 
     upstream.drop("wxid_b", callback=False)
     online(upstream, "wxid_c", label="Paused", keep_online=False)
@@ -88,9 +88,9 @@ def test_the_command_looks_once_and_tells_by_its_exit_code(upstream):
     said, code = run()
     assert code == 3
     head, row, _gap, summary = said.splitlines()
-    assert head.split() == ["account", "wcId", "state", "since", "verified"]
+    assert head.split() == ["account", "wcId", "state", "since", "last", "checked"]
     assert row.startswith("Shop 2   wxid_b  offline")
-    assert summary == "3 online upstream, 2 verified, 1 went offline, 1 unknown here."
+    assert summary == "3 online at WKTeam, 2 checked, 1 went offline, 1 unmanaged."
     assert upstream.calls(LIST) == 2
 
     assert len(run("--all")[0].splitlines()) == 6
@@ -118,6 +118,6 @@ def test_the_command_says_that_nothing_is_known(upstream):
     upstream.fault(LIST, "html", status=502)
     said, code = run()
     assert (code, fresh(account).state) == (1, "online")
-    assert said.splitlines()[-1].startswith("Who is online is not known: ")
+    assert said.splitlines()[-1].startswith("Presence unknown: ")
     found, code = run("--json")
     assert (code, json.loads(found)["unknown_why"]) == (1, "bad_answer")

@@ -1,4 +1,4 @@
-"""What open pages are told of without a ring: whose rights end, which rows were missed, who is alone."""
+"""What open pages are sent without a published event: whose rights end, which rows were missed, who is alone."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.lib.pubsub import Ring
+from accounts.lib.pubsub import PublishedEvent
 from accounts.models import LoginAttempt, WaitsWorker
 from accounts.models.event import record
 from accounts.realtime import changes
@@ -70,24 +70,26 @@ def test_thousands_are_asked_about_by_as_many_queries_as_one(people):
 def test_a_row_that_is_committed_late_is_missed_and_one_that_rang_is_not(monkeypatch):
     rows = changes.Rows()
     assert rows.missed([10]) == []
-    assert rows.heard(Ring(12, 1, 1, None, "new")) is True
-    assert rows.heard(Ring(12, 1, 1, None, "new")) is False
+    assert rows.heard(PublishedEvent(12, 1, 1, None, "new")) is True
+    assert rows.heard(PublishedEvent(12, 1, 1, None, "new")) is False
     assert rows.missed([12, 13]) == [13]
-    rows.rung.update([13])
+    rows.published.update([13])
     assert rows.missed([11, 12, 13]) == [11]
     monkeypatch.setattr(changes, "COMMIT_SECONDS", -1)
     for _round in range(3):
         rows.missed([11, 12, 13])
-    assert rows.floor == 13 and rows.rung == set()
+    assert rows.floor == 13 and rows.published == set()
 
 
-def test_a_look_begins_at_the_newest_row(people):
+def test_polling_begins_at_the_newest_row(people):
     account = people.account(w_id="w-1")
     first = record(account, EventType.CHANGED)
-    assert changes.look(None).ids == [first.pk]
+    assert changes.poll(None).ids == [first.pk]
     second = record(account, EventType.CHANGED)
-    assert changes.look(first.pk).ids == [second.pk]
-    assert changes.rings([second.pk]) == [Ring(second.pk, account.pk, people.east.pk, None, "online")]
+    assert changes.poll(first.pk).ids == [second.pk]
+    assert changes.unpublished_events([second.pk]) == [
+        PublishedEvent(second.pk, account.pk, people.east.pk, None, "online")
+    ]
 
 
 # --- alone ----------------------------------------------------------------------------------------------
@@ -127,6 +129,6 @@ def test_who_is_alone_for_long_is_told_of_in_stages_and_who_should_have_ended_to
     LoginAttempt.objects.filter(pk=held.pk).update(lease_owner="living")
     LoginAttempt.objects.filter(pk=overdue.pk).update(deadline_at=seconds_ago(17))
     ended.move(AttemptState.CANCELLED)
-    found = {ring.attempt: stage for ring, stage in changes.alone(timezone.now()).items()}
+    found = {event.attempt: stage for event, stage in changes.alone(timezone.now()).items()}
     assert found == {old.pk: 1, older.pk: 2, overdue.pk: 3}
     assert fresh.pk not in found

@@ -59,7 +59,7 @@ class Stream:
         return lines.get("event", ""), json.loads(lines.get("data", "{}"))
 
     async def heard(self) -> tuple[str, dict]:
-        """The next message that is more than "look again"."""
+        """The next message that is more than "reload"."""
         while (message := await self.message())[0] == "relook":
             pass
         return message
@@ -70,11 +70,11 @@ class Stream:
                 await asyncio.wait_for(anext(self.messages), DEADLINE)
 
 
-async def ring(account) -> int:
-    return await asyncio.to_thread(ring_now, account)
+async def change(account) -> int:
+    return await asyncio.to_thread(change_now, account)
 
 
-def ring_now(account) -> int:
+def change_now(account) -> int:
     try:
         return record(account, EventType.CHANGED).pk
     finally:
@@ -88,8 +88,8 @@ def test_who_may_see_an_account_hears_of_it_and_a_stranger_does_not(committed):
         mate, stranger, admin = [
             await Stream.of(u) for u in (committed.mate, committed.stranger, committed.admin)
         ]
-        await ring(ours)
-        await ring(theirs)
+        await change(ours)
+        await change(theirs)
         assert await mate.heard() == ("change", {"account": ours.pk, "attempt": None, "state": "new"})
         assert await stranger.heard() == ("change", {"account": theirs.pk, "attempt": None, "state": "new"})
         assert [(await admin.heard())[1]["account"] for _ in range(2)] == [ours.pk, theirs.pk]
@@ -102,7 +102,7 @@ def test_a_message_has_ids_and_a_state_and_nothing_else(committed):
 
     async def story():
         stream = await Stream.of(committed.operator)
-        number = await ring(account)
+        number = await change(account)
         while "relook" in (text := (await asyncio.wait_for(anext(stream.messages), DEADLINE)).decode()):
             pass
         assert (
@@ -205,7 +205,7 @@ def test_stop_ends_every_stream(committed):
     asyncio.run(story())
 
 
-def test_a_doorbell_that_does_not_work_stops_nothing(committed, settings):
+def test_an_event_that_cannot_be_published_stops_nothing(committed, settings):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     pubsub._client.cache_clear()
     try:
@@ -215,11 +215,11 @@ def test_a_doorbell_that_does_not_work_stops_nothing(committed, settings):
         pubsub._client.cache_clear()
 
 
-# --- what the doorbell does not ring for ----------------------------------------------------------------
+# --- what no published event announces ------------------------------------------------------------
 
 
-def unrung(account) -> int:
-    """A row as it stands when its ring got lost."""
+def unpublished(account) -> int:
+    """A row as it stands when its published event got lost."""
     try:
         return AccountEvent.objects.bulk_create([AccountEvent(account=account, happened=EventType.CHANGED)])[
             0
@@ -228,45 +228,45 @@ def unrung(account) -> int:
         connections.close_all()
 
 
-async def looked() -> None:
-    """The table has been looked at, so that what comes now is new."""
+async def polled() -> None:
+    """The table has been polled, so that what comes now is new."""
     async with asyncio.timeout(DEADLINE):
         while sse._hub.rows.floor is None:
             await asyncio.sleep(0.01)
 
 
-def test_a_row_whose_ring_got_lost_is_passed_on_once(committed, monkeypatch):
-    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.05)
+def test_a_row_whose_published_event_got_lost_is_passed_on_once(committed, monkeypatch):
+    monkeypatch.setattr(sse, "POLL_SECONDS", 0.05)
     ours, theirs = committed.account(w_id="w-1"), committed.account(team=committed.west)
 
     async def story():
         stream = await Stream.of(committed.operator)
-        await looked()
-        await asyncio.to_thread(unrung, theirs)
-        await asyncio.to_thread(unrung, ours)
+        await polled()
+        await asyncio.to_thread(unpublished, theirs)
+        await asyncio.to_thread(unpublished, ours)
         assert await stream.heard() == ("change", {"account": ours.pk, "attempt": None, "state": "online"})
-        await ring(ours)
+        await change(ours)
         assert (await stream.heard())[1]["account"] == ours.pk
         assert sse._hub.readers and all(reader.queue.empty() for reader in sse._hub.readers)
 
     asyncio.run(story())
 
 
-def test_what_happens_before_the_first_look_is_seen_by_looking_anew(committed, monkeypatch):
+def test_what_happens_before_the_first_poll_is_seen_by_reloading(committed, monkeypatch):
     account = committed.account()
 
     async def story():
         stream = Stream(await (await client_for(committed.operator)).get("/events/"))
         assert (await stream.message())[0] == "relook"
-        await asyncio.to_thread(unrung, account)
-        assert (await stream.message())[0] == "relook"  # the table has been looked at: what comes now is new
+        await asyncio.to_thread(unpublished, account)
+        assert (await stream.message())[0] == "relook"  # the table has been polled: what comes now is new
         assert sse._hub.rows.floor is not None
 
     asyncio.run(story())
 
 
-def test_events_are_heard_of_while_redis_is_away(committed, settings, monkeypatch):
-    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.05)
+def test_events_reach_pages_while_redis_is_unreachable(committed, settings, monkeypatch):
+    monkeypatch.setattr(sse, "POLL_SECONDS", 0.05)
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     pubsub._client.cache_clear()
     account = committed.account()
@@ -274,8 +274,8 @@ def test_events_are_heard_of_while_redis_is_away(committed, settings, monkeypatc
     async def story():
         stream = Stream(await (await client_for(committed.operator)).get("/events/"))
         await stream.message()
-        await looked()
-        await ring(account)
+        await polled()
+        await change(account)
         assert (await stream.heard())[1]["account"] == account.pk
 
     try:
@@ -289,25 +289,25 @@ def test_listening_ends_at_whatever_moment_it_is_cancelled():
     """Else the process does not end, and who listens next in it hears nothing."""
 
     async def hear():
-        async for _ring in pubsub.listen():
+        async for _event in pubsub.listen():
             pass
 
-    async def ends_when_cancelled_after(turns: int) -> bool:
+    async def ends_when_cancelled_after(rounds: int) -> bool:
         listening = asyncio.ensure_future(hear())
-        for _turn in range(turns):
+        for _round in range(rounds):
             await asyncio.sleep(0)
         listening.cancel()
         done, _pending = await asyncio.wait([listening], timeout=DEADLINE)
         return listening in done
 
     async def story():
-        assert all([await ends_when_cancelled_after(turns) for turns in range(200)])
+        assert all([await ends_when_cancelled_after(rounds) for rounds in range(200)])
 
     asyncio.run(story())
 
 
-def test_many_rows_without_a_ring_are_one_look_for_all(committed, monkeypatch):
-    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.05)
+def test_many_rows_without_a_published_event_are_one_reload_for_all(committed, monkeypatch):
+    monkeypatch.setattr(sse, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(sse, "MISSED_MOST", 3)
     account = committed.account()
 
@@ -321,7 +321,7 @@ def test_many_rows_without_a_ring_are_one_look_for_all(committed, monkeypatch):
 
     async def story():
         stream = await Stream.of(committed.stranger)
-        await looked()
+        await polled()
         while not all(reader.queue.empty() for reader in sse._hub.readers):
             await stream.message()
         await asyncio.to_thread(many)
@@ -331,8 +331,8 @@ def test_many_rows_without_a_ring_are_one_look_for_all(committed, monkeypatch):
     asyncio.run(story())
 
 
-def test_a_login_that_nobody_waits_for_is_told_of_without_an_id(committed, monkeypatch):
-    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.05)
+def test_a_login_that_no_worker_waits_for_is_sent_without_an_id(committed, monkeypatch):
+    monkeypatch.setattr(sse, "POLL_SECONDS", 0.05)
     attempt = make_attempt(committed.account(), queued_at=timezone.now() - timezone.timedelta(seconds=6))
 
     async def story():
@@ -344,8 +344,8 @@ def test_a_login_that_nobody_waits_for_is_told_of_without_an_id(committed, monke
     asyncio.run(story())
 
 
-def test_the_alarm_is_told_to_everybody_when_it_begins_and_when_it_ends(committed, monkeypatch):
-    monkeypatch.setattr(sse, "LOOK_SECONDS", 0.05)
+def test_the_alarm_is_sent_to_all_when_it_begins_and_when_it_ends(committed, monkeypatch):
+    monkeypatch.setattr(sse, "POLL_SECONDS", 0.05)
     access = {"base_url": django_settings.WK_BASE_URL, "account": django_settings.WK_ACCOUNT}
 
     def refuse():
@@ -362,9 +362,9 @@ def test_the_alarm_is_told_to_everybody_when_it_begins_and_when_it_ends(committe
 
     async def story():
         stream = await Stream.of(committed.viewer)
-        await looked()
-        for change in (refuse, let_in):
-            await asyncio.to_thread(change)
+        await polled()
+        for step in (refuse, let_in):
+            await asyncio.to_thread(step)
             assert (await stream.heard())[0] == "alarm"
 
     asyncio.run(story())
@@ -418,7 +418,7 @@ def test_an_open_stream_keeps_no_thread_and_ends_with_its_browser(committed):
         async with asyncio.timeout(DEADLINE):
             while any("Executor" in thread.name for thread in set(threading.enumerate()) - before):
                 await asyncio.sleep(0.01)
-        await ring(account)
+        await change(account)
         for connection in opened:
             while b"event: change" not in (await connection.answer())["body"]:
                 pass

@@ -51,7 +51,7 @@ def test_accounts_are_named_by_wcid_label_or_number(db):
 def test_a_name_that_several_have_is_refused_with_all_of_them(db):
     first, second = make_account(label="Shop", wc_id="wxid_one"), make_account(label="Shop")
     assert refused(account=["Shop"]) == (
-        "2 accounts have the label “Shop”. Name one of them by its wcId or number: "
+        "2 accounts have the label “Shop”. Give the wcId or ID of one of them: "
         f"id:{first.pk} Shop (wxid_one), id:{second.pk} Shop (no wcId yet)."
     )
 
@@ -59,9 +59,9 @@ def test_a_name_that_several_have_is_refused_with_all_of_them(db):
 def test_a_name_that_nobody_has_is_refused_with_similar_ones(db):
     account = make_account(label="Shop East", wc_id="wxid_one")
     assert refused(account=["east"]) == (
-        f"No account has the wcId, label or number “east”. Similar ones: id:{account.pk} Shop East (wxid_one)."
+        f"No account has the wcId, label or ID “east”. Similar ones: id:{account.pk} Shop East (wxid_one)."
     )
-    assert refused(account=["wxid_two"]) == "No account has the wcId, label or number “wxid_two”."
+    assert refused(account=["wxid_two"]) == "No account has the wcId, label or ID “wxid_two”."
     assert refused(account=["id:999999"]).startswith("No account has")
     assert refused(account=[""]).startswith("No account has")
 
@@ -179,7 +179,7 @@ def test_a_code_is_drawn_scanned_and_waited_for(relogin, upstream):
     upstream.phone("confirm", wId=attempt.w_id)
     assert command.code() == 0
     assert f"online, wId {fresh(account).w_id}" in command.said
-    assert command.said.strip().endswith("1 of 1 are well.")
+    assert command.said.strip().endswith("1 of 1 succeeded.")
 
 
 @pytest.mark.live
@@ -221,7 +221,7 @@ def test_a_prompt_for_which_there_is_no_room_yet_is_waited_for(relogin, upstream
     attempt = make_attempt(first, AttemptState.EXPIRED, method=Method.POPUP, sent_at=timezone.now())
     command = relogin(second.wc_id, "--method", "popup", "--wait", "--json")
     # A worker that has no processor time for longer than its lease offers no slot: then that is what is said.
-    reasons = (WHY_NOT[NextStep.BACK_OFF], WHY_NOT[NextStep.LOOK])
+    reasons = (WHY_NOT[NextStep.BACK_OFF], WHY_NOT[NextStep.WAITING])
     assert command.event("not_yet")["text"] in [f"Known 2: not yet: {reason}" for reason in reasons]
     LoginAttempt.objects.filter(pk=attempt.pk).update(sent_at=timezone.now() - timedelta(minutes=2))
     upstream.wait(wcId=second.wc_id, prompt=True)
@@ -239,7 +239,7 @@ def test_ctrl_c_leaves_the_login_open_and_says_so(relogin, upstream):
     assert command.code() == 130
     attempt = LoginAttempt.objects.get()
     assert command.events[-1]["attempts"] == [attempt.pk]
-    assert f"still open: #{attempt.pk} (/attempts/{attempt.pk}/)" in command.said
+    assert f"still in progress: #{attempt.pk} (/attempts/{attempt.pk}/)" in command.said
     assert attempt.state == AttemptState.WAITING
     upstream.phone("confirm", wId=attempt.w_id)
     poll(lambda: fresh(account).state == AccountState.ONLINE, 20, "the login did not go on")
@@ -283,8 +283,8 @@ def test_what_stands_in_the_way_of_a_prompt_is_said(db, upstream):
     make_account(label="Off", wc_id="wxid_off", state=AccountState.OFFLINE)
     code, events = run("Off", "--method", "popup")
     assert code == 1
-    assert events[0]["text"] == "Off: not begun: no worker has room for the wait"
-    assert events[-1]["accounts"][0]["why_not"] == "no worker has room for the wait"
+    assert events[0]["text"] == "Off: not started: no worker has a free slot"
+    assert events[-1]["accounts"][0]["why_not"] == "no worker has a free slot"
 
 
 def test_nobody_is_due(db):

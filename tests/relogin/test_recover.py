@@ -39,7 +39,7 @@ def tried(*minutes_ago: float, **fields) -> list[Prompt]:
 
 
 def decided(
-    *, prompts=(), step=NextStep.LOOK, prompts_sent=None, at=NOW - 2 * H, ahead=0, free=5, luck=0.0, **how
+    *, prompts=(), step=NextStep.WAITING, prompts_sent=None, at=NOW - 2 * H, ahead=0, free=5, luck=0.0, **how
 ):
     kind, on_list = how.pop("kind", DropKind.ORDINARY), how.pop("on_list", None)
     wc_id, hours = how.pop("wc_id", "wxid_a"), how.pop("hours", {})
@@ -127,10 +127,10 @@ def scan(why: str) -> Decision:
         ({"prompts": tried(1), **window("13:00", "18:00"), **SINCE_POPUP}, Decision(NextStep.BACK_OFF, NOW + 4 * M)),
         # Pace and slots.
         ({"ahead": 9}, POPUP),
-        ({"ahead": 10}, Decision(NextStep.LOOK, NOW + M)),
-        ({"ahead": 25}, Decision(NextStep.LOOK, NOW + 2 * M)),
-        ({"free": 0}, Decision(NextStep.LOOK, NOW + 10 * S)),
-        ({"free": -3, "ahead": 50}, Decision(NextStep.LOOK, NOW + 10 * S)),
+        ({"ahead": 10}, Decision(NextStep.WAITING, NOW + M)),
+        ({"ahead": 25}, Decision(NextStep.WAITING, NOW + 2 * M)),
+        ({"free": 0}, Decision(NextStep.WAITING, NOW + 10 * S)),
+        ({"free": -3, "ahead": 50}, Decision(NextStep.WAITING, NOW + 10 * S)),
     ],
 )  # fmt: skip
 def test_what_comes_next(given, then):
@@ -244,7 +244,7 @@ def test_what_is_not_looked_at(worker, committed):
     make_attempt(busy.account)
     assert recover.tick() == []
     assert recover.recover_now([ended, online, joined, busy]) == 0
-    assert {fresh(d).next_step for d in (ended, online, later, joined, busy)} == {NextStep.LOOK}
+    assert {fresh(d).next_step for d in (ended, online, later, joined, busy)} == {NextStep.WAITING}
     LoginAttempt.objects.get().move("expired", reason="not_scanned")
     assert len(recover.tick()) == 1
 
@@ -267,7 +267,7 @@ def test_no_prompt_without_a_slot(worker, settings):
     other = make_attempt(make_account())
     first, second = dropped(), dropped()
     assert len(recover.tick()) == 1
-    assert (fresh(second).next_step, fresh(first).next_step) == (NextStep.LOOK, NextStep.POPUP)
+    assert (fresh(second).next_step, fresh(first).next_step) == (NextStep.WAITING, NextStep.POPUP)
     other.move("expired", reason="not_scanned")
     with time_machine.travel(timezone.now() + decide.SLOTS_AGAIN + S):
         assert len(recover.tick()) == 1
@@ -366,7 +366,7 @@ def test_ticks_at_once_do_it_once(worker, default):
     pace = default.prompts_a_minute
     assert len(begun) == len(set(begun)) == LoginAttempt.objects.count() == pace
     assert len(told(EventType.TO_SCAN)) == len(nights)
-    assert {fresh(drop).next_step for drop in drops} == {NextStep.POPUP, NextStep.LOOK}
+    assert {fresh(drop).next_step for drop in drops} == {NextStep.POPUP, NextStep.WAITING}
 
 
 @pytest.mark.slow
@@ -409,7 +409,7 @@ def test_what_is_in_the_way_of_a_prompt(worker, default, settings):
     assert blocked(prompts_a_day=1) == NextStep.CAP
     settings.WAIT_SLOTS = 1
     make_attempt(make_account())
-    assert blocked() == NextStep.LOOK
+    assert blocked() == NextStep.WAITING
     settings.WAIT_SLOTS = 10
     for changes in ({"keep_online": False}, {"merged_into": make_account(), "keep_online": True}):
         Account.objects.filter(pk=account.pk).update(**changes)

@@ -54,7 +54,7 @@ def test_days_of_many_accounts(week):
     no_scheduled_time_ran_twice(week)
     the_record_explains_every_account(week)
     people_were_told_once(week)
-    nothing_was_believed_while_the_upstream_was_away(week)
+    nothing_was_believed_while_the_upstream_was_unreachable(week)
 
 
 def everybody_is_accounted_for(week):
@@ -181,8 +181,8 @@ def people_were_told_once(week):
         assert "wxid_" not in text
 
 
-def nothing_was_believed_while_the_upstream_was_away(week):
-    away = AccountEvent.objects.filter(
-        happened=EventType.ACCOUNT_OFFLINE, at__gt=week.course.away[0], at__lt=week.course.away[1]
+def nothing_was_believed_while_the_upstream_was_unreachable(week):
+    during = AccountEvent.objects.filter(
+        happened=EventType.ACCOUNT_OFFLINE, at__gt=week.course.outage[0], at__lt=week.course.outage[1]
     )
-    assert not away.exists()
+    assert not during.exists()

@@ -16,7 +16,7 @@ from tests.support.stack import Stack
 
 PAUSES = (0.2, 2.0)  # seconds between two faults
 SLEEPS = (1.0, 13.0)  # for how long a process is stopped: also past its lease
-AWAY = (0.2, 4.0)  # for how long Redis or PostgreSQL is away
+DOWN_FOR = (0.2, 4.0)  # for how long Redis or PostgreSQL is unreachable
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def schedule(seed: int) -> Iterator[Fault]:
     }  # fmt: skip
     while True:
         (what,) = dice.choices(list(kinds), list(kinds.values()))
-        span = SLEEPS if what.startswith("stop") else AWAY
+        span = SLEEPS if what.startswith("stop") else DOWN_FOR
         yield Fault(what, dice.uniform(*PAUSES), dice.uniform(*span))
 
 

@@ -55,7 +55,7 @@ class Course:
     mass: int  # so many drop together
     mass_drop: datetime
     down: tuple[datetime, datetime]  # nothing of the product runs
-    away: tuple[datetime, datetime]  # the upstream does not answer
+    outage: tuple[datetime, datetime]  # the upstream does not answer
     last_drops: datetime  # half an hour after the people have gone
     days_online: float  # of an account, on average
     drops_at_once: float = 0.03  # of all logins
@@ -98,8 +98,8 @@ class Phones:
     numbers: count = field(default_factory=lambda: count(1))
 
     def online(self, _seconds: float | None = None) -> list[Online]:
-        if self.week.course.away[0] <= self.week.at < self.week.course.away[1]:
-            raise Unreachable("away")
+        if self.week.course.outage[0] <= self.week.at < self.week.course.outage[1]:
+            raise Unreachable("outage")
         return [Online(wc_id, w_id) for wc_id, w_id in self.there.items()]
 
     def is_online(self, w_id: str) -> bool:

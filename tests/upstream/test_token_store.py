@@ -301,31 +301,31 @@ def test_a_lost_sign_in_is_not_a_lost_code(transactional_db):
     assert [request.path for request in served.requests] == [SIGN_IN]
 
 
-# --- the database is away
+# --- the database is unreachable
 
 
 @pytest.fixture
-def database_away(transactional_db):
+def database_down(transactional_db):
     """While the block runs, every query fails."""
 
     def fail(*_args):
-        raise OperationalError("the database is away")
+        raise OperationalError("the database is unreachable")
 
     return lambda: connection.execute_wrapper(fail)
 
 
-def test_a_login_is_not_lost_because_the_database_is_away(upstream, database_away):
+def test_a_login_is_not_lost_because_the_database_is_unreachable(upstream, database_down):
     client = client_of(upstream.url, given=upstream.authorization)
     qr = client.fetch_code("", 1)
     upstream.phone("confirm", wId=qr.w_id)
-    client.tokens.look_again = 0.0
-    with database_away():
+    client.tokens.clear_again_at = 0.0
+    with database_down():
         assert client.wait_for_login(qr.w_id, "", 3).profile.w_id == qr.w_id
 
 
-def test_a_refusal_stays_a_refusal_when_the_database_is_away(database_away):
+def test_a_refusal_stays_a_refusal_when_the_database_is_unreachable(database_down):
     tokens = KeptTokens("http://h", "a", TOKEN)
-    with database_away():
+    with database_down():
         tokens.alarm(SignInRefused("words"))
     assert not UpstreamAccess.objects.filter(refused_text="words").exists()
 

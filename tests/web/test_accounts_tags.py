@@ -147,11 +147,11 @@ def test_the_panel_carries_the_attempt_and_its_state(people, state):
         assert f'data-attempt="{attempt.pk}"' in panel and f'data-state="{state}"' in panel
 
 
-def test_without_javascript_only_pages_that_wait_look_again(people):
+def test_without_javascript_only_pages_that_wait_refresh(people):
     for state in AttemptState.values:
         attempt = make_attempt(people.account(), state)
-        looks_again = 'http-equiv="refresh"' in page(people.operator.client, f"/attempts/{attempt.pk}/")
-        assert looks_again == (state in (AttemptState.PREPARING, AttemptState.WAITING))
+        refreshes = 'http-equiv="refresh"' in page(people.operator.client, f"/attempts/{attempt.pk}/")
+        assert refreshes == (state in (AttemptState.PREPARING, AttemptState.WAITING))
 
 
 def test_a_viewer_gets_no_code_and_no_button(people):

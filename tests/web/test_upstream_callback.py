@@ -167,7 +167,7 @@ def test_the_address_is_registered_and_cleared(taken, settings, upstream, db):
     assert upstream.bodies("/setHttpCallbackUrl")[-1]["type"] == 2
     assert "http://localhost:9/callbacks/" in said
     assert SECRET not in said
-    assert run("--clear") == "Notices go nowhere now.\n"
+    assert run("--clear") == "WKTeam sends no callbacks.\n"
     assert upstream.state()["callback_url"] is None
     run("--set", "--url", "http://127.0.0.1:9/")
     assert upstream.state()["callback_url"] == f"http://127.0.0.1:9{taken}"
@@ -179,8 +179,8 @@ def test_the_address_is_registered_and_cleared(taken, settings, upstream, db):
         (["--set"], "", SECRET, "WK_PUBLIC_URL is not set"),
         (["--set"], "http://localhost", "", "WK_CALLBACK_SECRET is not set"),
         (["--set"], "http://elsewhere.example", SECRET, "elsewhere.example is not in ALLOWED_HOSTS"),
-        (["--set", "--url", "localhost:8000"], "", SECRET, "localhost:8000 is no address"),
-        (["--set", "--url", "http://localhost/?a=b"], "", SECRET, "is no address"),
+        (["--set", "--url", "localhost:8000"], "", SECRET, "localhost:8000 is not an address"),
+        (["--set", "--url", "http://localhost/?a=b"], "", SECRET, "is not an address"),
         (["--clear", "--url", "http://localhost"], "", SECRET, "--clear"),
         ([], "http://localhost", SECRET, "required"),
         (["--set", "--clear"], "http://localhost", SECRET, "not allowed"),

@@ -121,7 +121,7 @@ def test_beat_needs_no_database_and_no_file(messages, valkey, tmp_path):
 
 @pytest.mark.live
 def test_beat_goes_on_when_a_worker_is_back(messages, valkey, tmp_path):
-    """The worker is away with a full queue, and then receives all of it."""
+    """The worker is stopped with a full queue, and then receives all of it."""
     valkey.say("RPUSH", "jobs", *(["{}"] * (Scheduler.most_queued - 1)))
     with beat(valkey, tmp_path):
         log = tmp_path / "beat.log"

@@ -1,4 +1,4 @@
-"""A database that is away or full, without a browser: 503, when to ask again, and nothing typed is lost."""
+"""A database that is unreachable or full, without a browser: 503, when to ask again, and nothing typed is lost."""
 
 import logging
 
@@ -47,7 +47,7 @@ def test_a_full_disk_answers_503_and_keeps_what_was_typed(committed, full_disk):
 @pytest.mark.parametrize("field", ["password", "old_password", "new_password1"])
 def test_a_password_is_not_written_into_the_page(field):
     request = RequestFactory().post("/login/", {"username": "operator", field: "secret-word"})
-    page = database_outage.database_away(request, OperationalError("away")).content.decode()
+    page = database_outage.database_down(request, OperationalError("away")).content.decode()
     assert "secret-word" not in page and "operator" not in page
     assert 'href="/login/"' in page
 

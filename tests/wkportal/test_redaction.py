@@ -84,7 +84,7 @@ ORDINARY = [
     "attempt 5: OutcomeUnknown while waiting (out of time)",
     "/iPadLogin: the Authorization is refused (code 1001)",
     "the upstream does not let us in: sign_in_refused (code 1001)",
-    "the doorbell did not ring for event 7: ConnectionError",
+    "event 7 was not published: ConnectionError",
     "Not Found: /accounts/5/",
     "WK_PASSWORD is not set, so no new sign-in is possible",
     "GET http://127.0.0.1:9899/iPadLogin 200",

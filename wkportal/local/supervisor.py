@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LEASH = [sys.executable, "-I", "-S", str(Path(__file__).with_name("parent_death.py"))]
+PARENT_DEATH = [sys.executable, "-I", "-S", str(Path(__file__).with_name("parent_death.py"))]
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92)
 LINE_LIMIT = 64 * 1024
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -140,7 +140,7 @@ class Supervisor:
 
     async def _start_guard(self) -> None:
         self.guard = await asyncio.create_subprocess_exec(
-            *LEASH, "guard", *map(str, self.remove), stdin=subprocess.PIPE, start_new_session=True
+            *PARENT_DEATH, "guard", *map(str, self.remove), stdin=subprocess.PIPE, start_new_session=True
         )
         self.guard_watch = asyncio.create_task(self._watch_guard())
 
@@ -158,7 +158,7 @@ class Supervisor:
         reading, writing = os.pipe()
         try:
             handle = await asyncio.create_subprocess_exec(
-                *LEASH,
+                *PARENT_DEATH,
                 "exec",
                 str(os.getpid()),
                 *process.command,

@@ -12,24 +12,24 @@ from accounts.upstream.responses import web_address
 
 class Command(BaseCommand):
     help = (
-        "Has the upstream post its notices to this portal, or to nobody. There is one such address for the whole "
-        "developer account: whatever system had it before gets nothing any more."
+        "Sets the address for WKTeam callbacks to this portal, or clears it. A developer account has one such "
+        "address: a system that used it before gets no more callbacks."
     )
 
     def add_arguments(self, parser) -> None:
         either = parser.add_mutually_exclusive_group(required=True)
-        either.add_argument("--set", action="store_true", help="post them to this portal")
-        either.add_argument("--clear", action="store_true", help="post them to nobody")
+        either.add_argument("--set", action="store_true", help="send callbacks to this portal")
+        either.add_argument("--clear", action="store_true", help="send no callbacks")
         parser.add_argument(
             "--url",
             default="",
             metavar="ADDRESS",
-            help="of this portal, as the upstream reaches it (WK_PUBLIC_URL)",
+            help="address of this portal as WKTeam reaches it (default: WK_PUBLIC_URL)",
         )
 
     def handle(self, **options) -> None:
         if options["clear"] and options["url"]:
-            raise CommandError("--url says where notices go; with --clear they go nowhere.")
+            raise CommandError("--url cannot be used with --clear.")
         path = reverse("callback", args=[settings.WK_CALLBACK_SECRET or "-"])
         base = "" if options["clear"] else base_address(options["url"])
         try:
@@ -39,27 +39,28 @@ class Command(BaseCommand):
                 configured.client().clear_callback()
         except UpstreamError as error:
             words = f": {error.text}" if error.text else ""
-            raise CommandError(f"The upstream did not take it ({type(error).__name__}{words}).") from None
+            raise CommandError(f"WKTeam did not accept it ({type(error).__name__}{words}).") from None
         shown = base + reverse("callback", args=["…"])
-        self.stdout.write(f"Notices go to {shown} now." if base else "Notices go nowhere now.")
+        self.stdout.write(f"WKTeam sends callbacks to {shown}." if base else "WKTeam sends no callbacks.")
 
 
 def base_address(given: str) -> str:
     base = (given or settings.WK_PUBLIC_URL).rstrip("/")
     if not base:
         raise CommandError(
-            "WK_PUBLIC_URL is not set. It is the address at which the upstream reaches this portal, such as "
-            "https://portal.example.com; set it, or give it as --url."
+            "WK_PUBLIC_URL is not set. It is the address at which WKTeam reaches this portal, such as "
+            "https://portal.example.com; set it, or pass it as --url."
         )
     if not settings.WK_CALLBACK_SECRET:
         raise CommandError(
-            "WK_CALLBACK_SECRET is not set, so no notice would be taken. Set a long random text of letters and digits."
+            "WK_CALLBACK_SECRET is not set, so no callback would be accepted. Set a long random text of letters and "
+            "digits."
         )
     if not web_address(base) or urlsplit(base).query or urlsplit(base).fragment:
-        raise CommandError(f"{base} is no address; it has to look like https://portal.example.com.")
+        raise CommandError(f"{base} is not an address; it must look like https://portal.example.com.")
     host = urlsplit(base).hostname or ""
     if not validate_host(f"[{host}]" if ":" in host else host, settings.ALLOWED_HOSTS):
         raise CommandError(
-            f"{host} is not in ALLOWED_HOSTS: every notice would be refused. Add it there first."
+            f"{host} is not in ALLOWED_HOSTS: every callback would be refused. Add it there first."
         )
     return base

@@ -18,8 +18,8 @@ COLUMNS = ("account", "wcId", "state", "since", "verified")
 
 class Command(BaseCommand):
     help = (
-        "Asks the upstream once who is online and writes down what follows. Exit code 0: every account that is "
-        "wanted online is; 3: some are not; 1: the upstream does not say."
+        "Runs a presence check and saves the result. Exit codes: 0: every account that is kept online is online; "
+        "3: some are not; 1: WKTeam gave no usable answer."
     )
 
     def add_arguments(self, parser) -> None:
@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--all",
             action="store_true",
-            help="every account, not only those that should be online and are not",
+            help="every account, not only those that are kept online and are not online",
         )
 
     def handle(self, **options) -> None:
@@ -106,13 +106,13 @@ def width(text: str) -> int:
 
 def summary(swept: reconcile.SweepResult) -> str:
     if not swept.known:
-        return f"Who is online is not known: {Reason(swept.unknown_why).label} Nothing was changed."
-    parts = [f"{swept.online} online upstream, {swept.verified} verified"]
+        return f"Presence unknown: {Reason(swept.unknown_why).label} Nothing was changed."
+    parts = [f"{swept.online} online at WKTeam, {swept.verified} checked"]
     for count, what in (
         (len(swept.offline), "went offline"),
         (len(swept.absent), "missed for the first time"),
         (len(swept.back), "found online"),
-        (swept.discovered, "unknown here"),
+        (swept.discovered, "unmanaged"),
     ):
         if count:
             parts.append(f"{count} {what}")

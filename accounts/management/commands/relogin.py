@@ -23,73 +23,73 @@ from accounts.states import AccountState, AttemptState, Method, NextStep, Trigge
 from accounts.tasks import put_into_queue, wait_for_phone
 
 ALL_ONLINE, SOME_NOT, NOBODY, INTERRUPTED = 0, 1, 2, 130
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 # Seconds between retries of a prompt that must wait (no free worker, or the limit per minute), and in total.
 TRY_SECONDS, TRIED_SECONDS = 5, 600
-TOLD_SECONDS = 15
+REPORT_SECONDS = 15
 # Without --wait: how many seconds to wait for a QR code to draw.
 CODE_SECONDS = 20
 CANDIDATES = 10
 # Full blocks are the light modules of a QR code: white in every terminal, also one with dark text on white.
 WHITE_ON_BLACK, AS_BEFORE = "\x1b[97;40m", "\x1b[0m"
 WHY_NOT = {
-    NextStep.CAP: "today’s prompts for it are used up",
-    NextStep.HOURS: "its phone is not prompted at this hour",
-    NextStep.BACK_OFF: "this minute’s prompts are used up",
-    NextStep.LOOK: "no worker has room for the wait",
-    NextStep.NOTHING: "it cannot be prompted: it is not wanted online, or was never logged in",
+    NextStep.CAP: "its 24-hour prompt limit is reached",
+    NextStep.HOURS: "it is outside its prompt hours",
+    NextStep.BACK_OFF: "the limit of prompts per minute is reached",
+    NextStep.WAITING: "no worker has a free slot",
+    NextStep.NOTHING: "it cannot be prompted: it is paused, or never logged in",
 }
 DO = {
-    AttemptState.CODE_REQUIRED: "the phone shows a number: type it on the page of this login",
-    AttemptState.PAGE_REQUIRED: "a check has to be passed: open the page of this login",
+    AttemptState.CODE_REQUIRED: "verification code required: enter the one shown on the phone, on the page of this login",
+    AttemptState.PAGE_REQUIRED: "verification page required: open the page of this login",
 }
 
 
 class Command(BaseCommand):
     help = (
-        "Logs accounts in again. Exit code 0: all of them are online (without --wait: or their login was begun); "
-        "1: some are not; 2: no such account, or more than one of that name; 130: interrupted by Ctrl-C, the open "
-        "login goes on."
+        "Logs accounts in again. Exit codes: 0: all are online (without --wait: or their login was started); 1: some "
+        "are not; 2: no account found, or more than one with that label; 130: interrupted by Ctrl-C, the login in "
+        "progress continues."
     )
 
     def add_arguments(self, parser) -> None:
-        parser.add_argument("account", nargs="*", help="its wcId, its label, or its number, as id:12")
-        parser.add_argument("--due", action="store_true", help="all whose time for a re-login has come")
-        parser.add_argument("--tag", help="all with this tag that are wanted online and are not")
+        parser.add_argument("account", nargs="*", help="its wcId, its label, or its ID, as id:12")
+        parser.add_argument("--due", action="store_true", help="all whose scheduled re-login is due")
+        parser.add_argument("--tag", help="all with this tag that are kept online and are not online")
         parser.add_argument(
             "--method",
             choices=[Method.QR.value, Method.POPUP.value],
-            help="qr: a code to scan; popup: a prompt on the phone. Default: qr for one account, popup for more",
+            help="qr: QR code; popup: phone prompt. Default: qr for one account, popup for several",
         )
         parser.add_argument(
-            "--wait", action="store_true", help="wait for the phones; codes one after the other"
+            "--wait", action="store_true", help="wait for the phones; QR codes one after the other"
         )
         parser.add_argument(
-            "--json", action="store_true", help="a JSON object in each line; the last one sums up"
+            "--json", action="store_true", help="one JSON object per line; the last one is the summary"
         )
         parser.add_argument(
-            "--force", action="store_true", help="also an account that is online: it gets a new wId"
+            "--force", action="store_true", help="also accounts that are online: they get a new wId"
         )
 
     def handle(self, **options) -> None:
         self.json = options["json"]
         accounts = chosen(options)
         method = options["method"] or (Method.QR if len(accounts) == 1 else Method.POPUP)
-        logins = [Login(account, method, self.tell) for account in accounts]
+        logins = [Login(account, method, self.report) for account in accounts]
         if not options["due"] and not options["force"]:
             for each in logins:
-                each.leave_alone_if_online()
+                each.skip_if_online()
         signal.signal(signal.SIGINT, interrupt)
         try:
             follow(logins, options["wait"])
         except KeyboardInterrupt:
             self.interrupted(logins)
-        left = [each for each in logins if not each.is_well(options["wait"])]
-        self.tell("end", f"{len(logins) - len(left)} of {len(logins)} are well.", online=not left,
+        left = [each for each in logins if not each.succeeded(options["wait"])]
+        self.report("end", f"{len(logins) - len(left)} of {len(logins)} succeeded.", online=not left,
                   accounts=[each.document() for each in logins])  # fmt: skip
         sys.exit(SOME_NOT if left else ALL_ONLINE)
 
-    def tell(self, event: str, text: str, **facts) -> None:
+    def report(self, event: str, text: str, **facts) -> None:
         """Print one line for people, or one JSON object {event, text, …} for programs."""
         about = {"event": event, "text": text.partition("\n")[0], **facts}
         line = json.dumps(about, ensure_ascii=False) if self.json else text
@@ -100,11 +100,11 @@ class Command(BaseCommand):
         open_ones = [each.attempt for each in logins if each.attempt is not None and not each.over]
         goes_on = ", ".join(f"#{attempt.pk} (/attempts/{attempt.pk}/)" for attempt in open_ones)
         said = (
-            f"Interrupted. Not cancelled, and still open: {goes_on}."
+            f"Interrupted. Not cancelled, still in progress: {goes_on}."
             if open_ones
-            else "Interrupted. No login is open."
+            else "Interrupted. No login is in progress."
         )
-        self.tell("interrupted", said, attempts=[attempt.pk for attempt in open_ones])
+        self.report("interrupted", said, attempts=[attempt.pk for attempt in open_ones])
         sys.exit(INTERRUPTED)
 
 
@@ -112,13 +112,13 @@ class Command(BaseCommand):
 interrupted = threading.Event()
 
 
-def interrupt(_number: int, _frame: object) -> None:
+def interrupt(_signal: int, _frame: object) -> None:
     interrupted.set()
     raise KeyboardInterrupt
 
 
 def pause() -> None:
-    if interrupted.wait(LOOK_SECONDS):
+    if interrupted.wait(POLL_SECONDS):
         raise KeyboardInterrupt
 
 
@@ -141,9 +141,9 @@ def chosen(options: dict) -> list[Account]:
 
 def named(name: str) -> Account:
     accounts = Account.objects.kept()
-    kind, _, number = name.partition(":")
-    if kind == "id" and number.isascii() and number.isdecimal() and len(number) < 19:
-        found = accounts.filter(pk=int(number))
+    kind, _, digits = name.partition(":")
+    if kind == "id" and digits.isascii() and digits.isdecimal() and len(digits) < 19:
+        found = accounts.filter(pk=int(digits))
     else:
         found = accounts.filter(wc_id=name)
         if not found:
@@ -151,11 +151,11 @@ def named(name: str) -> Account:
     if len(found) == 1:
         return found[0]
     if found:
-        told = f"{len(found)} accounts have the label “{name}”. Name one of them by its wcId or number: {listed(found)}."
-        raise CommandError(told, returncode=NOBODY)
+        many = f"{len(found)} accounts have the label “{name}”. Give the wcId or ID of one of them: {listed(found)}."
+        raise CommandError(many, returncode=NOBODY)
     near = accounts.matching(name).order_by(Lower("label"), "pk") if name.strip() else accounts.none()
     hint = f" Similar ones: {listed(near)}." if near[:1] else ""
-    raise CommandError(f"No account has the wcId, label or number “{name}”.{hint}", returncode=NOBODY)
+    raise CommandError(f"No account has the wcId, label or ID “{name}”.{hint}", returncode=NOBODY)
 
 
 def listed(accounts: QuerySet) -> str:
@@ -171,13 +171,13 @@ def listed(accounts: QuerySet) -> str:
 class Login:
     account: Account
     method: str
-    tell: Callable[..., None]
+    report: Callable[..., None]
     attempt: LoginAttempt | None = None
     over: bool = False
     why_not: str = ""
     drawn: bool = False
-    told_state: str = ""
-    told_at: float = 0.0
+    reported_state: str = ""
+    reported_at: float = 0.0
     first_tried: float = 0.0
     last_tried: float = 0.0
 
@@ -189,14 +189,14 @@ class Login:
     def has_code(self) -> bool:
         return self.attempt.method == Method.QR and self.attempt.state == AttemptState.WAITING
 
-    def leave_alone_if_online(self) -> None:
+    def skip_if_online(self) -> None:
         if self.account.state == AccountState.ONLINE:
             self.over = True
-            self.say("online", "is online already; --force logs it in all the same", wId=self.account.w_id)
+            self.say("online", "is already online; --force logs it in again", wId=self.account.w_id)
 
     def say(self, event: str, words: str, **facts) -> None:
-        numbers = {"account": self.account.pk, "attempt": self.attempt.pk if self.attempt else None}
-        self.tell(event, f"{self.name}: {words}", **numbers, wcId=self.account.wc_id, **facts)
+        ids = {"account": self.account.pk, "attempt": self.attempt.pk if self.attempt else None}
+        self.report(event, f"{self.name}: {words}", **ids, wcId=self.account.wc_id, **facts)
 
     def begin(self) -> bool:
         """Start the login or return to the one in progress. Returns False if a retry later may succeed.
@@ -212,11 +212,11 @@ class Login:
                 self.attempt, new = found, False
             if self.attempt is None:
                 self.why_not = WHY_NOT[step]
-                return step not in (NextStep.BACK_OFF, NextStep.LOOK)
+                return step not in (NextStep.BACK_OFF, NextStep.WAITING)
         self.why_not = ""
         if new:
             put_into_queue(wait_for_phone, self.attempt.pk)
-        self.say("begun", f"login #{self.attempt.pk} {'is begun' if new else 'was open already'}", new=new)
+        self.say("begun", f"login #{self.attempt.pk} {'started' if new else 'already in progress'}", new=new)
         return True
 
     def try_to_begin(self) -> None:
@@ -235,9 +235,9 @@ class Login:
 
     def give_up(self) -> None:
         self.over = True
-        self.say("not_begun", f"not begun: {self.why_not}")
+        self.say("not_begun", f"not started: {self.why_not}")
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Read the attempt again and print what is new."""
         expire.expire_on_read(self.account)
         self.attempt = LoginAttempt.objects.select_related("account").get(pk=self.attempt.pk)
@@ -246,22 +246,25 @@ class Login:
             self.end()
         elif self.has_code and not self.drawn:
             self.draw()
-        elif self.attempt.state in DO and self.attempt.state != self.told_state:
+        elif self.attempt.state in DO and self.attempt.state != self.reported_state:
             self.say(self.attempt.state, f"{DO[self.attempt.state]} (/attempts/{self.attempt.pk}/)")
-        elif time.monotonic() - self.told_at > TOLD_SECONDS and self.attempt.state == AttemptState.WAITING:
-            self.told_at = time.monotonic()
+        elif (
+            time.monotonic() - self.reported_at > REPORT_SECONDS
+            and self.attempt.state == AttemptState.WAITING
+        ):
+            self.reported_at = time.monotonic()
             left = int(self.attempt.seconds_left(db_clock.now()))
-            self.say("waiting", f"waits for the phone, {left} s left", seconds_left=left)
-        self.told_state = self.attempt.state
+            self.say("waiting", f"waiting for the phone, {left} s left", seconds_left=left)
+        self.reported_state = self.attempt.state
 
     def draw(self) -> None:
-        self.drawn, self.told_at = True, time.monotonic()
+        self.drawn, self.reported_at = True, time.monotonic()
         left = int(self.attempt.seconds_left(db_clock.now()))
         text = self.attempt.qr_text
         code = (
             f"\n{in_terminal(text)}"
             if text
-            else f" on the page /attempts/{self.attempt.pk}/ (it cannot be drawn here)"
+            else f" on the page /attempts/{self.attempt.pk}/ (it cannot be shown here)"
         )
         facts = {"qr_text": text, "seconds_left": left}
         if self.account.wc_id:
@@ -279,7 +282,7 @@ class Login:
         words = f" ({attempt.upstream_text})" if attempt.upstream_text else ""
         self.say(attempt.state, f"{why}{words} {advice(attempt.reason)}".strip(), reason=attempt.reason)
 
-    def is_well(self, waited: bool) -> bool:
+    def succeeded(self, waited: bool) -> bool:
         if self.attempt is None:
             return self.account.state == AccountState.ONLINE and not self.why_not
         return self.attempt.state == AttemptState.SUCCEEDED or (not waited and self.attempt.is_open)
@@ -330,7 +333,7 @@ def see_through(logins: list[Login]) -> None:
     while left := [each for each in logins if not each.over]:
         for each in left:
             if each.attempt is not None:
-                each.look()
+                each.poll()
             else:
                 each.try_to_begin()
         pause()
@@ -339,5 +342,5 @@ def see_through(logins: list[Login]) -> None:
 def until_drawn(each: Login) -> None:
     until = time.monotonic() + CODE_SECONDS
     while not (each.drawn or each.over) and time.monotonic() < until:
-        each.look()
+        each.poll()
         pause()

@@ -15,7 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponseNotAllowed, JsonRespon
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
-from accounts.tasks import offline_notice, put_into_queue
+from accounts.tasks import offline_callback, put_into_queue
 from accounts.upstream.responses import DEPTH_LIMIT, deeper_than, identifier
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ BODY_LIMIT = 64 * 1024
 # Newer API generations send the text, the oldest sends the number.
 OFFLINE = frozenset({"30000", "4"})
 
-_hands = ThreadPoolExecutor(1, "notices")
+_publisher = ThreadPoolExecutor(1, "callbacks")
 
 
 @csrf_exempt
@@ -42,16 +42,16 @@ def wkteam(request: HttpRequest, secret: str) -> HttpResponseBase:
         return HttpResponseNotAllowed(["POST"])
     found = offline_in(request.read(BODY_LIMIT + 1))
     if found is not None:
-        _hands.submit(hand_over, *found)
+        _publisher.submit(publish_task, *found)
     return JsonResponse({"code": "1000", "message": "ok", "data": None})
 
 
-def hand_over(w_id: str, wc_id: str) -> None:
-    log.info("the upstream says that wId %s is offline", w_id)
+def publish_task(w_id: str, wc_id: str) -> None:
+    log.info("callback: wId %s is offline", w_id)
     try:
-        put_into_queue(offline_notice, w_id, wc_id)
+        put_into_queue(offline_callback, w_id, wc_id)
     except Exception:
-        log.exception("a notice was not handed over; the next sweep finds out")
+        log.exception("the task for a callback was not published; the next presence check finds the drop")
 
 
 def offline_in(body: bytes) -> tuple[str, str] | None:

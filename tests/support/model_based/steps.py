@@ -314,14 +314,14 @@ class Steps:
         self.world.trouble = trouble
         with self.world.inside(process):
             try:
-                found = process.looks.look()
+                found = process.rescuer.poll()
             except Lost:
-                process.looks.trouble_at, found = self.world.clock.monotonic(), []
+                process.rescuer.trouble_at, found = self.world.clock.monotonic(), []
             expire.end_overdue()  # somebody's
             slots, held = leases._holder.free_slots, list(leases._holder.held)
             # What it still holds and has lost is free when its call has ended.
             left = LoginAttempt.objects.unattended(self.world.clock.now()).exclude(pk__in=held)
-            if self.world.clock.monotonic() - process.looks.trouble_at <= CALM_SECONDS:
+            if self.world.clock.monotonic() - process.rescuer.trouble_at <= CALM_SECONDS:
                 left = left.filter(lease_owner="")
             left = [] if trouble == CLAIM_TROUBLE else set(left.values_list("pk", flat=True))
         self.world.trouble = ""

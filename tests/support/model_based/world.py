@@ -76,7 +76,7 @@ class Process:
         self.holder = leases._Holder()
         # As if it had been started before: without its thread, because the test itself renews.
         self.holder.pid, self.holder.name = os.getpid(), name
-        self.looks = OrphanRescuer(None)
+        self.rescuer = OrphanRescuer(None)
 
 
 class Task:
