@@ -46,7 +46,7 @@ class DetectedBy(models.TextChoices):
     """How the portal detected that an account is offline."""
 
     SWEEP = "sweep", _("Automatic check")
-    NOTICE = "notice", _("WKTeam callback")
+    CALLBACK = "notice", _("WKTeam callback")
     CHECK = "check", _("Manual check")
 
 

@@ -128,7 +128,7 @@ def _kind(account: Account, now: datetime) -> DropKind:
     """
     login_at, missed_at = account.last_login_at, account.missed_at or now
     unseen = login_at is not None and (account.checked_at is None or account.checked_at <= login_at)
-    if unseen and account.missed_by != DetectedBy.NOTICE:
+    if unseen and account.missed_by != DetectedBy.CALLBACK:
         a_sweep = timedelta(seconds=min(settings.WK_PRESENCE_SECONDS, 90) * 1.1)
         missed_at = max(login_at, missed_at - a_sweep)
     return kind_of(account.first_login_at, login_at, missed_at)

@@ -118,7 +118,7 @@ def callback_received(w_id: str, wc_id: str = "") -> bool:
     current = Account.objects.filter(state=AccountState.ONLINE, w_id=w_id, merged_into=None)
     if wc_id:
         current = current.filter(wc_id=wc_id)
-    if not (offline.miss(current.filter(absent=0), db_clock.now(), DetectedBy.NOTICE) or current.exists()):
+    if not (offline.miss(current.filter(absent=0), db_clock.now(), DetectedBy.CALLBACK) or current.exists()):
         return False
     check_soon()
     return True

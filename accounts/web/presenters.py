@@ -81,8 +81,10 @@ def panel(
     """Return the context of the login panel."""
     now = db_clock.now()
     alone = changes.seconds_alone(attempt, now) if attempt else 0
-    queue_away = alone > 0 and not pubsub.ping()
-    no_worker = alone > (changes.NO_WORKER_WITHOUT_QUEUE_AFTER if queue_away else changes.NO_WORKER_AFTER)
+    queue_unreachable = alone > 0 and not pubsub.ping()
+    no_worker = alone > (
+        changes.NO_WORKER_WITHOUT_QUEUE_AFTER if queue_unreachable else changes.NO_WORKER_AFTER
+    )
     return {
         "attempt": attempt,
         "by_prompt": attempt is not None and attempt.method == Method.POPUP,
@@ -91,7 +93,7 @@ def panel(
         "seconds_left": attempt.seconds_left(now) if attempt else 0,
         "wait_seconds": settings.WK_LOGIN_WAIT_SECONDS,
         "no_worker": no_worker,
-        "queue_away": queue_away and not no_worker,
+        "queue_unreachable": queue_unreachable and not no_worker,
         "code_form": code_form or VerificationCodeForm(),
         "next_to_scan": next_to_scan(request, attempt),
         "other_visible": attempt is not None

@@ -50,7 +50,7 @@ def shown(response):
     return [row.pk for row in response.context["cl"].result_list]
 
 
-def told(response):
+def shown_messages(response):
     return [str(message) for message in response.context["messages"]]
 
 
@@ -108,7 +108,7 @@ def test_an_account_shows_its_logins_and_timeline_with_links_to_all(people):
     assert f"{EVENTS}?account__id__exact={account.pk}" in text
 
 
-def test_joined_records_point_at_each_other(people):
+def test_merged_records_point_at_each_other(people):
     owner = people.account(label="Owner", wc_id="wxid_owner")
     joined = people.account(label="Placeholder", merged_into=owner)
     assert (
@@ -143,11 +143,11 @@ def test_a_search_that_many_accounts_match_says_so(people, monkeypatch):
     for _n in range(3):
         make_attempt(people.account())
     page = people.admin.client.get(ATTEMPTS, {"q": "account"})
-    assert told(page) == ["More than 2 accounts match. Showing the history of 2 of them."]
+    assert shown_messages(page) == ["More than 2 accounts match. Showing the history of 2 of them."]
     assert len(shown(page)) == 2
 
 
-def test_accounts_are_filtered_by_state_line_team_tag_and_day(people):
+def test_accounts_are_filtered_by_state_proxy_team_tag_and_day(people):
     day = timezone.make_aware(timezone.datetime(2026, 3, 4, 23, 59))
     tag = Tag.objects.create(name="vip")
     found = people.account(
@@ -390,18 +390,18 @@ def test_logging_in_many_leaves_the_asking_to_a_worker_with_room(people, upstrea
         (AttemptState.PREPARING, Trigger.BULK, people.admin)
     ] * 2
     assert upstream.calls("/iPadLogin") == 0
-    (sentence,) = told(page)
+    (sentence,) = shown_messages(page)
     assert sentence.startswith("2 logins started. Each QR code appears as soon as a worker is free:")
     for account in accounts:
         assert f'<a href="{reverse("account", args=[account.pk])}">{account.label}</a>' in sentence
 
 
-def test_logging_in_leaves_alone_who_is_online_joined_or_waiting(people, upstream):
+def test_logging_in_leaves_alone_who_is_online_merged_or_waiting(people, upstream):
     online = people.account(label="1", w_id="w-1")
     joined = people.account(label="2", merged_into=online)
     waiting = make_attempt(people.account(label="3")).account
     page = act(people.admin, "log_in", [online, joined, waiting])
-    assert [text.partition(" <a")[0] for text in told(page)] == [
+    assert [text.partition(" <a")[0] for text in shown_messages(page)] == [
         "1 account is already online and was skipped:",
         "1 account was merged into another record. Log in that record instead:",
         "1 account already has a login in progress:",
@@ -412,7 +412,7 @@ def test_logging_in_leaves_alone_who_is_online_joined_or_waiting(people, upstrea
 def test_logging_in_more_than_can_be_started_at_once_starts_none(people, upstream, monkeypatch):
     monkeypatch.setattr(actions, "AT_ONCE", 2)
     page = act(people.admin, "log_in", [people.account() for _n in range(3)])
-    assert told(page) == ["You can log in at most 2 accounts at a time. Nothing was started."]
+    assert shown_messages(page) == ["You can log in at most 2 accounts at a time. Nothing was started."]
     assert not LoginAttempt.objects.exists()
 
 
@@ -427,9 +427,15 @@ def test_logging_in_needs_its_permission(people):
 def test_open_logins_are_cancelled_from_both_lists(people):
     one, two = make_attempt(people.account(label="One")), make_attempt(people.account(label="Two"))
     idle = people.account()
-    assert told(act(people.admin, "cancel_login", [one.account, idle])) == ["1 login cancelled: One"]
-    assert told(act(people.admin, "cancel_login", [one, two], ATTEMPTS)) == ["1 login cancelled: Two"]
-    assert told(act(people.admin, "cancel_login", [idle])) == ["No logins in progress in your selection."]
+    assert shown_messages(act(people.admin, "cancel_login", [one.account, idle])) == [
+        "1 login cancelled: One"
+    ]
+    assert shown_messages(act(people.admin, "cancel_login", [one, two], ATTEMPTS)) == [
+        "1 login cancelled: Two"
+    ]
+    assert shown_messages(act(people.admin, "cancel_login", [idle])) == [
+        "No logins in progress in your selection."
+    ]
     assert set(LoginAttempt.objects.values_list("state", flat=True)) == {AttemptState.CANCELLED}
 
 

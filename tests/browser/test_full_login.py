@@ -108,7 +108,7 @@ def test_a_worker_that_is_killed_loses_nothing(stack, operator, upstream, live):
     stack.start("waits")
     upstream.phone("confirm", wId=w_id)
 
-    poll(lambda: Account.objects.get(pk=account.pk).state == "online", 25, "the wait was not taken up again")
+    poll(lambda: Account.objects.get(pk=account.pk).state == "online", 25, "the wait was not resumed")
     attempt = LoginAttempt.objects.get(pk=attempt_id)
     assert (attempt.state, attempt.lease_epoch) == ("succeeded", 2)
     assert upstream.calls("/iPadLogin") == 1
@@ -137,7 +137,11 @@ def test_the_log_of_all_this_at_debug_holds_no_secret(stack, operator, upstream,
     picture_url = upstream.logins(wId=w_id)[0]["qr_url"]
     upstream.wait(wId=w_id, step3_now=1)
     upstream.phone("code", wId=w_id, code="971864")
-    poll(lambda: LoginAttempt.objects.get(pk=attempt_id).state == "code_required", 5, "no number asked for")
+    poll(
+        lambda: LoginAttempt.objects.get(pk=attempt_id).state == "code_required",
+        5,
+        "no verification code asked for",
+    )
     operator.post(f"/attempts/{attempt_id}/code/", code="971864")
     poll(lambda: Account.objects.get(pk=account.pk).state == "online", 5, "not online")
 

@@ -131,7 +131,7 @@ def test_cancel_then_a_new_code_in_one_click(desk, live, upstream):
     assert [body["proxy"] for body in upstream.bodies("/iPadLogin")] == [4, 4]
 
 
-def test_a_number_that_the_phone_asks_for(desk, live, upstream):
+def test_a_verification_code_that_the_phone_asks_for(desk, live, upstream):
     account = live.account()
     page = desk(path=f"/accounts/{account.pk}/")
     press_log_in(page)

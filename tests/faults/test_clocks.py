@@ -45,16 +45,16 @@ def confirm(upstream, attempts: list[LoginAttempt]) -> None:
         upstream.phone("confirm", wId=attempt.w_id)
 
 
-def every_worker_looked(times: int = 1) -> None:
-    """Each of them has renewed what it holds so often, and has looked for what it could take over, or end."""
+def every_worker_polled(times: int = 1) -> None:
+    """Each of them has renewed what it holds so often, and has polled for what it could claim, or end."""
     seen = set()
 
-    def looked() -> bool:
+    def polled() -> bool:
         seen.update(WaitsWorker.objects.filter(alive_until__gt=timezone.now()).values_list())
         names = [name for name, _alive_until in seen]
         return sum(names.count(name) > times for name in set(names)) == 2
 
-    poll(looked, 40, "workers do not look")
+    poll(polled, 40, "workers do not poll")
 
 
 def test_hosts_whose_clocks_are_wrong(stack, operator, upstream, live):
@@ -62,7 +62,7 @@ def test_hosts_whose_clocks_are_wrong(stack, operator, upstream, live):
     attempts = [operator.log_in(live.account()) for _ in range(12)]
     for attempt in attempts:
         upstream.wait(wId=attempt.w_id, step3_now=1)
-    every_worker_looked()
+    every_worker_polled()
     assert {(row.state, row.lease_epoch) for row in map(fresh, attempts)} == {("waiting", 1)}
 
     lost = [attempt for attempt in attempts if holder(stack, attempt) == "waits-1"]

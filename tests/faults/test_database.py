@@ -81,7 +81,7 @@ def test_the_server_is_restarted_while_phones_are_waited_for(
 
 
 @pytest.mark.parametrize("tap", ["confirm", "cancel"])
-def test_the_server_is_away_at_the_moment_the_phone_decides(stack, operator, upstream, people, postgres, tap):
+def test_the_server_is_down_at_the_moment_the_phone_decides(stack, operator, upstream, people, postgres, tap):
     attempts = [waiting(operator, upstream, people.account()) for _ in range(3)]
     with postgres.stopped():
         for attempt in attempts:
@@ -143,7 +143,7 @@ def test_the_server_is_cut_off_for_longer_than_a_lease(stack, operator, upstream
         upstream.wait(wId=attempt.w_id, step3_now=1)
         upstream.phone("confirm", wId=attempt.w_id)
     all_end(attempts)
-    # Whoever held a wait renews it before anybody else takes it up: nobody was asked for twice.
+    # Whoever held a wait renews it before anybody else claims it: nobody was asked for twice.
     assert {fresh(attempt).lease_epoch for attempt in attempts} == {1}
     assert_sound(upstream, stack)
 
@@ -166,7 +166,7 @@ def test_the_server_hangs_when_the_phone_decides(stack, operator, upstream, peop
     assert_sound(upstream, stack)
 
 
-def test_a_click_while_the_server_is_away_says_so_and_changes_nothing(
+def test_a_click_while_the_server_is_unreachable_says_so_and_changes_nothing(
     stack, operator, upstream, people, postgres
 ):
     account = people.account()

@@ -1,4 +1,4 @@
-"""Prompts, while the worker that sent one dies, sleeps or is replaced: one prompt for an attempt, and no tap is lost."""
+"""Prompts, while the worker that sent one dies, sleeps or is replaced: one prompt for an attempt, and no confirmation is lost."""
 
 import signal
 from datetime import timedelta
@@ -37,7 +37,7 @@ def prompted(stack, upstream, live) -> LoginAttempt:
 
 
 @pytest.mark.parametrize("tap", ["while nobody listens", "later"])
-def test_the_worker_of_a_prompt_is_killed_and_a_tap_counts(stack, upstream, prompted, tap):
+def test_the_worker_of_a_prompt_is_killed_and_a_confirmation_counts(stack, upstream, prompted, tap):
     dead = holder(stack, prompted)
     stack.kill(dead)
     if tap == "while nobody listens":
@@ -70,7 +70,7 @@ def test_a_prompt_whose_workers_die_again_and_again_is_sent_once_and_expires(sta
 
 
 @pytest.mark.long
-def test_a_sleeper_that_wakes_hangs_up_and_its_successor_hears_of_the_tap(stack, upstream, prompted):
+def test_a_sleeper_that_wakes_hangs_up_and_its_successor_hears_the_confirmation(stack, upstream, prompted):
     asleep = holder(stack, prompted)
     stack.send(asleep, signal.SIGSTOP)
     assert held_by_another(stack, prompted, asleep) == other(asleep)

@@ -111,7 +111,7 @@ class Desk:
         return True
 
     def number_sent(self, attempt: LoginAttempt) -> bool | None:
-        """Whether the login went on from the question for its number (or ended before it was asked)."""
+        """Whether the login went on from the question for its verification code (or ended before it was asked)."""
         row = LoginAttempt.objects.light().get(pk=attempt.pk)
         if row.state == AttemptState.CODE_REQUIRED:
             accepted(self.operator.post(f"/attempts/{attempt.pk}/code/", code="112233"))
@@ -166,5 +166,5 @@ def summary(kills: Kills, desks: list[Desk], unsent: int, seconds: float) -> str
     states = Counter(LoginAttempt.objects.values_list("state", flat=True))
     return (
         f"\nseed {SEED}: {LOGINS} logins in {seconds:.0f} s under {sum(kills.done.values())} faults {dict(kills.done)}; "
-        f"phones {dict(did)}; attempts {dict(states)}; {resumed} waits taken up again, {unsent} codes not asked for"
+        f"phones {dict(did)}; attempts {dict(states)}; {resumed} waits resumed, {unsent} QR codes not asked for"
     )

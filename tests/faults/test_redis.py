@@ -118,7 +118,7 @@ def nobody_takes_messages(stack):
 
 
 @pytest.mark.parametrize("how", ["refuse", "swallow everything", "swallow what is open"])
-def test_a_click_while_redis_is_away(stack, operator, upstream, live, valkey, how):
+def test_a_click_while_redis_is_unreachable(stack, operator, upstream, live, valkey, how):
     before = waiting(operator, upstream, live.account())
     if how == "refuse":
         valkey.proxy.refuse()
@@ -183,7 +183,9 @@ def test_the_workers_start_without_redis(stack, operator, upstream, live, valkey
 
 
 @pytest.mark.parametrize("how", ["is there", "refuses", "swallows", "dies"])
-def test_an_open_page_is_told_of_a_login_whatever_redis_does(stack, operator, upstream, live, valkey, how):
+def test_an_open_page_gets_the_events_of_a_login_whatever_redis_does(
+    stack, operator, upstream, live, valkey, how
+):
     account = live.account()
     with Listener(operator) as page:
         page.hears("relook")

@@ -117,10 +117,10 @@ def test_the_phone_confirms_after_the_login_was_cancelled_here(stack, operator, 
     operator.post(f"/attempts/{attempt.pk}/cancel/")
     assert fresh(attempt).state == "cancelled"
     upstream.phone("confirm", wId=attempt.w_id)
-    told = AccountEvent.objects.filter(attempt=attempt, happened="late_success")
+    recorded = AccountEvent.objects.filter(attempt=attempt, happened="late_success")
     upstream.wait(wId=attempt.w_id, state="online")
     ends(attempt, "cancelled")
-    from_then_on(told.exists)
+    from_then_on(recorded.exists)
     assert fresh(attempt.account).w_id == attempt.w_id
     assert_sound(upstream, stack)
 

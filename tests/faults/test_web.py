@@ -55,8 +55,8 @@ def confirm(upstream, attempts: list[LoginAttempt]) -> None:
 # --- streams
 
 
-def test_a_stream_that_is_taken_up_at_a_place_that_is_none(stack, operator, upstream, live):
-    """Whatever a browser says it heard last, it is told to look anew, and hears nothing of other teams."""
+def test_a_stream_that_resumes_at_an_unknown_event(stack, operator, upstream, live):
+    """Whatever a browser says it heard last, it is told to reload, and hears nothing of other teams."""
     hidden = waiting(Operator(stack, live.stranger), upstream, live.account(team=live.west))
     known, theirs = (
         AccountEvent.objects.filter(attempt__isnull=(which is None)).order_by("pk").last()
@@ -75,8 +75,8 @@ def test_a_stream_that_is_taken_up_at_a_place_that_is_none(stack, operator, upst
         confirm(upstream, [attempt])
         for page in pages:
             page.hears("change", account=account.pk, attempt=attempt.pk, state="succeeded")
-            told_of = {data["account"] for event, data in page.told if event == "change"}
-            assert told_of == {account.pk}
+            changed = {data["account"] for event, data in page.received if event == "change"}
+            assert changed == {account.pk}
     ends(attempt)
     assert_sound(upstream, stack)
 

@@ -34,7 +34,7 @@ upstream = upstream_that_waits(WAIT)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.long)])
-def test_the_waits_of_a_worker_that_died_are_taken_up_and_a_tap_in_between_counts(
+def test_the_waits_of_a_worker_that_died_are_resumed_and_a_confirmation_in_between_counts(
     stack, operator, upstream, live, sign
 ):
     attempts = [waiting(operator, upstream, live.account()) for _ in range(6)]
@@ -55,7 +55,7 @@ def test_the_waits_of_a_worker_that_died_are_taken_up_and_a_tap_in_between_count
     assert_sound(upstream, stack)
 
 
-def test_a_worker_that_is_told_to_stop_finishes_its_waits_and_takes_no_new_ones(
+def test_a_worker_that_is_asked_to_stop_finishes_its_waits_and_claims_no_new_ones(
     stack, operator, upstream, live
 ):
     old = waiting(operator, upstream, live.account())
@@ -83,7 +83,7 @@ def listening() -> int:
 
 
 @pytest.mark.long
-def test_a_worker_that_is_told_to_stop_and_then_killed_loses_nothing(stack, operator, upstream, live):
+def test_a_worker_that_is_asked_to_stop_and_then_killed_loses_nothing(stack, operator, upstream, live):
     attempt = waiting(operator, upstream, live.account())
     leaving = holder(stack, attempt)
     stack.send(leaving, signal.SIGTERM)
@@ -139,7 +139,7 @@ def test_what_a_sleeping_worker_heard_is_not_written_over_the_end_by_its_success
     assert_sound(upstream, stack, parallel=2)
 
 
-def test_without_any_worker_a_login_ends_when_somebody_looks_and_the_next_one_is_possible(
+def test_without_any_worker_a_login_ends_when_a_page_shows_it_and_the_next_one_is_possible(
     stack, operator, upstream, live
 ):
     for name in ("beat", "jobs", "waits-1", "waits-2"):
@@ -162,7 +162,7 @@ def test_without_any_worker_a_login_ends_when_somebody_looks_and_the_next_one_is
 
 
 @pytest.mark.long
-def test_the_workers_come_back_after_longer_than_a_lease_and_take_up_every_wait(
+def test_the_workers_come_back_after_longer_than_a_lease_and_resume_every_wait(
     stack, operator, upstream, live
 ):
     upstream.settings(wait_seconds=60)
@@ -259,7 +259,7 @@ def test_a_wait_that_is_killed_inside_its_worker_gives_its_lease_back(stack, ope
     calls = upstream.calls("/getIPadLoginInfo")
     app.control.revoke(task.id, terminate=True)
 
-    poll(lambda: upstream.calls("/getIPadLoginInfo") > calls, 30, "the wait was not taken up again")
+    poll(lambda: upstream.calls("/getIPadLoginInfo") > calls, 30, "the wait was not resumed")
     upstream.wait(wId=attempt.w_id, step3_now=1)
     upstream.phone("confirm", wId=attempt.w_id)
     assert ends(attempt).lease_epoch > 1

@@ -99,7 +99,7 @@ def test_the_database_is_asked_once_a_minute(read, stopped, django_assert_num_qu
 
 
 @on_a_server
-def test_while_the_database_is_away_what_was_read_last_holds(read):
+def test_while_the_database_is_unreachable_the_last_reading_holds(read):
     with host_is_wrong(WRONG):
         the_clocks_now()
         close_from_outside()
@@ -111,7 +111,7 @@ def test_while_the_database_is_away_what_was_read_last_holds(read):
 
 
 @on_a_server
-def test_a_database_that_is_away_is_asked_again_soon_and_not_by_everybody(read, stopped):
+def test_an_unreachable_database_is_asked_again_soon_and_not_by_everybody(read, stopped):
     asked = []
 
     def unreachable(*_query):

@@ -81,7 +81,7 @@ NO_PICTURES = {
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text)[:20])
-def test_a_code_is_drawn_anew_with_the_same_text(text):
+def test_a_qr_code_is_drawn_again_with_the_same_text(text):
     read, png = images.read_code(saved(code(text, error="m", encoding="utf-8", eci=True)))
     assert read == text
     assert texts(png) == [text]
@@ -156,7 +156,7 @@ def test_a_photo_of_a_code_is_read():
     assert images.read_code(saved(noisy, "JPEG", quality=40))[0] == TEXT
 
 
-def test_a_picture_without_a_code_is_shown_itself_written_anew():
+def test_a_picture_without_a_qr_code_is_shown_itself_written_again():
     marked = Image.new("RGB", (300, 200), (7, 193, 96))
     content = saved(marked, "JPEG", comment=b"canary", exif=b"Exif\0\0canary")
     text, png = images.read_code(content)
@@ -172,7 +172,7 @@ def test_what_hangs_on_behind_a_picture_does_not_come_through():
     assert b"script" not in png
 
 
-def test_a_large_picture_without_a_code_is_looked_through_once_and_made_smaller(monkeypatch):
+def test_a_large_picture_without_a_qr_code_is_searched_once_and_made_smaller(monkeypatch):
     looked_through = []
     read_barcodes = zxingcpp.read_barcodes
 

@@ -66,7 +66,7 @@ def test_counting_stops_at_its_limit(rows, django_assert_num_queries):
         assert count_up_to(rows, 5) == 6
 
 
-def test_a_cursor_does_not_tell_where_a_hidden_row_stands(people):
+def test_a_cursor_does_not_reveal_where_a_hidden_row_stands(people):
     hidden = people.account(label="m secret", team=people.west)
     for label in ("a", "m rz", "m sz", "z"):
         people.account(label=label)

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from tests.support.model_based.steps import BREAKS, PEOPLE, TROUBLES
 from tests.support.model_based.stories import Stories
-from tests.support.model_based.upstream import NUMBER
+from tests.support.model_based.upstream import VERIFICATION_CODE
 from tests.support.model_based.world import CLAIM_TROUBLE, PROMPT_TROUBLES, World, install
 
 EXAMPLES = int(os.environ.get("ANY_ORDER_EXAMPLES", "20"))
@@ -33,12 +33,25 @@ STORIES_IN_A_RUN = 10
 # its own, hypothesis leaves most out of most examples, and a login that comes to its end needs five kinds of them.
 OFTEN = {
     "time_passes": 2, "begin": 5, "prompt": 4, "begun_again": 2, "begin_twice": 1, "phone": 9, "goes_on": 6,
-    "breaks": 2, "type_number": 6, "cancel": 1, "look_at": 1, "something_else": 2, "message": 2,
-    "messages_together": 1, "answers_together": 4, "look": 3, "fate": 2, "taken_over": 3,
+    "breaks": 2, "type_verification_code": 6, "cancel": 1, "open_page": 1, "something_else": 2, "message": 2,
+    "messages_together": 1, "answers_together": 4, "poll": 3, "fate": 2, "taken_over": 3,
 }  # fmt: skip
-DOES = st.sampled_from(["online", "online", "online", "online", "number", "page", "declined", "run out"])
+DOES = st.sampled_from(
+    ["online", "online", "online", "online", "code required", "page", "declined", "run out"]
+)
 DOES_WITH_PROMPT = st.sampled_from(
-    ["online", "online", "online", "online", "declined", "refused", "a scan", "run out", "number", "page"]
+    [
+        "online",
+        "online",
+        "online",
+        "online",
+        "declined",
+        "refused",
+        "a scan",
+        "run out",
+        "code required",
+        "page",
+    ]
 )
 HOW = st.sampled_from([*[""] * 6, "kill", *BREAKS, *TROUBLES])
 BREAK = st.sampled_from(["", "kill", *BREAKS])
@@ -78,7 +91,7 @@ class AnyOrder(RuleBasedStateMachine):
             "phone": steps.prompts() or steps.shown(),
             "goes_on": steps.ready(),
             "breaks": steps.world.tasks,
-            "type_number": steps.asked(),
+            "type_verification_code": steps.asked(),
             "cancel": steps.attempts(),
             "message": steps.messages,
             "messages_together": steps.messages,
@@ -133,16 +146,16 @@ class AnyOrder(RuleBasedStateMachine):
     def breaks(self):
         self.steps.go_on(self.one_of(self.steps.tasks()), self.draw(BREAK))
 
-    def type_number(self):
-        number = self.draw(st.sampled_from([NUMBER, NUMBER, "111111"]))
-        self.steps.type_number(self.one_of(self.steps.asked()), number, old=self.draw(YES))
+    def type_verification_code(self):
+        typed = self.draw(st.sampled_from([VERIFICATION_CODE, VERIFICATION_CODE, "111111"]))
+        self.steps.type_verification_code(self.one_of(self.steps.asked()), typed, old=self.draw(YES))
 
     def cancel(self):
         attempts = (self.draw(MOSTLY) and self.steps.open()) or self.steps.attempts()
         self.steps.cancel(self.one_of(attempts), old=self.draw(YES))
 
-    def look_at(self):
-        self.steps.look_at(self.draw(st.sampled_from(self.steps.accounts())))
+    def open_page(self):
+        self.steps.open_page(self.draw(st.sampled_from(self.steps.accounts())))
 
     def something_else(self):
         what = self.draw(st.sampled_from(["type", "add", "upstream", "wanted"]))
@@ -170,13 +183,13 @@ class AnyOrder(RuleBasedStateMachine):
         task = self.one_of(self.steps.answers())
         self.steps.answers_together(task.process, self.draw(st.sampled_from(["", "", "", "rolled back"])))
 
-    def look(self):
+    def poll(self):
         self.steps.meanwhile(self.draw(MEANWHILE))
         name = self.draw(WORKER)
         awake = [worker for worker in (self.steps.worker(n) for n in name + "AB") if not worker.silent]
         if not awake:
             return self.steps.renew(self.steps.worker(name))
-        return self.steps.look(awake[0], at_once=self.draw(MOSTLY), trouble=self.draw(START))
+        return self.steps.poll(awake[0], at_once=self.draw(MOSTLY), trouble=self.draw(START))
 
     def fate(self):
         worker = self.steps.worker(self.draw(WORKER))

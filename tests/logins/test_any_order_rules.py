@@ -44,7 +44,7 @@ CHANGES = {
     "whoever scans becomes the account expected": (
         None, (success, "_save", "return _other(login, owner)", "return _expected(login)"),
     ),
-    "a placeholder is not joined": (
+    "a placeholder is not merged": (
         "does not say so", (success, "_merged", "update(merged_into=owner)", "count()"),
     ),
     "a lease is worth nothing": (
@@ -62,7 +62,7 @@ CHANGES = {
     "an attempt ends later": (
         "after its time|open at the end", (expire, "end_overdue", "SWEPT_AFTER, now", "CLOSED_AFTER * 20, now"),
     ),
-    "a number is sent by every wait that follows": (
+    "a verification code is sent by every wait that follows": (
         "was sent again", (wait, "wait_with_lease", 'update(verify_code="")', 'update(verify_code=code)'),
     ),
     "a prompt is sent again": (
@@ -78,12 +78,12 @@ CHANGES = {
         "by who had lost the wait", (popup, "mark_prompt_sent", "epoch=epoch,\n        now", "now"),
     ),
     "a prompt is sent for a paused account": (
-        "not wanted online", (popup, "mark_prompt_sent", "not wanted.exists()", "False"),
+        "paused", (popup, "mark_prompt_sent", "not wanted.exists()", "False"),
     ),
     "a prompt whose answer is lost has ended": (
         "before its time", (popup, "run_prompt", "(errors.Refused, errors.Unreachable)", "UpstreamError"),
     ),
-    "a tap that nobody heard is not looked for": (
+    "a confirmation that nobody heard is not searched for": (
         "was online by it", (expire, "found_online", "attempt.method == Method.POPUP and", "False and"),
     ),
     "an account that is online anyway has tapped": (

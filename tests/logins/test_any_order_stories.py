@@ -9,13 +9,13 @@ from tests.support.model_based.stories import Stories
 __all__ = ["machine"]
 
 STORIES = {
-    "a late success that is doubtful is told of once, also when the answer to its commit is lost": (
+    "a late success that is doubtful is recorded once, also when the answer to its commit is lost": (
         lambda story: story.begin(1, worker="A"),
         lambda story: story.cancel(1),
         lambda story: story.begin(2, worker="B"),
         lambda story: story.phone("w2", who=PEOPLE[3]),
         lambda story: story.phone("w1", who=PEOPLE[3], heard=False),
-        lambda story: story.answer(story.answers()[0], "committed, and not told so"),
+        lambda story: story.answer(story.answers()[0], "committed, and the answer lost"),
         lambda story: story.go_on(story.tasks()[0]),
     ),
     "a sleeper that finds the account paused leaves the prompt to who has sent it": (
@@ -25,7 +25,7 @@ STORIES = {
         lambda story: story.wanted(1, online=False),
         lambda story: story.begins(story.tasks()[-1]),
     ),
-    "a tap counts after another login of the account was taken for it": (
+    "a confirmation counts after another login of the account was taken for it": (
         lambda story: story.begin(2, worker="A"),
         lambda story: story.cancel(1),
         lambda story: story.prompt(2, worker="A"),

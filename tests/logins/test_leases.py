@@ -125,7 +125,7 @@ def test_at_most_so_many_are_taken_at_once(holder, monkeypatch):
     assert [len(leases.claim_orphaned()) for _look in range(3)] == [2, 1, 0]
 
 
-def test_a_message_has_a_moment_to_arrive_before_a_worker_looks(holder):
+def test_a_message_has_a_moment_to_arrive_before_a_worker_polls(holder):
     now = timezone.now()
     fresh = make_attempt(make_account(), queued_at=now)
     start = make_attempt(make_account(), AttemptState.PREPARING, queued_at=now, w_id="")
@@ -278,7 +278,7 @@ def test_a_lease_that_was_lost_before_its_wait_began_makes_no_call(holder, upstr
     assert row(attempt) == ("another", 2)
 
 
-def test_a_process_whose_leases_lapsed_looks_again_for_claims_that_commit_late(holder):
+def test_a_process_whose_leases_lapsed_checks_again_for_claims_that_commit_late(holder):
     (attempt,) = waiting()
     lease = leases.take(attempt.pk)
     dead(holder.name)
@@ -292,7 +292,7 @@ def test_a_process_whose_leases_lapsed_looks_again_for_claims_that_commit_late(h
     assert lease.lost and cuts == [1]
 
 
-def test_what_is_held_is_not_looked_at_while_nothing_lapsed(holder, django_assert_num_queries):
+def test_held_leases_are_not_queried_while_none_lapsed(holder, django_assert_num_queries):
     for attempt in waiting(3):
         leases.take(attempt.pk)
     for _round in range(leases.CHECKS_FOR_LOST):
@@ -315,7 +315,7 @@ def test_a_lease_is_given_back_however_its_block_ends(holder, end):
     assert leases.take(attempt.pk).epoch == 2
 
 
-def test_a_lease_is_given_back_later_where_the_database_is_away(holder, settings):
+def test_a_lease_is_released_later_while_the_database_is_unreachable(holder, settings):
     settings.WAIT_SLOTS = 1
     (attempt,) = waiting()
     lease = leases.take(attempt.pk)
@@ -400,7 +400,7 @@ def test_a_process_says_that_it_lives_before_it_holds_anything(holder):
     assert leases.claim([attempt.pk], living("another")) == [None]
 
 
-def test_whoever_lapsed_is_told_so_once(holder, monkeypatch):
+def test_a_lapse_is_reported_once(holder, monkeypatch):
     assert leases.begin() is False
     dead(holder.name)
     holder.renew()
@@ -443,7 +443,7 @@ def test_renewing_does_not_wait_for_a_claim_under_way(holder, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [OperationalError, Killed])
-def test_what_was_claimed_and_nobody_was_told_is_left_to_others(holder, monkeypatch, error):
+def test_a_claim_whose_answer_was_lost_is_left_to_others(holder, monkeypatch, error):
     """The answer to the COMMIT got lost; the rows are this process's, and it lives."""
     first, second = waiting(2)
     claim = leases.claim

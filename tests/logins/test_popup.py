@@ -151,7 +151,7 @@ def test_an_upstream_that_is_not_there_has_shown_no_prompt(account, settings):
     ],
     ids=["cut", "a gateway's page", "no wId in it"],
 )
-def test_an_answer_that_says_nothing_is_looked_for_among_those_online(account, upstream, monkeypatch, fault):
+def test_after_an_answer_that_says_nothing_presence_decides(account, upstream, monkeypatch, fault):
     monkeypatch.setattr(popup, "POLL_SECONDS", 0.1)
     upstream.fault("/secondLogin", **fault)
     attempt = answered(upstream, prompted(account), "accept")
@@ -168,7 +168,7 @@ def test_an_answer_that_comes_too_late_is_found_at_the_deadline(account, upstrea
     assert upstream.calls("/secondLogin") == 1
 
 
-def test_a_cut_call_whose_prompt_nobody_taps_expires(account, upstream, settings, monkeypatch):
+def test_a_cut_call_whose_prompt_is_not_confirmed_expires(account, upstream, settings, monkeypatch):
     settings.WK_LOGIN_WAIT_SECONDS = 1
     monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.3))
     monkeypatch.setattr(popup, "POLL_SECONDS", 0.2)
@@ -182,7 +182,7 @@ def test_a_cut_call_whose_prompt_nobody_taps_expires(account, upstream, settings
 # --- whoever dies ----------------------------------------------------------------------------------------
 
 
-def test_whoever_takes_it_over_sends_no_second_prompt_and_a_tap_counts(account, upstream, monkeypatch):
+def test_the_next_holder_sends_no_second_prompt_and_a_confirmation_counts(account, upstream, monkeypatch):
     monkeypatch.setattr(popup, "POLL_SECONDS", 0.1)
     attempt = prompted(account)
     held_by_a_dead_worker(attempt)
@@ -197,7 +197,7 @@ def test_whoever_takes_it_over_sends_no_second_prompt_and_a_tap_counts(account, 
     assert upstream.calls("/secondLogin") == 1
 
 
-def test_a_tap_while_nobody_listened_counts(account, upstream):
+def test_a_confirmation_while_nobody_listened_counts(account, upstream):
     attempt = prompted(account)
     held_by_a_dead_worker(attempt)
     with prompt_of_somebody_dead(upstream):
@@ -206,7 +206,7 @@ def test_a_tap_while_nobody_listened_counts(account, upstream):
     assert outcome(attempt) == ("succeeded", "")
 
 
-def test_a_tap_that_nobody_took_up_is_found_by_the_sweep(account, upstream):
+def test_a_confirmation_that_no_wait_heard_is_found_by_the_sweep(account, upstream):
     attempt = prompted(account)
     held_by_a_dead_worker(attempt)
     with prompt_of_somebody_dead(upstream):
@@ -285,7 +285,7 @@ def test_a_prompt_needs_a_wc_id_and_a_worker(account, committed):
     assert not LoginAttempt.objects.exists()
 
 
-def test_a_tap_after_the_prompt_was_cancelled_here_still_counts(account, upstream, committed):
+def test_a_confirmation_after_the_prompt_was_cancelled_here_still_counts(account, upstream, committed):
     attempt = prompted(account)
     with running(wait.wait_for_phone, attempt.pk):
         upstream.wait(wcId=WC_ID, prompt=True)

@@ -212,7 +212,7 @@ def test_who_is_online_is_asked_before_an_attempt_expires(committed, upstream, s
 
 
 @pytest.mark.parametrize("kind", ["reset", "garbage", "html", "empty", "data_null"])
-def test_a_wait_that_breaks_is_taken_up_with_the_same_w_id(committed, upstream, kind):
+def test_a_wait_that_breaks_is_resumed_with_the_same_w_id(committed, upstream, kind):
     attempt = started(committed.account(), upstream)
     upstream.fault("/getIPadLoginInfo", kind, times=1)
     with waiting(attempt):
@@ -224,7 +224,7 @@ def test_a_wait_that_breaks_is_taken_up_with_the_same_w_id(committed, upstream, 
     assert upstream.logins()[0]["max_parallel"] == 1
 
 
-def test_a_number_is_asked_for_sent_once_and_forgotten(committed, upstream):
+def test_a_verification_code_is_asked_for_sent_once_and_forgotten(committed, upstream):
     attempt = started(committed.account(), upstream)
     with waiting(attempt):
         held(attempt, upstream)
@@ -241,7 +241,7 @@ def test_a_number_is_asked_for_sent_once_and_forgotten(committed, upstream):
     assert upstream.bodies("/getIPadLoginInfo")[-1] == {"wId": attempt.w_id, "verifyCode": "246810"}
 
 
-def test_three_wrong_numbers_end_the_attempt(committed, upstream):
+def test_three_wrong_verification_codes_end_the_attempt(committed, upstream):
     attempt = started(committed.account(), upstream)
     with waiting(attempt):
         held(attempt, upstream)
@@ -440,7 +440,7 @@ def test_a_worker_that_slept_past_its_lease_writes_no_failure(committed, upstrea
 @pytest.mark.parametrize(
     "closer", [lambda a: expire.end_overdue(), lambda a: expire.expire_on_read(a.account)]
 )
-def test_an_overdue_attempt_is_ended_by_the_sweep_or_by_whoever_reads(
+def test_an_overdue_attempt_is_ended_by_beat_or_by_the_next_read(
     committed, upstream, state, wait_started, end, closer
 ):
     now = timezone.now()
@@ -525,7 +525,7 @@ def test_the_wrong_code_first_and_then_the_right_one(committed, upstream):
     assert fresh(own).w_id == right.w_id
 
 
-def test_a_joined_record_starts_no_login_of_its_own(committed, upstream):
+def test_a_merged_record_starts_no_login_of_its_own(committed, upstream):
     kept = committed.account(wc_id="wxid_kept")
     joined = committed.account(merged_into=kept)
     committed.operator.client.post(f"/accounts/{joined.pk}/login/")

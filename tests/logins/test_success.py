@@ -18,8 +18,8 @@ KNOWN = {
 }  # fmt: skip
 
 
-def succeeded(attempt, wc_id: str, w_id: str, **told):
-    return complete_login(fresh(attempt), LoggedIn(Profile(wc_id=wc_id, w_id=w_id, **told)))
+def succeeded(attempt, wc_id: str, w_id: str, **profile):
+    return complete_login(fresh(attempt), LoggedIn(Profile(wc_id=wc_id, w_id=w_id, **profile)))
 
 
 @pytest.mark.parametrize("way", ["as foreseen", "late", "by another account's code"])
@@ -35,12 +35,12 @@ def test_what_a_success_leaves_out_stays_as_it_was_known(way, committed):
     assert {name: getattr(now, name) for name in KNOWN} == KNOWN
 
 
-def test_what_a_success_tells_is_written_over_what_was_known(committed):
+def test_the_profile_of_a_success_overwrites_the_known_one(committed):
     account = committed.account(wc_id="wxid_known", **KNOWN)
-    told = {name: value * 2 for name, value in KNOWN.items()}
+    profile = {name: value * 2 for name, value in KNOWN.items()}
     attempt = make_attempt(account)
-    succeeded(attempt, "wxid_known", attempt.w_id, **told)
-    assert {name: getattr(fresh(account), name) for name in KNOWN} == told
+    succeeded(attempt, "wxid_known", attempt.w_id, **profile)
+    assert {name: getattr(fresh(account), name) for name in KNOWN} == profile
 
 
 def test_the_history_of_an_account_names_whose_code_it_used_only_within_its_team(committed):

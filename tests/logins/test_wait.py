@@ -1,4 +1,4 @@
-"""The wait where something goes wrong around it: taken up again, refused, queued, without a database."""
+"""The wait where something goes wrong around it: resumed, refused, queued, without a database."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +76,7 @@ def test_a_scan_that_only_the_first_listener_heard_of_counts(committed, upstream
     assert account.wc_id == upstream.logins()[0]["wcId"]
 
 
-def test_a_wait_that_is_taken_up_again_and_refused_to_the_end_has_expired(
+def test_a_wait_that_is_resumed_and_refused_to_the_end_has_expired(
     committed, upstream, settings, monkeypatch
 ):
     settings.WK_LOGIN_WAIT_SECONDS = 1
@@ -98,7 +98,7 @@ def test_a_refusal_of_the_first_call_is_the_end(committed, upstream):
     assert upstream.calls("/queryLoginWx") == 0
 
 
-def test_a_refusal_after_a_number_was_sent_is_the_end_too(committed, upstream):
+def test_a_refusal_after_a_verification_code_ends_the_attempt_too(committed, upstream):
     upstream.settings(wrong_code="fail")
     attempt = begun(committed.account())
     assert start.fetch_qr_code(attempt)
@@ -125,7 +125,7 @@ def test_a_code_that_was_typed_for_a_later_wait_is_left_to_it(committed, upstrea
     assert upstream.calls("/getIPadLoginInfo") == 0
 
 
-def test_whoever_lost_the_lease_ends_its_call_and_writes_nothing(committed, upstream):
+def test_a_worker_that_lost_the_lease_ends_its_call_and_writes_nothing(committed, upstream):
     attempt = begun(committed.account())
     assert start.fetch_qr_code(attempt)
     with running(wait.wait_for_phone, attempt.pk) as result:
@@ -230,8 +230,8 @@ def test_answers_that_come_together_are_all_written_also_with_odd_ones_among_the
     rows += [
         make_attempt(committed.account()) for _n in range(3)
     ]  # first logins; the last is of a known account
-    told = [f"wxid_{n}" for n in range(20)] + ["wxid_new_1", "wxid_new_2", "wxid_3"]
-    told[7] = "wxid_stranger"
+    answers = [f"wxid_{n}" for n in range(20)] + ["wxid_new_1", "wxid_new_2", "wxid_3"]
+    answers[7] = "wxid_stranger"
     cancelled = fresh(rows[9])
     assert control.cancel(cancelled)
     loaded = list(LoginAttempt.objects.select_related("account").order_by("pk"))
@@ -243,11 +243,11 @@ def test_answers_that_come_together_are_all_written_also_with_odd_ones_among_the
         return in_thread(success.complete_login, attempt, found)
 
     with ThreadPoolExecutor(len(rows)) as pool:
-        results = list(pool.map(answer, loaded, told))
+        results = list(pool.map(answer, loaded, answers))
 
     assert all(result is not None for result in results)
     online = dict(Account.objects.filter(state="online").values_list("wc_id", "w_id"))
-    expected = {wc_id: row.w_id for wc_id, row in zip(told, rows, strict=True)}
+    expected = {wc_id: row.w_id for wc_id, row in zip(answers, rows, strict=True)}
     newest_of_3 = online.pop("wxid_3")
     assert newest_of_3 in (rows[3].w_id, rows[22].w_id)
     assert online == {wc_id: w_id for wc_id, w_id in expected.items() if wc_id != "wxid_3"}

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:Deprecati
 
 
 class Time:
-    """The test's clock: it stands still, and goes on when told."""
+    """The test's clock: it stands still, and moves on request."""
 
     def __init__(self):
         self.now = timezone.now().replace(microsecond=0)
@@ -105,7 +105,7 @@ def to_scan(account):
     record(account, EventType.TO_SCAN, detail="used_up", at=db_clock.now())
 
 
-def tell():
+def notify():
     return sum(map(dispatch.send, dispatch.tick()))
 
 
@@ -121,86 +121,86 @@ def states(channel):
 # --- one account ---------------------------------------------------------------------------------------
 
 
-def test_a_drop_that_is_over_within_the_debounce_is_not_told(db, time, phone):
+def test_a_drop_that_is_over_within_the_debounce_is_not_notified(db, time, phone):
     channel, account = channel_to(phone), online()
     drops(account)
-    assert tell() == 0
+    assert notify() == 0
     time.goes_on(seconds=170)
     comes_back(account)
-    assert tell() == 0
+    assert notify() == 0
     time.goes_on(hours=1)
-    assert tell() == 0
+    assert notify() == 0
     assert phone.messages == []
     assert states(channel) == [("offline", "unneeded")]
 
 
-def test_a_drop_that_stays_is_told_once_and_its_end_once(db, time, phone):
+def test_a_drop_that_stays_is_notified_once_and_its_end_once(db, time, phone):
     channel, account = channel_to(phone), online(label="Shop 7")
     drops(account)
     for _tick in range(5):
-        tell()
+        notify()
         time.goes_on(seconds=60)
     assert phone.titles == ["Offline: Shop 7"]
     time.goes_on(minutes=20)
     comes_back(account)
     for _tick in range(5):
-        tell()
+        notify()
         time.goes_on(seconds=60)
     assert phone.titles == ["Offline: Shop 7", "Back online: Shop 7"]
     assert "Offline for 25 minutes" in phone.messages[1]["message"]
     assert states(channel) == [("back", "sent"), ("offline", "sent")]
 
 
-def test_the_end_is_told_to_those_who_were_told_of_the_drop(db, time, phone):
+def test_the_end_is_notified_where_the_drop_was(db, time, phone):
     account = online(label="Shop 7")
     with Receiver() as slow:
         channel_to(slow, "slow", debounce_seconds=3600)
         channel_to(phone, "quick")
         drops(account)
-        tell()
+        notify()
         time.goes_on(minutes=5)
-        tell()
+        notify()
         comes_back(account)
-        tell()
+        notify()
         time.goes_on(hours=2)
-        tell()
+        notify()
         assert slow.messages == []
     assert phone.titles == ["Offline: Shop 7", "Back online: Shop 7"]
 
 
-def test_what_has_to_be_scanned_is_told_once_and_not_as_offline_too(db, time, phone):
+def test_an_account_queued_for_scan_is_notified_once_and_not_as_offline_too(db, time, phone):
     channel_to(phone)
     account = online(label="Shop 7")
     drops(account)
     time.goes_on(seconds=20)
     to_scan(account)
     for _tick in range(10):
-        tell()
+        notify()
         time.goes_on(seconds=60)
     assert phone.titles == ["Queued for scan: Shop 7"]
     assert "prompt limit reached" in phone.messages[0]["message"]
     comes_back(account)
-    tell()
+    notify()
     assert phone.titles == ["Queued for scan: Shop 7", "Back online: Shop 7"]
 
 
-def test_a_scan_that_becomes_needed_after_people_were_told_is_told_too(db, time, phone):
+def test_a_scan_that_becomes_needed_after_the_notification_is_notified_too(db, time, phone):
     channel_to(phone)
     account = online(label="Shop 7")
     drops(account, next_step=NextStep.POPUP)
     dispatch.tick()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     time.goes_on(minutes=20)
     to_scan(account)
     dispatch.tick()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     assert phone.titles == ["Offline: Shop 7", "Queued for scan: Shop 7"]
     to_scan(account)
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     assert len(phone.messages) == 2
 
 
@@ -208,18 +208,18 @@ def test_a_scan_that_a_plan_wants_of_an_account_without_a_drop(db, time, phone):
     channel_to(phone)
     account = online(label="Shop 7")
     to_scan(account)
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     assert phone.titles == ["Queued for scan: Shop 7"]
 
 
 @pytest.mark.parametrize("how", ["paused", "joined", "deleted"])
-def test_nobody_is_told_of_an_account_that_nobody_wants_online(db, time, phone, how):
+def test_nobody_is_notified_of_a_paused_account(db, time, phone, how):
     channel_to(phone)
     account, other = online(), online()
     drops(account)
-    tell()
+    notify()
     if how == "deleted":
         account.delete()
     elif how == "paused":
@@ -227,7 +227,7 @@ def test_nobody_is_told_of_an_account_that_nobody_wants_online(db, time, phone, 
     else:
         Account.objects.filter(pk=account.pk).update(merged_into=other)
     time.goes_on(minutes=10)
-    assert tell() == 0
+    assert notify() == 0
     assert phone.asked == 0
 
 
@@ -237,19 +237,19 @@ def test_a_drop_as_the_sweep_writes_it_and_a_scan_as_recovery_asks_for_it(db, ti
     account = online(label="Shop 7", first_login_at=time.now, last_login_at=time.now - timedelta(days=3))
     with transaction.atomic():
         assert offline.go_offline([account.pk], time.now, time.now) == [account.pk]
-    tell()
+    notify()
     assert Notification.objects.get().drop == Drop.objects.get()
     assert recover.queue_for_scan(Account.objects.get(pk=account.pk), detail="refused")
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     assert phone.titles == ["Queued for scan: Shop 7"]
     assert "WKTeam requires a scan" in phone.messages[0]["message"]
     account.refresh_from_db()
     time.goes_on(minutes=30)
     assert account.go_online(account.login_seq + 1, "w-new", time.now, None)
     offline.end_drops()
-    tell()
+    notify()
     assert phone.titles == ["Queued for scan: Shop 7", "Back online: Shop 7"]
     assert "Offline for 34 minutes" in phone.messages[1]["message"]
 
@@ -264,9 +264,9 @@ def test_a_message_says_why_since_when_what_is_next_and_where(db, time, phone, s
     drops(account, kind=DropKind.AT_ONCE, next_step=NextStep.BACK_OFF, next_at=time.now + timedelta(hours=1))
     Drop.objects.update(reason_text=words)
     began = timezone.localtime(time.now)
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     (message,) = phone.messages
     text = message["message"]
     assert message["title"] == "Offline: Shop 7 ‹＠all›"
@@ -284,9 +284,9 @@ def test_an_account_without_a_name_is_not_called_by_its_wcid(db, time, phone):
     channel_to(phone)
     account = online(label="")
     drops(account)
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     assert phone.titles == [f"Offline: #{account.pk}"]
 
 
@@ -297,9 +297,9 @@ def test_each_channel_speaks_its_language_and_times_are_the_sites(db, time, phon
         channel_to(chinese, "zh", language="zh-hans")
         channel_to(phone, "en")
         drops(account, kind=DropKind.FIRST_NIGHT)
-        tell()
+        notify()
         time.goes_on(minutes=4)
-        tell()
+        notify()
         assert "七号店" in chinese.titles[0]
     assert phone.titles == ["Offline: 七号店"]
     assert "normal and happens once" in phone.messages[0]["message"]
@@ -309,61 +309,61 @@ def test_without_an_address_of_this_site_there_is_no_link(db, time, phone, setti
     settings.WK_PUBLIC_URL = ""
     channel_to(phone)
     drops(online())
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     assert "http" not in phone.messages[0]["message"]
 
 
 # --- rules ---------------------------------------------------------------------------------------------
 
 
-def test_a_rule_tells_of_its_kinds_and_teams(people, time, phone):
+def test_a_rule_notifies_of_its_kinds_and_teams(people, time, phone):
     with Receiver() as west, Receiver() as scans:
         channel_to(phone, "east", teams=[people.east])
         channel_to(west, "west", teams=[people.west])
         channel_to(scans, "scans", kinds=[NotificationKind.TO_SCAN])
         mine, of_nobody = online(label="Mine", team=people.east), online(label="Of nobody")
         drops(mine, of_nobody)
-        tell()
+        notify()
         time.goes_on(minutes=4)
-        tell()
+        notify()
         assert west.asked == scans.asked == 0
     assert phone.titles == ["Offline: Mine"]
 
 
-def test_quiet_hours_keep_what_comes_and_tell_it_as_one_message_at_their_end(db, time, phone, settings):
+def test_quiet_hours_defer_what_comes_and_send_it_as_one_message_at_their_end(db, time, phone, settings):
     time.now = timezone.make_aware(timezone.datetime(2026, 3, 2, 23, 0), timezone.get_default_timezone())
     channel_to(phone, hours_from="22:00", hours_until="08:00")
     first, second, back = online(label="One"), online(label="Two"), online(label="Three")
     drops(first, second, back)
     for _hour in range(4):
-        assert tell() == 0
+        assert notify() == 0
         time.goes_on(hours=1)
     comes_back(back)
     for _hour in range(4):
-        assert tell() == 0
+        assert notify() == 0
         time.goes_on(hours=1)
     time.goes_on(hours=1, minutes=1)
-    tell()
+    notify()
     (message,) = phone.messages
     assert message["title"] == "offline 2"
     assert "Offline: One" in message["message"] and "Offline: Two" in message["message"]
     assert "Three" not in message["message"]
 
 
-def test_a_digest_tells_what_came_together_in_one_message(db, time, phone):
+def test_a_digest_combines_notifications_in_one_message(db, time, phone):
     time.now = time.now.replace(minute=1, second=0)
     channel_to(phone, digest_minutes=30)
     drops(online(label="One"))
     time.goes_on(minutes=10)
-    tell()
+    notify()
     drops(online(label="Two"))
     for _minute in range(15):
-        assert tell() == 0
+        assert notify() == 0
         time.goes_on(minutes=1)
     time.goes_on(minutes=5)
-    tell()
+    notify()
     assert phone.titles == ["offline 2"]
 
 
@@ -371,12 +371,12 @@ def test_many_at_once_are_one_message_also_without_an_incident(db, time, phone):
     channel_to(phone)
     accounts = [online(label=f"Shop {n}") for n in range(8)]
     drops(*accounts)
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     assert phone.titles == ["offline 8"]
     comes_back(*accounts)
-    tell()
+    notify()
     assert phone.titles == ["offline 8", "back online 8"]
 
 
@@ -388,12 +388,12 @@ def test_a_service_that_is_unreachable_is_tried_again_with_growing_pauses(db, ti
     channel = channel_to(phone)
     phone.status = 503
     drops(online(label="Shop 7"))
-    tell()
+    notify()
     time.goes_on(minutes=4)
     tries = []
     for _second in range(0, 3600, 20):
         before = phone.asked
-        tell()
+        notify()
         if phone.asked > before:
             tries.append(time.now)
         time.goes_on(seconds=20)
@@ -406,7 +406,7 @@ def test_a_service_that_is_unreachable_is_tried_again_with_growing_pauses(db, ti
     assert Channel.objects.get(pk=channel.pk).active
     phone.status = 200
     time.goes_on(hours=1)
-    assert tell() == 1
+    assert notify() == 1
     assert states(channel) == [("offline", "sent")]
     assert Delivery.objects.get().error == ""
 
@@ -416,26 +416,26 @@ def test_a_message_that_never_gets_through_is_given_up(db, time, phone):
     channel_to(phone)
     phone.status = 500
     drops(online())
-    tell()
+    notify()
     for _hour in range(30):
         time.goes_on(hours=1)
-        tell()
+        notify()
         time.goes_on(hours=4)
-        tell()
+        notify()
     delivery = Delivery.objects.get()
     assert (delivery.state, delivery.tries) == (DeliveryState.GIVEN_UP, dispatch.TRIES)
 
 
-def test_a_service_that_refuses_switches_its_channel_off_and_others_are_told(db, time, phone):
+def test_a_service_that_refuses_disables_its_channel_and_others_are_notified(db, time, phone):
     with Receiver() as gone:
         gone.status = 404
         channel = channel_to(gone, "gone")
         channel_to(phone, "other")
         drops(online(label="Shop 7"))
-        tell()
+        notify()
         time.goes_on(minutes=4)
         for _minute in range(10):
-            tell()
+            notify()
             time.goes_on(minutes=1)
         assert gone.asked == dispatch.REFUSALS
         channel.refresh_from_db()
@@ -446,7 +446,7 @@ def test_a_service_that_refuses_switches_its_channel_off_and_others_are_told(db,
         assert states(channel) == [("offline", "given_up")]
         drops(online(label="Shop 8"))
         time.goes_on(minutes=10)
-        tell()
+        notify()
         assert gone.asked == dispatch.REFUSALS
     assert phone.titles[:2] == ["Offline: Shop 7", "Channel “gone” disabled"]
 
@@ -455,32 +455,32 @@ def test_an_address_that_is_none_switches_its_channel_off_at_once(db, time):
     channel = Channel.objects.create(name="broken", url="tgram://nonsense", language="en")
     Rule.objects.create(channel=channel, kinds=KINDS)
     drops(online())
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     channel.refresh_from_db()
     assert not channel.active
     assert "doesn’t match the service’s format" in str(channel.why_off)
 
 
-def test_what_failed_and_is_over_meanwhile_is_not_told_nor_is_its_end(db, time, phone):
+def test_what_failed_and_is_over_meanwhile_is_not_notified_nor_is_its_end(db, time, phone):
     channel, account = channel_to(phone), online()
     phone.status = 502
     drops(account)
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     comes_back(account)
     phone.status = 200
     time.goes_on(minutes=10)
-    assert tell() == 0
+    assert notify() == 0
     assert states(channel) == [("offline", "unneeded")]
 
 
 def test_one_that_sends_keeps_all_others_from_the_channel(db, time, phone):
     channel = channel_to(phone)
     drops(online())
-    tell()
+    notify()
     time.goes_on(minutes=4)
     dispatch.tick()
     lease = dispatch.claim(channel.pk)
@@ -490,14 +490,14 @@ def test_one_that_sends_keeps_all_others_from_the_channel(db, time, phone):
     assert len(batch) == 1
     # It was killed: its lease ends, and the message is sent by another, with the same number.
     time.goes_on(minutes=2)
-    assert tell() == 1
+    assert notify() == 1
     assert phone.messages[0]["message"].endswith(f"Message {batch[0].pk}")
 
 
 def test_a_process_that_lost_its_lease_on_a_channel_sends_nothing_more(db, time, phone):
     channel = channel_to(phone)
     drops(online(), online())
-    tell()
+    notify()
     time.goes_on(minutes=4)
     dispatch.tick()
     slept = dispatch.claim(channel.pk)
@@ -514,15 +514,15 @@ def test_a_process_that_lost_its_lease_on_a_channel_sends_nothing_more(db, time,
     assert len(phone.messages) == 2
 
 
-def test_a_channel_that_is_switched_off_by_hand_is_told_nothing_and_keeps_nothing(db, time, phone):
+def test_a_disabled_channel_is_sent_nothing_and_keeps_nothing(db, time, phone):
     channel = channel_to(phone)
     drops(online())
-    tell()
+    notify()
     Channel.objects.update(active=False)
     time.goes_on(hours=1)
-    assert tell() == 0
+    assert notify() == 0
     Channel.objects.update(active=True)
-    assert tell() == 0
+    assert notify() == 0
     assert states(channel) == [("offline", "given_up")]
 
 
@@ -540,52 +540,52 @@ def test_reading_again_adds_nothing(db, time, phone):
 def test_a_row_that_is_committed_behind_a_later_one_is_read(db, time, phone):
     """Its id was given before: as of a transaction that took a while."""
     channel_to(phone)
-    tell()
+    notify()
     time.goes_on(seconds=55)
     account, other = online(label="Late"), online(label="Early")
     drops(account)
     late = AccountEvent.objects.get()
     AccountEvent.objects.filter(pk=late.pk).delete()
     drops(other)
-    tell()
+    notify()
     time.goes_on(seconds=10)
-    tell()  # the floor rises
+    notify()  # the floor rises
     time.goes_on(seconds=10)
-    tell()
+    notify()
     AccountEvent.objects.bulk_create([late])
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     assert sorted(phone.titles) == ["Offline: Early", "Offline: Late"]
 
 
-def test_what_happened_while_nobody_read_is_told_if_it_still_is_so(db, time, phone):
+def test_what_happened_before_the_first_tick_is_notified_if_it_still_holds(db, time, phone):
     channel_to(phone)
-    tell()
+    notify()
     gone, back = online(label="Gone"), online(label="Back")
     drops(gone, back)
     time.goes_on(hours=5)
     comes_back(back)
     time.goes_on(hours=5)
-    tell()
+    notify()
     assert phone.titles == ["Offline: Gone"]
 
 
-def test_at_the_first_reading_old_history_is_not_told(db, time, phone):
+def test_at_the_first_reading_old_history_is_not_notified(db, time, phone):
     channel_to(phone)
     drops(online(label="Old"))
     time.goes_on(days=2)
     drops(online(label="New"))
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     assert phone.titles == ["Offline: New"]
 
 
-def test_old_notices_are_forgotten(db, time, phone):
+def test_old_notifications_are_deleted(db, time, phone):
     channel_to(phone)
     drops(online())
-    tell()
+    notify()
     time.goes_on(days=91)
     dispatch.forget_old()
     assert not Notification.objects.exists() and not Delivery.objects.exists()
@@ -594,14 +594,14 @@ def test_old_notices_are_forgotten(db, time, phone):
 # --- what no account is about --------------------------------------------------------------------------
 
 
-def test_an_upstream_that_does_not_let_us_in_is_told_once_and_its_end_once(db, time, phone, settings):
+def test_refused_wkteam_access_is_notified_once_and_its_end_once(db, time, phone, settings):
     channel_to(phone)
     access = UpstreamAccess.objects.create(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
     for _minute in range(10):
         access.refused_at, access.refused_why = time.now, "developer_frozen"
         access.refused_text = "账号冻结"
         access.save()
-        tell()
+        notify()
         time.goes_on(minutes=1)
     assert phone.titles == ["WKTeam access denied"]
     assert "账号冻结" in phone.messages[0]["message"]
@@ -609,34 +609,34 @@ def test_an_upstream_that_does_not_let_us_in_is_told_once_and_its_end_once(db, t
     access.refused_at = None
     access.save()
     for _minute in range(10):
-        tell()
+        notify()
         time.goes_on(minutes=1)
     assert phone.titles == ["WKTeam access denied", "WKTeam access restored"]
 
 
-def test_an_upstream_that_does_not_say_who_is_online_is_told_unless_it_is_short(db, time, phone):
+def test_unknown_presence_is_notified_unless_it_is_short(db, time, phone):
     channel_to(phone)
     presence, _new = Presence.objects.get_or_create(pk=Presence.ONLY)
     for minutes in (2, 10):
         presence.unknown_since, presence.unknown_why = time.now, "unreachable"
         presence.save()
         for _minute in range(minutes):
-            tell()
+            notify()
             time.goes_on(minutes=1)
         presence.unknown_since = None
         presence.save()
-        tell()
+        notify()
     assert phone.titles == [
         "Presence checks are failing",
         "Presence checks work again",
     ]
 
 
-def test_a_plans_run_is_told_once(db, time, phone):
+def test_a_plan_run_is_notified_once(db, time, phone):
     channel_to(phone)
     for _again in range(2):
         dispatch.plan_has_run(7, "Every Monday", {"due": 12, "online": 9, "to_scan": 2, "left": 1})
-        tell()
+        notify()
     assert phone.titles == ["Plan “Every Monday” finished"]
     assert "due 12 · online 9 · queued for scan 2 · remaining 1" in phone.messages[0]["message"]
 
@@ -648,9 +648,9 @@ def test_a_long_message_fits_into_what_the_strictest_service_takes(db, time, pho
     """WeCom takes 2,048 bytes; what is longer would be cut into several messages, or be refused."""
     channel_to(phone, language="zh-hans")
     drops(*[online(label="七" * 100) for _n in range(40)], kind=DropKind.FIRST_NIGHT)
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     (message,) = phone.messages
     assert len(f"{message['title']}\r\n{message['message']}".encode()) <= 2048
     assert re.search(r"\d+$", message["message"])
@@ -673,13 +673,13 @@ def test_only_some_channels_are_sent_on_at_the_same_time(db, time, phone):
     assert len(phone.messages) == 5
 
 
-def test_what_cannot_be_put_into_words_keeps_nothing_else_from_being_told(db, time, phone):
+def test_a_message_that_cannot_be_rendered_blocks_no_other(db, time, phone):
     channel = channel_to(phone, debounce_seconds=0)
     Notification.objects.create(key="x", kind=NotificationKind.PLAN, facts={"counts": None}, at=time.now)
     Delivery.objects.create(channel=channel, notification=Notification.objects.get(), next_at=time.now)
     drops(online(label="Shop 7"))
-    tell()
-    tell()
+    notify()
+    notify()
     assert phone.titles == ["Offline: Shop 7"]
     assert Delivery.objects.get(notification__key="x").state == DeliveryState.GIVEN_UP
 
@@ -687,10 +687,10 @@ def test_what_cannot_be_put_into_words_keeps_nothing_else_from_being_told(db, ti
 def test_an_idle_tick_asks_little(db, time, phone, django_assert_max_num_queries):
     channel_to(phone)
     drops(*[online() for _n in range(8)])
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     time.goes_on(minutes=5)
-    tell()
+    notify()
     with django_assert_max_num_queries(32):
         dispatch.tick()

@@ -72,7 +72,7 @@ def test_who_is_killed_while_sending_sends_again_with_the_same_number(committed,
     assert Delivery.objects.get().state == DeliveryState.SENT
 
 
-def test_who_may_have_been_told_by_one_that_was_killed_is_told_that_it_is_over(committed, phone, monkeypatch):
+def test_the_end_is_notified_after_a_message_that_may_have_arrived(committed, phone, monkeypatch):
     channel = channel_to(phone, debounce_seconds=0)
     account = online(label="Shop 7")
     drops(account)
@@ -90,7 +90,7 @@ def test_who_may_have_been_told_by_one_that_was_killed_is_told_that_it_is_over(c
     assert phone.titles == ["Offline: Shop 7", "Back online: Shop 7"]
 
 
-def test_many_that_read_and_send_at_once_tell_each_thing_once(committed, phone):
+def test_many_that_read_and_send_at_once_send_each_notification_once(committed, phone):
     """Threads of this process, each with a connection of its own."""
     channel_to(phone, debounce_seconds=0)
     drops(*[online(label=f"Shop {n}") for n in range(5)])
@@ -126,12 +126,12 @@ def test_from_beat_to_the_message_without_anybody_asking(live, phone):
             channel_to(refusing, "refusing", debounce_seconds=0)
             account = online(label="Shop 7")
             drops(account)
-            poll(lambda: phone.titles == ["Offline: Shop 7"], 40, "nobody was told")
+            poll(lambda: phone.titles == ["Offline: Shop 7"], 40, "nobody was notified")
             comes_back(account)
             poll(
                 lambda: phone.titles == ["Offline: Shop 7", "Back online: Shop 7"],
                 40,
-                "nobody was told of the end",
+                "nobody was notified of the end",
             )
             poll(lambda: refusing.asked, 40, "the other channel was not asked")
             poll(lambda: "403" in stack.log_of("jobs"), 40, "the refusal was not logged")

@@ -55,7 +55,7 @@ def form(**changed):
     }
 
 
-def told(page):
+def shown_messages(page):
     return [str(message) for message in page.context["messages"]]
 
 
@@ -148,7 +148,7 @@ def test_which_answers_refuse(service, status, refused):
     assert str(status) in answer.words and "canary" not in answer.words
 
 
-def test_a_service_that_is_away_has_not_got_the_message():
+def test_a_service_that_is_unreachable_has_not_got_the_message():
     with Receiver() as gone:
         address = gone.url
     answer = transports.deliver(address, "Title", "Text")
@@ -339,10 +339,10 @@ def test_a_test_message_shows_what_the_service_said(people, service):
     channel = Channel.objects.create(name="x", url=service.url, language="zh-hans")
     path = f"{CHANNELS}{channel.pk}/test/"
     page = people.admin.client.post(path, follow=True)
-    assert told(page) == ["The service accepted the test message. Check that it arrived."]
+    assert shown_messages(page) == ["The service accepted the test message. Check that it arrived."]
     assert len(service.messages) == 1
     service.status = 403
-    (said,) = told(people.admin.client.post(path, follow=True))
+    (said,) = shown_messages(people.admin.client.post(path, follow=True))
     assert said.startswith("Test message not sent:") and "403" in said and "canary" not in said
     assert people.admin.client.get(path).status_code == 403
 
@@ -353,14 +353,16 @@ def test_a_channel_that_was_switched_off_says_why_and_is_switched_on_again_by_sa
     )  # fmt: skip
     client = people.admin.client
     assert "disabled: HTTP 404" in client.get(CHANNELS).content.decode()
-    assert told(client.get(CHANNELS)) == ["“Gone” was disabled and sends no notifications. Reason: HTTP 404"]
+    assert shown_messages(client.get(CHANNELS)) == [
+        "“Gone” was disabled and sends no notifications. Reason: HTTP 404"
+    ]
     client.post(f"{CHANNELS}{channel.pk}/change/", form(name="Gone", address=""))
     channel.refresh_from_db()
     assert channel.active and channel.switched_off_at is None and channel.switched_off_why == ""
     assert "disabled: " not in client.get(CHANNELS).content.decode()
 
 
-def test_saving_a_channel_leaves_its_turn_to_who_has_it(people, monkeypatch):
+def test_saving_a_channel_keeps_its_lease(people, monkeypatch):
     channel = Channel.objects.create(name="x", url=f"wecombot://{SECRET}")
     until = timezone.now() + timedelta(seconds=60)
     clean = transports.checked
@@ -375,7 +377,7 @@ def test_saving_a_channel_leaves_its_turn_to_who_has_it(people, monkeypatch):
 
 
 @pytest.mark.parametrize("rights", [(), ("view_channel",), ("view_account", "view_delivery")])
-def test_without_the_right_nobody_changes_a_channel_sends_a_test_or_reads_what_was_told(
+def test_without_the_right_nobody_changes_a_channel_sends_a_test_or_reads_notifications(
     people, service, rights
 ):
     channel = Channel.objects.create(name="x", url=service.url)

@@ -1,4 +1,4 @@
-"""Many drops at once: what becomes an incident, what it is about, and that people are told of it instead of each."""
+"""Many drops at once: what becomes an incident, what it is about, and that it is notified instead of each drop."""
 
 from datetime import timedelta
 
@@ -14,10 +14,10 @@ from tests.notifications.test_dispatch import (
     channel_to,
     comes_back,
     drops,
+    notify,
     online,
     phone,
     site,
-    tell,
     time,
     to_scan,
 )
@@ -66,7 +66,7 @@ def test_drops_spread_over_a_day_are_none(db, time):
     assert not Incident.objects.exists()
 
 
-def test_first_night_drops_are_none_and_in_none(db, time):
+def test_first_day_drops_are_no_incidents_and_in_none(db, time):
     drops(*accounts(20), kind=DropKind.FIRST_NIGHT)
     incidents.gather()
     assert not Incident.objects.exists()
@@ -116,7 +116,7 @@ def test_later_drops_join_while_it_is_open_if_they_share_what_it_is_about(db, ti
     assert Incident.objects.get().drops.count() == 16
 
 
-def test_it_is_over_when_all_are_back_or_not_wanted_any_more(db, time):
+def test_it_is_over_when_all_are_back_or_paused(db, time):
     those = accounts(12)
     drops(*those)
     (incident,) = incidents.gather()
@@ -141,7 +141,7 @@ def test_what_drops_after_it_is_another_one(db, time):
     assert [incident.drops.count() for incident in Incident.objects.all()] == [12, 12]
 
 
-# --- what people are told ------------------------------------------------------------------------------
+# --- notifications --------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -149,16 +149,16 @@ def test_300_drops_at_once_are_one_message_and_one_when_it_is_over(db, time, pho
     channel_to(phone)
     those = accounts(300, proxy=3)
     drops(*those[:4])
-    tell()
+    notify()
     time.goes_on(seconds=60)
     drops(*those[4:])
     for _minute in range(10):
-        tell()
+        notify()
         time.goes_on(minutes=1)
     for account in those[100:120]:
         to_scan(account)
     for _minute in range(10):
-        tell()
+        notify()
         time.goes_on(minutes=1)
     assert phone.titles == ["300 accounts dropped at once"]
     text = phone.messages[0]["message"]
@@ -167,37 +167,37 @@ def test_300_drops_at_once_are_one_message_and_one_when_it_is_over(db, time, pho
     assert f"https://desk.example.com/incidents/{Incident.objects.get().pk}/" in text
     comes_back(*those[:150])
     for _minute in range(5):
-        tell()
+        notify()
         time.goes_on(minutes=1)
     comes_back(*those[150:])
     for _minute in range(5):
-        tell()
+        notify()
         time.goes_on(minutes=1)
     assert phone.titles == ["300 accounts dropped at once", "Incident ended: 300 accounts had dropped"]
     assert "All accounts are back online." in phone.messages[1]["message"]
     assert not Delivery.objects.unsent().exists()
 
 
-def test_an_incident_that_is_over_within_the_debounce_is_not_told(db, time, phone):
+def test_an_incident_that_is_over_within_the_debounce_is_not_notified(db, time, phone):
     channel_to(phone)
     those = accounts(50)
     drops(*those)
-    tell()
+    notify()
     time.goes_on(seconds=150)
     comes_back(*those)
     for _minute in range(10):
-        tell()
+        notify()
         time.goes_on(minutes=1)
     assert phone.asked == 0
 
 
-def test_a_rule_for_teams_is_told_of_incidents_of_its_accounts_with_their_number(people, time, phone):
+def test_a_rule_for_teams_is_notified_of_incidents_of_its_accounts_with_their_count(people, time, phone):
     with Receiver() as west:
         channel_to(phone, "east", teams=[people.east])
         channel_to(west, "west", teams=[people.west])
         drops(*accounts(8, team=people.east), *accounts(40))
         for _minute in range(5):
-            tell()
+            notify()
             time.goes_on(minutes=1)
         assert west.asked == 0
     assert phone.titles == ["8 accounts dropped at once"]
@@ -211,23 +211,25 @@ def test_quiet_hours_keep_incidents_only_where_the_rule_says_so(db, time, phone)
         channel_to(asleep, "asleep", incidents_at_once=False, **quiet)
         drops(*accounts(12))
         for _minute in range(5):
-            tell()
+            notify()
             time.goes_on(minutes=1)
         assert asleep.asked == 0
     assert phone.titles == ["12 accounts dropped at once"]
 
 
-def test_who_was_told_of_a_drop_before_it_became_part_of_an_incident_is_told_of_its_end(db, time, phone):
+def test_the_end_is_notified_of_a_drop_that_became_part_of_an_incident_after_its_notification(
+    db, time, phone
+):
     channel_to(phone)
     early = online(label="Early")
     drops(early)
-    tell()
+    notify()
     time.goes_on(minutes=4)
-    tell()
+    notify()
     drops(*accounts(12))
-    tell()
+    notify()
     comes_back(early)
-    tell()
+    notify()
     assert phone.titles == ["Offline: Early", "13 accounts dropped at once", "Back online: Early"]
 
 
@@ -243,15 +245,15 @@ def test_who_was_told_of_a_drop_before_it_became_part_of_an_incident_is_told_of_
         ([NotificationKind.INCIDENT_OVER, NotificationKind.PLAN], []),
     ],
 )
-def test_who_is_told_of_drops_is_told_of_incidents(db, time, phone, kinds, titles):
+def test_rules_for_drops_are_notified_of_incidents(db, time, phone, kinds, titles):
     channel_to(phone, kinds=kinds)
     those = accounts(12)
     drops(*those)
     for _minute in range(5):
-        tell()
+        notify()
         time.goes_on(minutes=1)
     comes_back(*those)
-    tell()
+    notify()
     assert phone.titles == titles
 
 

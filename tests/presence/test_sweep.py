@@ -1,4 +1,4 @@
-"""One call settles who is online: who is verified, who dropped, who came back by other ways, who is unknown here."""
+"""One call settles who is online: who is verified, who dropped, who came back by other ways, who is unmanaged."""
 
 from datetime import timedelta
 from threading import Barrier, Thread
@@ -68,7 +68,7 @@ def test_one_call_verifies_everybody_who_is_online(online, upstream):
     assert sweep.seen().online == 6
 
 
-def test_an_account_is_offline_after_two_looks_that_do_not_name_it(online, upstream):
+def test_an_account_is_offline_after_two_checks_that_do_not_name_it(online, upstream):
     account, other = online("wxid_a", proxy=3, region="中国 杭州"), online("wxid_b")
     w_id = account.w_id
     upstream.drop("wxid_a", callback=False)
@@ -173,7 +173,7 @@ def test_a_login_that_ends_while_the_upstream_is_asked_is_newer_than_its_answer(
     assert (fresh(account).state, fresh(account).w_id, fresh(account).absent) == ("online", "w-newer", 0)
 
 
-def test_answers_that_were_asked_for_at_the_same_time_are_not_two_looks(online, upstream, monkeypatch):
+def test_answers_that_were_asked_for_at_the_same_time_are_not_two_checks(online, upstream, monkeypatch):
     account, _other = online("wxid_a"), online("wxid_b")
     upstream.drop("wxid_a", callback=False)
 
@@ -188,13 +188,13 @@ def test_answers_that_were_asked_for_at_the_same_time_are_not_two_looks(online, 
     assert (fresh(account).state, fresh(account).absent) == ("online", 1)
 
 
-def test_a_record_that_was_joined_is_left_alone(online, upstream):
+def test_a_merged_record_is_left_alone(online, upstream):
     owner = online("wxid_a")
-    joined = make_account(wc_id="wxid_old", merged_into=owner)
+    merged = make_account(wc_id="wxid_old", merged_into=owner)
     upstream.person("wxid_old", online=True)
     swept = sweep.check()
     assert (swept.back, swept.discovered) == ((), 0)
-    assert fresh(joined).state == "new"
+    assert fresh(merged).state == "new"
 
 
 # --- drops
@@ -380,10 +380,10 @@ def test_a_list_that_is_behind_does_not_bring_back_the_instance_before(online, u
     assert (fresh(account).w_id, fresh(account).state) == (old, "online")
 
 
-# --- unknown here
+# --- unmanaged accounts
 
 
-def test_who_is_online_and_unknown_here_is_discovered_until_gone(upstream):
+def test_an_unmanaged_account_is_listed_until_it_is_gone(upstream):
     w_id = upstream.person("wxid_x", online=True)["wId"]
     upstream.person("wxid_y", online=True)
     assert sweep.check().discovered == 2
@@ -495,7 +495,7 @@ def test_the_next_sweep_is_about_a_minute_later(settings, upstream, monkeypatch)
     assert all(54 <= pause <= 66 for pause in pauses)
 
 
-def test_whoever_died_while_asking_is_replaced(upstream, monkeypatch):
+def test_a_process_that_died_while_asking_is_replaced(upstream, monkeypatch):
     now = timezone.now()
     Presence.objects.create(pk=1, due_at=now - AN_HOUR, taken_until=now + timedelta(seconds=20))
     assert not sweep.is_due()
@@ -505,7 +505,7 @@ def test_whoever_died_while_asking_is_replaced(upstream, monkeypatch):
     assert sweep.check_if_due().known
 
 
-def test_a_step_that_fails_keeps_no_other_from_its_turn(online, upstream, monkeypatch, caplog):
+def test_a_step_that_fails_stops_no_other(online, upstream, monkeypatch, caplog):
     account = online("wxid_a")
     Drop.objects.create(account=account, w_id="w-old")
 
@@ -518,10 +518,10 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn(online, upstream, monkey
     assert "_presence_if_due failed" in caplog.text
 
 
-# --- notices
+# --- callbacks
 
 
-def test_a_notice_for_the_current_wid_is_one_sign_and_the_look_after_it_the_other(online, upstream):
+def test_a_callback_for_the_current_wid_is_one_sign_and_the_check_after_it_the_other(online, upstream):
     account = online("wxid_a")
     online("wxid_b")
     assert sweep.check_if_due().verified == 2
@@ -536,7 +536,7 @@ def test_a_notice_for_the_current_wid_is_one_sign_and_the_look_after_it_the_othe
     assert not sweep.callback_received(account.w_id, "wxid_a")
 
 
-def test_notices_of_many_drops_leave_a_second_between_two_sweeps(online, upstream):
+def test_callbacks_of_many_drops_leave_a_second_between_two_sweeps(online, upstream):
     with time_machine.travel(timezone.now(), tick=False) as clock:
         assert sweep.check_if_due().known
         asked_at = sweep.seen().asked_at
@@ -552,7 +552,7 @@ def test_notices_of_many_drops_leave_a_second_between_two_sweeps(online, upstrea
     assert upstream.calls(LIST) == 2
 
 
-def test_a_notice_is_not_believed(online):
+def test_a_callback_is_not_trusted(online):
     account = online("wxid_a")
     assert sweep.callback_received(account.w_id)
     for _ in range(3):
@@ -561,16 +561,18 @@ def test_a_notice_is_not_believed(online):
 
 
 @pytest.mark.parametrize("which", ["stale", "of another", "offline"])
-def test_a_notice_for_anything_else_does_nothing(which, online):
+def test_a_callback_for_anything_else_does_nothing(which, online):
     account, other = online("wxid_a"), online("wxid_b")
     sweep.check_if_due()
-    told = {"stale": ("w-old", "wxid_a"), "of another": (other.w_id, "wxid_a"), "offline": ("", "")}[which]
-    assert not sweep.callback_received(*told)
+    callback = {"stale": ("w-old", "wxid_a"), "of another": (other.w_id, "wxid_a"), "offline": ("", "")}[
+        which
+    ]
+    assert not sweep.callback_received(*callback)
     assert not sweep.is_due()
     assert fresh(account).absent == fresh(other).absent == 0
 
 
-def test_a_notice_while_the_upstream_is_asked_is_looked_at_again(online, upstream, monkeypatch):
+def test_a_callback_during_a_check_causes_another_check(online, upstream, monkeypatch):
     account = online("wxid_a")
     online("wxid_b")
 

@@ -1,4 +1,4 @@
-"""Sweeps by real processes, with no notice of the upstream; and the command that makes one now."""
+"""Sweeps by real processes, without callbacks; and the command that makes one now."""
 
 import io
 import json
@@ -29,11 +29,11 @@ def answered() -> bool:
 
 @pytest.mark.live
 @pytest.mark.timeout(180)
-def test_without_notices_a_drop_is_known_after_two_sweeps(live, upstream):
+def test_without_callbacks_a_drop_is_known_after_two_sweeps(live, upstream):
     account, other = (online(upstream, wc_id, team=live.east) for wc_id in ("wxid_a", "wxid_b"))
     elsewhere = make_account(wc_id="wxid_c")
     with Stack("web", "jobs", "beat", WK_PRESENCE_SECONDS="5") as stack:
-        poll(answered, 30, "nobody looked")
+        poll(answered, 30, "no presence check")
         with Listener(Operator(stack, live.operator)) as page:
             asked = upstream.calls(LIST)
             upstream.drop("wxid_a", callback=False)

@@ -27,7 +27,7 @@ def key(user) -> str:
 # --- rights ---------------------------------------------------------------------------------------------
 
 
-def test_the_rights_of_many_are_what_each_would_be_told_alone(people):
+def test_the_rights_of_many_are_those_of_each_alone(people):
     asleep = people.person("asleep", "Operators", people.east)
     asleep.is_active = False
     asleep.save()
@@ -121,7 +121,7 @@ def test_for_how_long_nobody_has_waited(people, fields, alone):
     assert changes.seconds_alone(attempt, timezone.now()) == pytest.approx(alone, abs=1)
 
 
-def test_who_is_alone_for_long_is_told_of_in_stages_and_who_should_have_ended_too(people):
+def test_logins_without_a_worker_are_sent_in_stages_and_overdue_ones_too(people):
     WaitsWorker.objects.create(name="living", alive_until=seconds_ago(-9))
     fresh, old, older, held, overdue, ended = (
         make_attempt(people.account(), queued_at=seconds_ago(seconds)) for seconds in (1, 6, 9, 60, 60, 60)

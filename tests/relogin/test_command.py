@@ -39,7 +39,7 @@ def refused(**options) -> str:
 # --- whom ----------------------------------------------------------------------------------------------
 
 
-def test_accounts_are_named_by_wcid_label_or_number(db):
+def test_accounts_are_named_by_wcid_label_or_id(db):
     first = make_account(label="Shop 1", wc_id="wxid_one")
     second = make_account(label="Shop 2")
     assert who(account=["wxid_one"]) == ["Shop 1"]
@@ -66,7 +66,7 @@ def test_a_name_that_nobody_has_is_refused_with_similar_ones(db):
     assert refused(account=[""]).startswith("No account has")
 
 
-def test_a_record_that_was_joined_is_nobody(db):
+def test_a_merged_record_is_nobody(db):
     kept = make_account(label="Kept")
     make_account(label="Joined", merged_into=kept)
     assert "No account" in refused(account=["Joined"])

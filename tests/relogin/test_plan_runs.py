@@ -473,10 +473,10 @@ def test_a_due_account_that_a_plan_takes_at_the_same_moment_is_taken_once(at):
     assert PlanRun.objects.get().plan is not None
 
 
-# --- people are told -----------------------------------------------------------------------------------
+# --- notifications --------------------------------------------------------------------------------
 
 
-def test_people_are_told_of_a_run_once_when_it_is_settled(at):
+def test_a_run_is_notified_once_when_it_is_settled(at):
     channel = Channel.objects.create(name="desk", url="json://127.0.0.1:9/")
     Rule.objects.create(channel=channel, kinds=[NotificationKind.PLAN])
     for number in range(3):
@@ -492,7 +492,9 @@ def test_people_are_told_of_a_run_once_when_it_is_settled(at):
     for _minute in range(3):
         at.go(MINUTE)
     counts = {"due": 3, "online": 1, "to_scan": 0, "left": 2}
-    assert [notice.facts for notice in Notification.objects.all()] == [{"name": "Nights", "counts": counts}]
+    assert [notification.facts for notification in Notification.objects.all()] == [
+        {"name": "Nights", "counts": counts}
+    ]
     assert Delivery.objects.count() == 1
 
 

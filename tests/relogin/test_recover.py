@@ -166,7 +166,7 @@ def dropped(account: Account | None = None, **fields) -> Drop:
     return Drop.objects.create(account=account, w_id="w-old", **{"at": now, "next_at": now} | fields)
 
 
-def told(what: str) -> list[tuple[int, str]]:
+def recorded(what: str) -> list[tuple[int, str]]:
     return list(AccountEvent.objects.filter(happened=what).order_by("id").values_list("account", "detail"))
 
 
@@ -198,7 +198,7 @@ def test_a_drop_gets_a_prompt_then_pauses_then_is_to_be_scanned(worker):
     drop = fresh(drop)
     assert (drop.next_step, drop.next_at, drop.prompts_sent) == (NextStep.SCAN, None, 3)
     assert drop.account.queued_for_scan_at is not None
-    assert told(EventType.TO_SCAN) == [(drop.account_id, ScanReason.USED_UP)]
+    assert recorded(EventType.TO_SCAN) == [(drop.account_id, ScanReason.USED_UP)]
 
 
 def test_a_prompt_that_is_accepted_ends_it(worker, upstream):
@@ -214,7 +214,7 @@ def test_a_prompt_that_is_accepted_ends_it(worker, upstream):
     assert LoginAttempt.objects.count() == 1
 
 
-def test_a_first_night_drop_is_due_for_a_scan_at_once(worker):
+def test_a_first_day_drop_is_queued_for_scan_at_once(worker):
     drop, later = dropped(kind=DropKind.FIRST_NIGHT), dropped(kind=DropKind.FIRST_NIGHT)
     Account.objects.filter(pk=later.account_id).update(relogin_at=timezone.now() - H)
     assert recover.tick() == []
@@ -223,7 +223,7 @@ def test_a_first_night_drop_is_due_for_a_scan_at_once(worker):
     assert account.relogin_at == account.queued_for_scan_at
     assert fresh(later.account).relogin_at < account.relogin_at
     assert not LoginAttempt.objects.exists()
-    assert told(EventType.TO_SCAN) == [(d.account_id, ScanReason.FIRST_NIGHT) for d in (drop, later)]
+    assert recorded(EventType.TO_SCAN) == [(d.account_id, ScanReason.FIRST_NIGHT) for d in (drop, later)]
 
 
 def test_a_policy_without_steps_says_so_once(worker):
@@ -232,24 +232,24 @@ def test_a_policy_without_steps_says_so_once(worker):
     recover.tick()
     assert recover.recover_now([drop]) == 1
     assert fresh(drop).next_step == NextStep.NOTHING
-    assert told(EventType.RECOVERY_ENDED) == [(drop.account_id, ScanReason.NO_PROMPTS)]
+    assert recorded(EventType.RECOVERY_ENDED) == [(drop.account_id, ScanReason.NO_PROMPTS)]
 
 
-def test_what_is_not_looked_at(worker, committed):
+def test_drops_that_recovery_leaves_alone(worker, committed):
     ended = dropped(ended_at=timezone.now())
     online = dropped(make_account(w_id="w-1"))
     later = dropped(next_at=timezone.now() + M)
-    joined = dropped(make_account(wc_id="wxid_j", state="offline", merged_into=online.account))
+    merged = dropped(make_account(wc_id="wxid_j", state="offline", merged_into=online.account))
     busy = dropped()
     make_attempt(busy.account)
     assert recover.tick() == []
-    assert recover.recover_now([ended, online, joined, busy]) == 0
-    assert {fresh(d).next_step for d in (ended, online, later, joined, busy)} == {NextStep.WAITING}
+    assert recover.recover_now([ended, online, merged, busy]) == 0
+    assert {fresh(d).next_step for d in (ended, online, later, merged, busy)} == {NextStep.WAITING}
     LoginAttempt.objects.get().move("expired", reason="not_scanned")
     assert len(recover.tick()) == 1
 
 
-def test_a_paused_account_is_left_alone_and_due_at_once_when_it_is_wanted_again(worker):
+def test_a_paused_account_is_left_alone_and_due_at_once_when_it_is_resumed(worker):
     drop, listed = dropped(next_step=NextStep.BACK_OFF, next_at=timezone.now() + H), dropped()
     recover.queue_for_scan(listed.account)
     Account.objects.update(keep_online=False)
@@ -340,13 +340,13 @@ def test_only_prompts_that_a_phone_may_have_shown_use_up_those_of_a_day(reason, 
     assert fresh(drop).next_step == (NextStep.POPUP if goes_on else NextStep.SCAN)
 
 
-def test_whoever_asks_for_an_account_on_the_list_gets_a_prompt_and_it_stays_on_the_list(worker):
+def test_an_account_in_the_scan_queue_can_be_prompted_and_stays_in_the_queue(worker):
     drop = dropped(next_step=NextStep.SCAN, next_at=None)
     recover.queue_for_scan(drop.account)
     assert recover.recover_now([drop]) == 1
     ignored(LoginAttempt.objects.get())
     assert recover.tick() == []
-    assert (fresh(drop).next_step, len(told(EventType.TO_SCAN))) == (NextStep.SCAN, 1)
+    assert (fresh(drop).next_step, len(recorded(EventType.TO_SCAN))) == (NextStep.SCAN, 1)
 
 
 def test_ticks_at_once_do_it_once(worker, default):
@@ -365,7 +365,7 @@ def test_ticks_at_once_do_it_once(worker, default):
     begun += recover.tick()
     pace = default.prompts_a_minute
     assert len(begun) == len(set(begun)) == LoginAttempt.objects.count() == pace
-    assert len(told(EventType.TO_SCAN)) == len(nights)
+    assert len(recorded(EventType.TO_SCAN)) == len(nights)
     assert {fresh(drop).next_step for drop in drops} == {NextStep.POPUP, NextStep.WAITING}
 
 
@@ -424,7 +424,7 @@ def test_an_account_is_put_onto_the_list_once(committed):
     assert recover.queue_for_scan(other)
     Account.objects.filter(pk=other.pk).update(keep_online=False)
     assert list(Account.objects.to_scan()) == [account]
-    assert told(EventType.TO_SCAN) == [(account.pk, ScanReason.ASKED), (other.pk, ScanReason.ASKED)]
+    assert recorded(EventType.TO_SCAN) == [(account.pk, ScanReason.ASKED), (other.pk, ScanReason.ASKED)]
 
 
 def test_an_account_has_its_own_policy_or_the_default(default):

@@ -1,4 +1,4 @@
-"""A simulated week: every account that can be online is online or on the list "To scan", with its people told."""
+"""A simulated week: every account that can be online is online or in the scan queue, and people are notified."""
 
 from collections import Counter, defaultdict
 from datetime import timedelta
@@ -22,7 +22,7 @@ from tests.support.simulated_week import (
     Mailbox,
     Week,
     install,
-    tell,
+    make_channel,
 )
 
 MINUTE = timedelta(minutes=1)
@@ -35,7 +35,7 @@ def week(request, transactional_db, monkeypatch, settings):
     install(found, monkeypatch)
     found.people(get_user_model().objects, Group.objects.create(name="Shops"))
     mailbox = Mailbox()
-    tell(mailbox)
+    make_channel(mailbox)
     found.process.holder.works = True
     try:
         found.run()
@@ -53,7 +53,7 @@ def test_days_of_many_accounts(week):
     no_cap_was_exceeded(week)
     no_scheduled_time_ran_twice(week)
     the_record_explains_every_account(week)
-    people_were_told_once(week)
+    people_were_notified_once(week)
     nothing_was_believed_while_the_upstream_was_unreachable(week)
 
 
@@ -153,15 +153,15 @@ def the_record_explains_every_account(week):
 MOVES = (EventType.ACCOUNT_ONLINE, EventType.ACCOUNT_OFFLINE)
 
 
-def people_were_told_once(week):
+def people_were_notified_once(week):
     sent = Delivery.objects.filter(state=DeliveryState.SENT).select_related("notification__drop")
     assert not Delivery.objects.unsent().filter(next_at__lt=week.at - MINUTE).exists()
     of_kind = defaultdict(Counter)
     for delivery in sent:
         notification = delivery.notification
         of_kind[notification.kind][notification.drop_id or notification.incident_id or -notification.pk] += 1
-    for kind, told in of_kind.items():
-        assert max(told.values()) == 1, kind
+    for kind, counts in of_kind.items():
+        assert max(counts.values()) == 1, kind
     assert len(week.messages) == sent.values("message").distinct().count()
 
     mass = Incident.objects.get()
@@ -170,13 +170,13 @@ def people_were_told_once(week):
     assert of_kind[NotificationKind.INCIDENT] == {mass.pk: 1} == of_kind[NotificationKind.INCIDENT_OVER]
     alone = {NotificationKind.OFFLINE, NotificationKind.TO_SCAN}
     for drop in Drop.objects.select_related("account"):
-        told = sum(of_kind[kind][drop.pk] for kind in alone)
+        notified = sum(of_kind[kind][drop.pk] for kind in alone)
         if drop.incident_id or not drop.account.keep_online:
-            assert told == 0
+            assert notified == 0
         elif drop.account.queued_for_scan_at and drop.ended_at is None:
             assert of_kind[NotificationKind.TO_SCAN][drop.pk] == 1, drop
         elif drop.ended_at and drop.ended_at - drop.at < 3 * MINUTE:
-            assert told == 0, drop
+            assert notified == 0, drop
     for text in (message["message"] for message in week.messages):
         assert "wxid_" not in text
 

@@ -160,7 +160,7 @@ def test_every_empty_wcid_makes_a_device(upstream, token):
         ("new_device", "在新设备完成验证"),
     ],
 )
-def test_an_end_that_is_no_login_is_told_to_who_waits_and_to_who_asks_again(upstream, token, pool, do, text):
+def test_an_end_that_is_no_login_is_answered_to_the_wait_and_to_the_next_one(upstream, token, pool, do, text):
     qr = new_qr(upstream, token)
     answer = waiting(upstream, token, qr["wId"], pool)
     upstream.phone(do, wId=qr["wId"])
@@ -230,7 +230,7 @@ def test_step_3_ends_at_its_limit(upstream, token, limit, text, state):
     assert upstream.logins(wId=qr["wId"])[0]["state"] == state
 
 
-def test_step_3_can_be_cut_at_its_limit_and_taken_up_again(upstream, token):
+def test_step_3_can_be_cut_at_its_limit_and_resumed(upstream, token):
     upstream.settings(wait_seconds=0.05, limit_answer="cut")
     qr = new_qr(upstream, token)
     with pytest.raises(requests.ConnectionError):
@@ -350,14 +350,14 @@ def test_logging_out_takes_effect_a_little_later(upstream, token):
     assert upstream.call("/queryLoginWx", token)["data"] is None
 
 
-def test_callbacks_tell_of_drops_once_twice_or_wrongly(upstream, token, receiver):
+def test_callbacks_report_drops_once_twice_or_wrongly(upstream, token, receiver):
     url, arrived = receiver
     first, second = upstream.log_in("wxid_a")["wId"], upstream.log_in("wxid_a")["wId"]
     assert upstream.call("/setHttpCallbackUrl", token, httpUrl=url, type=2)["code"] == "1000"
     assert arrived.get(timeout=DEADLINE)["data"] == {"test": True}
     upstream.drop("wxid_a", stale=True)
-    notice = {"account": "demo", "data": {"wId": first}, "messageType": "30000", "wcId": "wxid_a"}
-    assert arrived.get(timeout=DEADLINE) == notice
+    callback = {"account": "demo", "data": {"wId": first}, "messageType": "30000", "wcId": "wxid_a"}
+    assert arrived.get(timeout=DEADLINE) == callback
     assert upstream.online == {"wxid_a": second}
     upstream.drop("wxid_a", duplicates=1)
     assert [arrived.get(timeout=DEADLINE)["data"]["wId"] for _ in range(2)] == [second, second]

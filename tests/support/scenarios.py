@@ -94,7 +94,7 @@ def held_by_another(stack: Stack, attempt: LoginAttempt, than: str, seconds: flo
     return poll(
         lambda: (name := holder(stack, attempt)) not in ("", than) and name,
         seconds,
-        f"nobody took up {attempt.pk} from {than}",
+        f"no worker resumed {attempt.pk} from {than}",
     )
 
 
@@ -103,7 +103,7 @@ def other(name: str) -> str:
 
 
 class Listener:
-    """An open event stream of somebody's browser: `told` is what it has been told so far, as (event, data)."""
+    """An open event stream of somebody's browser: `received` is what it received so far, as (event, data)."""
 
     def __init__(self, operator: Operator, last_id: str = ""):
         address = urlsplit(operator.url)
@@ -114,7 +114,7 @@ class Listener:
         )
         self.sock = self.call.sock
         self.answer = self.call.getresponse()
-        self.told: list[tuple[str, dict]] = []
+        self.received: list[tuple[str, dict]] = []
         self.ended = threading.Event()
         threading.Thread(target=self.listen, daemon=True).start()
 
@@ -137,12 +137,12 @@ class Listener:
                 if name == "event":
                     event = value
                 elif name == "data":
-                    self.told.append((event, json.loads(value)))
+                    self.received.append((event, json.loads(value)))
         self.ended.set()
 
     def hears(self, event: str, seconds: float = 20, **like: object) -> dict:
         """The data of the first such message, once there is one."""
         found = lambda: [  # noqa: E731
-            data for name, data in self.told if name == event and like.items() <= data.items()
+            data for name, data in self.received if name == event and like.items() <= data.items()
         ]
-        return poll(found, seconds, f"no {event} {like}, but {self.told}")[0]
+        return poll(found, seconds, f"no {event} {like}, but {self.received}")[0]

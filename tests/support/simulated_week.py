@@ -38,7 +38,7 @@ STEP, STEP_AT_NIGHT = timedelta(minutes=15), timedelta(minutes=60)
 DAY = timedelta(days=1)
 PHONE_HOURS = (time(8), time(22))
 PLAN_TIME = time(12, 30)  # on one day nothing runs then
-MASS_LINE = 3
+MASS_PROXY = 3
 
 
 def at(day: int, hour: int, minute: int = 0) -> datetime:
@@ -69,8 +69,8 @@ class Course:
         return self.last_drops - timedelta(minutes=30)
 
     @property
-    def on_line(self) -> int:
-        """Of every second one of so many accounts, the proxy is MASS_LINE."""
+    def on_mass_proxy(self) -> int:
+        """Of every second one of so many accounts, the proxy is MASS_PROXY."""
         return self.established * 7 // 9
 
 
@@ -118,7 +118,7 @@ class Phones:
             return NotLoggedIn(Ending.RUN_OUT, "1001", "操作超时")
         return self.logs_in(wc_id)
 
-    def fetch_code(self, wc_id: str, _line: int | None) -> LoginCode:
+    def fetch_code(self, wc_id: str, _proxy: int | None) -> LoginCode:
         w_id = f"w{next(self.numbers)}"
         self.codes[w_id] = wc_id
         return LoginCode(w_id, "https://upstream.example/code.png", "")
@@ -139,7 +139,7 @@ class Phones:
 
 
 class Mailbox(ThreadingHTTPServer):
-    """Takes what is told, over HTTP."""
+    """Receives notifications over HTTP."""
 
     daemon_threads = True
 
@@ -216,8 +216,8 @@ class Week:
         self.dropped[wc_id] += 1
         once = wc_id in self.first_nights and self.dropped[wc_id] == 1
         (self.phones.no_prompt.add if once else self.phones.no_prompt.discard)(wc_id)
-        told = self.dice.random() < 0.5 and not self.is_down
-        if told and presence_sweep.callback_received(w_id, wc_id):
+        called_back = self.dice.random() < 0.5 and not self.is_down
+        if called_back and presence_sweep.callback_received(w_id, wc_id):
             self.sweep()
 
     @property
@@ -269,7 +269,7 @@ class Week:
                 self.drop(wc_id, w_id)
             self.at = max(self.at, until)
             if not mass and self.at >= self.course.mass_drop:
-                mass = self.many_drop(self.course.mass, MASS_LINE)
+                mass = self.many_drop(self.course.mass, MASS_PROXY)
             if not last and self.at >= self.course.last_drops:
                 last = self.many_drop(8, None)
             if not self.is_down:
@@ -315,7 +315,7 @@ class Week:
         account = Account.objects.create(
             label=f"Shop {n}", team=team, wc_id=wc_id, w_id=w_id, state=AccountState.ONLINE, policy=policy,
             state_since=self.at - 9 * DAY, first_login_at=self.at - 30 * DAY, last_login_at=self.at - 9 * DAY,
-            proxy=MASS_LINE if n % 2 == 0 and n < self.course.on_line else 1 + n % 2, keep_online=n % 18 != 0,
+            proxy=MASS_PROXY if n % 2 == 0 and n < self.course.on_mass_proxy else 1 + n % 2, keep_online=n % 18 != 0,
         )  # fmt: skip
         if n % 36 == 11:
             account.hours_from, account.hours_until, account.time_zone = time(12), time(13), "Asia/Urumqi"
@@ -325,7 +325,7 @@ class Week:
         self.will_drop(wc_id)
 
 
-def tell(mailbox: Mailbox) -> Channel:
+def make_channel(mailbox: Mailbox) -> Channel:
     channel = Channel.objects.create(name="Desk", url=mailbox.address, language="en")
     kinds = [
         NotificationKind.OFFLINE,

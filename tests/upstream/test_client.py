@@ -99,7 +99,7 @@ def test_step_2_sends_what_its_generation_wants(how, wc_id, proxy, body, upstrea
         ({"device_type": "mac"}, "99", {"wId": "w-1", "verifyCode": "99", "autoCheck": False}),
     ],
 )
-def test_step_3_sends_the_instance_and_the_number_of_the_phone(how, code, body, upstream, db):
+def test_step_3_sends_the_w_id_and_the_verification_code(how, code, body, upstream, db):
     client_of(upstream.url, given=upstream.authorization, **how).wait_for_login("w-1", code, 3)
     assert upstream.bodies(WAIT) == [body]
 
@@ -122,7 +122,7 @@ def test_the_other_calls_send_what_their_pages_say(client, upstream):
     }
 
 
-def test_the_authorization_is_sent_raw_and_nothing_else_is_told(db, monkeypatch):
+def test_the_authorization_is_sent_raw_and_nothing_else_is_sent(db, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
@@ -205,7 +205,7 @@ def test_each_thing_a_phone_can_do_has_its_meaning(tap, client, upstream):
         assert found.ending is endings[tap]
 
 
-def test_a_line_that_is_down_is_named(client, upstream):
+def test_a_proxy_that_is_down_is_named(client, upstream):
     upstream.settings(bad_proxies=[3])
     with pytest.raises(LineDown) as caught:
         client.fetch_code("", 3)
@@ -327,7 +327,7 @@ def test_what_is_broken_below_json_has_a_meaning_too(name, db):
     assert served.connections == 1
 
 
-def test_a_call_that_did_not_leave_is_told_from_one_whose_outcome_is_unknown(db):
+def test_a_call_that_did_not_leave_is_distinguished_from_one_whose_outcome_is_unknown(db):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         refused = f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -402,7 +402,7 @@ class Deadlines(StoppedClock):
         """Return when everything that is due by then was shut."""
         super().advance(seconds)
         with transport.Deadline(0) as due_now:
-            until(lambda: due_now.passed, lambda: "nobody looks at the deadlines")
+            until(lambda: due_now.passed, lambda: "nobody checks the deadlines")
 
 
 @pytest.fixture
@@ -678,7 +678,7 @@ def test_the_picture_of_a_code_is_fetched_from_the_upstream(client, upstream):
     assert client.fetch_picture(qr.picture_url, []).startswith(b"\x89PNG")
 
 
-def test_a_picture_s_host_is_not_told_the_authorization(db):
+def test_a_picture_s_host_is_not_sent_the_authorization(db):
     with wire(saying(json_answer(b"picture"))) as served:
         assert client_of(served.url).fetch_picture(f"{served.url}/a.png?X=1", []) == b"picture"
         assert (

@@ -297,7 +297,7 @@ def test_a_success_without_instance_or_address_is_a_bad_answer(data):
 @pytest.mark.parametrize(
     "text", ["网络链接异常", "网络连接异常", "代理不可用", "代理IP连接失败", "代理授权失败"]
 )
-def test_a_line_that_is_down_is_told_from_other_refusals(text):
+def test_a_proxy_that_is_down_is_distinguished_from_other_refusals(text):
     with pytest.raises(errors.LineDown):
         responses.login_code(read(envelope(None, "1001", text)))
 

@@ -245,7 +245,7 @@ def test_a_wrong_password_is_tried_once_for_all_and_again_later(upstream, transa
     ("status", "kind", "why"),
     [(1, DeveloperFrozen, "developer_frozen"), (2, DeveloperExpired, "developer_expired")],
 )
-def test_a_developer_account_that_is_stopped_is_told_from_a_wrong_password(status, kind, why, kept, upstream):
+def test_a_frozen_developer_account_is_distinguished_from_a_wrong_password(status, kind, why, kept, upstream):
     upstream.control("account", status=status)
     errors = at_once(20, lambda _place: kept.online())
 

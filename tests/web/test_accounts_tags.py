@@ -34,12 +34,12 @@ def test_a_duration_has_one_unit(seconds, words):
 
 
 def test_the_browser_gets_the_same_table_of_units():
-    told = json.loads(accounts_tags.time_words())
-    assert [(limit, size) for limit, size, _words in told["units"]] == [
+    words = json.loads(accounts_tags.time_words())
+    assert [(limit, size) for limit, size, _words in words["units"]] == [
         (None if limit == float("inf") else limit, size) for limit, size, _words in accounts_tags.UNITS
     ]
-    assert all("{n}" in words for _limit, _size, words in told["units"])
-    assert "{time}" in told["ago"]
+    assert all("{n}" in words for _limit, _size, words in words["units"])
+    assert "{time}" in words["ago"]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(112.9, "1:52"), (150, "2:30"), (9, "0:09"), (-1, "0:00")])

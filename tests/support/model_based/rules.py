@@ -137,7 +137,7 @@ class Rules:
             yield f"it ended {ends} times"
         happened = Counter(event["happened"] for event in events)
         taken = happened[EventType.WAIT_TAKEN] + happened[EventType.WAIT_RESUMED]
-        # Who waited before somebody typed a number is out.
+        # Who waited before somebody typed a verification code is out.
         ended = sum(here in ASKED and to == AttemptState.WAITING for here, to in moves)
         if taken + ended != row["lease_epoch"]:
             yield f"{row['lease_epoch']} is its epoch, with {taken} leases taken and {ended} waits ended"
@@ -182,7 +182,7 @@ class Rules:
                 yield f"attempt {pk} succeeded, and its account has {account['w_id']} by an older login"
 
     def right_account(self) -> Iterator[str]:
-        """Whoever scanned has the wId, and nobody else; a record that never had a wcId may be joined."""
+        """Whoever scanned has the wId, and nobody else; a record that never had a wcId may be merged."""
         codes = self.world.upstream.codes
         for pk, row in self.accounts.items():
             if row["w_id"] and codes[row["w_id"]].who != row["wc_id"]:
@@ -191,11 +191,11 @@ class Rules:
                 yield f"account {pk} is {row['state']} with the wId {row['w_id']!r}"
             owner = self.accounts.get(row["merged_into_id"])
             if owner and (row["wc_id"] or row["w_id"] or owner["merged_into_id"] or not owner["wc_id"]):
-                yield f"account {pk} is joined with {owner['id']}, and is not a placeholder of it"
+                yield f"account {pk} is merged into {owner['id']}, and is not a placeholder of it"
         for event in self.news:
             row = self.accounts[event["account_id"]]
             if event["happened"] == EventType.JOINED and not (row["merged_into_id"] or row["wc_id"]):
-                yield f"account {row['id']} was joined with another, and its record does not say so"
+                yield f"account {row['id']} was merged into another, and its record does not say so"
         for pk, row in self.attempts.items():
             who = row["w_id"] and codes[row["w_id"]].who
             if row["state"] == AttemptState.SUCCEEDED and self.accounts[row["account_id"]]["wc_id"] != who:
@@ -206,10 +206,10 @@ class Rules:
     def successes_count(self, before: dict[int, dict]) -> Iterator[str]:
         """Who is online there, and was heard of, is online here; by another wId only where that is in doubt.
 
-        Which of two logins of one account is the newer is told by the order of their codes, and by the order in which
-        they were heard of. Where these say different things, or where the wait was taken up again, so that its answer
+        Which of two logins of one account is the newer is decided by the order of their codes, and by the order in which
+        they were heard of. Where these say different things, or where the wait was resumed, so that its answer
         may have been given before, either may be what is written here, until the upstream is asked who is online. So
-        may be what was told after the attempt had ended, and was noted as doubtful.
+        may be what was reported after the attempt had ended, and was noted as doubtful.
         """
         codes = self.world.upstream.codes.values()
         again = {code.w_id for code in codes if self.in_doubt(code)}
@@ -223,19 +223,19 @@ class Rules:
         known = {pk: row["w_id"] for pk, row in before.items()}
         now = {pk: row["w_id"] for pk, row in self.accounts.items() if row["w_id"]}
         heard += [w_id for pk, w_id in now.items() if w_id != known.get(pk)]
-        turns = {w_id: turn for turn, w_id in enumerate(heard)}
+        orders = {w_id: order for order, w_id in enumerate(heard)}
         for who, w_id in self.world.upstream.there.items():
-            if w_id not in turns:
+            if w_id not in orders:
                 continue
             has = here[who]["w_id"] if who in here else "no record"
-            doubt = has in turns and (begun[has] > begun[w_id] or turns[has] > turns[w_id])
-            if has != w_id and not (doubt or w_id in again and has in turns):
+            doubt = has in orders and (begun[has] > begun[w_id] or orders[has] > orders[w_id])
+            if has != w_id and not (doubt or w_id in again and has in orders):
                 yield f"{who} is online with {w_id} there, and was heard of; here it has {has!r}"
 
     def in_doubt(self, code: Code) -> bool:
         happened = {event["happened"] for event in self.events[code.attempt]}
         noted = {EventType.LATE_SUCCESS, EventType.STALE_SUCCESS} <= happened
-        # Who takes up a prompt's wait asks who is online.
+        # Who resumes a prompt's wait asks who is online.
         return noted or (not code.is_prompt and self.attempts[code.attempt]["resumed_at"] is not None)
 
     def leases(self) -> Iterator[str]:
@@ -257,10 +257,13 @@ class Rules:
                     yield f"attempt {row['id']} is {process.name}'s, which does not know of it"
 
     def numbers_arrive(self) -> Iterator[str]:
-        """A number that somebody typed goes to the upstream before anybody is asked for one again."""
+        """A verification code that somebody typed goes to the upstream before anybody is asked for one again."""
         for row in self.open():
-            if row["w_id"] in self.world.upstream.unsent_numbers and row["state"] != AttemptState.WAITING:
-                yield f"attempt {row['id']} is {row['state']}; the number typed for it was never sent"
+            if (
+                row["w_id"] in self.world.upstream.unsent_verification_codes
+                and row["state"] != AttemptState.WAITING
+            ):
+                yield f"attempt {row['id']} is {row['state']}; the verification code typed for it was never sent"
 
     # --- after steps that promise more
 

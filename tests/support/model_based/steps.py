@@ -11,7 +11,7 @@ from accounts.states import OPEN_STATES, AttemptState, Trigger
 from accounts.upstream import errors
 from accounts.upstream.responses import Ending, LoggedIn, NotLoggedIn
 from tests.support.model_based.rules import Broken, Rules
-from tests.support.model_based.upstream import NUMBER, Call
+from tests.support.model_based.upstream import VERIFICATION_CODE, Call
 from tests.support.model_based.world import (
     CLAIM_TROUBLE,
     DIES_AFTER,
@@ -35,7 +35,12 @@ BREAKS = {
 LOST = "the connection broke"
 # A prompt that was refused, or did not leave, is on no phone.
 NEVER_SENT = ("no connection", "refused", "sign-in refused")
-TROUBLES = ("rolled back", "committed, and not told so", "killed right after", "the process dies right after")
+TROUBLES = (
+    "rolled back",
+    "committed, and the answer lost",
+    "killed right after",
+    "the process dies right after",
+)
 
 
 class Steps:
@@ -48,12 +53,12 @@ class Steps:
         self.story: list[str] = []
         self.pages: dict[int, LoginAttempt] = {}
         self.messages: list[int] = []
-        self.line = 0
+        self.proxy = 0
         for label, wc_id in (("Ann", PEOPLE[0]), ("Bob", PEOPLE[1]), ("First", None)):
             Account.objects.create(label=label, wc_id=wc_id)
         self.rules.check()
 
-    def tell(self, words: str) -> None:
+    def log(self, words: str) -> None:
         self.story.append(words)
 
     # --- what there is
@@ -111,12 +116,12 @@ class Steps:
     # --- people
 
     def add_account(self) -> None:
-        self.tell("an account is added")
+        self.log("an account is added")
         Account.objects.create(label="Another")
 
     def type_wc_id(self, account_id: int, wc_id: str) -> None:
         if not Account.objects.filter(wc_id=wc_id).exists():
-            self.tell(f"somebody types {wc_id} for account {account_id}")
+            self.log(f"somebody types {wc_id} for account {account_id}")
             Account.objects.filter(pk=account_id, wc_id=None, merged_into=None).update(wc_id=wc_id)
 
     def begin(
@@ -124,11 +129,11 @@ class Steps:
     ) -> None:
         """A login is asked for. `code`: it comes at once. `worker`: that one has the message at once; `how` as there."""
         account, self.rules.unasked = Account.objects.get(pk=account_id), True
-        self.line += 1
+        self.proxy += 1
         trigger = Trigger.BULK if queued else Trigger.OPERATOR
-        attempt, begun = start.start_login(account, proxy=self.line, queued=queued, trigger=trigger)
-        told = (", for the queue" if queued else "") + ("" if begun else ", begun before")
-        self.tell(f"attempt {attempt.pk} of account {account_id}{told}")
+        attempt, begun = start.start_login(account, proxy=self.proxy, queued=queued, trigger=trigger)
+        words = (", for the queue" if queued else "") + ("" if begun else ", begun before")
+        self.log(f"attempt {attempt.pk} of account {account_id}{words}")
         self.is_its_open_one(attempt, account_id)
         if begun and queued:
             self.messages.insert(0, attempt.pk)
@@ -144,40 +149,42 @@ class Steps:
             raise Broken(f"account {account_id} was shown attempt {attempt.pk}")
 
     def cancel(self, attempt_id: int, old: bool = False) -> None:
-        self.tell(f"attempt {attempt_id} is cancelled")
+        self.log(f"attempt {attempt_id} is cancelled")
         control.cancel(self.page(attempt_id, old))
         if LoginAttempt.objects.open().filter(pk=attempt_id).exists():
             raise Broken(f"attempt {attempt_id} was cancelled, and is open")
 
-    def look_at(self, account_id: int) -> None:
-        self.tell(f"somebody looks at account {account_id}")
+    def open_page(self, account_id: int) -> None:
+        self.log(f"somebody opens the page of account {account_id}")
         self.rules.unasked = True
         expire.expire_on_read(Account.objects.get(pk=account_id))
         self.rules.check()
         self.rules.all_ended(account_id)
 
-    def type_number(self, attempt_id: int, number: str = NUMBER, old: bool = False) -> None:
+    def type_verification_code(
+        self, attempt_id: int, typed: str = VERIFICATION_CODE, old: bool = False
+    ) -> None:
         """Or say that the check on the page is passed, where that was asked for."""
         attempt = self.page(attempt_id, old)
         if attempt.state == AttemptState.PAGE_REQUIRED:
-            again, number = control.page_visited(attempt), "the check"
+            again, typed = control.page_visited(attempt), "the check"
         else:
-            again = control.submit_verification_code(attempt, number)
+            again = control.submit_verification_code(attempt, typed)
             if again:
-                self.world.upstream.unsent_numbers.add(attempt.w_id)
+                self.world.upstream.unsent_verification_codes.add(attempt.w_id)
                 self.world.upstream.typed[attempt.w_id] += 1
-        self.tell(f"{number} for attempt {attempt_id}" + ("" if again else ", which nobody wants"))
+        self.log(f"{typed} for attempt {attempt_id}" + ("" if again else ", which nobody wants"))
         if again:
             self.messages.insert(0, attempt_id)
 
     def phone(self, w_id: str, does: str = "online", who: str = "", heard: bool = True) -> None:
         """Somebody does that with a code or a prompt. `heard`: whoever waits for it has the answer at once."""
         code, attempt = self.world.upstream.codes[w_id], self.row(w_id)
-        if code.state == "number" and does == "online":
-            return  # it wants its number first
+        if code.state == "code required" and does == "online":
+            return  # it needs its verification code first
         who = code.who or who or self.rules.accounts[attempt["account_id"]]["wc_id"] or PEOPLE[2]
         what = "prompt" if code.is_prompt else "code"
-        self.tell(f"the phone of {who}, with the {what} {w_id} of attempt {attempt['id']}: {does}")
+        self.log(f"the phone of {who}, with the {what} {w_id} of attempt {attempt['id']}: {does}")
         self.world.upstream.phone(w_id, does, who)
         for task in [task for task in self.answers() if heard and task.pending.w_id == w_id]:
             self.answer(task)
@@ -185,7 +192,7 @@ class Steps:
     # --- the upstream, and what waits for it
 
     def upstream_is(self, lists: bool, tells_w_id: bool) -> None:
-        self.tell(
+        self.log(
             f"the upstream lists {'all' if lists else 'nobody'}, {'with' if tells_w_id else 'without'} wIds"
         )
         self.world.upstream.says_who_is_online, self.world.upstream.tells_w_id = lists, tells_w_id
@@ -196,7 +203,7 @@ class Steps:
             self.messages.insert(0, task.args[0].pk)
 
     def answer(self, task: Task, trouble: str = "") -> None:
-        self.tell(f"{task.name}: {task.pending.wire}" + (f" ({trouble})" if trouble else ""))
+        self.log(f"{task.name}: {task.pending.wire}" + (f" ({trouble})" if trouble else ""))
         self.world.trouble = trouble
         self.world.go_on(task, task.pending.wire)
         self.world.trouble = ""
@@ -207,23 +214,23 @@ class Steps:
         """All that has left the upstream for this process arrives at one moment."""
         tasks = [task for task in self.answers() if task.process is process]
         if tasks:
-            told = ", ".join(f"{task.name}: {task.pending.wire}" for task in tasks)
-            self.tell(f"at once {told}" + (f" ({trouble})" if trouble else ""))
+            words = ", ".join(f"{task.name}: {task.pending.wire}" for task in tasks)
+            self.log(f"at once {words}" + (f" ({trouble})" if trouble else ""))
             self.world.write_together(tasks, trouble)
 
     def go_on(self, task: Task, how: str = "") -> None:
         """The task has what it waits for, or an error, or trouble when it writes that down."""
         call = task.pending if isinstance(task.pending, Call) else None
         if how == "kill":
-            self.tell(f"{task.name}: this greenlet is killed")
+            self.log(f"{task.name}: this greenlet is killed")
             self.world.kill(task)
         elif not task.started:
             self.begins(task)
         elif call is None or (call.cut and call.wire is None):
-            self.tell(f"{task.name} goes on")
+            self.log(f"{task.name} goes on")
             self.rest_is_over(task)
         elif call.path == "/iPadLogin":
-            self.tell(f"{task.name}: {how if how in BREAKS else 'the code comes'}")
+            self.log(f"{task.name}: {how if how in BREAKS else 'the code comes'}")
             self.code_comes(task, BREAKS.get(how))
         elif how in BREAKS:
             self.breaks(task, how)
@@ -231,7 +238,7 @@ class Steps:
             self.answer(task, how)
         elif call.path == "/getIPadLoginInfo" and self.row(call.w_id)["lease_epoch"] > 1:
             # The upstream may hold the call of who waited before.
-            self.tell(f"{task.name}: not twice at once")
+            self.log(f"{task.name}: not twice at once")
             self.world.go_on(task, NotLoggedIn(Ending.REFUSED, "1001", "请勿重复请求"))
 
     def breaks(self, task: Task, how: str) -> None:
@@ -239,12 +246,12 @@ class Steps:
         if code.is_prompt and how in NEVER_SENT:
             # Where the phone has done something with it, it was there.
             code.state, how = ("never", how) if code.is_open else (code.state, LOST)
-        self.tell(f"{task.name}: {how}")
+        self.log(f"{task.name}: {how}")
         self.world.go_on(task, BREAKS[how])
 
     def begins(self, task: Task, trouble: str = "") -> None:
         """A wait whose lease was taken begins; with `trouble` when it notes that it sends a prompt."""
-        self.tell(f"{task.name} begins {trouble}")
+        self.log(f"{task.name} begins {trouble}")
         self.world.trouble = trouble
         self.world.go_on(task)
         self.trouble_is_over(task.process, trouble)
@@ -272,8 +279,8 @@ class Steps:
         """
         if process.silent:
             return
-        told = f"{process.name} gets a message for attempt {attempt_id}"
-        self.tell(told + (f" ({trouble})" if trouble else "") + ("" if at_once else ", and takes it only"))
+        words = f"{process.name} gets a message for attempt {attempt_id}"
+        self.log(words + (f" ({trouble})" if trouble else "") + ("" if at_once else ", and takes it only"))
         self.world.trouble = trouble
         name = f"{process.name} for attempt {attempt_id}"
         if not at_once:
@@ -295,19 +302,19 @@ class Steps:
             self.world.put(process, name, wait.wait_with_lease, lease)
 
     def messages_together(self, process: Process, attempt_ids: list[int]) -> None:
-        """They arrive at one moment, one maybe twice, and are claimed in one turn."""
+        """They arrive at one moment, one maybe twice, and are claimed in one batch."""
         if process.silent:
             return
         with self.world.inside(process):
             found = [lease for lease in leases._take(attempt_ids) if lease is not None]
-        self.tell(
+        self.log(
             f"{process.name} gets messages for {attempt_ids}, takes {[lease.attempt.pk for lease in found]}"
         )
         for lease in found:
             name = f"{process.name} for attempt {lease.attempt.pk}"
             self.world.start(process, name, wait.wait_with_lease, lease)
 
-    def look(self, process: Process, at_once: bool = True, trouble: str = "") -> None:
+    def poll(self, process: Process, at_once: bool = True, trouble: str = "") -> None:
         """What a waits worker does every two seconds. `at_once`: what it finds runs right away."""
         if process.silent:
             return
@@ -325,8 +332,8 @@ class Steps:
                 left = left.filter(lease_owner="")
             left = [] if trouble == CLAIM_TROUBLE else set(left.values_list("pk", flat=True))
         self.world.trouble = ""
-        self.tell(
-            f"{process.name} looks for waits, and takes {[lease.attempt.pk for lease in found]} {trouble}"
+        self.log(
+            f"{process.name} polls for waits, and claims {[lease.attempt.pk for lease in found]} {trouble}"
         )
         tasks = [
             self.world.put(
@@ -343,19 +350,19 @@ class Steps:
                 self.begins(task, trouble)
 
     def silence(self, process: Process) -> None:
-        self.tell(f"{process.name} is silent from now on")
+        self.log(f"{process.name} is silent from now on")
         process.silent = True
 
     def renew(self, process: Process) -> None:
-        self.tell(f"{process.name} says that it lives")
+        self.log(f"{process.name} says that it lives")
         self.world.renew(process)
 
     def die(self, process: Process) -> None:
-        self.tell(f"{process.name} dies")
+        self.log(f"{process.name} dies")
         self.world.die(process)
 
     def time_passes(self, seconds: float) -> None:
-        self.tell(f"{seconds} s pass")
+        self.log(f"{seconds} s pass")
         self.world.pass_time(seconds)
 
     # --- while the upstream is asked who is online
@@ -367,7 +374,7 @@ class Steps:
 
     def all_are_cancelled(self) -> None:
         for attempt in LoginAttempt.objects.open():
-            self.tell(f"meanwhile attempt {attempt.pk} is cancelled")
+            self.log(f"meanwhile attempt {attempt.pk} is cancelled")
             control.cancel(attempt)
 
     def one_scans(self) -> None:
@@ -378,15 +385,17 @@ class Steps:
         for task in self.answers():
             call = task.pending
             # A prompt's without its wId would have to ask who is online.
-            told = isinstance(call.wire, LoggedIn) and (call.path != "/secondLogin" or call.wire.profile.w_id)
-            if told:
+            logged_in = isinstance(call.wire, LoggedIn) and (
+                call.path != "/secondLogin" or call.wire.profile.w_id
+            )
+            if logged_in:
                 self.answer(task)
 
     # --- the end
 
     def come_to_rest(self) -> None:
         """Nobody does anything any more: all that waits has its answer, or its time is up, and nothing is left."""
-        self.tell("all comes to rest")
+        self.log("all comes to rest")
         for process in self.world.workers.values():
             self.world.renew(process)
         for _round in range(10):

@@ -41,7 +41,7 @@ class Stories(Steps):
         account, self.rules.unasked = Account.objects.get(pk=account_id), True
         trigger = Trigger.RECOVERY if by_itself else Trigger.OPERATOR
         attempt, begun = start.start_login(account, method=Method.POPUP, queued=True, trigger=trigger)
-        self.tell(f"prompt {attempt.pk} for account {account_id}" + ("" if begun else ", begun before"))
+        self.log(f"prompt {attempt.pk} for account {account_id}" + ("" if begun else ", begun before"))
         self.is_its_open_one(attempt, account_id)
         if begun:
             self.messages.insert(0, attempt.pk)
@@ -49,7 +49,7 @@ class Stories(Steps):
             self.message(self.worker(worker), attempt.pk, **how)
 
     def wanted(self, account_id: int, online: bool) -> None:
-        self.tell(f"account {account_id} is {'' if online else 'not '}wanted online")
+        self.log(f"account {account_id} is {'kept online' if online else 'paused'}")
         Account.objects.filter(pk=account_id).update(keep_online=online)
 
     def begun_again(self, attempt_id: int, prompt: bool, worker: str) -> None:
@@ -62,11 +62,11 @@ class Stories(Steps):
             self.begin(account_id, worker=worker)
 
     def taken_over(self, process: Process, at_once: bool = True) -> None:
-        """It stands still until its leases have run out, and the other worker looks; `at_once` as for `look`."""
+        """It stands still until its leases have run out, and the other worker polls; `at_once` as for `poll`."""
         other = self.worker("B" if process is self.worker("A") else "A")
         if other.silent:
             self.renew(other)
         self.silence(process)
         self.time_passes(10)
         self.rules.check()
-        self.look(other, at_once=at_once)
+        self.poll(other, at_once=at_once)

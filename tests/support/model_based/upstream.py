@@ -25,12 +25,12 @@ from accounts.upstream.responses import (
 if TYPE_CHECKING:
     from tests.support.model_based.world import Process, World
 
-NUMBER = "246810"
+VERIFICATION_CODE = "246810"
 SAID = {
     "declined": NotLoggedIn(Ending.DECLINED, "1001", "取消"),
     "run out": NotLoggedIn(Ending.RUN_OUT, "1001", "二维码已过期"),
     "replaced": NotLoggedIn(Ending.REFUSED, "1001", "失败"),
-    "number": CodeAsked("1001", "请在ipad上输入验证码"),
+    "code required": CodeAsked("1001", "请在ipad上输入验证码"),
     "page": PageAsked("https://upstream.example/check", "200", "处理成功"),
     "refused": NotLoggedIn(Ending.REFUSED, "1001", "系统失败,请重试"),
     "a scan": NotLoggedIn(Ending.REFUSED, "1001", "登录已失效，请重新扫码登录"),
@@ -57,8 +57,8 @@ class Call:
 
 @dataclass
 class Code:
-    """A QR code, or a prompt, as the upstream knows it: shown (both), number, page, online, replaced, declined, run
-    out, and for a prompt any other of `SAID`, or "never": it did not leave. A prompt's wId is told when it was tapped.
+    """A QR code, or a prompt, as the upstream knows it: shown (both), code required, page, online, replaced, declined, run
+    out, and for a prompt any other of `SAID`, or "never": it did not leave. A prompt's wId is reported when it was confirmed.
     """
 
     w_id: str
@@ -70,7 +70,7 @@ class Code:
 
     @property
     def is_open(self) -> bool:
-        return self.state == "shown" if self.is_prompt else self.state in ("shown", "number", "page")
+        return self.state == "shown" if self.is_prompt else self.state in ("shown", "code required", "page")
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Upstream:
     sent: Counter = field(default_factory=Counter)
     says_who_is_online: bool = True
     tells_w_id: bool = True
-    unsent_numbers: set[str] = field(default_factory=set)
+    unsent_verification_codes: set[str] = field(default_factory=set)
     # How many numbers were typed for a wId; and the epoch of the wait that sent one of them.
     typed: Counter = field(default_factory=Counter)
     sent_by: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -114,18 +114,18 @@ class Upstream:
         if self.world.calls_beside_this(w_id):
             self.world.broken.append(f"a second call for {w_id} while the first was on and its holder lived")
         if code:
-            self.number_is_sent(w_id, lease)
-        if code == NUMBER and self.codes[w_id].state == "number":
+            self.verification_code_is_sent(w_id, lease)
+        if code == VERIFICATION_CODE and self.codes[w_id].state == "code required":
             self.comes_online(w_id, self.codes[w_id].who)
         call.wire = self.answer(w_id)
         return self.world.block(call)
 
-    def number_is_sent(self, w_id: str, lease: leases.Lease) -> None:
+    def verification_code_is_sent(self, w_id: str, lease: leases.Lease) -> None:
         """Again by the same wait only; whoever slept, and has lost it, does not know better."""
-        self.unsent_numbers.discard(w_id)
+        self.unsent_verification_codes.discard(w_id)
         holds = LoginAttempt.objects.filter(pk=lease.attempt.pk, lease_epoch=lease.epoch)
         if holds.exists() and self.sent_by.setdefault((w_id, self.typed[w_id]), lease.epoch) != lease.epoch:
-            self.world.broken.append("a number was sent again, by the wait that followed")
+            self.world.broken.append("a verification code was sent again, by the wait that followed")
 
     def second_login(self, wc_id: str, seconds: float, lease: leases.Lease):
         self.world.outside()
@@ -138,7 +138,7 @@ class Upstream:
         if attempt.lease_epoch != lease.epoch:
             self.world.broken.append("a prompt was sent by who had lost the wait")
         if attempt.trigger in BY_ITSELF and not attempt.account.keep_online:
-            self.world.broken.append("a prompt was sent by itself for an account that is not wanted online")
+            self.world.broken.append("a prompt was sent by itself for an account that is paused")
         code = self.new_code(attempt.pk, is_prompt=True, who=wc_id)
         return self.world.block(self.listens("/secondLogin", seconds, code.w_id, lease))
 

@@ -27,10 +27,10 @@ from accounts.upstream.responses import LoggedIn
 from tests.support.model_based.upstream import WAITS_FOR_PHONE, Call, Upstream
 
 BEGINNING = datetime(2026, 3, 2, 8, tzinfo=UTC)
-CLAIM_TROUBLE = "claimed, and not told so"
-NOT_NOTED, NOT_TOLD = "the prompt is not noted", "the prompt is noted, and not told so"
+CLAIM_TROUBLE = "claimed, and the answer lost"
+NOT_NOTED, ANSWER_LOST = "the prompt is not noted", "the prompt is noted, and the answer lost"
 DIES_BEFORE, DIES_AFTER = "dies before it notes the prompt", "dies before it sends the prompt"
-PROMPT_TROUBLES = (NOT_NOTED, NOT_TOLD, DIES_BEFORE, DIES_AFTER)
+PROMPT_TROUBLES = (NOT_NOTED, ANSWER_LOST, DIES_BEFORE, DIES_AFTER)
 
 
 class Lost(OperationalError):
@@ -38,7 +38,7 @@ class Lost(OperationalError):
 
 
 class Clock:
-    """Stands where the test put it; only a millisecond passes whenever somebody looks."""
+    """Stands where the test put it; only a millisecond passes whenever somebody asks."""
 
     def __init__(self, world: "World"):
         self.world = world
@@ -61,8 +61,8 @@ class Pause:
 
 
 @dataclass
-class Turn:
-    """An answer that is written down together with others, at the end of their turn."""
+class Batched:
+    """An answer that is written down together with others, when their batch ends."""
 
     item: tuple
 
@@ -86,18 +86,18 @@ class Task:
         self.process, self.name = process, name
         self.step, self.args = step, args
         self.greenlet = greenlet(self.run)
-        self.pending: Pause | Call | Turn | None = None
+        self.pending: Pause | Call | Batched | None = None
         self.started = self.ended = False
         self.result = None
         self.error: Exception | None = None
-        self.told = ""
+        self.reported = ""
 
     def run(self, _got=None) -> None:
         self.started = True
         try:
             self.result = self.step(*self.args)
         except GreenletExit:
-            self.told = ""
+            self.reported = ""
         except Exception as error:
             self.error = error
         self.ended = True
@@ -140,7 +140,7 @@ class World:
         if isinstance(got, LoggedIn):
             # A prompt's login without its wId is looked for among those who are online.
             hidden = task.pending.path == "/secondLogin" and not got.profile.w_id
-            task.told = "" if hidden else task.pending.w_id
+            task.reported = "" if hidden else task.pending.w_id
         task.pending = None
         with self.inside(task.process):
             task.greenlet.parent = getcurrent()
@@ -151,16 +151,16 @@ class World:
                 pass  # as any message may be
             elif task.error is not None:
                 self.broken.append(f"{task.name} broke off: {task.error!r}")
-            elif task.told:
-                self.heard.append(task.told)
+            elif task.reported:
+                self.heard.append(task.reported)
 
     def write_together(self, tasks: list[Task], trouble: str = "") -> None:
-        """What these are told is written down in one turn, as the answers are that come while others are written."""
+        """The answers to these are written down in one batch, as the answers are that come while others are written."""
         self.gathers = True
         for task in tasks:
             self.go_on(task, task.pending.wire)
         self.gathers, self.trouble = False, trouble
-        waiting = [task for task in tasks if isinstance(task.pending, Turn)]
+        waiting = [task for task in tasks if isinstance(task.pending, Batched)]
         try:
             results = logins_success._save_all([task.pending.item for task in waiting])
         except OperationalError as error:
@@ -169,7 +169,7 @@ class World:
         for task, result in zip(waiting, results, strict=True):
             self.go_on(task, result)
 
-    def block(self, what: Pause | Call | Turn) -> object:
+    def block(self, what: Pause | Call | Batched) -> object:
         self.running().pending = what
         got = getcurrent().parent.switch()
         if isinstance(got, BaseException):
@@ -301,8 +301,8 @@ def install(world: World, monkeypatch) -> None:
             raise Lost("the server was restarted")
         return result
 
-    def in_turn(item):
-        return world.block(Turn(item)) if world.gathers else together(item)
+    def in_batch(item):
+        return world.block(Batched(item)) if world.gathers else together(item)
 
     class Time:
         monotonic = staticmethod(lambda: world.clock.monotonic())
@@ -320,7 +320,7 @@ def install(world: World, monkeypatch) -> None:
     monkeypatch.setattr(
         popup, "mark_prompt_sent", functools.partial(_send_prompt, world, popup.mark_prompt_sent)
     )
-    monkeypatch.setattr(logins_success, "_together", in_turn)
+    monkeypatch.setattr(logins_success, "_together", in_batch)
     monkeypatch.setattr(event, "_write", write)
     monkeypatch.setattr(images, "read_code", functools.cache(images.read_code))
 
@@ -344,7 +344,7 @@ def _finish(world: World, finished: Callable, attempt: LoginAttempt, answer: obj
     with _only_by_its_holder(world, attempt, how["epoch"], success=isinstance(answer, LoggedIn)):
         result = finished(attempt, answer, **how)
     trouble, world.trouble = world.trouble, ""
-    if trouble == "committed, and not told so":
+    if trouble == "committed, and the answer lost":
         raise OperationalError("the server was restarted")
     if trouble == "the process dies right after":
         _die()
@@ -371,7 +371,7 @@ def _noted(world: World, noted: Callable[[], bool]) -> bool:
     except OperationalError as error:
         raise Lost("the server was restarted") from error
     world.trouble = ""
-    if trouble == NOT_TOLD:
+    if trouble == ANSWER_LOST:
         raise Lost("the server was restarted")
     if trouble == DIES_AFTER:
         _die()

@@ -40,16 +40,16 @@ LANGUAGES = pytest.mark.parametrize("language", ["en", "zh-CN"])
 def rig(django_db_setup, django_db_blocker):
     with (
         django_db_blocker.unblock(),
-        Valkey(environment.FOLDER / "notices-valkey") as valkey,
-        Postgres(environment.FOLDER / "notices-postgres") as postgres,
+        Valkey(environment.FOLDER / "warnings-valkey") as valkey,
+        Postgres(environment.FOLDER / "warnings-postgres") as postgres,
     ):
-        postgres.make_database("notices")
+        postgres.make_database("warnings")
         env = {
-            "DATABASE_URL": postgres.url("notices"),
+            "DATABASE_URL": postgres.url("warnings"),
             "REDIS_URL": valkey.url,
             "WK_LOGIN_WAIT_SECONDS": str(WAIT),
         }
-        with using_database(postgres.direct_url("notices")), Stack("web", "waits", **env) as stack:
+        with using_database(postgres.direct_url("warnings")), Stack("web", "waits", **env) as stack:
             yield SimpleNamespace(valkey=valkey, postgres=postgres, stack=stack)
 
 
@@ -69,7 +69,7 @@ def chrome():
 
 
 class Desk:
-    """Browsers with a person signed in, and pages in them that must never be loaded anew."""
+    """Browsers with a person signed in, and pages in them that must never be reloaded."""
 
     def __init__(self, chrome, url: str):
         self.chrome, self.url = chrome, url
@@ -108,7 +108,7 @@ def stays(page: Page) -> bool:
     return page.evaluate("window.neverReloaded === true")
 
 
-def notice(page: Page, name: str):
+def warning(page: Page, name: str):
     return page.locator(f"[data-warning={name}]")
 
 
@@ -143,11 +143,11 @@ def test_no_worker_is_said_and_unsaid(desk, stack, live, upstream, language):
     stack.stop("waits")
     page = desk.page(live.operator, f"/accounts/{live.account().pk}/", language)
     attempt = press_log_in(page)
-    expect(notice(page, "no_worker")).to_be_visible()
-    in_language(notice(page, "no_worker"), language)
+    expect(warning(page, "no_worker")).to_be_visible()
+    in_language(warning(page, "no_worker"), language)
 
     stack.start("waits")
-    expect(notice(page, "no_worker")).to_have_count(0)
+    expect(warning(page, "no_worker")).to_have_count(0)
     upstream.wait(wId=attempt.w_id, step3_now=1)
     upstream.phone("confirm", wId=attempt.w_id)
     expect(page.locator("[data-state=online][data-wc-id]").first).to_be_visible()
@@ -155,24 +155,24 @@ def test_no_worker_is_said_and_unsaid(desk, stack, live, upstream, language):
 
 
 @LANGUAGES
-def test_a_wait_that_was_cut_off_and_taken_up_again_is_called_that(desk, stack, live, upstream, language):
+def test_a_wait_that_was_cut_off_and_resumed_is_called_that(desk, stack, live, upstream, language):
     page = desk.page(live.operator, f"/accounts/{live.account().pk}/", language)
     attempt = press_log_in(page)
     upstream.wait(wId=attempt.w_id, step3_now=1)
     stack.kill("waits")
-    expect(notice(page, "no_worker")).to_be_visible()
+    expect(warning(page, "no_worker")).to_be_visible()
 
     stack.start("waits")
-    expect(notice(page, "resumed")).to_be_visible()
-    in_language(notice(page, "resumed"), language)
-    assert notice(page, "no_worker").count() == 0
+    expect(warning(page, "resumed")).to_be_visible()
+    in_language(warning(page, "resumed"), language)
+    assert warning(page, "no_worker").count() == 0
     upstream.phone("confirm", wId=attempt.w_id)
     expect(page.locator("[data-state=online][data-wc-id]").first).to_be_visible()
-    assert notice(page, "resumed").count() == 0
+    assert warning(page, "resumed").count() == 0
     assert stays(page)
 
 
-def test_a_number_that_was_sent_is_no_interruption(desk, stack, live, upstream):
+def test_a_verification_code_that_was_sent_is_no_interruption(desk, stack, live, upstream):
     page = desk.page(live.operator, f"/accounts/{live.account().pk}/")
     attempt = press_log_in(page)
     upstream.wait(wId=attempt.w_id, step3_now=1)
@@ -182,7 +182,7 @@ def test_a_number_that_was_sent_is_no_interruption(desk, stack, live, upstream):
     expect(page.locator("#code-notes")).to_contain_text("1 wrong verification code so far")
     happened = attempt.events.values_list("happened", flat=True)
     assert EventType.WAIT_RESUMED not in happened
-    assert notice(page, "resumed").count() == 0
+    assert warning(page, "resumed").count() == 0
 
 
 # --- the task queue is unreachable ----------------------------------------------------------------------------
@@ -197,10 +197,10 @@ def test_without_the_queue_a_login_takes_a_little_longer_and_its_page_says_so(
     mates_list = desk.page(live.mate)
     rig.valkey.proxy.refuse()
     attempt = press_log_in(page)
-    expect(notice(page, "queue_away")).to_be_visible()
-    in_language(notice(page, "queue_away"), language)
-    expect(notice(page, "queue_away")).to_have_count(0)
-    assert notice(page, "no_worker").count() == 0
+    expect(warning(page, "queue_unreachable")).to_be_visible()
+    in_language(warning(page, "queue_unreachable"), language)
+    expect(warning(page, "queue_unreachable")).to_have_count(0)
+    assert warning(page, "no_worker").count() == 0
 
     upstream.wait(wId=attempt.w_id, step3_now=1)
     upstream.phone("confirm", wId=attempt.w_id)
@@ -370,7 +370,7 @@ def test_the_alarm_comes_and_goes_in_an_open_page(desk, stack, live, language):
 
 
 @LANGUAGES
-def test_who_has_no_role_is_told_so_and_asks_no_further(desk, stack, live, language):
+def test_a_user_without_a_role_sees_that_and_the_page_stops_asking(desk, stack, live, language):
     live.person("newcomer")
     nobody = live.operator.__class__.objects.get(username="newcomer")
     context = desk.browser(nobody, language)
