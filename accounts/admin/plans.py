@@ -278,7 +278,7 @@ class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
 
 
 @admin.register(PlanResult)
-class PlanEntryAdmin(EveryTeamsAccounts, HistoryAdmin):
+class PlanResultAdmin(EveryTeamsAccounts, HistoryAdmin):
     ordering = ("-id",)
     list_display = ("id", "run_link", "account_link", "outcome", "taken_at", "ended_at", "attempt_link")
     list_select_related = ("account", "run")

@@ -102,7 +102,7 @@ def fetch_qr_code(attempt: LoginAttempt) -> bool:
     wc_id, proxy = attempt.account.wc_id or "", attempt.proxy
     db_errors.release_connection()
     try:
-        code = configured.client_for(attempt).fetch_code(wc_id, proxy)
+        code = configured.client_for(attempt).fetch_qr_code(wc_id, proxy)
         text, png = images.read_code(
             configured.client().fetch_picture(code.picture_url, settings.WK_QR_HOSTS)
         )

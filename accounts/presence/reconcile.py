@@ -51,7 +51,7 @@ class SweepResult:
     absent: tuple[int, ...] = ()  # missed for the first time
     offline: tuple[int, ...] = ()
     back: tuple[int, ...] = ()  # online by a login whose end this portal did not see
-    discovered: int = 0
+    unmanaged: int = 0
 
     @property
     def known(self) -> bool:
@@ -191,12 +191,12 @@ class Reconciler:
         # Confirms every online account that is not marked as missed.
         answer = {"checked_at": self.began} if self.write_missed(first) else {}
         offline = presence_offline.go_offline(gone, self.began, now) if gone else []
-        discovered = self.write_discovered(now)
+        unmanaged = self.save_unmanaged(now)
         Presence.objects.filter(pk=Presence.ONLY).update(
             answered_at=now, unknown_since=None, unknown_why="", online=len(self.listed), **answer
         )
         return SweepResult(
-            "", len(self.listed), 0, tuple(first), tuple(offline), tuple(self.back), discovered
+            "", len(self.listed), 0, tuple(first), tuple(offline), tuple(self.back), unmanaged
         )
 
     def write_found_again(self) -> int:
@@ -223,7 +223,7 @@ class Reconciler:
         )
         return not rows.exists()
 
-    def write_discovered(self, now: datetime) -> int:
+    def save_unmanaged(self, now: datetime) -> int:
         """Save the unmanaged accounts and return their number.
 
         Deletes those no longer listed, except ignored ones.

@@ -79,7 +79,7 @@ class Client:
             # Unknown for the sign-in only: the call that needs it has not been sent.
             raise Unreachable(f"no answer to the sign-in: {error.text}") from None
 
-    def fetch_code(self, wc_id: str, proxy: int | None) -> LoginCode:
+    def fetch_qr_code(self, wc_id: str, proxy: int | None) -> LoginCode:
         """Return a QR code, by POST `/iPadLogin` (step 2). Each call creates a login instance: never retried.
 
         `wc_id`: "" for an account that never logged in, required for every later login: without it WKTeam

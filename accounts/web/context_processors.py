@@ -18,7 +18,7 @@ def upstream_alarm(request: HttpRequest) -> dict:
 def keeping_online(request: HttpRequest) -> dict:
     """Provide what needs attention on every page.
 
-    `waiting`: the counts `to_scan`, `incidents` and `discovered` (None for users who may not adopt).
+    `waiting`: the counts `to_scan`, `incidents` and `unmanaged` (None for users who may not adopt).
     `broken_channels`: channels disabled after failures, for admins.
     """
     user = request.user
@@ -34,7 +34,7 @@ def _waiting(user) -> dict[str, int | None]:
     counts = {
         "to_scan": Number(accounts.to_scan()),
         "incidents": Number(Incident.objects.filter(ended_at=None).of(accounts)),
-        "discovered": Number(UnmanagedAccount.objects.filter(ignored=False)),
+        "unmanaged": Number(UnmanagedAccount.objects.filter(ignored=False)),
     }
     found = get_user_model().objects.filter(pk=user.pk).values(**counts).first() or dict.fromkeys(counts, 0)
-    return found if permissions.may_adopt(user) else {**found, "discovered": None}
+    return found if permissions.may_adopt(user) else {**found, "unmanaged": None}

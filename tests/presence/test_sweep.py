@@ -193,7 +193,7 @@ def test_a_merged_record_is_left_alone(online, upstream):
     merged = make_account(wc_id="wxid_old", merged_into=owner)
     upstream.person("wxid_old", online=True)
     swept = sweep.check()
-    assert (swept.back, swept.discovered) == ((), 0)
+    assert (swept.back, swept.unmanaged) == ((), 0)
     assert fresh(merged).state == "new"
 
 
@@ -335,7 +335,7 @@ def test_a_first_login_whose_listener_is_gone_gets_its_wcid(upstream):
     w_id = upstream.person("wxid_new", online=True)["wId"]
     make_attempt(account, AttemptState.EXPIRED, w_id=w_id)
     swept = sweep.check()
-    assert (swept.back, swept.discovered) == ((account.pk,), 0)
+    assert (swept.back, swept.unmanaged) == ((account.pk,), 0)
     assert (fresh(account).wc_id, fresh(account).w_id) == ("wxid_new", w_id)
 
 
@@ -386,7 +386,7 @@ def test_a_list_that_is_behind_does_not_bring_back_the_instance_before(online, u
 def test_an_unmanaged_account_is_listed_until_it_is_gone(upstream):
     w_id = upstream.person("wxid_x", online=True)["wId"]
     upstream.person("wxid_y", online=True)
-    assert sweep.check().discovered == 2
+    assert sweep.check().unmanaged == 2
     UnmanagedAccount.objects.filter(wc_id="wxid_y").update(ignored=True)
     found = UnmanagedAccount.objects.get(wc_id="wxid_x")
     assert found.w_id == w_id
@@ -402,7 +402,7 @@ def test_an_unmanaged_account_is_listed_until_it_is_gone(upstream):
     assert list(UnmanagedAccount.objects.values_list("wc_id", "ignored")) == [("wxid_y", True)]
 
 
-def test_a_discovered_account_is_adopted(people, upstream):
+def test_an_unmanaged_account_is_adopted(people, upstream):
     w_id = upstream.person("wxid_x", online=True)["wId"]
     sweep.check()
     account = reconcile.adopt(

@@ -118,7 +118,7 @@ class Phones:
             return NotLoggedIn(Ending.RUN_OUT, "1001", "操作超时")
         return self.logs_in(wc_id)
 
-    def fetch_code(self, wc_id: str, _proxy: int | None) -> LoginCode:
+    def fetch_qr_code(self, wc_id: str, _proxy: int | None) -> LoginCode:
         w_id = f"w{next(self.numbers)}"
         self.codes[w_id] = wc_id
         return LoginCode(w_id, "https://upstream.example/code.png", "")

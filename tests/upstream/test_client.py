@@ -86,7 +86,7 @@ def full_backlog():
     ],
 )
 def test_step_2_sends_what_its_generation_wants(how, wc_id, proxy, body, upstream, db):
-    outcome(lambda: client_of(upstream.url, given=upstream.authorization, **how).fetch_code(wc_id, proxy))
+    outcome(lambda: client_of(upstream.url, given=upstream.authorization, **how).fetch_qr_code(wc_id, proxy))
     assert upstream.bodies(QR) == [body]
 
 
@@ -174,7 +174,7 @@ def test_a_whole_login_in_each_generation(dialect, how, code, upstream, db):
     upstream.settings(dialect=dialect)
     client = client_of(upstream.url, given="", **how)
     assert client.online() == []
-    qr = client.fetch_code("", 1)
+    qr = client.fetch_qr_code("", 1)
     upstream.phone("confirm", wId=qr.w_id)
     found = client.wait_for_login(qr.w_id, "", 3)
 
@@ -183,7 +183,7 @@ def test_a_whole_login_in_each_generation(dialect, how, code, upstream, db):
     assert upstream.online == {found.profile.wc_id: qr.w_id}
     assert client.online() == [Online(found.profile.wc_id, qr.w_id)]
     assert client.is_online(qr.w_id) is True
-    again = client.fetch_code(found.profile.wc_id, 1)
+    again = client.fetch_qr_code(found.profile.wc_id, 1)
     assert again.w_id != qr.w_id
     upstream.phone("cancel", wId=again.w_id)
     ended = client.wait_for_login(again.w_id, "", 3)
@@ -192,7 +192,7 @@ def test_a_whole_login_in_each_generation(dialect, how, code, upstream, db):
 
 @pytest.mark.parametrize("tap", ["expire", "new_device", "fail", "code", "page"])
 def test_each_thing_a_phone_can_do_has_its_meaning(tap, client, upstream):
-    qr = client.fetch_code("", 1)
+    qr = client.fetch_qr_code("", 1)
     upstream.phone(tap, wId=qr.w_id)
     found = client.wait_for_login(qr.w_id, "", 3)
     if tap == "code":
@@ -208,7 +208,7 @@ def test_each_thing_a_phone_can_do_has_its_meaning(tap, client, upstream):
 def test_a_proxy_that_is_down_is_named(client, upstream):
     upstream.settings(bad_proxies=[3])
     with pytest.raises(LineDown) as caught:
-        client.fetch_code("", 3)
+        client.fetch_qr_code("", 3)
     assert (caught.value.text, caught.value.code) == ("网络链接异常", "1001")
     assert upstream.calls(QR) == 1
 
@@ -248,7 +248,7 @@ FAULTS = [
 def test_step_2_is_never_repeated_whatever_happens_to_its_answer(kind, how, error, client, upstream):
     upstream.fault(QR, kind, **how)
     with pytest.raises(error) as caught:
-        client.fetch_code("", 1)
+        client.fetch_qr_code("", 1)
     assert type(caught.value) is error
     assert upstream.calls(QR) == 1
     assert upstream.calls("/member/login") == 0
@@ -259,7 +259,7 @@ def test_step_2_is_never_repeated_whatever_happens_to_its_answer(kind, how, erro
 )
 def test_an_unusual_answer_is_an_answer(kind, client, upstream):
     upstream.fault(QR, kind, **({"seconds": 0.1} if kind == "late" else {}))
-    assert client.fetch_code("", 1).w_id == upstream.logins()[0]["wId"]
+    assert client.fetch_qr_code("", 1).w_id == upstream.logins()[0]["wId"]
 
 
 def test_text_in_gbk_without_a_word_of_it_is_read(db):
@@ -322,7 +322,7 @@ BROKEN = {
 def test_what_is_broken_below_json_has_a_meaning_too(name, db):
     answer, error = BROKEN[name]
     with wire(saying(answer)) as served, pytest.raises(error) as caught:
-        client_of(served.url).fetch_code("", 1)
+        client_of(served.url).fetch_qr_code("", 1)
     assert type(caught.value) is error
     assert served.connections == 1
 
@@ -338,14 +338,14 @@ def test_a_call_that_did_not_leave_is_distinguished_from_one_whose_outcome_is_un
             "http://" + "a" * 70,
             "http://h:99999",
         ):
-            found = outcome(lambda url=url: client_of(url).fetch_code("", 1))
+            found = outcome(lambda url=url: client_of(url).fetch_qr_code("", 1))
             assert type(found) is Unreachable, url
 
 
 @pytest.mark.parametrize("value", ["令牌", "a\nb", "a\r\nX-Other: b", "\ud800"])
 def test_an_authorization_that_is_no_header_value_does_not_leave(value, db):
     with wire(saying(b"")) as served, pytest.raises(Unreachable):
-        client_of(served.url, given=value).fetch_code("", 1)
+        client_of(served.url, given=value).fetch_qr_code("", 1)
     assert served.requests == []
 
 
@@ -377,7 +377,7 @@ def test_a_secret_that_the_upstream_repeats_is_not_passed_on(message, db):
             wire(saying(json_answer(json.dumps(document).encode()))) as served,
             pytest.raises(Refused) as caught,
         ):
-            client_of(served.url).fetch_code("", 1)
+            client_of(served.url).fetch_qr_code("", 1)
         assert caught.value.text == "bad …"
 
 
@@ -495,7 +495,7 @@ def test_a_connection_that_is_not_made_is_given_up(connect_seconds, call_seconds
     assert transport.CONNECT_SECONDS < 5  # a person waits for the answer
     monkeypatch.setattr(transport, "CONNECT_SECONDS", connect_seconds)
     with full_backlog() as url:
-        found = outcome(lambda: client_of(url, seconds=call_seconds).fetch_code("", 1))
+        found = outcome(lambda: client_of(url, seconds=call_seconds).fetch_qr_code("", 1))
     assert type(found) is Unreachable
 
 
@@ -674,7 +674,7 @@ def test_a_hundred_threads_end_at_their_deadline_and_leave_nothing_open(db, dead
 
 
 def test_the_picture_of_a_code_is_fetched_from_the_upstream(client, upstream):
-    qr = client.fetch_code("", 1)
+    qr = client.fetch_qr_code("", 1)
     assert client.fetch_picture(qr.picture_url, []).startswith(b"\x89PNG")
 
 

@@ -192,7 +192,7 @@ def test_a_call_refused_after_a_new_sign_in_is_an_alarm(path, upstream, transact
     refusal = {"code": "1001", "message": "Authorization无效", "data": None}
     upstream.fault(path, "raw", json=refusal)
     calls = {
-        "/iPadLogin": lambda: client.fetch_code("", 1),
+        "/iPadLogin": lambda: client.fetch_qr_code("", 1),
         "/getIPadLoginInfo": lambda: client.wait_for_login("w", "", 3),
         CALL: client.online,
         "/isOnline": lambda: client.is_online("w"),
@@ -297,7 +297,7 @@ def test_a_sign_in_that_gets_no_answer_is_made_once_for_all_who_wait(transaction
 def test_a_lost_sign_in_is_not_a_lost_code(transactional_db):
     """What was not answered is the sign-in: /iPadLogin did not leave, so nothing about it is unknown."""
     with wire(lambda sock, served: served.ask(sock)) as served, pytest.raises(Unreachable):
-        client_of(served.url, given="").fetch_code("", 1)
+        client_of(served.url, given="").fetch_qr_code("", 1)
     assert [request.path for request in served.requests] == [SIGN_IN]
 
 
@@ -316,7 +316,7 @@ def database_down(transactional_db):
 
 def test_a_login_is_not_lost_because_the_database_is_unreachable(upstream, database_down):
     client = client_of(upstream.url, given=upstream.authorization)
-    qr = client.fetch_code("", 1)
+    qr = client.fetch_qr_code("", 1)
     upstream.phone("confirm", wId=qr.w_id)
     client.tokens.clear_again_at = 0.0
     with database_down():

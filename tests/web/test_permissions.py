@@ -36,7 +36,7 @@ MATRIX = {
     "due": ("post", DO),
     "to_scan": ("get", SIGNED_IN),
     "incidents": ("get", SIGNED_IN),
-    "discovered": ("get", {**SIGNED_IN, "viewer": 404, "operator": 404, "stranger": 404}),
+    "unmanaged": ("get", {**SIGNED_IN, "viewer": 404, "operator": 404, "stranger": 404}),
     "healthz": ("get", ANYBODY),
     "readyz": ("get", ANYBODY),
 }

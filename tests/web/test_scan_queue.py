@@ -171,7 +171,7 @@ def test_recover_these_takes_the_open_drops_of_ones_teams(people, incident):
     assert hurried.count() == 3
 
 
-# --- discovered -----------------------------------------------------------------------------------------
+# --- unmanaged accounts ---------------------------------------------------------------------------------
 
 
 def test_only_who_sees_every_account_may_adopt(people):

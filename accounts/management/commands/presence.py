@@ -53,7 +53,7 @@ def as_json(swept: reconcile.SweepResult, accounts: list[Checked]) -> str:
         "unknown_why": swept.unknown_why,
         "online": swept.online,
         "verified": swept.verified,
-        "discovered": swept.discovered,
+        "discovered": swept.unmanaged,
         "absent": list(swept.absent),
         "offline": list(swept.offline),
         "back": list(swept.back),
@@ -112,7 +112,7 @@ def summary(swept: reconcile.SweepResult) -> str:
         (len(swept.offline), "went offline"),
         (len(swept.absent), "missed for the first time"),
         (len(swept.back), "found online"),
-        (swept.discovered, "unmanaged"),
+        (swept.unmanaged, "unmanaged"),
     ):
         if count:
             parts.append(f"{count} {what}")

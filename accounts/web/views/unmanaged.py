@@ -21,7 +21,7 @@ from accounts.web.views.scan_queue import SHOWN_MOST
 def unmanaged_accounts(request: HttpRequest) -> HttpResponse:
     permissions.only(permissions.may_adopt(request.user), None)
     ctx = {
-        "discovered": UnmanagedAccount.objects.filter(ignored=False)[:SHOWN_MOST],
+        "unmanaged": UnmanagedAccount.objects.filter(ignored=False)[:SHOWN_MOST],
         "ignored": UnmanagedAccount.objects.filter(ignored=True)[:SHOWN_MOST],
         "form": AdoptForm(user=request.user),
         "presence": sweep.seen(),
@@ -32,13 +32,13 @@ def unmanaged_accounts(request: HttpRequest) -> HttpResponse:
 @require_POST
 @never_cache
 @login_required
-def adopt(request: HttpRequest, discovered_id: int) -> HttpResponse:
+def adopt(request: HttpRequest, unmanaged_id: int) -> HttpResponse:
     permissions.only(permissions.may_adopt(request.user), None)
-    found = get_object_or_404(UnmanagedAccount, pk=discovered_id)
+    found = get_object_or_404(UnmanagedAccount, pk=unmanaged_id)
     form = AdoptForm(request.POST, user=request.user)
     if not form.is_valid():
         messages.error(request, forms.form_errors(form))
-        return redirect("discovered")
+        return redirect("unmanaged")
     account = reconcile.adopt(found, by=request.user, **form.cleaned_data)
     return redirect("account", account.pk)
 
@@ -46,10 +46,10 @@ def adopt(request: HttpRequest, discovered_id: int) -> HttpResponse:
 @require_POST
 @never_cache
 @login_required
-def ignore(request: HttpRequest, discovered_id: int) -> HttpResponse:
+def ignore(request: HttpRequest, unmanaged_id: int) -> HttpResponse:
     """Ignore an unmanaged account, or stop ignoring it."""
     permissions.only(permissions.may_adopt(request.user), None)
-    found = get_object_or_404(UnmanagedAccount, pk=discovered_id)
+    found = get_object_or_404(UnmanagedAccount, pk=unmanaged_id)
     found.ignored = not found.ignored
     found.save(update_fields=["ignored"])
-    return redirect("discovered")
+    return redirect("unmanaged")

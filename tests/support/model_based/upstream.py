@@ -89,7 +89,7 @@ class Upstream:
     typed: Counter = field(default_factory=Counter)
     sent_by: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def fetch_code(self, wc_id: str, proxy: int | None) -> LoginCode:
+    def fetch_qr_code(self, wc_id: str, proxy: int | None) -> LoginCode:
         self.world.outside()
         attempt = LoginAttempt.objects.light().get(proxy=proxy)  # every login has a line of its own here
         self.sent[attempt.pk] += 1
