@@ -45,7 +45,7 @@ class AdminAccountForm(AccountForm):
 class AccountAdmin(LoginActions, LongTableAdmin):
     form = AdminAccountForm
     list_display = (
-        "name", "wc_id", "standing", "state_since", "outcome", "line", "team", "tag_names", "keep_online",
+        "name", "wc_id", "standing", "state_since", "outcome", "proxy_name", "team", "tag_names", "keep_online",
         "last_login_at",
     )  # fmt: skip
     list_display_links = ("name",)
@@ -101,7 +101,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         return display_for_value(account.last_checked(sweep.seen()), NOTHING)
 
     @admin.display(description=_("proxy"))
-    def line(self, account: Account) -> str:
+    def proxy_name(self, account: Account) -> str:
         return account.proxy_name or NOTHING
 
     @admin.display(description=_("tags"))
@@ -162,7 +162,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         if self.has_change_permission(request, obj):
             return self.fieldsets
         return (
-            (None, {"fields": ["line" if name == "proxy" else name for name in EDITABLE]}),
+            (None, {"fields": ["proxy_name" if name == "proxy" else name for name in EDITABLE]}),
             *self.fieldsets[1:],
         )
 

@@ -22,7 +22,7 @@ from accounts.reasons import advice
 class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     ordering = ("-created_at", "-id")
     list_display = (
-        "id", "account_link", "standing", "reason", "trigger", "method", "who", "line", "created_at", "took", "words",
+        "id", "account_link", "standing", "reason", "trigger", "method", "who", "proxy_name", "created_at", "took", "words",
     )  # fmt: skip
     list_display_links = ("id",)
     list_select_related = ("account",)
@@ -34,7 +34,7 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID, or by a full wId.")
     fieldsets = (
         (None, {"fields": ("account_link", "standing", "reason", "what_to_do", "upstream_code", "upstream_text", "other")}),
-        (_("Start details"), {"fields": ("trigger", "who", "method", "line", "w_id")}),
+        (_("Start details"), {"fields": ("trigger", "who", "method", "proxy_name", "w_id")}),
         (
             _("When"),
             {"fields": ("created_at", "sent_at", "qr_shown_at", "wait_started_at", "ended_at", "took", "deadline_at")},
@@ -86,7 +86,7 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
         return attempt.asked_by_name or NOTHING
 
     @admin.display(description=_("proxy"))
-    def line(self, attempt: LoginAttempt) -> str:
+    def proxy_name(self, attempt: LoginAttempt) -> str:
         return attempt.proxy_name or NOTHING
 
     @admin.display(description=_("duration (s)"))

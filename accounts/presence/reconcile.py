@@ -195,9 +195,7 @@ class Reconciler:
         Presence.objects.filter(pk=Presence.ONLY).update(
             answered_at=now, unknown_since=None, unknown_why="", online=len(self.listed), **answer
         )
-        return SweepResult(
-            "", len(self.listed), 0, tuple(first), tuple(offline), tuple(self.back), unmanaged
-        )
+        return SweepResult("", len(self.listed), 0, tuple(first), tuple(offline), tuple(self.back), unmanaged)
 
     def write_found_again(self) -> int:
         """Clear what speaks against accounts that are listed again. Return how many listed accounts are verified."""

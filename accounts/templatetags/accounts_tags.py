@@ -276,8 +276,8 @@ def proxy_choices() -> list[tuple[str | int, str]]:
     return choices_of_proxies()
 
 
-@register.filter
-def line(code: str | int | None) -> str:
+@register.filter("proxy_name")
+def name_of_proxy(code: str | int | None) -> str:
     """Return the name of a proxy, from its code as a number or as text; "" without one."""
     return proxy_name(int(code)) if str(code or "").isdecimal() else ""
 
