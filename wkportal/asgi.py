@@ -1,14 +1,21 @@
 import gc
 import os
+import sys
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.core.exceptions import ImproperlyConfigured
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
 
+try:
+    databases = settings.DATABASES
+except ImproperlyConfigured as error:
+    sys.exit(f"wkportal cannot start: {error}")
+
 # A worker can wait for an unreachable database, a person cannot: pages report it after a few seconds and try
 # again soon after it is back.
-settings.DATABASES["default"]["OPTIONS"].get("pool", {}).update(timeout=4, reconnect_timeout=2)
+databases["default"]["OPTIONS"].get("pool", {}).update(timeout=4, reconnect_timeout=2)
 
 django_application = get_asgi_application()
 

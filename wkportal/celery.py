@@ -6,7 +6,9 @@ import time
 
 from celery import Celery, beat
 from celery.app.log import Logging
+from celery.loaders.app import AppLoader
 from celery.signals import beat_init
+from django.core.exceptions import ImproperlyConfigured
 from kombu.transport import redis as redis_transport
 from kombu.utils import functional as kombu_functional
 
@@ -15,6 +17,15 @@ from wkportal import __version__
 log = logging.getLogger("wkportal")
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
+
+
+class Loader(AppLoader):
+    def config_from_object(self, obj, silent: bool = False):
+        """Load the settings. If one is wrong, end the process with one sentence instead of a traceback."""
+        try:
+            return super().config_from_object(obj, silent=silent)
+        except ImproperlyConfigured as error:
+            sys.exit(f"wkportal cannot start: {error}")
 
 
 class SettingsLogging(Logging):
@@ -77,7 +88,7 @@ if "gevent" in sys.modules:
     # By default each greenlet keeps the stack from which it was started. There are thousands of greenlets.
     sys.modules["gevent"].config.track_greenlet_tree = False
 
-app = Celery("wkportal", log=SettingsLogging)
+app = Celery("wkportal", loader="wkportal.celery:Loader", log=SettingsLogging)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.steps["worker"].add("accounts.bootsteps.OrphanRescuer")

@@ -26,8 +26,9 @@ from accounts.upstream import configured, errors
 
 log = logging.getLogger(__name__)
 
-# WKTeam's docs: /offlineReason once in 12 hours per account, and a pause (s) between calls for many accounts.
+# WKTeam's docs: /offlineReason at most once in 12 hours per account.
 ASKED_AGAIN_AFTER = timedelta(hours=12)
+# Seconds between two calls. Our choice: WKTeam's docs advise this pause for contact details only.
 PAUSE = (0.3, 1.5)
 # Limit of one round of calls, since a worker of short tasks runs it.
 ROUND_SECONDS = 10

@@ -1,8 +1,8 @@
 """Readers of WKTeam's answers: answers become frozen values, refusals become errors named by their meaning.
 
 Nothing in an answer is trusted: neither its type, nor its length, nor that it is JSON. Facts about the
-answers come from WKTeam's docs for `/member/login`, `/iPadLogin` and `/getIPadLoginInfo`, and from what
-public clients of several generations of that API handle. `presence_responses` reads the answers about
+answers come from WKTeam's docs of several generations for `/member/login`, `/iPadLogin`, `/getIPadLoginInfo`
+and `/secondLogin`, and from what public clients of that API handle. `presence_responses` reads the answers about
 presence.
 """
 

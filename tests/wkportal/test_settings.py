@@ -245,8 +245,15 @@ def test_a_command_ends_with_that_sentence(tmp_path, variables, sentence):
     env = bare_environment(**{"VAR_DIR": str(tmp_path)} | variables)
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"wkportal cannot start: {sentence}")
+    assert done.stderr.startswith("wkportal cannot start: TIME_ZONE is 'Mars/Base'")
     assert done.stderr.count("\n") == 1
+
+
+def test_without_a_secret_key_the_sentence_says_how_to_get_one(tmp_path):
+    env = bare_environment(VAR_DIR=str(tmp_path))
+    command = [sys.executable, "manage.py", "check"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.stderr.startswith("wkportal cannot start: SECRET_KEY is not set. Run `make run` once")
 
 
 def test_the_environment_wins_over_the_files(settings_with, tmp_path):
