@@ -185,7 +185,7 @@ def alone(now: datetime) -> dict[PublishedEvent, int]:
     """
     attempts = LoginAttempt.objects.light().select_related("account")
     old = now - timedelta(seconds=NO_WORKER_AFTER)
-    waiting = attempts.claimable(now).filter(Q(queued_at=None) | Q(queued_at__lt=old))[:RINGS_MOST]
+    waiting = attempts.claimable(now).filter(Q(queued_at=None) | Q(queued_at__lt=old))[:EVENTS_MOST]
     workers = _workers(*{attempt.lease_owner for attempt in waiting})
     found = {}
     for attempt in waiting:

@@ -55,7 +55,7 @@ ALARM = b"event: alarm\ndata: {}\n\n"
 DATABASE_DOWN = b"event: away\ndata: {}\n\n"
 # Key in the scope of a request: the list that receives its reader, if the stream is sent outside of Django.
 LEAVING = "wkportal.leaving"
-_ping_seconds = itertools.cycle(range(PING_SECONDS))
+_streams_so_far = itertools.count()
 
 
 @dataclass(eq=False, slots=True)
@@ -64,7 +64,7 @@ class _Reader:
     session_key: str
     teams: frozenset[int]
     queue: asyncio.Queue = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
-    ping_at: int = field(default_factory=lambda: next(_ping_seconds))
+    ping_at: int = field(default_factory=lambda: next(_streams_so_far) % PING_SECONDS)
 
     def put(self, message: bytes | None) -> None:
         """Queue a message; None ends the stream. A full queue means a sleeping browser: its stream ends.

@@ -16,7 +16,7 @@ from accounts.lib import db_clock
 from accounts.models import Channel, Delivery, Notification, OutboxCursor
 from accounts.models.notification import DeliveryState
 from accounts.notifications import dispatch
-from tests.notifications.test_dispatch import channel_to, comes_back, drops, online, phone, tell
+from tests.notifications.test_dispatch import channel_to, comes_back, drops, notify, online, phone
 from tests.support import environment
 from tests.support.fake_chat_service import Receiver
 from tests.support.processes import DEADLINE
@@ -66,7 +66,7 @@ def test_who_is_killed_while_sending_sends_again_with_the_same_number(committed,
     phone.hold.set()
     phone.hold = None
     in_minutes(monkeypatch, 2)
-    assert tell() == 1
+    assert notify() == 1
     first, second = (message["message"].splitlines() for message in phone.messages)
     assert first[-1] == second[-1] == f"Message {Delivery.objects.get().pk}"
     assert Delivery.objects.get().state == DeliveryState.SENT
@@ -86,7 +86,7 @@ def test_the_end_is_notified_after_a_message_that_may_have_arrived(committed, ph
     phone.hold = None
     comes_back(account)
     in_minutes(monkeypatch, 2)
-    tell()
+    notify()
     assert phone.titles == ["Offline: Shop 7", "Back online: Shop 7"]
 
 
@@ -99,7 +99,7 @@ def test_many_that_read_and_send_at_once_send_each_notification_once(committed, 
     def run():
         try:
             for _time in range(5):
-                tell()
+                notify()
         except Exception as error:
             failed.append(error)
         finally:
@@ -111,7 +111,7 @@ def test_many_that_read_and_send_at_once_send_each_notification_once(committed, 
     for thread in threads:
         thread.join()
     assert failed == []
-    tell()
+    notify()
     assert sorted(phone.titles) == [f"Offline: Shop {n}" for n in range(5)]
     assert Notification.objects.count() == Delivery.objects.count() == 5
 

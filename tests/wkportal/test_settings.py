@@ -232,27 +232,34 @@ def test_the_name_of_the_data_directory_may_hold_any_sign(settings_with, tmp_pat
     assert (tmp_path / folder).stat().st_mode & 0o777 == 0o700
 
 
+ENTRY_POINTS = {
+    "manage.py": ["manage.py", "check"],
+    "celery worker": ["-m", "celery", "-A", "wkportal", "worker"],
+    "celery beat": ["-m", "celery", "-A", "wkportal", "beat"],
+    "ASGI": ["-c", "import wkportal.asgi"],
+    "WSGI": ["-c", "import wkportal.wsgi"],
+}
+
+
+def start_of(entry: str, **variables: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, *ENTRY_POINTS[entry]]
+    return subprocess.run(
+        command, cwd=ROOT, env=bare_environment(**variables), capture_output=True, text=True
+    )
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("variables", "sentence"),
-    [
-        ({}, "SECRET_KEY is not set. Run `make run` once"),
-        (GOOD | {"TIME_ZONE": "Mars/Base"}, "TIME_ZONE is 'Mars/Base'"),
-    ],
-)
-def test_a_command_ends_with_that_sentence(tmp_path, variables, sentence):
-    command = [sys.executable, "manage.py", "check"]
-    env = bare_environment(**{"VAR_DIR": str(tmp_path)} | variables)
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+@pytest.mark.parametrize("entry", ENTRY_POINTS)
+def test_every_entry_point_ends_with_that_sentence(tmp_path, entry):
+    done = start_of(entry, **GOOD | {"VAR_DIR": str(tmp_path), "TIME_ZONE": "Mars/Base"})
     assert done.returncode == 1
     assert done.stderr.startswith("wkportal cannot start: TIME_ZONE is 'Mars/Base'")
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_without_a_secret_key_the_sentence_says_how_to_get_one(tmp_path):
-    env = bare_environment(VAR_DIR=str(tmp_path))
-    command = [sys.executable, "manage.py", "check"]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    done = start_of("manage.py", VAR_DIR=str(tmp_path))
     assert done.stderr.startswith("wkportal cannot start: SECRET_KEY is not set. Run `make run` once")
 
 

@@ -13,7 +13,7 @@ from accounts.states import AccountState, DetectedBy
 
 ALL_ONLINE, NOT_KNOWN, SOME_ARE_NOT = 0, 1, 3
 Checked = tuple[Account, datetime | None]  # with its last_checked()
-COLUMNS = ("account", "wcId", "state", "since", "verified")
+COLUMNS = ("account", "wcId", "state", "since", "last checked")
 
 
 class Command(BaseCommand):
