@@ -12,7 +12,8 @@ from PIL import Image
 
 from accounts.models import Account, LoginAttempt
 from tests.support import environment
-from tests.support.stack import Operator, Stack, poll
+from tests.support.processes import until
+from tests.support.stack import Operator, Stack
 
 pytestmark = pytest.mark.live
 
@@ -48,7 +49,7 @@ def test_a_login_from_the_form_to_online(stack, operator, upstream, live):
 
     upstream.wait(wId=w_id, step3_now=1)
     upstream.phone("confirm", wId=w_id)
-    poll(lambda: attribute(operator.get(account_path).text, "w-id"), 5, "the account did not come online")
+    until(lambda: attribute(operator.get(account_path).text, "w-id"), "the account did not come online")
     page = operator.get(account_path).text
     account = Account.objects.get(pk=account_id)
     assert attribute(page, "wc-id")[0] == account.wc_id
@@ -64,8 +65,8 @@ def test_the_avatar_comes_through_us(stack, operator, upstream, live):
     upstream.wait(wId=w_id, step3_now=1)
     upstream.phone("confirm", wId=w_id)
 
-    answer = poll(
-        lambda: (a := operator.get(f"/accounts/{account.pk}/avatar.png")).ok and a, 8, "no avatar was fetched"
+    answer = until(
+        lambda: (a := operator.get(f"/accounts/{account.pk}/avatar.png")).ok and a, "no avatar was fetched"
     )
     assert answer.headers["Content-Type"] == "image/png"
     assert Image.open(BytesIO(answer.content)).size == (128, 128)
@@ -82,7 +83,7 @@ def test_servers_that_follow_the_seed_page_literally(stack, operator, upstream, 
     upstream.wait(wId=w_id, step3_now=1)
     upstream.phone("confirm", wId=w_id)
 
-    poll(lambda: Account.objects.get(pk=account.pk).state == "online", 5, "not online")
+    until(lambda: Account.objects.get(pk=account.pk).state == "online", "not online")
     assert Account.objects.get(pk=account.pk).w_id == w_id
 
 
@@ -108,7 +109,7 @@ def test_a_worker_that_is_killed_loses_nothing(stack, operator, upstream, live):
     stack.start("waits")
     upstream.phone("confirm", wId=w_id)
 
-    poll(lambda: Account.objects.get(pk=account.pk).state == "online", 25, "the wait was not resumed")
+    until(lambda: Account.objects.get(pk=account.pk).state == "online", "the wait was not resumed")
     attempt = LoginAttempt.objects.get(pk=attempt_id)
     assert (attempt.state, attempt.lease_epoch) == ("succeeded", 2)
     assert upstream.calls("/iPadLogin") == 1
@@ -137,13 +138,12 @@ def test_the_log_of_all_this_at_debug_holds_no_secret(stack, operator, upstream,
     picture_url = upstream.logins(wId=w_id)[0]["qr_url"]
     upstream.wait(wId=w_id, step3_now=1)
     upstream.phone("code", wId=w_id, code="971864")
-    poll(
+    until(
         lambda: LoginAttempt.objects.get(pk=attempt_id).state == "code_required",
-        5,
         "no verification code asked for",
     )
     operator.post(f"/attempts/{attempt_id}/code/", code="971864")
-    poll(lambda: Account.objects.get(pk=account.pk).state == "online", 5, "not online")
+    until(lambda: Account.objects.get(pk=account.pk).state == "online", "not online")
 
     log = stack.log
     assert "/attempts/" in log or "celery" in log

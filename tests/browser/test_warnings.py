@@ -22,8 +22,9 @@ from accounts.reasons import Reason
 from accounts.states import EventType
 from tests.support import chromium, environment
 from tests.support.factories import PASSWORD, make_attempt
+from tests.support.processes import until
 from tests.support.services import Postgres, Valkey, using_database
-from tests.support.stack import Operator, Stack, poll
+from tests.support.stack import Operator, Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.faults, pytest.mark.timeout(300)]
 if environment.DATABASE != "postgres":
@@ -59,7 +60,7 @@ def stack(rig):
     rig.valkey.proxy.heal()
     rig.postgres.proxy.heal()
     rig.stack.complete()
-    poll(lambda: requests.get(rig.stack.url + "/readyz", timeout=5).ok, 60, "the stack does not recover")
+    until(lambda: requests.get(rig.stack.url + "/readyz", timeout=5).ok, "the stack does not recover")
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +296,7 @@ def test_a_form_sent_without_a_database_is_kept_and_sent_again(desk, stack, rig,
     expect(again).to_be_visible()
     assert page.locator("[data-outage=database] [name=label]").input_value() == '<b>旗舰店</b> "01"'
     rig.postgres.proxy.accept()
-    poll(lambda: requests.get(stack.url + "/readyz", timeout=5).ok, 60, "the database is not asked again")
+    until(lambda: requests.get(stack.url + "/readyz", timeout=5).ok, "the database is not asked again")
     again.click()
     expect(page.locator("h1")).to_contain_text("旗舰店")
     account = Account.objects.get()
@@ -432,9 +433,7 @@ def test_a_hidden_tab_leaves_the_stream_to_one_that_is_shown(desk, stack, live):
     expect(first.locator("#outage")).to_be_hidden()
     asked = streams(second)
     first.evaluate(HIDE, True)
-    poll(
-        lambda: second.wait_for_timeout(100) or asked.count("GET") == 1, 30, "the stream was not handed over"
-    )
+    until(lambda: second.wait_for_timeout(100) or asked.count("GET") == 1, "the stream was not handed over")
     renamed(account, "After")
     expect(second.locator("main")).to_contain_text("After")
     expect(first.locator("main")).to_contain_text("Before")
@@ -455,7 +454,7 @@ def test_a_leader_that_sleeps_is_replaced(desk, stack, live):
     cdp.send("Debugger.enable")
     cdp.send("Debugger.pause")
     asked = streams(second)
-    poll(lambda: second.wait_for_timeout(100) or asked.count("GET") == 1, 30, "nobody took the stream over")
+    until(lambda: second.wait_for_timeout(100) or asked.count("GET") == 1, "nobody took the stream over")
     renamed(account, "Later")
     expect(second.locator("main")).to_contain_text("Later")
     cdp.send("Debugger.disable")

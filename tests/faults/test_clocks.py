@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
 from tests.support.invariants import assert_sound
+from tests.support.processes import until
 from tests.support.scenarios import (
     TWO_WORKERS,
     all_end,
@@ -15,7 +16,7 @@ from tests.support.scenarios import (
     running_stack,
     upstream_that_waits,
 )
-from tests.support.stack import Stack, poll
+from tests.support.stack import Stack
 
 # With SQLite there is only one host.
 pytestmark = [
@@ -54,7 +55,7 @@ def every_worker_polled(times: int = 1) -> None:
         names = [name for name, _alive_until in seen]
         return sum(names.count(name) > times for name in set(names)) == 2
 
-    poll(polled, 40, "workers do not poll")
+    until(polled, "workers do not poll")
 
 
 def test_hosts_whose_clocks_are_wrong(stack, operator, upstream, live):

@@ -11,10 +11,10 @@ from accounts.models import LoginAttempt
 from tests.support import environment
 from tests.support.factories import People, forget_everything
 from tests.support.invariants import assert_sound
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, until
 from tests.support.scenarios import TWO_WORKERS, all_end, ends, fresh, marks, upstream_that_waits, waiting
 from tests.support.services import Postgres, using_database
-from tests.support.stack import Operator, Stack, poll
+from tests.support.stack import Operator, Stack
 
 pytestmark = marks("postgres")
 WAIT = 40
@@ -61,7 +61,7 @@ def operator(people, upstream, stack):
 def answers_again(operator) -> None:
     """The web finds the database again by itself."""
     connection.close()
-    poll(lambda: operator.get("/").status_code == 200, 30, "the web does not come back")
+    until(lambda: operator.get("/").status_code == 200, "the web does not come back")
 
 
 @pytest.mark.parametrize("how", ["immediate", "fast"])
@@ -123,7 +123,7 @@ def test_the_connection_is_cut_during_the_commit_of_a_click(
         # Begun, and nobody asked: it ends at its deadline, which is brought forward here.
         attempt.deadline_at = attempt.created_at
         attempt.save(update_fields=["deadline_at"])
-        poll(lambda attempt=attempt: not fresh(attempt).is_open, 30, "nobody ends it")
+        until(lambda attempt=attempt: not fresh(attempt).is_open, "nobody ends it")
     attempt = operator.log_in(account)
     upstream.wait(wId=attempt.w_id, step3_now=1)
     upstream.phone("confirm", wId=attempt.w_id)
@@ -134,7 +134,7 @@ def test_the_connection_is_cut_during_the_commit_of_a_click(
 def test_the_server_is_cut_off_for_longer_than_a_lease(stack, operator, upstream, people, postgres):
     attempts = [waiting(operator, upstream, people.account()) for _ in range(4)]
     postgres.proxy.refuse()
-    poll(lambda: nobody_lives(), 30, "leases do not run out")
+    until(lambda: nobody_lives(), "leases do not run out")
     upstream.phone("confirm", wId=attempts[0].w_id)
     postgres.proxy.accept()
     answers_again(operator)
@@ -205,7 +205,7 @@ def read_only(postgres):
             admin.execute("SELECT pg_reload_conf()")
         with psycopg.connect(postgres.direct_url("faults"), autocommit=True) as probe:
             shown = lambda: probe.execute("SHOW default_transaction_read_only").fetchone()[0]  # noqa: E731
-            poll(lambda: shown() == value, 10, "the setting does not change")
+            until(lambda: shown() == value, "the setting does not change")
 
     yield set_to
     set_to("off")
@@ -225,7 +225,7 @@ def test_the_server_takes_no_writes_when_the_phone_decides(
     assert operator.get("/accounts/new/").ok
     answer = operator.post(f"/accounts/{account.pk}/login/")
     assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
-    poll(lambda: tells_of_it(stack, attempts), 20, "no worker tried to write it")
+    until(lambda: tells_of_it(stack, attempts), "no worker tried to write it")
     assert {fresh(attempt).state for attempt in attempts} == {"waiting"}
 
     read_only("off")
@@ -271,12 +271,12 @@ def test_two_transactions_that_wait_for_each_other(stack, operator, upstream, pe
     attempt = waiting(operator, upstream, people.account(wc_id="wxid_known"))
     with somebody_holds(postgres, "accounts_account", attempt.account_id) as other:
         upstream.phone("confirm", wId=attempt.w_id, who="wxid_known")
-        poll(lambda: blocked(postgres), 20, "nobody wants the row")
+        until(lambda: blocked(postgres), "nobody wants the row")
         # The success has its attempt's row already, and waits for the account's.
         other.execute("SELECT 1 FROM accounts_loginattempt WHERE id = %s FOR UPDATE", [attempt.pk])
         other.commit()
     ends(attempt)
-    poll(lambda: deadlocks(postgres) > before, 10, "the two did not wait for each other")
+    until(lambda: deadlocks(postgres) > before, "the two did not wait for each other")
     assert_sound(upstream, stack)
 
 
@@ -288,7 +288,7 @@ def test_a_row_that_somebody_holds_keeps_only_its_own_login_waiting(
     account = people.account()
     with somebody_holds(postgres, "accounts_account", held.account_id):
         upstream.phone("confirm", wId=held.w_id)
-        poll(lambda: blocked(postgres) or tells_of_it(stack, [held]), 20, "nobody wants the row")
+        until(lambda: blocked(postgres) or tells_of_it(stack, [held]), "nobody wants the row")
         for attempt in others:
             upstream.phone("confirm", wId=attempt.w_id)
         all_end(others, seconds=30)

@@ -13,9 +13,10 @@ from tests.support import environment
 from tests.support.disks import small_disk
 from tests.support.factories import People, forget_everything, make_attempt
 from tests.support.invariants import assert_sound
+from tests.support.processes import until
 from tests.support.scenarios import all_end, ends, marks, upstream_that_waits, waiting
 from tests.support.services import Postgres, using_database
-from tests.support.stack import Operator, Stack, poll
+from tests.support.stack import Operator, Stack
 
 pytestmark = marks("postgres")
 WAIT = 40
@@ -90,7 +91,7 @@ def test_the_disk_of_the_database_is_full(stack, operator, upstream, people, dat
     data.fill()
     added = poll_count(lambda number: adds(operator, people, number))
     confirm(upstream, attempts)
-    poll(lambda: "the database is unreachable (" in stack.log, 20, "every answer had room")
+    until(lambda: "the database is unreachable (" in stack.log, "every answer had room")
     assert operator.get("/").ok  # reading goes on
     assert LoginAttempt.objects.open().exists()
 
@@ -132,6 +133,6 @@ def test_the_disk_of_the_logs_is_full(stack, operator, upstream, people, logs):
     assert [process.poll() for process in stack.processes.values()] == [None] * len(NAMES)
 
     logs.free()
-    poll(lambda: len(stack.log) > size, 20, "nobody writes his log again")
+    until(lambda: len(stack.log) > size, "nobody writes his log again")
     late.delete()
     assert_sound(upstream, stack)

@@ -12,8 +12,9 @@ from accounts.models.event import record
 from accounts.states import EventType, Method, NextStep
 from tests.support.factories import make_account
 from tests.support.invariants import assert_sound
+from tests.support.processes import until
 from tests.support.scenarios import ends, fresh, held_by_another, holder, marks, other, running_stack
-from tests.support.stack import Stack, poll
+from tests.support.stack import Stack
 
 pytestmark = marks("postgres")
 WAIT = 20
@@ -99,7 +100,7 @@ def test_a_drop_is_recovered_by_itself(upstream, live):
         assert fresh(drop).next_step == NextStep.POPUP
         upstream.phone("accept", wcId="wxid_a")
         ends(LoginAttempt.objects.get())
-        poll(lambda: fresh(drop).ended_at, 20, "the drop does not end")
+        until(lambda: fresh(drop).ended_at, "the drop does not end")
         assert fresh(drop).ended_by == Method.POPUP
         assert (fresh(first).next_step, fresh(first).ended_at) == (NextStep.SCAN, None)
         assert_sound(upstream, stack)

@@ -13,8 +13,9 @@ from accounts.logins import start
 from accounts.models import Account, LoginAttempt
 from accounts.states import AttemptState, Trigger
 from tests.support.invariants import assert_sound
+from tests.support.processes import until
 from tests.support.scenarios import ROUNDS, marks
-from tests.support.stack import Operator, Stack, poll
+from tests.support.stack import Operator, Stack
 
 pytestmark = [*marks("postgres"), pytest.mark.long]
 LOGINS = int(os.environ.get("FAULT_QUEUE", "10000" if ROUNDS > 1 else "150"))
@@ -60,11 +61,11 @@ def test_a_long_queue_is_worked_off(stack, live, upstream):
     for name in WORKERS:
         stack.start(name)
     succeeded = LoginAttempt.objects.filter(state=AttemptState.SUCCEEDED)
-    poll(lambda: succeeded.count() >= LOGINS // 4, 600, "the queue does not get shorter")
+    until(lambda: succeeded.count() >= LOGINS // 4, "the queue does not get shorter", seconds=600)
     quarter = memory(stack)
     assert operator.get("/").ok
     assert operator.get(f"/accounts/{accounts[-1].pk}/").ok
-    poll(lambda: not LoginAttempt.objects.open().exists(), 1500, "the queue is not worked off")
+    until(lambda: not LoginAttempt.objects.open().exists(), "the queue is not worked off", seconds=1500)
 
     ended = Counter(LoginAttempt.objects.values_list("state", "reason"))
     assert ended == {(AttemptState.SUCCEEDED, ""): LOGINS}

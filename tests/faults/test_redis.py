@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import environment
 from tests.support.invariants import assert_sound
+from tests.support.processes import until
 from tests.support.scenarios import (
     ROUNDS,
     TWO_WORKERS,
@@ -20,7 +21,7 @@ from tests.support.scenarios import (
     waiting,
 )
 from tests.support.services import Valkey
-from tests.support.stack import Stack, poll
+from tests.support.stack import Stack
 
 pytestmark = marks("postgres")
 WAIT = 20
@@ -57,7 +58,7 @@ def stack(running, valkey):
 def hears_messages(valkey: Valkey) -> None:
     """Every worker asks for messages (again)."""
     asking = lambda client: client["cmd"] == "brpop" and int(client["idle"]) < 3  # noqa: E731
-    poll(lambda: sum(map(asking, valkey.client.client_list())) >= 3, 60, "workers do not come back to Redis")
+    until(lambda: sum(map(asking, valkey.client.client_list())) >= 3, "workers do not come back to Redis")
 
 
 def confirm(upstream, attempt) -> None:
@@ -96,7 +97,7 @@ def test_everything_in_redis_is_deleted(stack, operator, upstream, live, valkey)
     with nobody_takes_messages(stack):
         queued = [operator.log_in(live.account()) for _ in range(5)]
         # Each of the two had asked for a message, and got it while it stood still.
-        poll(lambda: valkey.client.llen("waits") >= 3, 10, "nothing was put into the queue")
+        until(lambda: valkey.client.llen("waits") >= 3, "nothing was put into the queue")
         valkey.say("FLUSHALL")
     for attempt in attempts + queued:
         confirm(upstream, attempt)

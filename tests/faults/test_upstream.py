@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker
 from tests.support.invariants import assert_sound
+from tests.support.processes import until
 from tests.support.scenarios import (
     TWO_WORKERS,
     all_end,
@@ -18,7 +19,7 @@ from tests.support.scenarios import (
     upstream_that_waits,
     waiting,
 )
-from tests.support.stack import Operator, poll
+from tests.support.stack import Operator
 
 pytestmark = marks("sqlite")
 WAIT = 20
@@ -166,7 +167,7 @@ def workers_live_on(times: int) -> None:
         names = [name for name, _alive_until in seen]
         return bool(names) and min(map(names.count, names)) > times
 
-    poll(said, 40, "a worker is silent")
+    until(said, "a worker is silent")
 
 
 @pytest.mark.parametrize("parallel", ["refuse", "kick"])

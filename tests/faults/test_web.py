@@ -24,7 +24,7 @@ from tests.support import chromium
 from tests.support.factories import PASSWORD
 from tests.support.fault_proxy import Proxy
 from tests.support.invariants import assert_sound
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, until
 from tests.support.scenarios import (
     ROUNDS,
     Listener,
@@ -35,7 +35,7 @@ from tests.support.scenarios import (
     upstream_that_waits,
     waiting,
 )
-from tests.support.stack import Operator, Stack, poll
+from tests.support.stack import Operator, Stack
 
 pytestmark = marks("postgres")
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
@@ -189,7 +189,7 @@ def test_two_hundred_tabs_of_one_person(stack, operator, upstream, live):
             if tab.answer.status == 200:
                 tab.hears(b"succeeded")
     ends(attempt)
-    poll(lambda: operator.get("/events/", stream=True).status_code == 200, 10, "no stream is free again")
+    until(lambda: operator.get("/events/", stream=True).status_code == 200, "no stream is free again")
     assert_sound(upstream, stack)
 
 
@@ -259,7 +259,7 @@ def test_a_worker_may_open_no_more_files(stack, operator, upstream, live):
     worker = stack.processes["waits"]
     with open_files(worker, more=2):
         attempts = [operator.log_in(live.account()) for _ in range(8)]
-        poll(lambda: NO_ROOM[connection.vendor] in stack.log_of("waits"), 20, "there is always room")
+        until(lambda: NO_ROOM[connection.vendor] in stack.log_of("waits"), "there is always room")
         for attempt in before:  # each gives back the file of its call, and is written then
             confirm(upstream, [attempt])
             ends(attempt)
@@ -283,10 +283,10 @@ def test_the_web_may_open_no_more_files(stack, operator, upstream, live):
     with open_files(web, more=8), ExitStack() as browsers:
         for _ in range(40):
             browsers.enter_context(socket.create_connection((address.hostname, address.port)))
-        poll(lambda: not answers(stack), 20, "there is always room")
+        until(lambda: not answers(stack), "there is always room")
         confirm(upstream, [attempt])
         ends(attempt)
-    poll(lambda: operator.get(f"/attempts/{attempt.pk}/").ok, 20, "the web does not come back")
+    until(lambda: operator.get(f"/attempts/{attempt.pk}/").ok, "the web does not come back")
     after = waiting(operator, upstream, live.account())
     confirm(upstream, [after])
     ends(after)

@@ -10,6 +10,7 @@ from accounts import tasks
 from accounts.models import Account, AccountEvent, LoginAttempt
 from accounts.states import EventType
 from tests.support.invariants import assert_sound
+from tests.support.processes import until
 from tests.support.scenarios import (
     ROUNDS,
     TWO_WORKERS,
@@ -24,7 +25,6 @@ from tests.support.scenarios import (
     upstream_that_waits,
     waiting,
 )
-from tests.support.stack import poll
 from wkportal.celery import app
 
 pytestmark = marks("postgres")
@@ -61,7 +61,7 @@ def test_a_worker_that_is_asked_to_stop_finishes_its_waits_and_claims_no_new_one
     old = waiting(operator, upstream, live.account())
     leaving, listeners = holder(stack, old), listening()
     stack.send(leaving, signal.SIGTERM)
-    poll(lambda: listening() < listeners, 10, "it goes on asking for messages")
+    until(lambda: listening() < listeners, "it goes on asking for messages")
 
     new = [waiting(operator, upstream, live.account()) for _ in range(5)]
     assert {holder(stack, attempt) for attempt in new} == {other(leaving)}
@@ -111,7 +111,7 @@ def test_a_worker_that_slept_past_its_lease_leaves_the_wait_to_its_successor(
     stack.send(asleep, signal.SIGCONT)
 
     # It finds its lease gone and hangs up.
-    poll(lambda: upstream.logins(wId=attempt.w_id)[0]["step3_now"] == 1, 10, "the old call goes on")
+    until(lambda: upstream.logins(wId=attempt.w_id)[0]["step3_now"] == 1, "the old call goes on")
     assert holder(stack, attempt) == other(asleep)
     upstream.phone(tap, wId=attempt.w_id)
     assert ends(attempt, state).lease_epoch == 2
@@ -172,7 +172,7 @@ def test_the_workers_come_back_after_longer_than_a_lease_and_resume_every_wait(
         stack.kill(name)
     queued = operator.log_in(live.account())
     LoginAttempt.objects.filter(pk=queued.pk).update(deadline_at=timezone.now() + timedelta(seconds=60))
-    poll(lambda: not any(holder(stack, attempt) for attempt in attempts), 15, "leases do not run out")
+    until(lambda: not any(holder(stack, attempt) for attempt in attempts), "leases do not run out")
     upstream.phone("confirm", wId=attempts[0].w_id)
     stack.complete()
 
@@ -230,7 +230,7 @@ def worked_off(running: int) -> None:
         ]
         return not left and len(active) == running
 
-    poll(done, 30, "messages are left")
+    until(done, "messages are left")
 
 
 def test_messages_that_are_none_stop_no_worker(stack, operator, upstream, live):
@@ -259,7 +259,7 @@ def test_a_wait_that_is_killed_inside_its_worker_gives_its_lease_back(stack, ope
     calls = upstream.calls("/getIPadLoginInfo")
     app.control.revoke(task.id, terminate=True)
 
-    poll(lambda: upstream.calls("/getIPadLoginInfo") > calls, 30, "the wait was not resumed")
+    until(lambda: upstream.calls("/getIPadLoginInfo") > calls, "the wait was not resumed")
     upstream.wait(wId=attempt.w_id, step3_now=1)
     upstream.phone("confirm", wId=attempt.w_id)
     assert ends(attempt).lease_epoch > 1
@@ -281,7 +281,7 @@ def test_two_beats_start_nothing_twice(stack, operator, upstream, live):
             state="preparing",
             deadline_at=timezone.now() - timedelta(seconds=30),
         )
-        poll(lambda: fresh(late).state == "failed", 15, "nobody swept")
+        until(lambda: fresh(late).state == "failed", "nobody swept")
         for attempt in attempts:
             upstream.phone("confirm", wId=attempt.w_id)
         all_end(attempts)

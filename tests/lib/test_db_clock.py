@@ -17,9 +17,9 @@ from accounts.lib.db_clock import (
     now as the_clocks_now,  # as it was before a fixture put this process's own in its place
 )
 from tests.support import environment
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, until
 from tests.support.stopped_clock import StoppedClock
-from tests.support.threads import in_thread, until
+from tests.support.threads import in_thread
 
 # A busy machine may take so long to ask the database what time it is.
 NEAR = timedelta(seconds=30)

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from accounts.lib.group_commit import GroupCommit, Interrupted
-from tests.support.processes import DEADLINE
-from tests.support.threads import until
+from tests.support.processes import DEADLINE, until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECONDS = 30

@@ -16,7 +16,8 @@ from accounts.logins import wait as logins_wait
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
 from accounts.states import AttemptState, EventType
 from tests.support.factories import make_account, make_attempt
-from tests.support.threads import in_thread, until
+from tests.support.processes import until
+from tests.support.threads import in_thread
 
 SECONDS = 20
 

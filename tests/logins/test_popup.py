@@ -11,8 +11,8 @@ from accounts.models import LoginAttempt, UpstreamAccess, WaitsWorker
 from accounts.states import Method, Trigger
 from accounts.upstream import responses
 from tests.support.factories import fresh, make_attempt
-from tests.support.processes import DEADLINE
-from tests.support.threads import in_thread, running, until
+from tests.support.processes import DEADLINE, until
+from tests.support.threads import in_thread, running
 
 WC_ID = "wxid_a"
 

@@ -19,8 +19,8 @@ from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, ev
 from accounts.states import FINAL_STATES, EventType, Trigger
 from accounts.upstream import configured, responses
 from tests.support.factories import fresh, make_attempt
-from tests.support.processes import DEADLINE
-from tests.support.threads import in_thread, running, until
+from tests.support.processes import DEADLINE, until
+from tests.support.threads import in_thread, running
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, lo
 from accounts.upstream.responses import LoggedIn, Profile
 from tests.support.factories import fresh, make_attempt
 from tests.support.payloads import envelope
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, until
 from tests.support.raw_http import json_answer, wire
 from tests.support.stopped_clock import StoppedClock
-from tests.support.threads import in_thread, running, until
+from tests.support.threads import in_thread, running
 
 
 @contextmanager

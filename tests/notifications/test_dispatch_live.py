@@ -19,8 +19,8 @@ from accounts.notifications import dispatch
 from tests.notifications.test_dispatch import channel_to, comes_back, drops, notify, online, phone
 from tests.support import environment
 from tests.support.fake_chat_service import Receiver
-from tests.support.processes import DEADLINE
-from tests.support.stack import ROOT, Stack, poll
+from tests.support.processes import DEADLINE, until
+from tests.support.stack import ROOT, Stack
 
 __all__ = ["phone"]
 pytestmark = [
@@ -126,15 +126,14 @@ def test_from_beat_to_the_message_without_anybody_asking(live, phone):
             channel_to(refusing, "refusing", debounce_seconds=0)
             account = online(label="Shop 7")
             drops(account)
-            poll(lambda: phone.titles == ["Offline: Shop 7"], 40, "nobody was notified")
+            until(lambda: phone.titles == ["Offline: Shop 7"], "nobody was notified")
             comes_back(account)
-            poll(
+            until(
                 lambda: phone.titles == ["Offline: Shop 7", "Back online: Shop 7"],
-                40,
                 "nobody was notified of the end",
             )
-            poll(lambda: refusing.asked, 40, "the other channel was not asked")
-            poll(lambda: "403" in stack.log_of("jobs"), 40, "the refusal was not logged")
+            until(lambda: refusing.asked, "the other channel was not asked")
+            until(lambda: "403" in stack.log_of("jobs"), "the refusal was not logged")
             assert "canary-path" not in stack.log
     finally:
         for table in (Channel, Notification, OutboxCursor):

@@ -11,8 +11,9 @@ from django.utils import timezone
 from accounts.models import Account, Presence, UnmanagedAccount
 from accounts.presence import sweep
 from tests.support.factories import make_account
+from tests.support.processes import until
 from tests.support.scenarios import Listener, fresh
-from tests.support.stack import Operator, Stack, poll
+from tests.support.stack import Operator, Stack
 
 LIST = "/queryLoginWx"
 
@@ -33,7 +34,7 @@ def test_without_callbacks_a_drop_is_known_after_two_sweeps(live, upstream):
     account, other = (online(upstream, wc_id, team=live.east) for wc_id in ("wxid_a", "wxid_b"))
     elsewhere = make_account(wc_id="wxid_c")
     with Stack("web", "jobs", "beat", WK_PRESENCE_SECONDS="5") as stack:
-        poll(answered, 30, "no presence check")
+        until(answered, "no presence check")
         with Listener(Operator(stack, live.operator)) as page:
             asked = upstream.calls(LIST)
             upstream.drop("wxid_a", callback=False)
@@ -54,10 +55,10 @@ def test_two_beats_and_two_workers_sweep_as_one_does(live, upstream):
     account, _other = online(upstream, "wxid_a"), online(upstream, "wxid_b")
     upstream.drop("wxid_a", callback=False)
     with Stack("jobs-1", "jobs-2", "beat-1", "beat-2", WK_PRESENCE_SECONDS="5") as stack:
-        poll(lambda: fresh(account).state == "offline", 60, "not offline")
+        until(lambda: fresh(account).state == "offline", "not offline")
         stack.kill("jobs-1"), stack.kill("beat-1")
         upstream.person("wxid_a", online=True)
-        poll(lambda: not account.drops.open().exists(), 60, "not online again")
+        until(lambda: not account.drops.open().exists(), "not online again")
     moves = account.events.filter(happened__in=["account_offline", "account_online"]).order_by("id")
     assert [event.happened for event in moves] == ["account_offline", "account_online"]
     drop = account.drops.get()

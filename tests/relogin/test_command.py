@@ -19,9 +19,9 @@ from accounts.management.commands.relogin import WHY_NOT, Command, chosen, in_te
 from accounts.models import Account, LoginAttempt, RecoveryPolicy, Tag
 from accounts.states import AccountState, AttemptState, Method, NextStep, Trigger
 from tests.support.factories import fresh, make_account, make_attempt
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, until
 from tests.support.scenarios import running_stack
-from tests.support.stack import ROOT, Stack, poll
+from tests.support.stack import ROOT, Stack
 
 
 def who(**options) -> list[str]:
@@ -136,7 +136,7 @@ class Relogin:
 
     def event(self, name: str) -> dict:
         found = lambda: next((event for event in self.events if event["event"] == name), None)  # noqa: E731
-        return poll(found, 30, f"no {name}")
+        return until(found, f"no {name}")
 
     def code(self) -> int:
         code = self.process.wait(DEADLINE)
@@ -172,7 +172,7 @@ def known(upstream, number: int = 1) -> Account:
 def test_a_code_is_drawn_scanned_and_waited_for(relogin, upstream):
     account = known(upstream)
     command = relogin(account.wc_id, "--wait")
-    poll(lambda: "scan with the phone of wxid_known_1" in command.said, 30, "no code")
+    until(lambda: "scan with the phone of wxid_known_1" in command.said, "no code")
     assert "\x1b[97;40m█" in command.said
     attempt = LoginAttempt.objects.get()
     assert (attempt.trigger, attempt.method) == (Trigger.API, Method.QR)
@@ -242,7 +242,7 @@ def test_ctrl_c_leaves_the_login_open_and_says_so(relogin, upstream):
     assert f"still in progress: #{attempt.pk} (/attempts/{attempt.pk}/)" in command.said
     assert attempt.state == AttemptState.WAITING
     upstream.phone("confirm", wId=attempt.w_id)
-    poll(lambda: fresh(account).state == AccountState.ONLINE, 20, "the login did not go on")
+    until(lambda: fresh(account).state == AccountState.ONLINE, "the login did not go on")
 
 
 @pytest.mark.live

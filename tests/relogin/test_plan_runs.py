@@ -29,8 +29,9 @@ from accounts.models.plan import Outcome, PlanMethod
 from accounts.relogin import plan_runs, recover
 from accounts.states import AccountState, AttemptState, EventType, Method, NotificationKind, Trigger
 from tests.support.factories import make_account, make_attempt
+from tests.support.processes import until
 from tests.support.scenarios import fresh
-from tests.support.stack import Stack, poll
+from tests.support.stack import Stack
 
 MONDAY = datetime(2026, 6, 1, 0, 0, tzinfo=UTC)  # 8:00 in Shanghai
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -626,10 +627,10 @@ def test_two_beats_and_two_jobs_workers_run_a_scheduled_time_once(live, upstream
             upstream.wait(wcId=account.wc_id, prompt=True)
             upstream.phone("accept", wcId=account.wc_id)
         settled = lambda: PlanResult.objects.filter(outcome=Outcome.ONLINE).count() == 3  # noqa: E731
-        poll(settled, 60, "the run is not settled")
+        until(settled, "the run is not settled")
         new = make_account(label="new")
         plan_runs.make_due(Account.objects.filter(pk=new.pk), db_clock.now(), None)
-        poll(lambda: fresh(new).queued_for_scan_at, 30, "the due time was not answered")
+        until(lambda: fresh(new).queued_for_scan_at, "the due time was not answered")
     assert [run.plan_name for run in PlanRun.objects.order_by("pk")] == [plan.name, ""]
     assert LoginAttempt.objects.count() == upstream.calls("/secondLogin") == 3
     assert fresh(plan).next_at > db_clock.now()

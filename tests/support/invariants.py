@@ -23,8 +23,9 @@ from accounts.states import (
     Method,
 )
 from tests.support.environment import CANARIES
+from tests.support.processes import until
 from tests.support.simulator import Simulator
-from tests.support.stack import Stack, poll
+from tests.support.stack import Stack
 
 BOUND = timedelta(seconds=20)
 MOVES = (EventType.ATTEMPT_STARTED, EventType.ATTEMPT_MOVED)
@@ -61,10 +62,10 @@ def until_ended(more: float = 10) -> None:
     """Every attempt ends: at its deadline and the bound after it. `more` is for a machine that is busy."""
     last = LoginAttempt.objects.open().order_by("-deadline_at").values_list("deadline_at", flat=True).first()
     left = (last + BOUND - timezone.now()).total_seconds() if last else 0
-    poll(
+    until(
         lambda: not LoginAttempt.objects.open().exists(),
-        max(left, 0) + more,
         f"attempts are open after their time: {list(LoginAttempt.objects.open().values('id', 'state', 'deadline_at'))}",
+        seconds=max(left, 0) + more,
     )
 
 

@@ -9,18 +9,31 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import requests
 
 ROOT = Path(__file__).resolve().parents[2]
 # Seconds after which nothing will come any more, also on a machine that does much else.
 DEADLINE = 180
 
 
-def until(condition: Callable[[], object], explain: Callable[[], str], seconds: float = DEADLINE) -> None:
-    """Polls; at the deadline the test fails with the explanation."""
-    deadline = time.monotonic() + seconds
-    while not condition():
+def until(
+    condition: Callable[[], Any],
+    explain: Callable[[], str] | str = "it did not become true",
+    seconds: float = 0,
+) -> Any:
+    """Return the first true value of `condition()`. At the deadline the test fails with the explanation.
+
+    A request that fails and an assertion that does not hold are no value. `seconds`: a deadline after DEADLINE.
+    """
+    deadline = time.monotonic() + max(seconds, DEADLINE)
+    while True:
+        with contextlib.suppress(requests.RequestException, AssertionError):
+            if found := condition():
+                return found
         if time.monotonic() > deadline:
-            raise AssertionError(explain())
+            raise AssertionError(explain if isinstance(explain, str) else explain())
         time.sleep(0.02)
 
 
@@ -101,9 +114,12 @@ class Program:
         return self.output.read_text()
 
     def until(self, condition: Callable[[], object]) -> None:
-        def settled() -> bool:
-            assert self.process.poll() is None or condition(), f"it ended\n{self.said()}"
-            return bool(condition())
+        def settled() -> object:
+            ended = self.process.poll() is not None
+            found = condition()
+            if ended and not found:
+                raise RuntimeError(f"it ended\n{self.said()}")
+            return found
 
         until(settled, self.said)
 

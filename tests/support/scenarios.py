@@ -15,9 +15,9 @@ from django.utils import timezone
 from accounts.models import Account, LoginAttempt, WaitsWorker
 from tests.support.environment import DATABASE
 from tests.support.factories import fresh
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, until
 from tests.support.simulator import Simulator
-from tests.support.stack import Operator, Stack, poll
+from tests.support.stack import Operator, Stack
 
 # Of the long form: how often a fault is repeated, and how many logins it meets.
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "1"))
@@ -64,10 +64,10 @@ def waiting(operator: Operator, upstream: Simulator, account: Account) -> LoginA
 
 def ends(attempt: LoginAttempt, state: str = "succeeded", seconds: float = 40) -> LoginAttempt:
     """The attempt, once it is in that state; it fails if it ends in another one."""
-    poll(
+    until(
         lambda: not fresh(attempt).is_open or fresh(attempt).state == state,
-        seconds,
         f"{attempt.pk} does not end",
+        seconds=seconds,
     )
     attempt = fresh(attempt)
     assert attempt.state == state, (attempt.pk, attempt.state, attempt.reason, attempt.upstream_text)
@@ -91,10 +91,10 @@ def holder(stack: Stack, attempt: LoginAttempt) -> str:
 
 def held_by_another(stack: Stack, attempt: LoginAttempt, than: str, seconds: float = 40) -> str:
     """Who holds it, once that is another process than the one named."""
-    return poll(
+    return until(
         lambda: (name := holder(stack, attempt)) not in ("", than) and name,
-        seconds,
         f"no worker resumed {attempt.pk} from {than}",
+        seconds=seconds,
     )
 
 
@@ -145,4 +145,4 @@ class Listener:
         found = lambda: [  # noqa: E731
             data for name, data in self.received if name == event and like.items() <= data.items()
         ]
-        return poll(found, seconds, f"no {event} {like}, but {self.received}")[0]
+        return until(found, f"no {event} {like}, but {self.received}", seconds=seconds)[0]

@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import requests
@@ -19,7 +18,7 @@ import requests
 from accounts.models import Account, LoginAttempt
 from tests.support import environment
 from tests.support.factories import PASSWORD
-from tests.support.processes import DEADLINE, reserve_port
+from tests.support.processes import DEADLINE, reserve_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
 CELERY = ["-m", "celery", "-A", "wkportal"]
@@ -99,7 +98,7 @@ class Stack:
                 return requests.get(self.url + "/healthz", timeout=2).ok
             return name.startswith("beat") or "ready." in self.log_of(name)
 
-        poll(ready, 60, f"{name} does not get ready")
+        until(ready, f"{name} does not get ready")
 
     def send(self, name: str, sign: signal.Signals) -> None:
         if sign in (signal.SIGTERM, signal.SIGINT):
@@ -154,24 +153,6 @@ class Stack:
     @property
     def log(self) -> str:
         return "".join(file.read_text(errors="replace") for file in sorted(self.folder.glob("*.log")))
-
-
-def poll(condition, seconds: float, complaint: str):
-    """The first true value of `condition()`; fails with `complaint` when there is none in time.
-
-    `seconds` are those of a machine that does nothing else.
-    """
-    deadline = time.monotonic() + max(seconds, DEADLINE)
-    while True:
-        try:
-            found = condition()
-        except (requests.RequestException, AssertionError):
-            found = None
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(complaint)
-        time.sleep(0.02)
 
 
 class Operator:

@@ -1,6 +1,5 @@
-"""Steps of the product in threads of a test's own, and waiting for what they do."""
+"""Steps of the product in threads of a test's own."""
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,12 +24,3 @@ def running(step: Callable, *args) -> Iterator[Future]:
         result = pool.submit(in_thread, step, *args)
         yield result
         result.result(DEADLINE)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Polls; the test fails at the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("it did not become true")
-        time.sleep(0.01)

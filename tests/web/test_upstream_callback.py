@@ -19,8 +19,9 @@ from django.utils import timezone
 from accounts.models import Account, Drop, Presence
 from accounts.presence import sweep
 from accounts.web.views import upstream_callback
+from tests.support.processes import until
 from tests.support.scenarios import Listener, fresh
-from tests.support.stack import Operator, Stack, poll
+from tests.support.stack import Operator, Stack
 from wkportal.redaction import RedactingFormatter
 
 SECRET = "canary-callback-0123456789-abcdef"
@@ -224,7 +225,7 @@ def registered(stack, live, upstream):
         type=2,
     )
     upstream.wait(callbacks=1)
-    poll(lambda: checked_since(None), 30, "no presence check")
+    until(lambda: checked_since(None), "no presence check")
     return Operator(stack, live.operator)
 
 
@@ -263,7 +264,7 @@ def test_the_reason_follows_by_itself(registered, live, upstream):
     account = online(live, upstream, "wxid_a")
     online(live, upstream, "wxid_b")
     upstream.drop("wxid_a", reason="在别处登录，请重新登录。")
-    poll(lambda: fresh(account).last_offline_reason, 30, "no reason")
+    until(lambda: fresh(account).last_offline_reason, "no reason")
     assert fresh(account).last_offline_reason == account.drops.get().reason_text == "在别处登录，请重新登录。"
     assert upstream.calls("/offlineReason") == 1
 
@@ -279,7 +280,7 @@ def test_a_callback_for_an_older_w_id_asks_nobody_and_changes_nothing(registered
     # Of those that are handled one after the other, the last one is about a drop.
     upstream.wait(callbacks=7)
     upstream.drop("wxid_b")
-    poll(lambda: fresh(other).state == "offline", 30, "the last callback was not handled")
+    until(lambda: fresh(other).state == "offline", "the last callback was not handled")
     assert upstream.calls(LIST) == asked + 1
     assert (fresh(account).state, fresh(account).absent) == ("online", 0)
 
@@ -289,7 +290,7 @@ def test_a_callback_that_is_not_true_changes_nothing(registered, live, upstream)
     account = online(live, upstream, "wxid_a")
     before = timezone.now()
     upstream.control("callback", body=OFFLINE | {"data": {"wId": account.w_id}})
-    poll(lambda: checked_since(before), 30, "no presence check")
+    until(lambda: checked_since(before), "no presence check")
     assert (fresh(account).state, fresh(account).absent) == ("online", 0)
     assert fresh(account).last_checked(sweep.seen()) > before
     assert not Drop.objects.exists()
@@ -299,5 +300,5 @@ def test_a_callback_that_is_not_true_changes_nothing(registered, live, upstream)
 def test_the_log_of_all_this_holds_no_secret(stack, registered, upstream):
     for path in (f"/callbacks/wkteam/{WRONG}/", f"/callbacks/wkteam/{SECRET}/"):
         assert requests.get(stack.url + path, timeout=10).status_code in (404, 405)
-    poll(lambda: "/callbacks/wkteam/" in stack.log, 10, "nothing was logged")
+    until(lambda: "/callbacks/wkteam/" in stack.log, "nothing was logged")
     assert [secret for secret in (SECRET, WRONG) if secret in stack.log] == []

@@ -11,9 +11,9 @@ import pytest
 from django.conf import settings
 
 from tests.support import environment
-from tests.support.processes import DEADLINE
+from tests.support.processes import DEADLINE, until
 from tests.support.services import Valkey
-from tests.support.stack import CELERY, ROOT, poll
+from tests.support.stack import CELERY, ROOT
 from wkportal import celery_app
 from wkportal.celery import Scheduler
 
@@ -108,7 +108,7 @@ def beat(valkey: Valkey, folder: Path):
 
 def jobs_go_on(messages: Messages) -> None:
     messages.forget()
-    poll(lambda: len(messages.of("sweep")) > 1 and messages.of("tick"), 30, "beat sends no jobs")
+    until(lambda: len(messages.of("sweep")) > 1 and messages.of("tick"), "beat sends no jobs")
     assert all(headers["expires"] for headers in messages.of("sweep"))
 
 
@@ -125,7 +125,7 @@ def test_beat_goes_on_when_a_worker_is_back(messages, valkey, tmp_path):
     valkey.say("RPUSH", "jobs", *(["{}"] * (Scheduler.most_queued - 1)))
     with beat(valkey, tmp_path):
         log = tmp_path / "beat.log"
-        poll(lambda: "wait for a jobs worker" in log.read_text(), 30, "beat does not notice")
+        until(lambda: "wait for a jobs worker" in log.read_text(), "beat does not notice")
         assert len(messages) == Scheduler.most_queued
         jobs_go_on(messages)
 
@@ -136,9 +136,8 @@ def test_beat_outlives_redis(messages, valkey, tmp_path):
         jobs_go_on(messages)
         valkey.kill()
         log = tmp_path / "beat.log"
-        poll(
+        until(
             lambda: "Trying again" in log.read_text() or "Error" in log.read_text(),
-            30,
             "beat did not notice",
         )
         valkey.start()
@@ -151,11 +150,11 @@ def test_beat_begins_without_redis_and_ends_without_it(messages, valkey, tmp_pat
     try:
         with started(valkey, tmp_path) as process:
             log = tmp_path / "beat.log"
-            poll(lambda: "Trying again" in log.read_text(), 30, "beat did not notice")
+            until(lambda: "Trying again" in log.read_text(), "beat did not notice")
             process.terminate()
             assert process.wait(DEADLINE) == 0
         with beat(valkey, tmp_path):
-            poll(lambda: "Trying again" in log.read_text(), 30, "beat did not notice")
+            until(lambda: "Trying again" in log.read_text(), "beat did not notice")
             valkey.start()
             jobs_go_on(messages)
     finally:
@@ -175,7 +174,7 @@ def test_beat_ends_when_it_is_stopped_in_the_middle_of_sending(messages, valkey,
         jobs_go_on(messages)
         valkey.say("CLIENT", "PAUSE", "60000", "WRITE")
         try:
-            poll(lambda: sends(valkey), 30, "beat sends nothing")
+            until(lambda: sends(valkey), "beat sends nothing")
             process.terminate()
             assert process.wait(DEADLINE) == 0
         finally:

