@@ -3,7 +3,7 @@
     python -m bench.presence postgres|sqlite [--accounts 10000] [--reference 1000] [--sweeps 20] [--posts 3200]
 
 After the ordinary checks a tenth of the accounts is missing: the second check that misses them writes their drops. Then
-they are online with other wIds. Of the callbacks one in ten tells of a drop; the others are messages.
+they are online with other wIds. Of the callbacks one in ten reports a drop; the others are messages.
 """
 
 import statistics

@@ -14,7 +14,7 @@ from simulator.world import World
 
 FOLDER = Path(__file__).with_name("templates")
 TEMPLATES = {file.stem: Template(file.read_text(encoding="utf-8")) for file in FOLDER.glob("*.html")}
-LOOK = b"".join((FOLDER / f"{name}.css").read_bytes() for name in ("look", "phone", "index"))
+STYLE = (FOLDER / "style.css").read_bytes()
 # In these states the phone offers no confirmation and waits for the other side.
 RELOADING = ("confirmed", "code", "page")
 MOST = 100

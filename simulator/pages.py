@@ -24,7 +24,7 @@ def routes(world: World) -> list[web.RouteDef]:
     return [
         web.get("/", pages.index),
         web.post("/drop", pages.drop),
-        web.get("/look.css", look),
+        web.get("/style.css", style),
         web.get("/phone/popup/{wcId}", pages.popup),
         web.post("/phone/popup/{wcId}", pages.tap_popup),
         web.get("/phone/{wId}", pages.phone),
@@ -34,8 +34,8 @@ def routes(world: World) -> list[web.RouteDef]:
     ]
 
 
-async def look(request: web.Request) -> web.Response:
-    return web.Response(body=drawing.LOOK, content_type="text/css", headers={"Cache-Control": "max-age=60"})
+async def style(request: web.Request) -> web.Response:
+    return web.Response(body=drawing.STYLE, content_type="text/css", headers={"Cache-Control": "max-age=60"})
 
 
 class Pages:

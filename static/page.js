@@ -56,7 +56,7 @@ window.addEventListener("pageshow", (event) => {
 
 // --- htmx: where an answer goes, and what is said when there is none ----------------------------------------------
 
-// A fragment takes the place of what has its id now, whoever asked for it: a live update may have swapped the
+// A fragment takes the place of what has its id now, whichever request brought it: a live update may have swapped the
 // target away while the answer was on its way.
 function aim(event) {
   const { detail } = event;

@@ -93,7 +93,7 @@ def own_clock(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def unknown_holder():
-    """A test begins without rows: this process says anew that it lives when it takes a lease."""
+    """A test begins without rows: this process reports again that it lives when it takes a lease."""
     leases._holder.renewed_at = 0.0
 
 

@@ -25,7 +25,7 @@ def functions(tree: ast.Module) -> list:
 
 
 def test_imports_go_one_way():
-    """In a process of its own, because import-linter sets up logging anew."""
+    """In a process of its own, because import-linter sets up logging again."""
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([linter, "--no-logo"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

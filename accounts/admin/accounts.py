@@ -45,7 +45,7 @@ class AdminAccountForm(AccountForm):
 class AccountAdmin(LoginActions, LongTableAdmin):
     form = AdminAccountForm
     list_display = (
-        "name", "wc_id", "standing", "state_since", "outcome", "proxy_name", "team", "tag_names", "keep_online",
+        "name", "wc_id", "state_chip", "state_since", "outcome", "proxy_name", "team", "tag_names", "keep_online",
         "last_login_at",
     )  # fmt: skip
     list_display_links = ("name",)
@@ -55,14 +55,14 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         ("last_login_at", DayFilter), ("first_login_at", DayFilter),
     )  # fmt: skip
     lookups = ("state__exact", "keep_online__exact", "team")
-    sortable_by = ("name", "standing", "state_since")
+    sortable_by = ("name", "state_chip", "state_since")
     ordering = (Lower("label"), "id")
     search_fields = ("label", "nickname", "wc_id", "wechat_id")
     search_help_text = _("Search by label, nickname, wcId or WeChat ID.")
     fieldsets = (
         (None, {"fields": EDITABLE}),
         (_("Recovery after a drop"), {"fields": RECOVERY}),
-        (_("Current state"), {"fields": ("standing", "state_since", "w_id", "last_checked", "outcome")}),
+        (_("Current state"), {"fields": ("state_chip", "state_since", "w_id", "last_checked", "outcome")}),
         (
             _("Logins"),
             {
@@ -84,7 +84,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
         return account.display_name
 
     @admin.display(description=_("state"), ordering="state")
-    def standing(self, account: Account) -> str:
+    def state_chip(self, account: Account) -> str:
         if account.merged_into_id:
             # Without its name: it may belong to another team.
             link = link_to("account", account.merged_into_id, f"#{account.merged_into_id}")

@@ -22,7 +22,7 @@ from accounts.reasons import advice
 class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     ordering = ("-created_at", "-id")
     list_display = (
-        "id", "account_link", "standing", "reason", "trigger", "method", "who", "proxy_name", "created_at", "took", "words",
+        "id", "account_link", "state_chip", "reason", "trigger", "method", "who", "proxy_name", "created_at", "took", "words",
     )  # fmt: skip
     list_display_links = ("id",)
     list_select_related = ("account",)
@@ -33,7 +33,7 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     search_fields = ("account__label", "account__wc_id", "w_id")
     search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID, or by a full wId.")
     fieldsets = (
-        (None, {"fields": ("account_link", "standing", "reason", "what_to_do", "upstream_code", "upstream_text", "other")}),
+        (None, {"fields": ("account_link", "state_chip", "reason", "what_to_do", "upstream_code", "upstream_text", "other")}),
         (_("Start details"), {"fields": ("trigger", "who", "method", "proxy_name", "w_id")}),
         (
             _("When"),
@@ -71,7 +71,7 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     # --- columns ---
 
     @admin.display(description=_("state"))
-    def standing(self, attempt: LoginAttempt) -> str:
+    def state_chip(self, attempt: LoginAttempt) -> str:
         return format_html(
             '<span data-attempt="{}" data-state="{}" data-reason="{}">{}</span>',
             attempt.pk, attempt.state, attempt.reason, attempt.get_state_display(),

@@ -143,7 +143,7 @@ def test_the_server_is_cut_off_for_longer_than_a_lease(stack, operator, upstream
         upstream.wait(wId=attempt.w_id, step3_now=1)
         upstream.phone("confirm", wId=attempt.w_id)
     all_end(attempts)
-    # Whoever held a wait renews it before anybody else claims it: nobody was asked for twice.
+    # The holder of a wait renews it before anybody else claims it: nobody was asked for twice.
     assert {fresh(attempt).lease_epoch for attempt in attempts} == {1}
     assert_sound(upstream, stack)
 

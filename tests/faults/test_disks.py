@@ -128,7 +128,7 @@ def test_the_disk_of_the_logs_is_full(stack, operator, upstream, people, logs):
     late = make_attempt(people.account(), "preparing", deadline_at=timezone.now() - timedelta(seconds=30))
     confirm(upstream, [before, *attempts])
     all_end([before, *attempts])
-    ends(late, "failed")  # whoever sweeps goes on too
+    ends(late, "failed")  # ending overdue attempts continues too
     assert len(stack.log) == size, "there was room in the logs"
     assert [process.poll() for process in stack.processes.values()] == [None] * len(NAMES)
 

@@ -142,7 +142,7 @@ def test_books_agree_after_everything_was_killed_at_random(scene, upstream):
 
     connection.close()  # it did not outlive the server's crashes
     sent = LoginAttempt.objects.exclude(sent_at=None).count()
-    # Whoever was killed between its note that it asks and the call itself did not ask.
+    # A worker that was killed between its note that it asks and the call itself did not ask.
     unsent = sent - upstream.calls("/iPadLogin")
     assert 0 <= unsent <= LoginAttempt.objects.exclude(sent_at=None).filter(w_id="").count()
     assert_sound(upstream, stack, unsent=unsent, parallel=3, sign_ins=10)

@@ -168,7 +168,7 @@ def test_who_has_to_queue_for_a_connection_reads_no_other_time(read, stopped):
 
 
 class Interrupted(db_clock._Clock):
-    """Another thread reads the time anew right after this one has looked at the n-th thing it needs."""
+    """Another thread reads the time again right after this one has looked at the n-th thing it needs."""
 
     looks = -1
 

@@ -1,6 +1,6 @@
-"""Batches: who comes while one is worked on is in the next one; nobody is left hanging, whoever is killed.
+"""Batches: who comes while one is worked on is in the next one; no caller hangs, even if another is killed.
 
-The scenes run with threads here, and once more with greenlets in a process of their own.
+The scenarios run with threads here, and once more with greenlets in a process of their own.
 """
 
 import json
@@ -65,7 +65,7 @@ def is_idle(worker: Worker) -> bool:
     return worker.together(5) == 50 and worker.batches[before:] == [[5]] and not worker.together.queue
 
 
-# --- scenes, for threads and for greenlets ---------------------------------------------------------------
+# --- scenarios, for threads and for greenlets ---------------------------------------------------------------
 
 
 def scene_batches_form_while_one_runs():
@@ -116,7 +116,7 @@ def scene_the_first_is_killed_while_it_works():
 
 
 def scene_who_works_for_others_is_killed():
-    """The others are told that nobody knows what came of it."""
+    """The others get an error: the outcome is unknown."""
 
     def answer(item):
         if item == 2:

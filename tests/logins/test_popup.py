@@ -1,4 +1,4 @@
-"""Prompts on the phone: what comes of each, sent once whoever dies, and the checks that a login may ask for."""
+"""Prompts on the phone: what comes of each, sent once even if a worker dies, and the checks that a login may ask for."""
 
 from contextlib import contextmanager
 from datetime import timedelta
@@ -179,7 +179,7 @@ def test_a_cut_call_whose_prompt_is_not_confirmed_expires(account, upstream, set
     assert upstream.calls("/secondLogin") == 1
 
 
-# --- whoever dies ----------------------------------------------------------------------------------------
+# --- a worker dies ----------------------------------------------------------------------------------------
 
 
 def test_the_next_holder_sends_no_second_prompt_and_a_confirmation_counts(account, upstream, monkeypatch):

@@ -140,5 +140,5 @@ class Kills:
         self.postgres.proxy.accept()
 
     def a_commit_is_cut_off(self, seconds: float) -> None:
-        """The transaction is written, and whoever wrote it does not hear of it."""
+        """The transaction is written, and the writer does not hear of it."""
         self.postgres.proxy.cut_at(b"COMMIT", after=b"accounts_").wait(seconds)

@@ -1,6 +1,6 @@
 """Emptying the database after a test whose commits were real.
 
-Django's own way makes every table anew and then all permissions: most of a second on PostgreSQL, where deleting a few
+Django's own way recreates every table and then all permissions: most of a second on PostgreSQL, where deleting a few
 rows takes a hundredth of that. Numbers of rows go on, as they do after Django's.
 """
 

@@ -1,4 +1,4 @@
-"""The scenes of tests/lib/test_group_commit.py in a process of greenlets, and those where one is killed: a thread cannot be.
+"""The scenarios of tests/lib/test_group_commit.py in a process of greenlets, and those where one is killed: a thread cannot be.
 
     python -m gevent.monkey --module tests.support.group_commit_in_greenlets
 
@@ -195,14 +195,14 @@ def killed_many_at_random():
 
 
 def main() -> None:
-    scenes = {**vars(test_group_commit), **globals()}
+    scenarios = {**vars(test_group_commit), **globals()}
     found = {}
-    for name, scene in scenes.items():
+    for name, scenario in scenarios.items():
         if name.startswith(("scene_", "killed_")):
             found[name] = ""
             try:
                 with gevent.Timeout(10):
-                    scene()
+                    scenario()
             except BaseException:
                 found[name] = traceback.format_exc()
     print(json.dumps(found))

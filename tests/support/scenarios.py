@@ -1,4 +1,4 @@
-"""Pieces of the scenes that fault tests play: logins that wait, who waits for them, and how they end."""
+"""Pieces of the scenarios that fault tests play: logins that wait, who waits for them, and how they end."""
 
 import http.client
 import json

@@ -91,7 +91,7 @@ class Phones:
     week: "Week"
     there: dict[str, str] = field(default_factory=dict)
     taps: set[str] = field(default_factory=set)  # of these accounts, prompts are tapped
-    no_prompt: set[str] = field(default_factory=set)  # after a first-night drop a prompt does not help
+    no_prompt: set[str] = field(default_factory=set)  # after a first-day drop a prompt does not help
     codes: dict[str, str] = field(default_factory=dict)
     prompts: list[tuple[datetime, str]] = field(default_factory=list)
     asked_why: list[tuple[datetime, str]] = field(default_factory=list)

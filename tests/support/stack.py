@@ -117,7 +117,7 @@ class Stack:
         return code
 
     def stop(self, name: str, grace: float = 1.5) -> None:
-        """TERM, then KILL: a wait that is cut off is taken up by the next worker."""
+        """TERM, then KILL: a wait that is cut off is resumed by the next worker."""
         process = self.processes.pop(name)
         process.send_signal(signal.SIGCONT)
         process.terminate()

@@ -178,7 +178,7 @@ class Steps:
             self.messages.insert(0, attempt_id)
 
     def phone(self, w_id: str, does: str = "online", who: str = "", heard: bool = True) -> None:
-        """Somebody does that with a code or a prompt. `heard`: whoever waits for it has the answer at once."""
+        """Somebody does that with a code or a prompt. `heard`: the wait for it has the answer at once."""
         code, attempt = self.world.upstream.codes[w_id], self.row(w_id)
         if code.state == "code required" and does == "online":
             return  # it needs its verification code first
