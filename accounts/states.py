@@ -101,7 +101,7 @@ class EventType(models.TextChoices):
     LATE_SUCCESS = "late_success", _("Phone confirmed after the login ended")
     STALE_SUCCESS = "stale_success", _("Older login confirmed late; newer wId kept")
     OTHER_ACCOUNT = "other_account", _("Logged in with another account’s QR code")
-    JOINED = "joined", _("Merged into the record with this wcId")
+    MERGED = "joined", _("Merged into the record with this wcId")
     ADDED = "added", _("Account added")
     CHANGED = "changed", _("Details changed")
     TO_SCAN = "to_scan", _("Queued for scan")

@@ -184,7 +184,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
             context |= {
                 "latest_attempts": base.without_secrets(obj.attempts).order_by("-id")[:LATEST],
                 "timeline": display.timeline(events.order_by("-id")),
-                "joined_records": list(
+                "merged_records": list(
                     Account.objects.visible_to(request.user).filter(merged_into=obj)[:LATEST]
                 ),
                 "may_see_events": request.user.has_perm("accounts.view_accountevent"),

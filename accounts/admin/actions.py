@@ -113,7 +113,7 @@ def of_nobody_else(queryset: QuerySet) -> QuerySet:
 def start(account: Account, by) -> str:
     """Queue a login: a worker with a free slot requests the QR code. Return a key of OUTCOMES."""
     if account.merged_into_id:
-        return "joined"
+        return "merged"
     if account.state == AccountState.ONLINE:
         return "online"
     attempt, begun = logins_start.start_login(account, by=by, trigger=Trigger.BULK, queued=True)
@@ -166,7 +166,7 @@ OUTCOMES: dict[str, tuple[int, Callable[[int], str]]] = {
             % {"count": n}
         ),
     ),
-    "joined": (
+    "merged": (
         messages.WARNING,
         lambda n: (
             ngettext(

@@ -247,7 +247,7 @@ def _merged(login: _Login, owner: Account) -> Account:
         record(placeholder, EventType.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
     Account.objects.filter(pk=placeholder.pk).update(merged_into=owner)
     for side, other in ((placeholder, owner), (owner, placeholder)):
-        record(side, EventType.JOINED, attempt=attempt, detail=_name_for(side, other), at=login.now)
+        record(side, EventType.MERGED, attempt=attempt, detail=_name_for(side, other), at=login.now)
     return _bring_online(login, owner, seq, stale)
 
 

@@ -48,7 +48,7 @@ class AccountQuerySet(models.QuerySet):
         return self.filter(team__in=user.groups.exclude(name__in=ROLES))
 
     def kept(self) -> Self:
-        """Without the records that were joined with another one."""
+        """Without the records that were merged into another one."""
         return self.filter(merged_into=None)
 
     def matching(self, text: str) -> Self:
@@ -115,7 +115,7 @@ class Account(TimeWindow):
         on_delete=models.SET_NULL,
         related_name="accounts",
     )
-    # What speaks against it being online: how many sweeps in a row have not named it, and a notice of the upstream.
+    # What speaks against it being online: how many sweeps in a row have not named it, and a WKTeam callback.
     # Since when, and what came first. Where a column has a default in the
     # database too, processes of the version before can go on during an upgrade.
     absent = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
@@ -181,7 +181,7 @@ class Account(TimeWindow):
         ]
         indexes = [
             # The lists: one for each order, of all accounts and of a team's, and one for each filter. Those that the
-            # tabs are counted by also tell whether an account was joined with another one.
+            # tabs are counted by also say whether an account was merged into another one.
             models.Index(Lower("label"), "id", name="account_label"),
             models.Index("state_since", "id", name="account_since"),
             models.Index("state", "id", "merged_into", name="account_state"),

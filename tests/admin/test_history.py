@@ -491,7 +491,7 @@ def test_nothing_from_the_upstream_is_taken_for_html(people):
         avatar_url="javascript:alert(1)",
     )
     attempt = make_attempt(account, AttemptState.FAILED, upstream_text=evil, other_name=evil, w_id=evil[:90])
-    record(account, EventType.JOINED, attempt=attempt, detail=evil)
+    record(account, EventType.MERGED, attempt=attempt, detail=evil)
     UpstreamAccess.objects.create(base_url="http://upstream", refused_text=evil)
     for path in every_page(account, attempt):
         text = people.admin.client.get(path).content.decode()

@@ -318,7 +318,7 @@ def test_a_first_login_of_a_known_account_joins_its_record(committed, upstream):
     assert second.merged_into == known
     assert list(Account.objects.kept()) == [known]
     # Each side is of another team: neither reads the other's label in its history.
-    assert set(AccountEvent.objects.filter(happened=EventType.JOINED).values_list("detail", flat=True)) == {
+    assert set(AccountEvent.objects.filter(happened=EventType.MERGED).values_list("detail", flat=True)) == {
         ""
     }
 

@@ -27,7 +27,7 @@ PYTHON = ".venv/bin/python"
 
 
 class Command(BaseCommand):
-    help = "Runs everything on this machine: database, broker, upstream stand-in, web, workers and beat."
+    help = "Runs everything on this machine: database, broker, simulator, web, workers and beat."
 
     def handle(self, **options) -> None:
         self.plan = services.plan

@@ -194,7 +194,7 @@ class Rules:
                 yield f"account {pk} is merged into {owner['id']}, and is not a placeholder of it"
         for event in self.news:
             row = self.accounts[event["account_id"]]
-            if event["happened"] == EventType.JOINED and not (row["merged_into_id"] or row["wc_id"]):
+            if event["happened"] == EventType.MERGED and not (row["merged_into_id"] or row["wc_id"]):
                 yield f"account {row['id']} was merged into another, and its record does not say so"
         for pk, row in self.attempts.items():
             who = row["w_id"] and codes[row["w_id"]].who
