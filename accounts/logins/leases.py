@@ -36,6 +36,7 @@ from accounts.models import LoginAttempt, WaitsWorker
 from accounts.models.event import gathered, record
 from accounts.models.login_attempt import GRACE, LEASED
 from accounts.states import AttemptState, EventType
+from accounts.upstream.responses import PROFILE_FIELDS
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,8 @@ WHAT_A_WAIT_NEEDS = (
     *("method", "trigger", "device_type", "old_w_id"),
     *("deadline_at", "lease_owner", "lease_epoch", "wait_started_at", "resumed_at", "qr_shown_at"),
     *("account__state", "account__wc_id", "account__team", "account__merged_into", "account__proxy"),
-    *("account__nickname", "account__wechat_id", "account__sex", "account__region", "account__mobile"),
-    *("account__signature", "account__avatar_url", "account__first_login_at", "account__avatar__source_url"),
+    *("account__first_login_at", "account__avatar__source_url"),
+    *(f"account__{name}" for name in PROFILE_FIELDS),
 )
 
 

@@ -50,7 +50,7 @@ from accounts.models.event import gathered, record
 from accounts.models.login_attempt import move_together
 from accounts.reasons import Reason
 from accounts.states import AttemptState, EventType
-from accounts.upstream.responses import LoggedIn, Profile
+from accounts.upstream.responses import PROFILE_FIELDS, LoggedIn, Profile
 
 # Seconds before each try while another transaction holds the row.
 PAUSES = (0, 0.05, 0.1)
@@ -326,13 +326,4 @@ def next_seq(account: Account) -> int:
 
 def _profile(profile: Profile) -> dict[str, object]:
     """Return the account fields that WKTeam filled in; the account keeps its values for the others."""
-    given = {
-        "nickname": profile.nickname,
-        "wechat_id": profile.wechat_id,
-        "avatar_url": profile.avatar_url,
-        "sex": profile.sex,
-        "region": profile.region,
-        "signature": profile.signature,
-        "mobile": profile.mobile,
-    }
-    return {name: value for name, value in given.items() if value not in ("", None)}
+    return {name: value for name in PROFILE_FIELDS if (value := getattr(profile, name)) not in ("", None)}

@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from urllib.parse import urlsplit
 
@@ -89,6 +89,10 @@ class Profile:
     region: str = ""
     signature: str = ""
     mobile: str = field(default="", repr=False)
+
+
+# What WKTeam tells of the account besides its IDs. The columns of accounts have the same names.
+PROFILE_FIELDS = tuple(each.name for each in fields(Profile) if each.name not in ("wc_id", "w_id"))
 
 
 @dataclass(frozen=True, slots=True)
