@@ -85,6 +85,7 @@ class _Readers(set[_Reader]):
         super().__init__()
         self.by_team: defaultdict[int | None, set[_Reader]] = defaultdict(set)
         self.of_user: Counter[int] = Counter()
+        self.ended = False  # the process stops
 
     def clear(self) -> None:
         self.__init__()
@@ -93,6 +94,8 @@ class _Readers(set[_Reader]):
         self.add(reader)
         self.of_user[reader.user_id] += 1
         self.seat(reader, reader.teams)
+        if self.ended:
+            reader.put(None)
 
     def leave(self, reader: _Reader) -> None:
         if reader in self:
@@ -246,7 +249,8 @@ _hub = _Hub()
 
 
 def stop() -> None:
-    """End every stream of this process, so that the process can exit."""
+    """End every stream of this process, also those that open from now on, so that the process can exit."""
+    _hub.readers.ended = True
     if _hub.loop is not None and _hub.loop.is_running():
         _hub.loop.call_soon_threadsafe(_hub.readers.send_to_all, None)
 

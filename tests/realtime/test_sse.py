@@ -205,6 +205,17 @@ def test_stop_ends_every_stream(committed):
     asyncio.run(story())
 
 
+def test_a_stream_that_opens_while_the_process_stops_ends_too(committed):
+    async def story():
+        await Stream.of(committed.operator)
+        client = await client_for(committed.mate)
+        sse.stop()
+        late = Stream(await client.get("/events/"))
+        await late.end()
+
+    asyncio.run(story())
+
+
 def test_an_event_that_cannot_be_published_stops_nothing(committed, settings):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     pubsub._client.cache_clear()
