@@ -253,6 +253,7 @@ def test_an_account_that_is_online_anyway_has_not_accepted_before_its_wid_is_ano
     assert fresh(account).w_id == upstream.online[WC_ID] != old
 
 
+@pytest.mark.slow
 def test_a_sleeper_that_lost_its_lease_ends_its_call_and_writes_nothing(account, upstream):
     attempt = prompted(account)
     with running(wait.wait_for_phone, attempt.pk) as result:

@@ -125,6 +125,7 @@ def test_a_code_that_was_typed_for_a_later_wait_is_left_to_it(committed, upstrea
     assert upstream.calls("/getIPadLoginInfo") == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_lost_the_lease_ends_its_call_and_writes_nothing(committed, upstream):
     attempt = begun(committed.account())
     assert start.fetch_qr_code(attempt)

@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+# Otherwise each of hundreds of processes compiles every module again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from tests.support import services
 from tests.support.processes import ROOT, reserve_port

@@ -440,6 +440,7 @@ def test_no_text_is_longer_than_its_column():
 # --- whatever comes
 
 
+@pytest.mark.slow
 def test_every_body_of_the_collection_is_a_value_or_an_error_of_the_family():
     collection = payloads.hand_made()
     assert len(collection) >= 600
