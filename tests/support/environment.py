@@ -16,14 +16,14 @@ from urllib.parse import urlsplit
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-# Otherwise each of hundreds of processes compiles every module again.
-sys.dont_write_bytecode = False
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from tests.support import services
 from tests.support.processes import ROOT, reserve_port
 from tests.support.simulator import Simulator
 
+# Otherwise each of hundreds of processes compiles every module again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 DATABASE = os.environ.get("TEST_DATABASE", "sqlite")
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 CANARIES = {
