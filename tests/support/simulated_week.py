@@ -34,11 +34,11 @@ from tests.support.model_based.world import Process
 
 ZONE = ZoneInfo("Asia/Shanghai")
 BEGINNING = datetime(2026, 3, 2, tzinfo=ZONE).astimezone(UTC)  # a Monday
-STEP, STEP_AT_NIGHT = timedelta(minutes=15), timedelta(minutes=60)
 DAY = timedelta(days=1)
 PHONE_HOURS = (time(8), time(22))
 PLAN_TIME = time(12, 30)  # on one day nothing runs then
 MASS_PROXY = 3
+CHECKED_EVERY = 70  # seconds
 
 
 def at(day: int, hour: int, minute: int = 0) -> datetime:
@@ -59,6 +59,8 @@ class Course:
     last_drops: datetime  # half an hour after the people have gone
     days_online: float  # of an account, on average
     drops_at_once: float = 0.03  # of all logins
+    step: timedelta = timedelta(minutes=15)  # by day; four times as long at night
+    pace: int = 10  # prompts a minute, of which a step has one
 
     @property
     def end(self) -> datetime:
@@ -81,6 +83,8 @@ THREE_DAYS = Course(
     *(3, 60, 8, 20, at(0, 15), (at(1, 12), at(1, 14)), (at(2, 2), at(2, 4)), at(2, 10, 30)),
     days_online=2,
     drops_at_once=0.1,
+    step=timedelta(minutes=30),
+    pace=20,
 )
 
 
@@ -235,8 +239,11 @@ class Week:
 
     def work(self) -> None:
         """Everything that the tasks and the workers do within a few seconds, twice: what is begun goes on."""
-        self.process.holder.renew()
+        # Two checks that miss an account take it offline, long before the next step.
         self.sweep()
+        self.pass_time(CHECKED_EVERY)
+        self.sweep()
+        self.process.holder.renew()
         if offline.reasons_are_due():
             offline.ask_reasons()
         for _again in range(2):
@@ -262,7 +269,7 @@ class Week:
     def run(self) -> None:
         mass = last = False
         while self.at < self.course.end:
-            until = self.at + (STEP if self.is_day else STEP_AT_NIGHT)
+            until = self.at + self.course.step * (1 if self.is_day else 4)
             while self.events and self.events[0][0] <= until:
                 at, _turn, wc_id, w_id = heapq.heappop(self.events)
                 self.at = max(self.at, at)
@@ -291,7 +298,7 @@ class Week:
     def people(self, users, team) -> None:
         self.operator = users.create_user("operator")
         policy = RecoveryPolicy.objects.filter(is_default=True).first() or RecoveryPolicy(is_default=True)
-        policy.name, policy.prompts_a_day, policy.prompts_a_minute = "Default", 3, 10
+        policy.name, policy.prompts_a_day, policy.prompts_a_minute = "Default", 3, self.course.pace
         policy.hours_from, policy.hours_until = PHONE_HOURS
         policy.time_zone = ZONE.key
         policy.save()
@@ -303,7 +310,7 @@ class Week:
             due = BEGINNING + timedelta(hours=9, minutes=10 * n)
             Account.objects.create(label=f"New {n}", team=team, proxy=1, relogin_at=due, state_since=self.at)
         plan = Plan(name="Renew", state="", at=PLAN_TIME, weekdays="1,2,3,4,5,6,7", time_zone=ZONE.key)
-        plan.method, plan.most_a_minute = PlanMethod.POPUP, 10
+        plan.method, plan.most_a_minute = PlanMethod.POPUP, self.course.pace
         plan.save()
         plan.tags.add(nightly)
 
@@ -344,7 +351,7 @@ def install(week: Week, monkeypatch) -> None:
         monotonic = staticmethod(lambda: week.monotonic())
         sleep = staticmethod(lambda seconds: week.pass_time(seconds))
 
-    for module in (leases, db_errors, popup, wait):
+    for module in (leases, db_errors, popup, wait, offline):
         monkeypatch.setattr(module, "time", Time)
     monkeypatch.setattr(db_clock, "now", lambda: week.now())
     monkeypatch.setattr(leases, "_holder", week.process.holder)
