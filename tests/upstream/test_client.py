@@ -401,6 +401,8 @@ class Deadlines(StoppedClock):
     def advance(self, seconds: float) -> None:
         """Return when everything that is due by then was shut."""
         super().advance(seconds)
+        with transport._watch.changed:
+            transport._watch.changed.notify()  # it waits by the real clock, for what was left on this one
         with transport.Deadline(0) as due_now:
             until(lambda: due_now.passed, lambda: "nobody checks the deadlines")
 
