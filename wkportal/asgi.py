@@ -1,17 +1,15 @@
 import gc
 import os
-import sys
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from django.core.exceptions import ImproperlyConfigured
+
+from wkportal.env import exit_if_misconfigured
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
 
-try:
+with exit_if_misconfigured():
     databases = settings.DATABASES
-except ImproperlyConfigured as error:
-    sys.exit(f"wkportal cannot start: {error}")
 
 # A worker can wait for an unreachable database, a person cannot: pages report it after a few seconds and try
 # again soon after it is back.

@@ -8,11 +8,11 @@ from celery import Celery, beat
 from celery.app.log import Logging
 from celery.loaders.app import AppLoader
 from celery.signals import beat_init
-from django.core.exceptions import ImproperlyConfigured
 from kombu.transport import redis as redis_transport
 from kombu.utils import functional as kombu_functional
 
 from wkportal import __version__
+from wkportal.env import exit_if_misconfigured
 
 log = logging.getLogger("wkportal")
 
@@ -21,11 +21,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
 
 class Loader(AppLoader):
     def config_from_object(self, obj, silent: bool = False):
-        """Load the settings. If one is wrong, end the process with one sentence instead of a traceback."""
-        try:
+        with exit_if_misconfigured():
             return super().config_from_object(obj, silent=silent)
-        except ImproperlyConfigured as error:
-            sys.exit(f"wkportal cannot start: {error}")
 
 
 class SettingsLogging(Logging):

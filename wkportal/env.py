@@ -4,7 +4,9 @@ A cast raises ValueError with the rest of a sentence. `Env` puts the name of the
 """
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -18,6 +20,15 @@ BOOLEANS = ("1", "true", "yes", "on", "0", "false", "no", "off")
 HOST = r"[\w-]+(\.[\w-]+)*"
 IPV6 = r"[\da-f]*:[\da-f]*:[\da-f:.]*"
 ENCODED = 'in the password, signs such as "#", "/" and "@" are written as %23, %2F and %40'
+
+
+@contextmanager
+def exit_if_misconfigured() -> Iterator[None]:
+    """End the process with one sentence, instead of a traceback, if a setting is wrong."""
+    try:
+        yield
+    except ImproperlyConfigured as error:
+        sys.exit(f"wkportal cannot start: {error}")
 
 
 class Variables(FileAwareMapping):

@@ -1,12 +1,10 @@
 import os
-import sys
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
+
+from wkportal.env import exit_if_misconfigured
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
 
-try:
+with exit_if_misconfigured():
     application = get_wsgi_application()
-except ImproperlyConfigured as error:
-    sys.exit(f"wkportal cannot start: {error}")
