@@ -1,5 +1,6 @@
 """Recovery policies, set by admins: which steps recovery takes, how often, how fast and in which hours."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from django.core.exceptions import ValidationError
@@ -82,12 +83,14 @@ class RecoveryPolicy(TimeWindow):
         return min(doubled, LONGEST_PAUSE)
 
 
-def default_policy() -> RecoveryPolicy:
-    """Return the policy for accounts without their own.
+def default_policy(policies: Iterable[RecoveryPolicy] | None = None) -> RecoveryPolicy:
+    """Return the policy for accounts without their own. `policies`: all of them, None to read it.
 
     If there is none, returns an unsaved one with the columns' defaults.
     """
-    return RecoveryPolicy.objects.filter(is_default=True).first() or RecoveryPolicy()
+    if policies is None:
+        policies = RecoveryPolicy.objects.filter(is_default=True)
+    return next((policy for policy in policies if policy.is_default), None) or RecoveryPolicy()
 
 
 def policy_for(account) -> RecoveryPolicy:

@@ -52,8 +52,8 @@ def tick() -> list[int]:
         state=DeliveryState.GIVEN_UP, error=SWITCHED_OFF, next_at=None
     )
     busy = Channel.objects.filter(sending_until__gt=now).count()
-    ready = _ready(now).order_by("failures", "pk").values_list("pk", flat=True)
-    return list(ready[: max(0, SENDERS - busy)])
+    ready = _ready(now).filter(unleased("sending_until", now)).order_by("failures", "pk")
+    return list(ready.values_list("pk", flat=True)[: max(0, SENDERS - busy)])
 
 
 plan_has_run = outbox.plan_has_run
@@ -63,7 +63,7 @@ forget_old = outbox.forget_old
 def _ready(now: datetime) -> QuerySet:
     due = Delivery.objects.due(now).filter(channel=OuterRef("pk"))
     rested = Q(next_at=None) | Q(next_at__lte=now)
-    return Channel.objects.active().filter(unleased("sending_until", now), rested, Exists(due))
+    return Channel.objects.active().filter(rested, Exists(due))
 
 
 def send(channel_id: int) -> int:

@@ -116,7 +116,7 @@ class _Policies:
 
     def __init__(self):
         self.all = {policy.pk: policy for policy in RecoveryPolicy.objects.select_for_update(no_key=True)}
-        self.default = default_policy()
+        self.default = default_policy(self.all.values())
 
     def of(self, account: Account) -> RecoveryPolicy:
         return self.all.get(account.policy_id, self.default)
