@@ -19,6 +19,7 @@ from accounts.models import Account, Presence
 from accounts.presence import sweep
 from accounts.states import AccountState
 from accounts.upstream.client import Client
+from tests.presence.test_sweep import logs_in_before_the_answer
 from tests.support.factories import make_account
 from tests.support.scenarios import fresh
 from tests.support.threads import running
@@ -183,16 +184,8 @@ def test_a_login_that_is_newer_than_the_answer_is_the_last_that_is_known(
     account, _other = online("wxid_a"), online("wxid_b")
     if not is_listed:
         upstream.drop("wxid_a", callback=False)
-
-    def answered_late(client, seconds=None):
-        found = ask(client, seconds)
-        row = Account.objects.get(pk=account.pk)
-        assert row.go_online(row.bound_seq + 1, "w-newer", db_clock.now(), None)
-        return found
-
-    ask = Client.online
     with monkeypatch.context() as patch:
-        patch.setattr(Client, "online", answered_late)
+        logs_in_before_the_answer(account, patch)
         began = check()
     assert last_checked(account) == fresh(account).last_login_at > began
     # The next check misses the newer wId: nothing has confirmed it since the login.

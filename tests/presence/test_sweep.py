@@ -51,6 +51,19 @@ def moved_on(account: Account, upstream) -> str:
     return upstream.person(account.wc_id, online=True)["wId"]
 
 
+def logs_in_before_the_answer(account: Account, patch: pytest.MonkeyPatch) -> None:
+    """While the upstream is asked who is online, the account logs in with the wId w-newer."""
+
+    def answered_late(client, seconds=None):
+        found = ask(client, seconds)
+        row = Account.objects.get(pk=account.pk)
+        assert row.go_online(row.bound_seq + 1, "w-newer", db_clock.now(), None)
+        return found
+
+    ask = Client.online
+    patch.setattr(Client, "online", answered_late)
+
+
 # --- online, missed, offline
 
 
@@ -160,15 +173,7 @@ def test_a_login_that_ends_while_the_upstream_is_asked_is_newer_than_its_answer(
     account = online("wxid_a", absent=1, missed_at=timezone.now())
     upstream.drop("wxid_a", callback=False)
     online("wxid_b")
-
-    def answered_late(client, seconds=None):
-        found = ask(client, seconds)
-        row = Account.objects.get(pk=account.pk)
-        assert row.go_online(row.bound_seq + 1, "w-newer", db_clock.now(), None)
-        return found
-
-    ask = Client.online
-    monkeypatch.setattr(Client, "online", answered_late)
+    logs_in_before_the_answer(account, monkeypatch)
     assert sweep.check().offline == ()
     assert (fresh(account).state, fresh(account).w_id, fresh(account).absent) == ("online", "w-newer", 0)
 
