@@ -91,7 +91,7 @@ class Profile:
     mobile: str = field(default="", repr=False)
 
 
-# What WKTeam tells of the account besides its IDs. The columns of accounts have the same names.
+# What WKTeam returns about the account besides its IDs. The columns of accounts have the same names.
 PROFILE_FIELDS = tuple(each.name for each in fields(Profile) if each.name not in ("wc_id", "w_id"))
 
 
