@@ -66,6 +66,7 @@ def committed(transactional_db):
 def live(django_db_setup, django_db_blocker):
     """As `committed`, while workers and web run on the same database: rows are deleted, tables not locked."""
     with django_db_blocker.unblock():
+        connection.close()  # the one of the tests before: other processes come now
         factories.forget_everything()
         yield factories.People()
         factories.forget_everything()
