@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
@@ -36,23 +37,34 @@ EVENTS_MOST = 500
 # --- rights --------------------------------------------------------------------------------------------
 
 
-def rights(user_ids: set[int], session_keys: set[str]) -> tuple[dict[int, frozenset[int]], set[str]]:
-    """Return ({user: teams} of the users who may still view accounts, the sessions that are still valid).
+class Rights(NamedTuple):
+    """What a user may view, and what else ends the streams of that user when it changes."""
+
+    teams: frozenset[int]
+    roles: frozenset[int]
+    auth_hash: str  # changes with the password, like that of the user's sessions
+
+
+def rights(user_ids: set[int], session_keys: set[str]) -> tuple[dict[int, Rights], set[str]]:
+    """Return ({user: rights} of the users who may still view accounts, the sessions that are still valid).
 
     Same result as ModelBackend for each user; the number of queries does not depend on the number of users.
     """
     groups = _groups(user_ids)
     may = _who_may(groups)
     roles = set(Group.objects.filter(name__in=ROLES).values_list("pk", flat=True))
-    teams = {}
+    found = {}
     people = get_user_model().objects.filter(pk__in=user_ids, is_active=True)
-    for user, is_superuser in people.values_list("pk", "is_superuser"):
-        if is_superuser or (user in may[SEE] and user in may[SEE_ALL]):
-            teams[user] = EVERY_TEAM
-        elif user in may[SEE]:
-            teams[user] = frozenset(groups[user] - roles)
+    for user in people.only("is_superuser", "password"):
+        if user.is_superuser or (user.pk in may[SEE] and user.pk in may[SEE_ALL]):
+            teams = EVERY_TEAM
+        elif user.pk in may[SEE]:
+            teams = frozenset(groups[user.pk] - roles)
+        else:
+            continue
+        found[user.pk] = Rights(teams, frozenset(groups[user.pk] & roles), user.get_session_auth_hash())
     alive = Session.objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
-    return teams, set(alive.values_list("session_key", flat=True))
+    return found, set(alive.values_list("session_key", flat=True))
 
 
 def _groups(user_ids: set[int]) -> defaultdict[int, set[int]]:
@@ -81,15 +93,15 @@ def _who_may(groups: dict[int, set[int]]) -> dict[str, set[int]]:
     return may
 
 
-def _teams(asked: list[tuple[int, str]]) -> list[frozenset[int] | None]:
-    teams, sessions = rights({user for user, _key in asked}, {key for _user, key in asked})
-    return [teams.get(user) if key in sessions else None for user, key in asked]
+def _rights_of(asked: list[tuple[int, str]]) -> list[Rights | None]:
+    found, sessions = rights({user for user, _key in asked}, {key for _user, key in asked})
+    return [found.get(user) if key in sessions else None for user, key in asked]
 
 
-# teams_of((user, session key)): the teams whose events the user may get, None for a user who may not view
-# accounts. After a restart all browsers ask within seconds.
-# Group commit: `_teams` may run in the thread and the transaction of another caller.
-teams_of = GroupCommit(_teams)
+# rights_of((user, session key)): None for a user who may not view accounts. After a restart all browsers ask
+# within seconds.
+# Group commit: `_rights_of` may run in the thread and the transaction of another caller.
+rights_of = GroupCommit(_rights_of)
 
 
 # --- rows without an event -----------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 A message is `{"account", "attempt", "state"}` for an account that its reader may see, with the event row's
 ID. The page then fetches what it shows from a normal, authorized view. Rights are checked again every few
 seconds, for all readers of the process at once. A reader without a session or the right to view accounts
-loses the stream. A reader that lost a team gets no more events of that team.
+loses the stream, and so does one whose password or roles changed: the browser connects again if it still may,
+and reloads what it shows. A reader that lost a team gets no more events of that team.
 
 Events may be lost. Every 2 s the process sends the rows without an event, even while Redis is unreachable. It
 also sends, without an ID, a login that no worker waits for. Other messages:
@@ -62,7 +63,8 @@ _streams_so_far = itertools.count()
 class _Reader:
     user_id: int
     session_key: str
-    teams: frozenset[int]
+    rights: changes.Rights
+    teams: frozenset[int] = frozenset()
     queue: asyncio.Queue = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
     ping_at: int = field(default_factory=lambda: next(_streams_so_far) % PING_SECONDS)
 
@@ -93,7 +95,7 @@ class _Readers(set[_Reader]):
     def join(self, reader: _Reader) -> None:
         self.add(reader)
         self.of_user[reader.user_id] += 1
-        self.seat(reader, reader.teams)
+        self.seat(reader, reader.rights.teams)
         if self.ended:
             reader.put(None)
 
@@ -184,12 +186,13 @@ class _Hub:
         if not readers:
             return
         people, keys = {r.user_id for r in readers}, {r.session_key for r in readers}
-        teams, sessions = await self.in_thread(changes.rights, people, keys)
+        rights, sessions = await self.in_thread(changes.rights, people, keys)
         for reader in readers:
-            if reader.user_id not in teams or reader.session_key not in sessions:
+            now = rights.get(reader.user_id)
+            if now is None or reader.session_key not in sessions or now[1:] != reader.rights[1:]:
                 reader.put(None)
-            elif reader in self.readers and reader.teams != teams[reader.user_id]:
-                self.readers.seat(reader, teams[reader.user_id])
+            elif reader in self.readers and reader.teams != now.teams:
+                self.readers.seat(reader, now.teams)
 
     async def ping(self) -> None:
         """Send each stream a message every PING_SECONDS, or an HTTP proxy closes it.
@@ -278,8 +281,11 @@ def _reader_of(request: HttpRequest) -> _Reader | None:
     if not request.user.is_authenticated:
         return None
     user, key = request.user.pk, request.session.session_key
-    teams = changes.teams_of((user, key))
-    return None if teams is None else _Reader(user, key, teams)
+    rights = changes.rights_of((user, key))
+    # A password that changed since the session was checked must not be taken for the one it was checked with.
+    if rights is None or rights.auth_hash != request.user.get_session_auth_hash():
+        return None
+    return _Reader(user, key, rights)
 
 
 @require_safe

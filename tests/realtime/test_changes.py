@@ -38,20 +38,19 @@ def test_the_rights_of_many_are_those_of_each_alone(people):
     half.user_permissions.add(Permission.objects.get(codename="view_every_account"))
     everybody = [people.operator, people.viewer, people.stranger, people.admin, asleep, own, boss, half]
 
-    teams, sessions = changes.rights(
+    rights, sessions = changes.rights(
         {user.pk for user in everybody}, {key(user) for user in everybody} | {"gone"}
     )
 
     assert sessions == {key(user) for user in everybody}
     for user in everybody:
         fresh = type(user).objects.get(pk=user.pk)
-        assert (user.pk in teams) is fresh.has_perm("accounts.view_account"), user
-    sees_all = {
-        user.pk for user, seen in ((u, teams.get(u.pk)) for u in everybody) if seen is changes.EVERY_TEAM
-    }
+        assert (user.pk in rights) is fresh.has_perm("accounts.view_account"), user
+        assert user.pk not in rights or rights[user.pk].auth_hash == fresh.get_session_auth_hash()
+    sees_all = {user for user, found in rights.items() if found.teams is changes.EVERY_TEAM}
     assert sees_all == {people.admin.pk, boss.pk}
-    assert teams[people.operator.pk] == {people.east.pk}
-    assert teams[own.pk] == {people.west.pk}
+    assert rights[people.operator.pk].teams == {people.east.pk}
+    assert rights[own.pk].teams == {people.west.pk}
 
 
 def test_thousands_are_asked_about_by_as_many_queries_as_one(people):

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from django.conf import settings as django_settings
+from django.contrib.auth.models import Group
 from django.core.asgi import get_asgi_application
 from django.db import connections
 from django.test import AsyncClient
@@ -65,9 +66,9 @@ class Stream:
         return message
 
     async def end(self) -> None:
-        with pytest.raises(StopAsyncIteration):
-            while True:
-                await asyncio.wait_for(anext(self.messages), DEADLINE)
+        async with asyncio.timeout(DEADLINE):
+            async for _message in self.messages:
+                pass
 
 
 async def change(account) -> int:
@@ -113,7 +114,7 @@ def test_a_message_has_ids_and_a_state_and_nothing_else(committed):
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("loss", ["session", "role", "active"])
+@pytest.mark.parametrize("loss", ["session", "role", "active", "password"])
 def test_a_stream_ends_when_its_right_ends(committed, loss, monkeypatch):
     monkeypatch.setattr(sse, "RIGHTS_SECONDS", 0.05)
 
@@ -124,11 +125,29 @@ def test_a_stream_ends_when_its_right_ends(committed, loss, monkeypatch):
             await client.alogout()
         elif loss == "role":
             await committed.operator.groups.aclear()
+        elif loss == "password":
+            committed.operator.set_password("another password")
+            await committed.operator.asave()
         else:
             committed.operator.is_active = False
             await committed.operator.asave()
         await stream.end()
         assert (await client.get("/events/")).status_code == 403
+
+    asyncio.run(story())
+
+
+def test_a_stream_ends_when_its_role_changes_and_opens_again(committed, monkeypatch):
+    monkeypatch.setattr(sse, "RIGHTS_SECONDS", 0.05)
+
+    async def story():
+        client = await client_for(committed.operator)
+        stream = Stream(await client.get("/events/"))
+        operators, viewers = [await Group.objects.aget(name=name) for name in ("Operators", "Viewers")]
+        await committed.operator.groups.aremove(operators)
+        await committed.operator.groups.aadd(viewers)
+        await stream.end()
+        assert (await client.get("/events/")).status_code == 200
 
     asyncio.run(story())
 
@@ -179,7 +198,7 @@ def test_all_streams_of_a_process_share_one_connection_to_redis(committed):
 
 
 def test_a_reader_that_sleeps_is_cut_off_rather_than_kept_in_memory():
-    reader = sse._Reader(1, "key", changes.EVERY_TEAM)
+    reader = sse._Reader(1, "key", changes.Rights(changes.EVERY_TEAM, frozenset(), ""))
     for number in range(sse.QUEUE_SIZE + 1):
         reader.put(f"message {number}")
     assert reader.queue.qsize() == 1
