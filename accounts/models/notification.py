@@ -4,7 +4,7 @@ A notification is one thing that people may be notified of. A delivery is that n
 channel. The address of a channel is a secret: it is written once, and only the process that sends reads it.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -205,13 +205,16 @@ class Rule(TimeWindow):
     def due_at(self, at: datetime, kind: str, over: bool = False) -> datetime:
         """Return when to notify of what began at `at`, if it is not over by then, or of its end (`over`).
 
-        Ends and kinds outside DEBOUNCED have no delay. The digest interval does not apply to URGENT kinds.
+        Ends and kinds outside DEBOUNCED have no delay. The digest interval does not apply to URGENT kinds. Digests
+        are due by the clock of the rule's time zone: with an interval of a day at its midnight.
         """
         due = at + timedelta(seconds=self.debounce_seconds if kind in DEBOUNCED and not over else 0)
         if not self.digest_minutes or kind in URGENT:
             return due
-        length = self.digest_minutes * 60
-        return due + timedelta(seconds=-due.timestamp() % length)
+        local = due.astimezone(self.zone)
+        wall = local.replace(tzinfo=None)
+        wall += (datetime.min - wall) % timedelta(minutes=self.digest_minutes)
+        return wall.replace(tzinfo=self.zone, fold=local.fold).astimezone(UTC)
 
 
 class Notification(models.Model):

@@ -274,6 +274,27 @@ def test_when_quiet_hours_end(zone, hours, at, until):
     assert rule.quiet_until(now) == expected
 
 
+@pytest.mark.parametrize(
+    ("zone", "minutes", "at", "due"),
+    [
+        ("UTC", 1440, "2026-03-02 07:00", "2026-03-03 00:00"),
+        ("UTC", 1440, "2026-03-02 00:00", "2026-03-02 00:00"),
+        ("Asia/Shanghai", 1440, "2026-03-02 07:00", "2026-03-02 16:00"),
+        ("", 1440, "2026-03-02 07:00", "2026-03-02 16:00"),  # the site's own zone
+        ("Asia/Kolkata", 60, "2026-03-02 07:10", "2026-03-02 07:30"),
+        ("Europe/Berlin", 1440, "2026-03-28 23:00", "2026-03-28 23:00"),
+        ("Europe/Berlin", 1440, "2026-03-29 00:30", "2026-03-29 22:00"),  # a day of 23 hours
+        ("Europe/Berlin", 1440, "2026-10-25 00:30", "2026-10-25 23:00"),  # a day of 25 hours
+        ("Europe/Berlin", 15, "2026-10-25 00:31", "2026-10-25 00:45"),  # 02:31, for the first time
+        ("Europe/Berlin", 15, "2026-10-25 01:31", "2026-10-25 01:45"),  # and again
+    ],
+)
+def test_digests_are_due_by_the_clock_of_the_rules_time_zone(zone, minutes, at, due):
+    rule = Rule(digest_minutes=minutes, time_zone=zone)
+    now, expected = (datetime.fromisoformat(moment).replace(tzinfo=UTC) for moment in (at, due))
+    assert rule.due_at(now, NotificationKind.BACK) == expected
+
+
 # --- admin ---------------------------------------------------------------------------------------------
 
 
