@@ -11,6 +11,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 
 from celery import bootsteps
 from django.db import connection
@@ -35,7 +36,6 @@ class OrphanRescuer(bootsteps.StartStopStep):
     def __init__(self, worker, **kwargs):
         super().__init__(worker, **kwargs)
         self.stopped = threading.Event()
-        self.thread: threading.Thread | None = None
         self.trouble_at = -math.inf
 
     def include_if(self, worker) -> bool:
@@ -43,10 +43,9 @@ class OrphanRescuer(bootsteps.StartStopStep):
 
     def start(self, worker) -> None:
         keep_collections_rare()
-        self.thread = threading.Thread(
-            target=self.keep_polling, args=(worker.pool,), name="poll", daemon=True
-        )
-        self.thread.start()
+        # In threads of their own: ending overdue attempts makes an outside call, for which no wait may wait.
+        for name, step, *args in (("poll", self.keep_polling, worker.pool), ("overdue", self.keep_ending)):
+            threading.Thread(target=step, args=args, name=name, daemon=True).start()
 
     def stop(self, worker) -> None:
         self.stopped.set()
@@ -60,11 +59,18 @@ class OrphanRescuer(bootsteps.StartStopStep):
                 self.trouble_at, found = time.monotonic(), []
                 log.warning("the database was not polled for waits: %s", type(error).__name__)
             db_errors.release_connection()
-            for lease in found:
-                pool.apply_async(wait_and_after, (lease,), callback=ignore_result)
+            start_waits(pool.apply_async, found)
+
+    def keep_ending(self) -> None:
+        while not self.stopped.wait(POLL_SECONDS):
+            try:
+                expire.end_overdue()
+            except Exception as error:  # beat and the next round try again
+                log.warning("overdue attempts were not ended: %s", type(error).__name__)
+            db_errors.release_connection()
 
     def poll(self) -> list[leases.Lease]:
-        """Claim orphaned waits and end overdue attempts; return the leases.
+        """Claim orphaned waits and return their leases. The caller has to start a wait for each.
 
         A lapsed lease, or a database slower than RENEW_SECONDS, counts as a database problem: other workers
         may have failed to renew for the same cause.
@@ -74,9 +80,18 @@ class OrphanRescuer(bootsteps.StartStopStep):
         if leases.begin() or time.monotonic() - began > leases.RENEW_SECONDS:
             self.trouble_at = time.monotonic()
         calm = time.monotonic() - self.trouble_at > CALM_SECONDS
-        found = leases.claim_orphaned(of_the_dead=calm)
-        expire.end_overdue()
-        return found
+        return leases.claim_orphaned(of_the_dead=calm)
+
+
+def start_waits(apply_async: Callable, found: list[leases.Lease]) -> None:
+    """Start the wait of each lease in the worker's pool. A lease whose wait does not start is released."""
+    for lease in found:
+        try:
+            apply_async(wait_and_after, (lease,), callback=ignore_result)
+        except Exception as error:  # the pool is stopping: the waits are for another worker
+            log.warning("attempt %s: its wait was not started: %s", lease.attempt.pk, type(error).__name__)
+            with lease:
+                pass
 
 
 def keep_collections_rare() -> None:

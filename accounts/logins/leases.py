@@ -154,13 +154,16 @@ class _Holder:
                 db_errors.release_connection()
 
     def renew(self) -> None:
+        """Renew first: a row that another transaction locks must not keep all leases from being renewed."""
+        if self.held or self.works:
+            self.renew_all()
         for key in list(self.unreleased):
             release(*key, self.name)
             self.unreleased.discard(key)
         if self.unsure:
             self.let_go_of_what_nobody_waits_for()
-        if not self.held and not self.works:
-            return
+
+    def renew_all(self) -> None:
         now = db_clock.now()
         me = WaitsWorker.objects.filter(name=self.name)
         if not me.filter(alive_until__gt=now).update(alive_until=now + LEASE):

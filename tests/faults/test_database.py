@@ -1,15 +1,18 @@
 """PostgreSQL that crashes, is cut off, hangs, or loses the answer to a COMMIT: what was decided is written all the same."""
 
 from contextlib import contextmanager
+from datetime import timedelta
 
 import psycopg
 import pytest
 import requests
 from django.db import DatabaseError, InterfaceError, connection
+from django.utils import timezone
 
+from accounts.logins import start
 from accounts.models import LoginAttempt
 from tests.support import environment
-from tests.support.factories import People, forget_everything
+from tests.support.factories import People, forget_everything, make_attempt
 from tests.support.invariants import assert_sound
 from tests.support.processes import DEADLINE, until
 from tests.support.scenarios import TWO_WORKERS, all_end, ends, fresh, marks, upstream_that_waits, waiting
@@ -298,6 +301,28 @@ def test_a_row_that_somebody_holds_keeps_only_its_own_login_waiting(
         assert operator.post(f"/accounts/{held.account_id}/login/").status_code in (302, 503)
     ends(held)
     assert_sound(upstream, stack)
+
+
+def test_a_check_that_fails_keeps_no_wait_from_its_worker(stack, upstream, people, postgres):
+    """A worker claims waits and finds an overdue attempt, but a locked table keeps it from asking who is online."""
+    for name in ("waits-1", "waits-2", "jobs"):
+        stack.kill(name)
+    long_ago = timezone.now() - timedelta(seconds=30)
+    attempts = [
+        start.start_login(people.account())[0] for _ in range(3)
+    ]  # without messages: only polling finds them
+    assert all(start.fetch_qr_code(attempt) for attempt in attempts)
+    LoginAttempt.objects.update(queued_at=long_ago)
+    overdue = make_attempt(people.account(), created_at=long_ago, deadline_at=long_ago)
+    with psycopg.connect(postgres.direct_url("faults")) as other:
+        other.execute("LOCK TABLE accounts_upstreamaccess")
+        stack.start("waits-1")
+        until(lambda: "OperationalError" in stack.log_of("waits-1"), "nothing failed")
+    for attempt in attempts:
+        upstream.wait(wId=attempt.w_id, step3_now=1)
+        upstream.phone("confirm", wId=attempt.w_id)
+    all_end(attempts)
+    ends(overdue, "expired")
 
 
 def test_the_test_can_reach_the_server_while_the_product_cannot(postgres, people):

@@ -333,6 +333,26 @@ def test_a_lease_is_released_later_while_the_database_is_unreachable(holder, set
     assert holder.unreleased == set()
 
 
+def test_a_row_that_cannot_be_released_keeps_no_lease_from_being_renewed(holder):
+    """As while another transaction locks that row."""
+    released, _held = (leases.take(attempt.pk) for attempt in waiting(2))
+
+    def locked(execute, sql, params, many, context):
+        if sql.startswith('UPDATE "accounts_loginattempt"'):
+            raise OperationalError("canceling statement due to lock timeout")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(locked):
+        with released:
+            pass
+        dead(holder.name)
+        with pytest.raises(DatabaseError):
+            holder.renew()
+    assert alive_until(holder) > timezone.now()
+    holder.renew()
+    assert row(released.attempt) == ("", 1)
+
+
 def test_what_is_given_back_late_is_not_taken_from_who_has_it_now(holder):
     (attempt,) = waiting()
     lease = leases.take(attempt.pk)
