@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from wkportal import __version__, sqlite
+from wkportal import __version__
+from wkportal.connections import PostgresConnection, SqliteConnection
 from wkportal.env import (
     Env,
     allowed_hosts,
@@ -143,27 +144,35 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        "factory": sqlite.Connection,
+        "factory": SqliteConnection,
         # mmap_size: without it each list would read its pages of long tables from the file again.
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=268435456;",
     }
 else:
     # Detects a connection that a server restart closed when it is taken from the pool.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    # A row lock of a frozen process must not block all others: the server ends that process's session.
-    # These tables are in memory or on an SSD: random reads cost about as much as sequential ones.
-    DATABASES["default"].setdefault("OPTIONS", {}).setdefault(
-        "options",
-        "-c lock_timeout=3s -c idle_in_transaction_session_timeout=10s -c random_page_cost=1.1",
-    )
-    # Thousands of waits end in bursts: they queue for a connection here instead of exhausting the server.
-    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
-        "min_size": 1,
-        "max_size": DATABASE_POOL,
-        # Report an unreachable server to the person who waits, and retry soon: the pool's own backoff would
-        # grow to minutes.
-        "timeout": 10,
-        "reconnect_timeout": 4,
+    DATABASES["default"]["OPTIONS"] = {
+        # A row lock of a frozen process must not block all others: the server ends that process's session.
+        # These tables are in memory or on an SSD: random reads cost about as much as sequential ones.
+        "options": "-c lock_timeout=3s -c idle_in_transaction_session_timeout=10s -c random_page_cost=1.1",
+        # A host that vanished: seconds to connect, and (in ms) to confirm what was sent. PostgresConnection gives
+        # up a server that is connected but silent.
+        "connect_timeout": 3,
+        "tcp_user_timeout": 6000,
+        "keepalives_idle": 10,
+        "keepalives_interval": 3,
+        "keepalives_count": 2,
+        **DATABASES["default"].get("OPTIONS", {}),
+        # Thousands of waits end in bursts: they queue for a connection here instead of exhausting the server.
+        "pool": {
+            "connection_class": PostgresConnection,
+            "min_size": 1,
+            "max_size": DATABASE_POOL,
+            # Report an unreachable server to the person who waits, and retry soon: the pool's own backoff would
+            # grow to minutes.
+            "timeout": 10,
+            "reconnect_timeout": 4,
+        },
     }
 
 # --- signing in ----------------------------------------------------------------------------------------

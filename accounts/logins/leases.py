@@ -143,12 +143,15 @@ class _Holder:
             log.warning("attempt %s: its lease will be given back when the database is there again", key[0])
 
     def renew_for_ever(self, stopped: threading.Event) -> None:
-        while not stopped.wait(RENEW_SECONDS):
+        pause = RENEW_SECONDS
+        while not stopped.wait(pause):
             try:
                 self.renew()
+                pause = RENEW_SECONDS
             except Exception:  # the next renewal may work; if this thread ended, all leases would lapse
                 log.exception("leases were not renewed")
                 db_errors.release_connection()
+                pause = 1
             # Keeps its own connection: during a burst of answers it would have to queue for one.
             if not (self.held or self.works):
                 db_errors.release_connection()

@@ -15,7 +15,16 @@ from tests.support import environment
 from tests.support.factories import People, forget_everything, make_attempt
 from tests.support.invariants import assert_sound
 from tests.support.processes import DEADLINE, until
-from tests.support.scenarios import TWO_WORKERS, all_end, ends, fresh, marks, upstream_that_waits, waiting
+from tests.support.scenarios import (
+    TWO_WORKERS,
+    all_end,
+    answered,
+    ends,
+    fresh,
+    marks,
+    upstream_that_waits,
+    waiting,
+)
 from tests.support.services import Postgres, using_database
 from tests.support.stack import Operator, Stack
 
@@ -166,6 +175,29 @@ def test_the_server_hangs_when_the_phone_decides(stack, operator, upstream, peop
     upstream.wait(path="/getIPadLoginInfo", in_flight=0)
     postgres.proxy.thaw()
     all_end(attempts)
+    assert_sound(upstream, stack)
+
+
+@pytest.mark.parametrize("also_new", [False, True])
+def test_the_connections_go_silent_when_the_phone_decides(
+    stack, operator, upstream, people, postgres, also_new
+):
+    """As after a failover behind one address: what is connected stays connected, and hears nothing any more."""
+    attempts = [waiting(operator, upstream, people.account()) for _ in range(5)]
+    postgres.proxy.swallow(new=also_new)
+    for attempt in attempts:
+        upstream.phone("confirm", wId=attempt.w_id)
+    pages = [answered(lambda: operator.get("/").status_code) for _ in range(4)]
+    if also_new:
+        assert pages == [503] * 4
+        assert answered(lambda: operator.post("/accounts/new/", label="x").status_code) == 503
+        postgres.proxy.heal()
+    all_end(attempts)
+    answers_again(operator)
+    after = waiting(operator, upstream, people.account())
+    upstream.phone("confirm", wId=after.w_id)
+    ends(after)
+    assert upstream.calls("/getIPadLoginInfo") == 6
     assert_sound(upstream, stack)
 
 

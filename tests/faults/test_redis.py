@@ -1,7 +1,6 @@
 """Redis that dies, forgets, refuses, hangs or is full: a click still gets its code, and no login is lost."""
 
 import signal
-import threading
 from contextlib import contextmanager
 
 import pytest
@@ -14,6 +13,7 @@ from tests.support.scenarios import (
     TWO_WORKERS,
     Listener,
     all_end,
+    answered,
     ends,
     fresh,
     marks,
@@ -25,8 +25,6 @@ from tests.support.stack import Stack
 
 pytestmark = marks("postgres")
 WAIT = 20
-# Nothing is timed here; this is where a click that hangs is told from one that is answered.
-HANGS = 20
 upstream = upstream_that_waits(WAIT)
 
 
@@ -139,16 +137,6 @@ def test_a_click_while_redis_is_unreachable(stack, operator, upstream, live, val
     confirm(upstream, after)
     ends(after)
     assert_sound(upstream, stack)
-
-
-def answered(click):
-    """What a click gave; it fails when nothing comes."""
-    found = []
-    thread = threading.Thread(target=lambda: found.append(click()), daemon=True)
-    thread.start()
-    thread.join(HANGS)
-    assert found, "no answer"
-    return found[0]
 
 
 @pytest.mark.long

@@ -22,6 +22,8 @@ from tests.support.stack import Operator, Stack
 # Of the long form: how often a fault is repeated, and how many logins it meets.
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "1"))
 LIMIT = pytest.mark.timeout(300)
+# Nothing is timed; this is where a click that hangs is told from one that is answered.
+HANGS = 20
 TWO_WORKERS = ("web", "waits-1", "waits-2", "jobs", "beat")
 
 
@@ -77,6 +79,16 @@ def ends(attempt: LoginAttempt, state: str = "succeeded", seconds: float = 40) -
 def all_end(attempts: Iterable[LoginAttempt], state: str = "succeeded", seconds: float = 60) -> None:
     for attempt in attempts:
         ends(attempt, state, seconds)
+
+
+def answered(click):
+    """What a click gave; it fails when nothing comes."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(click()), daemon=True)
+    thread.start()
+    thread.join(HANGS)
+    assert found, "no answer"
+    return found[0]
 
 
 def holder(stack: Stack, attempt: LoginAttempt) -> str:

@@ -1,0 +1,66 @@
+"""A PostgreSQL connection tells a server that is silent from one that is slow."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from psycopg_pool import ConnectionPool
+
+from tests.support import environment
+from tests.support.processes import DEADLINE, until
+from tests.support.services import Postgres
+from wkportal import connections
+from wkportal.connections import PostgresConnection, ServerSilent
+
+pytestmark = pytest.mark.database("postgres")
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Postgres(environment.FOLDER / "silent-pg") as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(server, monkeypatch):
+    monkeypatch.setattr(connections, "SILENT_SECONDS", 0.2)
+    yield server
+    server.proxy.heal()
+
+
+def connect(postgres: Postgres) -> PostgresConnection:
+    return PostgresConnection.connect(postgres.url("postgres"), autocommit=True, connect_timeout=2)
+
+
+@pytest.mark.parametrize("also_new", [False, True])
+def test_a_silent_connection_is_given_up(postgres, also_new):
+    with connect(postgres) as silent:
+        postgres.proxy.swallow(new=also_new)
+        with pytest.raises(ServerSilent):
+            silent.execute("SELECT 1")
+        assert silent.closed
+
+
+def test_a_slow_statement_goes_on(postgres):
+    asked = postgres.proxy.accepted
+    with connect(postgres) as slow, psycopg.connect(postgres.direct_url("postgres")) as other:
+        other.execute("SELECT pg_advisory_lock(1)")
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(slow.execute, "SELECT pg_advisory_lock(1)")
+            until(lambda: postgres.proxy.accepted > asked + 3, "the server is not asked")
+            other.execute("SELECT pg_advisory_unlock(1)")
+            assert found.result(DEADLINE).rowcount == 1
+        assert slow.execute("SELECT 2").fetchone() == (2,)
+
+
+def test_with_one_silent_connection_all_of_its_pool_are_replaced(postgres):
+    options = {"connection_class": PostgresConnection, "min_size": 4, "max_size": 4, "open": True}
+    with ConnectionPool(postgres.url("postgres"), check=ConnectionPool.check_connection, **options) as pool:
+        pool.wait(DEADLINE)
+        postgres.proxy.swallow()
+        given_up = postgres.proxy.accepted
+        for _ in range(8):
+            with pool.connection(DEADLINE) as connection:
+                assert connection.execute("SELECT 1").fetchone() == (1,)
+        # One was asked about, and four are new.
+        assert postgres.proxy.accepted <= given_up + 5
