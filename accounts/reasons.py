@@ -20,12 +20,16 @@ class Reason(models.TextChoices):
     LINE_DOWN = "line_down", _("Proxy unavailable")
     REFUSED = "refused", _("Refused by WKTeam")
     UNREACHABLE = "unreachable", _("Can’t reach WKTeam")
+    CERTIFICATE = "certificate", _("WKTeam certificate not trusted")
     OUTCOME_UNKNOWN = "outcome_unknown", _("WKTeam response lost")
     BAD_ANSWER = "bad_answer", _("Unreadable WKTeam response")
     SIGN_IN_REFUSED = "sign_in_refused", _("WKTeam authorization failed")
+    SIGN_IN_RENEWED = "sign_in_renewed", _("WKTeam authorization renewed")
     DEVELOPER_FROZEN = "developer_frozen", _("Developer account frozen")
     DEVELOPER_EXPIRED = "developer_expired", _("Developer account expired")
     QR_HOST = "qr_host", _("QR code image on an unknown host")
+    QR_HOST_DOWN = "qr_host_down", _("QR code image not available")
+    QR_ADDRESS = "qr_address", _("Unusable QR code address")
     QR_PICTURE = "qr_picture", _("Unreadable QR code image")
     INTERRUPTED = "interrupted", _("Interrupted")
     NOT_TAPPED = "not_tapped", _("Not confirmed on the phone in time")
@@ -58,6 +62,10 @@ ADVICE: dict[str, Promise] = {
     Reason.UNREACHABLE: _(
         "WKTeam is not responding. Try again in a minute. If it keeps happening, contact an admin."
     ),
+    Reason.CERTIFICATE: _(
+        "The TLS certificate of WKTeam’s address is not trusted. An admin must add its certificate authority "
+        "to WK_CA_BUNDLE, or have the certificate renewed."
+    ),
     Reason.OUTCOME_UNKNOWN: _(
         "The connection broke after the QR code was requested. The request was not repeated. Get a "
         "new QR code."
@@ -69,6 +77,10 @@ ADVICE: dict[str, Promise] = {
         "WKTeam rejected our Authorization. An admin must check WK_ACCOUNT and WK_PASSWORD, or "
         "WK_AUTHORIZATION."
     ),
+    Reason.SIGN_IN_RENEWED: _(
+        "WKTeam had rejected our Authorization, and the portal signed in again. The request was not "
+        "repeated. Start the login again."
+    ),
     Reason.DEVELOPER_FROZEN: _(
         "WKTeam froze the developer account. An admin must contact WKTeam. No account can log in until then."
     ),
@@ -77,6 +89,14 @@ ADVICE: dict[str, Promise] = {
         "in until then."
     ),
     Reason.QR_HOST: _("An admin must add the image host to WK_QR_HOSTS."),
+    Reason.QR_HOST_DOWN: _(
+        "WKTeam created the QR code, but the host of its image did not deliver it. Get a new QR code. If it "
+        "keeps happening, contact an admin."
+    ),
+    Reason.QR_ADDRESS: _(
+        "WKTeam sent an address for the QR code image that the portal can’t use. Get a new QR code. If it "
+        "keeps happening, contact an admin."
+    ),
     Reason.QR_PICTURE: _("WKTeam returned no usable QR code image. Get a new QR code."),
     Reason.INTERRUPTED: _("The process that requested the QR code stopped. Get a new QR code."),
     Reason.NOT_TAPPED: _(

@@ -109,6 +109,10 @@ def words(value: str) -> list[str]:
     return [word.strip() for word in value.split(",") if word.strip()]
 
 
+def lower_case_words(value: str) -> list[str]:
+    return words(value.lower())
+
+
 def each_matching(pattern: str, sentence: str) -> Callable[[str], list[str]]:
     """Return a cast to a list of lower-case words, separated by commas, each of which matches the pattern."""
 

@@ -25,6 +25,7 @@ from wkportal.env import (
     header_value,
     host_names,
     http_url,
+    lower_case_words,
     named_codes,
     one_of,
     origins,
@@ -286,6 +287,12 @@ if not re.fullmatch(r"\d{0,3}", WK_LOGIN_TYPE, re.ASCII):
 WK_DEVICE_TYPE = env("WK_DEVICE_TYPE", cast=one_of("ipad", "mac", "ipadpro"), default="")
 WK_PROXIES = env(
     "WK_PROXIES", cast=named_codes, default={1: "广州", 2: "南京", 3: "杭州", 4: "上海", 5: "深圳"}
+)
+# Words in a WKTeam message that may mean that it refuses the Authorization; lower case.
+WK_SIGN_IN_WORDS = env(
+    "WK_SIGN_IN_WORDS",
+    cast=lower_case_words,
+    default=["token", "authoriz", "授权", "认证", "登录失效", "登录已失效", "请登录", "请先登录"],
 )
 WK_QR_HOSTS = env("WK_QR_HOSTS", cast=host_names, default=[])
 WK_AVATAR_HOSTS = env("WK_AVATAR_HOSTS", cast=host_names, default=["wx.qlogo.cn", "mmhead.c2c.wechat.com"])

@@ -15,6 +15,7 @@ from accounts.upstream.responses import Ending, LoginAnswer, NotLoggedIn
 log = logging.getLogger(__name__)
 
 WHY: tuple[tuple[type[UpstreamError], str], ...] = (
+    (errors.SignInRenewed, Reason.SIGN_IN_RENEWED),
     (errors.DeveloperFrozen, Reason.DEVELOPER_FROZEN),
     (errors.DeveloperExpired, Reason.DEVELOPER_EXPIRED),
     (errors.SignInRefused, Reason.SIGN_IN_REFUSED),
@@ -23,6 +24,7 @@ WHY: tuple[tuple[type[UpstreamError], str], ...] = (
     (errors.Unreachable, Reason.UNREACHABLE),
     (errors.OutcomeUnknown, Reason.OUTCOME_UNKNOWN),
     (errors.BadAnswer, Reason.BAD_ANSWER),
+    (errors.Busy, Reason.REFUSED),
 )
 ENDINGS: dict[Ending, tuple[str, str]] = {
     Ending.RUN_OUT: (AttemptState.EXPIRED, Reason.NOT_SCANNED),

@@ -64,9 +64,10 @@ def wait_with_lease(lease: Lease) -> Account | None:
 def _ask_until_decided(lease: Lease, code: str) -> Decision:
     """Repeat the wait until the phone decides, the deadline passes or the lease is lost.
 
-    `code`: the verification code, "" for none. Returns WKTeam's answer, or an error: Refused at once,
-    another error if it was the last one at the deadline. Returns None if the time ran out or the attempt
-    stopped waiting under this lease. Backs off from FIRST_PAUSE to LONGEST_PAUSE seconds between calls.
+    `code`: the verification code, "" for none. Returns WKTeam's answer, or an error: a refusal of the call at
+    once, another error if it was the last one at the deadline. A refused sign-in, or a WKTeam that is busy,
+    says nothing about the phone either. Returns None if the time ran out or the attempt stopped waiting under
+    this lease. Backs off from FIRST_PAUSE to LONGEST_PAUSE seconds between calls.
     """
     attempt, pause = lease.attempt, FIRST_PAUSE
     last: UpstreamError | None = None
@@ -76,17 +77,19 @@ def _ask_until_decided(lease: Lease, code: str) -> Decision:
         began = time.monotonic()
         try:
             answer = configured.client_for(attempt).wait_for_login(attempt.w_id, code, left, lease)
-        except errors.Refused as error:
-            return error
         except UpstreamError as error:
+            if isinstance(error, errors.Refused) and not isinstance(error, errors.SignInRefused):
+                return error
             # A broken connection or a gateway's error page says nothing about the phone: retry with the
             # same wId.
             last = None if errors.ran_out_of_time(error) else error
             log.info("attempt %s: %s while waiting (%s)", attempt.pk, type(error).__name__, error.text)
         else:
             answer = failure.at_the_limit(attempt, answer, time.monotonic() - began)
-            if not (again and _may_be_about_us(answer)):
+            busy = _may_be_about_us(answer) and responses.BUSY.search(answer.text)
+            if not (busy or (again and _may_be_about_us(answer))):
                 return answer
+            last = errors.Busy(answer.text, answer.code) if busy else last
             online = _if_online(attempt)
             if online is not None:
                 return online
@@ -96,6 +99,8 @@ def _ask_until_decided(lease: Lease, code: str) -> Decision:
         pause = min(pause * 2, LONGEST_PAUSE)
         if not leases.still_waiting(lease):
             return None
+    if isinstance(last, errors.SignInRefused):
+        return _if_online(attempt) or last
     return last
 
 

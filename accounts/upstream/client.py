@@ -18,7 +18,16 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from accounts.upstream import errors, presence_responses, responses, transport
-from accounts.upstream.errors import BadAnswer, OutcomeUnknown, SignInRefused, Unreachable
+from accounts.upstream.errors import (
+    BadAnswer,
+    Busy,
+    OutcomeUnknown,
+    Refused,
+    SignInRefused,
+    SignInRenewed,
+    Unreachable,
+    UpstreamError,
+)
 from accounts.upstream.presence_responses import Online
 from accounts.upstream.responses import LoginAnswer, LoginCode
 from accounts.upstream.transport import BODY_LIMIT, LIST_LIMIT, LOOPBACK, PICTURE_LIMIT, Cuttable
@@ -26,12 +35,22 @@ from accounts.upstream.transport import BODY_LIMIT, LIST_LIMIT, LOOPBACK, PICTUR
 log = logging.getLogger(__name__)
 # The format of WKTeam callbacks: 2 is the "optimised" one, the only one that all generations of the API have.
 CALLBACK_TYPE = 2
+WHO_IS_ONLINE = "/queryLoginWx"
+# WKTeam's text for a bad Authorization is not documented: these are likely parts of it. WeChat's own refusals
+# have the same words, so they prove nothing.
+SIGN_IN_WORDS = ("token", "authoriz", "授权", "认证", "登录失效", "登录已失效", "请登录", "请先登录")
 
 
 class Tokens(Protocol):
     """Store of the Authorization, shared by all processes and kept across restarts."""
 
     def current(self) -> str: ...
+
+    def newest(self) -> str:
+        """Return the Authorization that the last sign-in of any process brought, as far as it is known."""
+
+    def is_refused(self, authorization: str, ask) -> bool | None:
+        """Return `ask()`; concurrent callers share the result of one that began after they called."""
 
     def renew(self, refused: str, sign_in, began: float) -> str:
         """Return an Authorization other than `refused`: another caller's newer one, or that of `sign_in()`.
@@ -63,19 +82,20 @@ class Client:
     seconds: float = 15
     login_type: str = "2"
     device_type: str = ""
+    sign_in_words: tuple[str, ...] = SIGN_IN_WORDS
 
     def sign_in(self) -> str:
         """Return a new Authorization, by POST `/member/login {account, password}` (step 1).
 
         It has no expiry time. Raises SignInRefused if no password is set, Unreachable if the sign-in
-        brings no whole answer.
+        brings no whole answer, or if WKTeam is too busy for it.
         """
         if not self.password:
             raise SignInRefused("WK_PASSWORD is not set, so no new sign-in is possible")
         body = {"account": self.account, "password": self.password}
         try:
             return responses.sign_in(self._answer("/member/login", body, self.seconds)).authorization
-        except OutcomeUnknown as error:
+        except (OutcomeUnknown, Busy) as error:
             # Unknown for the sign-in only: the call that needs it has not been sent.
             raise Unreachable(f"no answer to the sign-in: {error.text}") from None
 
@@ -92,7 +112,7 @@ class Client:
             body["deviceType"] = self.device_type
         if proxy is not None:
             body["proxy"] = proxy
-        return self._signed("/iPadLogin", body, responses.login_code)
+        return self._signed("/iPadLogin", body, responses.login_code, once=True)
 
     def wait_for_login(
         self, w_id: str, code: str, seconds: float, call: Cuttable | None = None
@@ -108,7 +128,7 @@ class Client:
             body["verifyCode"] = code
         if self.device_type:
             body["autoCheck"] = False
-        return self._signed("/getIPadLoginInfo", body, responses.login_answer, seconds, call)
+        return self._signed("/getIPadLoginInfo", body, responses.login_answer, seconds, call, confirm=True)
 
     def second_login(self, wc_id: str, seconds: float, call: Cuttable | None = None) -> LoginAnswer:
         """Send a phone prompt and return its answer, by POST `/secondLogin {wcId}`, which blocks until then.
@@ -119,14 +139,14 @@ class Client:
         body: dict[str, object] = {"wcId": wc_id}
         if self.login_type:
             body["type"] = int(self.login_type)
-        return self._signed("/secondLogin", body, responses.prompt_answer, seconds, call)
+        return self._signed("/secondLogin", body, responses.prompt_answer, seconds, call, once=True)
 
     def online(self, seconds: float | None = None) -> list[Online]:
         """Return every account that is online under the developer account, by POST `/queryLoginWx`.
 
         One cheap call, whatever the number of accounts. `seconds`: time limit, None for the client's own.
         """
-        return self._signed("/queryLoginWx", {}, presence_responses.online_list, seconds, limit=LIST_LIMIT)
+        return self._signed(WHO_IS_ONLINE, {}, presence_responses.online_list, seconds, limit=LIST_LIMIT)
 
     def is_online(self, w_id: str) -> bool | None:
         """Return whether the wId is online, by POST `/isOnline {wId}`; None if the answer does not say."""
@@ -206,35 +226,91 @@ class Client:
         seconds: float | None = None,
         call: Cuttable | None = None,
         limit: int = BODY_LIMIT,
+        *,
+        once: bool = False,
+        confirm: bool = False,
     ):
         """Make one call with the Authorization and return `meaning(answer)`.
 
-        A refused Authorization is renewed, at most one sign-in for all concurrent callers, and the call
-        retried (3 tries at most). That is safe even for `/iPadLogin`: a call refused for its Authorization
-        has no effect.
+        A refused Authorization is renewed, with at most one sign-in for all concurrent callers, and the call
+        is repeated. `once`: the call is never repeated; SignInRenewed is raised instead. `confirm`: a refusal
+        whose words could concern the Authorization counts only if WKTeam repeats it.
         """
-        began = time.monotonic()
+        began, refusals = time.monotonic(), 0
         signed_in: list[str] = []
 
         def sign_in() -> str:
             signed_in.append(self.sign_in())
             return signed_in[-1]
 
-        authorization = self.tokens.current() or self.tokens.renew("", sign_in, began)
-        for tries in (1, 2, 3):
+        known = self.tokens.newest() if once else self.tokens.current()
+        authorization = known or self.tokens.renew("", sign_in, began)
+        while True:
+            left = max(1.0, began + (seconds or self.seconds) - time.monotonic())
             try:
-                left = max(1.0, began + (seconds or self.seconds) - time.monotonic())
-                found = meaning(self._answer(path, body, left, authorization, call, limit))
-                break
+                answer = self._checked(path, body, left, authorization, call, limit, once)
+                if not (confirm and self._may_concern_sign_in(responses.refused_text(answer))):
+                    break
+                confirm = False
             except SignInRefused as refused:
+                refusals += 1
                 log.warning("%s: the Authorization is refused (code %s)", path, refused.code)
                 # An Authorization that another process got may be outdated too. One we just got cannot be.
                 renewed = authorization
-                if tries < 3 and not signed_in:
+                if refusals < 3 and not signed_in:
                     renewed = self.tokens.renew(authorization, sign_in, began)
-                if tries > 1 and renewed == authorization:
+                    if once:
+                        raise SignInRenewed(refused.text, refused.code) from None
+                if once or (refusals > 1 and renewed == authorization):
                     self.tokens.alarm(refused)
                     raise
                 authorization = renewed
+        found = meaning(answer)
         self.tokens.accepted()
         return found
+
+    def _checked(
+        self, path: str, body: dict, left: float, authorization: str, call, limit: int, once: bool
+    ) -> responses.Answer:
+        """Make the call. Raises SignInRefused only if it is proved that the Authorization is refused.
+
+        HTTP 401 or 403 proves it for a call that may be repeated. Otherwise the harmless `/queryLoginWx` is
+        asked with the same Authorization. Raises OutcomeUnknown if that does not tell either.
+        """
+        doubt: Refused | None = None
+        try:
+            answer = self._answer(path, body, left, authorization, call, limit)
+            text = responses.refused_text(answer)
+            if self._may_concern_sign_in(text):
+                doubt = Refused(text, answer.code)
+        except SignInRefused as refused:
+            if not once:
+                raise
+            doubt, answer = Refused(refused.text, refused.code), None
+        if doubt is None:
+            return answer
+        refused = path == WHO_IS_ONLINE or self.tokens.is_refused(
+            authorization, lambda: self._probe(authorization)
+        )
+        if refused:
+            raise SignInRefused(doubt.text, doubt.code)
+        if answer is None:
+            raise doubt
+        if refused is None and not once:
+            raise OutcomeUnknown(f"perhaps the Authorization is refused: {doubt.text}")
+        return answer
+
+    def _probe(self, authorization: str) -> bool | None:
+        """Return whether WKTeam refuses this Authorization for a call without effect; None if it does not say."""
+        try:
+            answer = self._answer(WHO_IS_ONLINE, {}, self.seconds, authorization, limit=LIST_LIMIT)
+        except SignInRefused:
+            return True
+        except UpstreamError:
+            return None
+        if answer.code == "1000":
+            return False
+        return True if self._may_concern_sign_in(responses.refused_text(answer)) else None
+
+    def _may_concern_sign_in(self, text: str) -> bool:
+        return any(word in text.lower() for word in self.sign_in_words)

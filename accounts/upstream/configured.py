@@ -27,6 +27,7 @@ def client() -> Client:
         seconds=settings.WK_TIMEOUT_SECONDS,
         login_type=settings.WK_LOGIN_TYPE,
         device_type=settings.WK_DEVICE_TYPE,
+        sign_in_words=tuple(settings.WK_SIGN_IN_WORDS),
     )
 
 

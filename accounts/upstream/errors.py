@@ -26,12 +26,20 @@ class BadAnswer(UpstreamError):
     """The answer is unusable: no JSON, no envelope, or a success without its required fields."""
 
 
+class Busy(UpstreamError):
+    """WKTeam is too busy: it neither did nor refused what was asked."""
+
+
 class Refused(UpstreamError):
     """WKTeam understood the request and refused it."""
 
 
 class SignInRefused(Refused):
     """WKTeam does not accept the Authorization, or the developer account and its password."""
+
+
+class SignInRenewed(Refused):
+    """WKTeam refused the Authorization of a call that is never repeated; a new Authorization is in force now."""
 
 
 class DeveloperFrozen(Refused):

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from accounts.upstream.errors import (
     BadAnswer,
+    Busy,
     DeveloperExpired,
     DeveloperFrozen,
     LineDown,
@@ -34,15 +35,15 @@ NEW_DEVICE = re.compile("新设备.{0,6}验证")
 RUN_OUT = re.compile("过期|超时|失效|timed? ?out|expired", re.IGNORECASE)
 DECLINED = re.compile("取消|拒绝|cancel", re.IGNORECASE)
 LINE_DOWN = re.compile("网络.{0,2}异常|代理.{0,6}(异常|失败|不可用|超时)")
+# WeChat's own security check of the account; its message may also say that the login is void.
+SECURITY = re.compile("环境.{0,6}异常|[帐账]号安全|风险")
 # A phone prompt can no longer log in this account.
-SCAN_WANTED = re.compile("扫码")
-# WKTeam's text for a bad Authorization is not documented: these are likely forms. (No \b beside "token": a
-# Chinese character counts as a word character.)
-SIGN_IN = re.compile(
-    r"(?<![a-z])token(?![a-z])|authoriz|未授权|无效的?授权|(授权|认证)(码|信息)?已?(失败|失效|过期|无效|错误|不存在)"
-    r"|登录已?失效|请先?登录",
-    re.IGNORECASE,
+SCAN_WANTED = re.compile("扫码|scan", re.IGNORECASE)
+# Says nothing about what was asked for: the same call may succeed a moment later.
+BUSY = re.compile(
+    "繁忙|频繁|稍[后候]|维护|busy|too many|too frequent|try again later|maintenance", re.IGNORECASE
 )
+CREDENTIALS = re.compile("密码|用户名|账号|帐号|password|user ?name|account", re.IGNORECASE)
 # Matches whole strings, closed or not, so that brackets inside them do not count.
 STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 # 4xx statuses that come from a gateway; WKTeam's own refusals have status 200.
@@ -273,14 +274,25 @@ def succeeded(answer: Answer) -> Answer:
 
 
 def refusal(answer: Answer) -> Refused:
-    kind = SignInRefused if SIGN_IN.search(answer.text) else Refused
-    return kind(answer.text, answer.code)
+    return Refused(answer.text, answer.code)
 
 
-def sign_in(answer: Answer) -> SignIn:
+def refused_text(answer: Answer) -> str:
+    """Return the message of a refusal, "" if the answer is none."""
     try:
         succeeded(answer)
     except Refused as refused:
+        return refused.text
+    return ""
+
+
+def sign_in(answer: Answer) -> SignIn:
+    """Return the Authorization. Raises Busy for a refusal that concerns neither the account nor its password."""
+    try:
+        succeeded(answer)
+    except Refused as refused:
+        if BUSY.search(refused.text) and not CREDENTIALS.search(refused.text):
+            raise Busy(refused.text, refused.code) from None
         raise SignInRefused(refused.text, refused.code) from None
     authorization = answer.fields.get("Authorization")
     blocked = {"1": DeveloperFrozen, "2": DeveloperExpired}.get(_code(answer.fields.get("status")))
@@ -305,10 +317,7 @@ def login_code(answer: Answer) -> LoginCode:
 
 
 def login_answer(answer: Answer) -> LoginAnswer:
-    """Return the meaning of a `/getIPadLoginInfo` answer.
-
-    Raises SignInRefused, and BadAnswer if the outcome stays unknown.
-    """
+    """Return the meaning of a `/getIPadLoginInfo` answer. Raises BadAnswer if the outcome stays unknown."""
     if answer.code == "200":
         url = web_address(answer.fields.get("url"))
         if not url:
@@ -316,8 +325,6 @@ def login_answer(answer: Answer) -> LoginAnswer:
         return PageAsked(url, answer.code, answer.text)
     try:
         succeeded(answer)
-    except SignInRefused:
-        raise
     except Refused as refused:
         if not answer.code and _profile(answer.fields):
             raise BadAnswer("an account, and no code") from None
@@ -333,14 +340,13 @@ def login_answer(answer: Answer) -> LoginAnswer:
 def prompt_answer(answer: Answer) -> LoginAnswer:
     """Return the meaning of a `/secondLogin` answer; raises as `login_answer`.
 
-    A WKTeam message that asks for a scan concerns the account, not our sign-in, even if it reads like one.
+    A message that asks for a scan is a refusal, even if it reads like a prompt that ran out.
     """
-    try:
-        return login_answer(answer)
-    except SignInRefused as refused:
-        if not SCAN_WANTED.search(refused.text):
-            raise
-        return NotLoggedIn(Ending.REFUSED, refused.code, refused.text)
+    found = login_answer(answer)
+    ran_out = isinstance(found, NotLoggedIn) and found.ending is Ending.RUN_OUT
+    if ran_out and SCAN_WANTED.search(found.text):
+        return NotLoggedIn(Ending.REFUSED, found.code, found.text)
+    return found
 
 
 def _not_logged_in(code: str, text: str) -> CodeAsked | NotLoggedIn:
@@ -348,6 +354,7 @@ def _not_logged_in(code: str, text: str) -> CodeAsked | NotLoggedIn:
         return CodeAsked(code, text)
     for pattern, ending in (
         (NEW_DEVICE, Ending.NEW_DEVICE_CHECK),
+        (SECURITY, Ending.REFUSED),
         (DECLINED, Ending.DECLINED),
         (RUN_OUT, Ending.RUN_OUT),
     ):

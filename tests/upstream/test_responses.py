@@ -264,18 +264,44 @@ def test_a_sign_in_that_is_refused_is_that_whatever_its_words(code):
     assert (caught.value.text, caught.value.code) == ("用户名或密码错误", str(code))
 
 
-@pytest.mark.parametrize("text", payloads.SIGN_IN_REFUSALS)
-def test_words_about_the_authorization_refuse_the_sign_in(text):
-    for meaning, _kind in MEANINGS.values():
-        with pytest.raises(SignInRefused):
-            meaning(read(envelope(None, "1001", text)))
-
-
-@pytest.mark.parametrize("text", payloads.NO_SIGN_IN_REFUSALS)
-def test_other_words_do_not(text):
+@pytest.mark.parametrize("text", [*payloads.SIGN_IN_REFUSALS, *payloads.NO_SIGN_IN_REFUSALS])
+def test_words_alone_do_not_refuse_the_sign_in(text):
     with pytest.raises(Refused) as caught:
         responses.succeeded(read(envelope(None, "1001", text)))
     assert type(caught.value) is Refused
+
+
+@pytest.mark.parametrize(
+    "text", ["系统繁忙，请稍后再试", "请求过于频繁", "服务器维护中", "System busy", "Too many requests"]
+)
+def test_a_sign_in_that_is_put_off_is_not_refused(text):
+    with pytest.raises(errors.Busy):
+        responses.sign_in(read(envelope(None, "1001", text)))
+
+
+@pytest.mark.parametrize("text", ["密码错误次数过多，请稍后再试", "账号已停用，请稍候联系客服", "失败", ""])
+def test_a_sign_in_refused_for_its_account_is_refused_also_with_words_of_haste(text):
+    with pytest.raises(SignInRefused):
+        responses.sign_in(read(envelope(None, "1001", text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "ending"),
+    [
+        ("你的微信登录环境存在异常。为了帐号安全，本次登录已失效。", Ending.REFUSED),
+        ("请先登录手机微信", Ending.REFUSED),
+        ("微信授权失败", Ending.REFUSED),
+        ("获取设备token失败", Ending.REFUSED),
+        ("登录失效，请重新扫码登录", Ending.RUN_OUT),
+    ],
+)
+def test_wechat_s_own_refusal_ends_a_wait_as_what_it_is(text, ending):
+    assert step_3(None, "1001", text).ending is ending
+
+
+@pytest.mark.parametrize("text", ["登录失效，请重新扫码登录", "wx token expired, please scan again"])
+def test_a_prompt_that_wants_a_scan_is_refused_and_has_not_run_out(text):
+    assert responses.prompt_answer(read(envelope(None, "1001", text))).ending is Ending.REFUSED
 
 
 # --- step 2
