@@ -14,6 +14,8 @@ from accounts.reasons import Reason
 from accounts.states import AttemptState, EventType, Trigger
 from tests.support.factories import make_attempt
 
+pytestmark = pytest.mark.slow
+
 ACCOUNTS = "/admin/accounts/account/"
 ATTEMPTS = "/admin/accounts/loginattempt/"
 EVENTS = "/admin/accounts/accountevent/"

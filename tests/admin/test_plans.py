@@ -125,6 +125,7 @@ def test_with_nobody_to_take_it_says_so(admin):
     assert "Mornings: no accounts to log in right now." in text(answer)
 
 
+@pytest.mark.slow
 def test_plans_are_for_those_who_see_all_teams(people):
     staff = people.operator
     staff.is_staff = True

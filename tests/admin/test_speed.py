@@ -12,6 +12,8 @@ from accounts.models.event import record
 from accounts.states import AttemptState, EventType
 from tests.support.factories import make_attempt
 
+pytestmark = pytest.mark.slow
+
 ACCOUNTS = "/admin/accounts/account/"
 ATTEMPTS = "/admin/accounts/loginattempt/"
 EVENTS = "/admin/accounts/accountevent/"

@@ -13,7 +13,7 @@ import requests
 from django.conf import settings
 from django.db import connections
 from django.utils import timezone
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from accounts.models import Account, LoginAttempt, UpstreamAccess
 from accounts.models.event import record
@@ -34,7 +34,7 @@ if environment.DATABASE != "postgres":
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 WAIT = 120
 HAN = re.compile(r"[\u4e00-\u9fff]")
-LANGUAGES = pytest.mark.parametrize("language", ["en", "zh-CN"])
+LANGUAGES = ("en", "zh-CN")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,10 @@ class Desk:
     def page(self, user, path: str = "/", language: str = "en") -> Page:
         return self.open(self.browser(user, language), path)
 
+    def in_both_languages(self, user, path: str = "/") -> list[Page]:
+        """The same page twice: in English, and in Chinese."""
+        return [self.page(user, path, language) for language in LANGUAGES]
+
 
 @pytest.fixture
 def desk(chrome, stack, live, upstream):
@@ -132,45 +136,51 @@ def streams(page: Page) -> list[str]:
     return asked
 
 
-def in_language(locator, language: str) -> None:
-    assert bool(HAN.search(locator.inner_text())) is (language != "en"), locator.inner_text()
+def is_said(locators: list[Locator]) -> None:
+    """On the page in English in English, on the page in Chinese in Chinese."""
+    for locator, language in zip(locators, LANGUAGES, strict=True):
+        expect(locator).to_be_visible()
+        assert bool(HAN.search(locator.inner_text())) is (language != "en"), locator.inner_text()
+
+
+def are_online(pages: list[Page]) -> None:
+    for page in pages:
+        expect(page.locator("[data-state=online][data-wc-id]").first).to_be_visible()
 
 
 # --- nobody waits ---------------------------------------------------------------------------------------
 
 
-@LANGUAGES
-def test_no_worker_is_said_and_unsaid(desk, stack, live, upstream, language):
+def test_no_worker_is_said_and_unsaid(desk, stack, live, upstream):
     stack.stop("waits")
-    page = desk.page(live.operator, f"/accounts/{live.account().pk}/", language)
-    attempt = press_log_in(page)
-    expect(warning(page, "no_worker")).to_be_visible()
-    in_language(warning(page, "no_worker"), language)
+    pages = desk.in_both_languages(live.operator, f"/accounts/{live.account().pk}/")
+    attempt = press_log_in(pages[0])
+    is_said([warning(page, "no_worker") for page in pages])
 
     stack.start("waits")
-    expect(warning(page, "no_worker")).to_have_count(0)
+    for page in pages:
+        expect(warning(page, "no_worker")).to_have_count(0)
     upstream.wait(wId=attempt.w_id, step3_now=1)
     upstream.phone("confirm", wId=attempt.w_id)
-    expect(page.locator("[data-state=online][data-wc-id]").first).to_be_visible()
-    assert stays(page)
+    are_online(pages)
+    assert all(map(stays, pages))
 
 
-@LANGUAGES
-def test_a_wait_that_was_cut_off_and_resumed_is_called_that(desk, stack, live, upstream, language):
-    page = desk.page(live.operator, f"/accounts/{live.account().pk}/", language)
-    attempt = press_log_in(page)
+def test_a_wait_that_was_cut_off_and_resumed_is_called_that(desk, stack, live, upstream):
+    pages = desk.in_both_languages(live.operator, f"/accounts/{live.account().pk}/")
+    attempt = press_log_in(pages[0])
     upstream.wait(wId=attempt.w_id, step3_now=1)
     stack.kill("waits")
-    expect(warning(page, "no_worker")).to_be_visible()
+    for page in pages:
+        expect(warning(page, "no_worker")).to_be_visible()
 
     stack.start("waits")
-    expect(warning(page, "resumed")).to_be_visible()
-    in_language(warning(page, "resumed"), language)
-    assert warning(page, "no_worker").count() == 0
+    is_said([warning(page, "resumed") for page in pages])
+    assert [warning(page, "no_worker").count() for page in pages] == [0, 0]
     upstream.phone("confirm", wId=attempt.w_id)
-    expect(page.locator("[data-state=online][data-wc-id]").first).to_be_visible()
-    assert warning(page, "resumed").count() == 0
-    assert stays(page)
+    are_online(pages)
+    assert [warning(page, "resumed").count() for page in pages] == [0, 0]
+    assert all(map(stays, pages))
 
 
 def test_a_verification_code_that_was_sent_is_no_interruption(desk, stack, live, upstream):
@@ -189,101 +199,89 @@ def test_a_verification_code_that_was_sent_is_no_interruption(desk, stack, live,
 # --- the task queue is unreachable ----------------------------------------------------------------------------
 
 
-@LANGUAGES
 def test_without_the_queue_a_login_takes_a_little_longer_and_its_page_says_so(
-    desk, stack, rig, live, upstream, language
+    desk, stack, rig, live, upstream
 ):
     account = live.account()
-    page = desk.page(live.operator, f"/accounts/{account.pk}/", language)
+    pages = desk.in_both_languages(live.operator, f"/accounts/{account.pk}/")
     mates_list = desk.page(live.mate)
     rig.valkey.proxy.refuse()
-    attempt = press_log_in(page)
-    expect(warning(page, "queue_unreachable")).to_be_visible()
-    in_language(warning(page, "queue_unreachable"), language)
-    expect(warning(page, "queue_unreachable")).to_have_count(0)
-    assert warning(page, "no_worker").count() == 0
+    attempt = press_log_in(pages[0])
+    is_said([warning(page, "queue_unreachable") for page in pages])
+    for page in pages:
+        expect(warning(page, "queue_unreachable")).to_have_count(0)
+        assert warning(page, "no_worker").count() == 0
 
     upstream.wait(wId=attempt.w_id, step3_now=1)
     upstream.phone("confirm", wId=attempt.w_id)
     row = mates_list.locator(f"tr[data-account='{account.pk}']")
-    expect(page.locator("[data-state=online][data-wc-id]").first).to_be_visible()
+    are_online(pages)
     expect(row).to_have_attribute("data-state", "online")
 
     rig.valkey.proxy.accept()
-    Account.objects.filter(pk=account.pk).update(label="Another name")
-    record(Account.objects.get(pk=account.pk), EventType.CHANGED)
+    renamed(account, "Another name")
     expect(row).to_contain_text("Another name")
-    assert stays(page) and stays(mates_list)
+    assert all(map(stays, [*pages, mates_list]))
 
 
 # --- the web process, the database ----------------------------------------------------------------------
 
 
-@LANGUAGES
-def test_a_server_that_does_not_answer_is_said_and_pages_come_back_by_themselves(desk, stack, live, language):
+def test_a_server_that_does_not_answer_is_said_and_pages_come_back_by_themselves(desk, stack, live):
     account = live.account()
-    context = desk.browser(live.operator, language)
-    pages = [
-        desk.open(context),
-        desk.open(context, f"/accounts/{account.pk}/"),
-        desk.open(context, "/accounts/new/"),
-    ]
+    context = desk.browser(live.operator)
+    of_account = f"/accounts/{account.pk}/"
+    pages = [desk.open(context), desk.open(context, of_account), desk.open(context, "/accounts/new/")]
+    in_chinese = desk.page(live.operator, of_account, "zh-CN")
     pages[2].locator("[name=label]").fill("Not sent yet")
     stack.kill("web")
     for page in pages:
-        expect(outage(page, "server")).to_be_visible()
-        in_language(outage(page, "server"), language)
+        is_said([outage(page, "server"), outage(in_chinese, "server")])
 
     stack.start("web")
-    for page in pages:
+    for page in [*pages, in_chinese]:
         expect(page.locator("#outage")).to_be_hidden()
-    Account.objects.filter(pk=account.pk).update(label="Another name")
-    record(Account.objects.get(pk=account.pk), EventType.CHANGED)
-    for page in pages[:2]:
+    renamed(account, "Another name")
+    for page in [*pages[:2], in_chinese]:
         expect(page.locator("main")).to_contain_text("Another name")
     assert pages[2].locator("[name=label]").input_value() == "Not sent yet"
+    assert all(map(stays, [*pages, in_chinese]))
+
+
+def test_a_database_that_does_not_answer_is_said_and_nothing_typed_is_lost(desk, stack, rig, live, upstream):
+    pages = desk.in_both_languages(live.operator, f"/accounts/{live.account().pk}/")
+    attempt = press_log_in(pages[0])
+    upstream.wait(wId=attempt.w_id, step3_now=1)
+    upstream.phone("code", wId=attempt.w_id, code="975310")
+    fields = [page.locator("input[name=code]") for page in pages]
+    for field in fields:
+        field.fill("9753")
+    rig.postgres.proxy.refuse()
+    is_said([outage(page, "database") for page in pages])
+    for page in pages:
+        page.locator("#send-code").click()
+    is_said([page.locator("#trouble") for page in pages])
+    assert [field.input_value() for field in fields] == ["9753", "9753"]
+
+    rig.postgres.proxy.accept()
+    for page in pages:
+        expect(page.locator("#outage")).to_be_hidden()
+    fields[0].fill("975310")
+    fields[0].press("Enter")
+    are_online(pages)
     assert all(map(stays, pages))
 
 
-@LANGUAGES
-def test_a_database_that_does_not_answer_is_said_and_nothing_typed_is_lost(
-    desk, stack, rig, live, upstream, language
-):
-    account = live.account()
-    page = desk.page(live.operator, f"/accounts/{account.pk}/", language)
-    attempt = press_log_in(page)
-    upstream.wait(wId=attempt.w_id, step3_now=1)
-    upstream.phone("code", wId=attempt.w_id, code="975310")
-    field = page.locator("input[name=code]")
-    field.fill("9753")
-    rig.postgres.proxy.refuse()
-    expect(outage(page, "database")).to_be_visible()
-    in_language(outage(page, "database"), language)
-    page.locator("#send-code").click()
-    expect(page.locator("#trouble")).to_be_visible()
-    in_language(page.locator("#trouble"), language)
-    assert field.input_value() == "9753"
-
-    rig.postgres.proxy.accept()
-    expect(page.locator("#outage")).to_be_hidden()
-    field.fill("975310")
-    field.press("Enter")
-    expect(page.locator("[data-state=online][data-wc-id]").first).to_be_visible()
-    assert stays(page)
-
-
-@LANGUAGES
-def test_a_page_asked_for_without_a_database_comes_by_itself_when_it_is_back(
-    desk, stack, rig, live, language
-):
+def test_a_page_asked_for_without_a_database_comes_by_itself_when_it_is_back(desk, stack, rig, live):
     account = live.account(label="The one")
-    page = desk.page(live.operator, language=language)
+    pages = desk.in_both_languages(live.operator)
     rig.postgres.proxy.refuse()
-    page.goto(f"{stack.url}/accounts/{account.pk}/")
-    expect(page.locator("[data-outage=database]")).to_be_visible()
-    in_language(page.locator("[data-outage=database]"), language)
+    for page in pages:
+        page.goto(f"{stack.url}/accounts/{account.pk}/")
+    is_said([page.locator("[data-outage=database]") for page in pages])
     rig.postgres.proxy.accept()
-    expect(page.locator("h1")).to_contain_text("The one")
+    for page in pages:
+        expect(page.locator("h1")).to_contain_text("The one")
 
 
 def test_a_form_sent_without_a_database_is_kept_and_sent_again(desk, stack, rig, live):
@@ -347,42 +345,41 @@ def test_every_address_answers_503_and_says_when_to_ask_again(stack, rig, live, 
 # --- the upstream does not let us in --------------------------------------------------------------------
 
 
-@LANGUAGES
-def test_the_alarm_comes_and_goes_in_an_open_page(desk, stack, live, language):
-    page = desk.browser(live.operator, language).new_page()
-    with page.expect_response("**/alarm/"):  # it looks once more when its stream is open
-        page.goto(stack.url)
-    page.evaluate("window.neverReloaded = true")
-    alarm = page.locator(".alert")
-    assert alarm.count() == 0
+def test_the_alarm_comes_and_goes_in_an_open_page(desk, stack, live):
+    pages = [desk.browser(live.operator, language).new_page() for language in LANGUAGES]
+    for page in pages:
+        with page.expect_response("**/alarm/"):  # it looks once more when its stream is open
+            page.goto(stack.url)
+        page.evaluate("window.neverReloaded = true")
+    alarms = [page.locator(".alert") for page in pages]
+    assert [alarm.count() for alarm in alarms] == [0, 0]
     access = UpstreamAccess.objects.create(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
     UpstreamAccess.objects.filter(pk=access.pk).update(
         refused_at=timezone.now(), refused_why=Reason.SIGN_IN_REFUSED, refused_text="密码错误"
     )
-    expect(alarm).to_be_visible()
-    expect(alarm).to_contain_text("密码错误")
-    in_language(alarm.locator("h2"), language)
+    is_said([alarm.locator("h2") for alarm in alarms])
+    for alarm in alarms:
+        expect(alarm).to_contain_text("密码错误")
     UpstreamAccess.objects.update(refused_at=None, refused_why="", refused_text="")
-    expect(alarm).to_have_count(0)
-    assert stays(page)
+    for alarm in alarms:
+        expect(alarm).to_have_count(0)
+    assert all(map(stays, pages))
 
 
 # --- who may have a stream, and how many ----------------------------------------------------------------
 
 
-@LANGUAGES
-def test_a_user_without_a_role_sees_that_and_the_page_stops_asking(desk, stack, live, language):
+def test_a_user_without_a_role_sees_that_and_the_page_stops_asking(desk, stack, live):
     live.person("newcomer")
     nobody = live.operator.__class__.objects.get(username="newcomer")
-    context = desk.browser(nobody, language)
-    page = context.new_page()
-    asked = streams(page)
-    page.goto(stack.url)
-    expect(outage(page, "refused")).to_be_visible()
-    in_language(outage(page, "refused"), language)
-    before = list(asked)
-    page.wait_for_timeout(8000)
-    assert asked == before and asked.count("GET") == 1
+    pages = [desk.browser(nobody, language).new_page() for language in LANGUAGES]
+    asked = [streams(page) for page in pages]
+    for page in pages:
+        page.goto(stack.url)
+    is_said([outage(page, "refused") for page in pages])
+    before = list(map(list, asked))
+    pages[0].wait_for_timeout(8000)
+    assert asked == before and [methods.count("GET") for methods in asked] == [1, 1]
 
 
 def test_who_signs_out_in_another_tab_is_led_to_signing_in(desk, stack, live):

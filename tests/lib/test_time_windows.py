@@ -76,6 +76,7 @@ def test_an_unknown_zone_is_refused_by_forms_and_counts_as_none_in_a_row():
     assert strange.next_within(now) == plain.next_within(now)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     zone=st.sampled_from(ZONES),
@@ -101,6 +102,7 @@ def test_it_is_the_first_minute_that_is_within(zone, start, end, now):
     assert found == looked_at
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     now=st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)),

@@ -231,6 +231,7 @@ def test_old_rows_of_dead_workers_are_forgotten_and_no_others(holder):
 # --- taken over ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_wait_that_was_taken_over_is_cut_and_writes_nothing(holder, upstream):
     attempt, _begun = logins_start.start_login(make_account())
     assert logins_start.fetch_qr_code(attempt)

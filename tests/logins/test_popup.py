@@ -94,6 +94,7 @@ def test_a_prompt_that_is_declined(account, upstream, style, reason):
     assert fresh(account).state == "offline"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theirs", [0.5, 1, 30], ids=["they end it sooner", "together", "we end it"])
 def test_a_prompt_that_is_ignored(account, upstream, settings, monkeypatch, theirs):
     settings.WK_LOGIN_WAIT_SECONDS = 1
@@ -160,6 +161,7 @@ def test_after_an_answer_that_says_nothing_presence_decides(account, upstream, m
     assert upstream.calls("/secondLogin") == 1
 
 
+@pytest.mark.slow
 def test_an_answer_that_comes_too_late_is_found_at_the_deadline(account, upstream, settings, monkeypatch):
     settings.WK_LOGIN_WAIT_SECONDS = 2
     monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.3))
@@ -168,6 +170,7 @@ def test_an_answer_that_comes_too_late_is_found_at_the_deadline(account, upstrea
     assert upstream.calls("/secondLogin") == 1
 
 
+@pytest.mark.slow
 def test_a_cut_call_whose_prompt_is_not_confirmed_expires(account, upstream, settings, monkeypatch):
     settings.WK_LOGIN_WAIT_SECONDS = 1
     monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.3))
@@ -217,6 +220,7 @@ def test_a_confirmation_that_no_wait_heard_is_found_by_the_sweep(account, upstre
     assert fresh(account).w_id == upstream.online[WC_ID]
 
 
+@pytest.mark.slow
 def test_a_prompt_that_was_noted_and_never_left_expires(account, upstream, settings, monkeypatch):
     settings.WK_LOGIN_WAIT_SECONDS = 1
     monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.3))

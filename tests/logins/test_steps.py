@@ -95,6 +95,7 @@ def test_an_attempt_that_ended_keeps_nothing_that_could_log_in(committed, upstre
     assert (attempt.qr_png, attempt.qr_text, attempt.page_url, attempt.verify_code) == (None, "", "", "")
 
 
+@pytest.mark.slow
 def test_fifty_clicks_at_once_make_one_attempt_and_one_code(committed, upstream):
     account = committed.account()
     barrier = threading.Barrier(50)
@@ -141,6 +142,7 @@ def test_the_code_is_never_asked_for_twice_for_one_attempt(committed, upstream):
     assert upstream.calls("/iPadLogin") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["reset", "empty", "hang"])
 def test_an_answer_that_got_lost_is_not_asked_for_again(committed, upstream, kind):
     upstream.fault("/iPadLogin", kind)
@@ -173,6 +175,7 @@ def test_declined_on_the_phone(committed, upstream):
     assert fresh(attempt.account).state == "new"
 
 
+@pytest.mark.slow
 def test_nobody_scans(committed, upstream, settings):
     settings.WK_LOGIN_WAIT_SECONDS = 1
     upstream.settings(wait_seconds=1)
@@ -183,6 +186,7 @@ def test_nobody_scans(committed, upstream, settings):
     assert (fresh(attempt).state, fresh(attempt).reason) == ("expired", "not_scanned")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["failed", "cut", "504"])
 def test_the_upstreams_limit_means_not_scanned_whatever_it_answers(
     committed, upstream, settings, answer, monkeypatch
@@ -198,6 +202,7 @@ def test_the_upstreams_limit_means_not_scanned_whatever_it_answers(
     assert upstream.calls("/iPadLogin") == 1
 
 
+@pytest.mark.slow
 def test_who_is_online_is_asked_before_an_attempt_expires(committed, upstream, settings, monkeypatch):
     monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.5))
     settings.WK_LOGIN_WAIT_SECONDS = 1
@@ -211,6 +216,7 @@ def test_who_is_online_is_asked_before_an_attempt_expires(committed, upstream, s
     assert upstream.online == {account.wc_id: account.w_id}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["reset", "garbage", "html", "empty", "data_null"])
 def test_a_wait_that_breaks_is_resumed_with_the_same_w_id(committed, upstream, kind):
     attempt = started(committed.account(), upstream)

@@ -48,6 +48,7 @@ def left_by_a_dead_worker(account) -> LoginAttempt:
 # --- a second call for the same wId ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_wait_that_is_refused_a_second_listener_goes_on_until_the_first_is_gone(committed, upstream):
     upstream.settings(parallel="refuse")
     attempt = left_by_a_dead_worker(committed.account())
@@ -64,6 +65,7 @@ def test_a_wait_that_is_refused_a_second_listener_goes_on_until_the_first_is_gon
     assert upstream.calls("/iPadLogin") == 1
 
 
+@pytest.mark.slow
 def test_a_scan_that_only_the_first_listener_heard_of_counts(committed, upstream):
     upstream.settings(parallel="refuse")
     attempt = left_by_a_dead_worker(committed.account())
@@ -76,6 +78,7 @@ def test_a_scan_that_only_the_first_listener_heard_of_counts(committed, upstream
     assert account.wc_id == upstream.logins()[0]["wcId"]
 
 
+@pytest.mark.slow
 def test_a_wait_that_is_resumed_and_refused_to_the_end_has_expired(
     committed, upstream, settings, monkeypatch
 ):
@@ -174,6 +177,7 @@ def test_a_queued_start_asks_for_its_code_only_with_a_slot_for_the_wait(committe
     assert [fresh(attempt).state for attempt in (first, second)] == ["succeeded"] * 2
 
 
+@pytest.mark.slow
 def test_no_more_than_twenty_codes_are_asked_for_at_once(committed, settings):
     answer = threading.Event()
 
@@ -276,6 +280,7 @@ def database_down(monkeypatch):
     return left
 
 
+@pytest.mark.slow
 def test_a_code_is_shown_although_the_database_was_unreachable_when_it_came(
     committed, upstream, database_down
 ):
@@ -286,6 +291,7 @@ def test_a_code_is_shown_although_the_database_was_unreachable_when_it_came(
     assert upstream.calls("/iPadLogin") == 1
 
 
+@pytest.mark.slow
 def test_a_success_is_written_although_the_database_was_unreachable_when_it_came(
     committed, upstream, database_down
 ):

@@ -11,6 +11,8 @@ from accounts.models import Account, LoginAttempt, WaitsWorker, login_attempt
 from accounts.models.login_attempt import GRACE
 from accounts.states import FINAL_STATES, AttemptState
 
+pytestmark = pytest.mark.slow
+
 PHASES = {
     "is_queued": login_attempt.QUEUED,
     "is_requesting": login_attempt.REQUESTING,

@@ -74,6 +74,7 @@ def test_a_search_finds_what_is_there_before_and_after_every_change(db, before, 
     as_meant(text)
 
 
+@pytest.mark.slow
 @quick
 @given(st.text(min_size=1, max_size=12), st.data())
 def test_every_part_of_every_text_is_found(db, text, data):

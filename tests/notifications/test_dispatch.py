@@ -134,6 +134,7 @@ def test_a_drop_that_is_over_within_the_debounce_is_not_notified(db, time, phone
     assert states(channel) == [("offline", "unneeded")]
 
 
+@pytest.mark.slow
 def test_a_drop_that_stays_is_notified_once_and_its_end_once(db, time, phone):
     channel, account = channel_to(phone), online(label="Shop 7")
     drops(account)
@@ -151,6 +152,7 @@ def test_a_drop_that_stays_is_notified_once_and_its_end_once(db, time, phone):
     assert states(channel) == [("back", "sent"), ("offline", "sent")]
 
 
+@pytest.mark.slow
 def test_the_end_is_notified_where_the_drop_was(db, time, phone):
     account = online(label="Shop 7")
     with Receiver() as slow:
@@ -168,6 +170,7 @@ def test_the_end_is_notified_where_the_drop_was(db, time, phone):
     assert phone.titles == ["Offline: Shop 7", "Back online: Shop 7"]
 
 
+@pytest.mark.slow
 def test_an_account_queued_for_scan_is_notified_once_and_not_as_offline_too(db, time, phone):
     channel_to(phone)
     account = online(label="Shop 7")
@@ -231,6 +234,7 @@ def test_nobody_is_notified_of_a_paused_account(db, time, phone, how):
     assert phone.asked == 0
 
 
+@pytest.mark.slow
 def test_a_drop_as_the_sweep_writes_it_and_a_scan_as_recovery_asks_for_it(db, time, phone):
     """By the doors that everybody else uses."""
     channel_to(phone)
@@ -305,6 +309,7 @@ def test_each_channel_speaks_its_language_and_times_are_the_sites(db, time, phon
     assert "normal and happens once" in phone.messages[0]["message"]
 
 
+@pytest.mark.slow
 def test_without_an_address_of_this_site_there_is_no_link(db, time, phone, settings):
     settings.WK_PUBLIC_URL = ""
     channel_to(phone)
@@ -332,6 +337,7 @@ def test_a_rule_notifies_of_its_kinds_and_teams(people, time, phone):
     assert phone.titles == ["Offline: Mine"]
 
 
+@pytest.mark.slow
 def test_quiet_hours_defer_what_comes_and_send_it_as_one_message_at_their_end(db, time, phone, settings):
     time.now = timezone.make_aware(timezone.datetime(2026, 3, 2, 23, 0), timezone.get_default_timezone())
     channel_to(phone, hours_from="22:00", hours_until="08:00")
@@ -352,6 +358,7 @@ def test_quiet_hours_defer_what_comes_and_send_it_as_one_message_at_their_end(db
     assert "Three" not in message["message"]
 
 
+@pytest.mark.slow
 def test_a_digest_combines_notifications_in_one_message(db, time, phone):
     time.now = time.now.replace(minute=1, second=0)
     channel_to(phone, digest_minutes=30)
@@ -426,6 +433,7 @@ def test_a_message_that_never_gets_through_is_given_up(db, time, phone):
     assert (delivery.state, delivery.tries) == (DeliveryState.GIVEN_UP, dispatch.TRIES)
 
 
+@pytest.mark.slow
 def test_a_service_that_refuses_disables_its_channel_and_others_are_notified(db, time, phone):
     with Receiver() as gone:
         gone.status = 404
@@ -594,6 +602,7 @@ def test_old_notifications_are_deleted(db, time, phone):
 # --- what no account is about --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_refused_wkteam_access_is_notified_once_and_its_end_once(db, time, phone, settings):
     channel_to(phone)
     access = UpstreamAccess.objects.create(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
@@ -614,6 +623,7 @@ def test_refused_wkteam_access_is_notified_once_and_its_end_once(db, time, phone
     assert phone.titles == ["WKTeam access denied", "WKTeam access restored"]
 
 
+@pytest.mark.slow
 def test_unknown_presence_is_notified_unless_it_is_short(db, time, phone):
     channel_to(phone)
     presence, _new = Presence.objects.get_or_create(pk=Presence.ONLY)
@@ -656,6 +666,7 @@ def test_a_long_message_fits_into_what_the_strictest_service_takes(db, time, pho
     assert re.search(r"\d+$", message["message"])
 
 
+@pytest.mark.slow
 def test_only_some_channels_are_sent_on_at_the_same_time(db, time, phone):
     """Services that let us wait must not hold up all short tasks."""
     for number in range(5):

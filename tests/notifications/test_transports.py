@@ -156,6 +156,7 @@ def test_a_service_that_is_unreachable_has_not_got_the_message():
     assert "canary" not in answer.words and "127.0.0.1" not in answer.words
 
 
+@pytest.mark.slow
 def test_a_service_that_takes_the_message_and_says_nothing_may_have_got_it(service, monkeypatch):
     monkeypatch.setattr(transports, "CONNECT_SECONDS", 1.5)
     monkeypatch.setattr(transports, "READ_SECONDS", 1)
@@ -164,6 +165,7 @@ def test_a_service_that_takes_the_message_and_says_nothing_may_have_got_it(servi
     assert answer.unknown and not answer.refused
 
 
+@pytest.mark.slow
 def test_a_service_that_answers_for_ever_is_left(service, monkeypatch):
     """Each read is in time, all of them together are not. The limit is ours, not apprise's."""
     monkeypatch.setattr(transports, "TOTAL_SECONDS", 1)

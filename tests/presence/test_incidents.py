@@ -178,6 +178,7 @@ def test_300_drops_at_once_are_one_message_and_one_when_it_is_over(db, time, pho
     assert not Delivery.objects.unsent().exists()
 
 
+@pytest.mark.slow
 def test_an_incident_that_is_over_within_the_debounce_is_not_notified(db, time, phone):
     channel_to(phone)
     those = accounts(50)
@@ -191,6 +192,7 @@ def test_an_incident_that_is_over_within_the_debounce_is_not_notified(db, time, 
     assert phone.asked == 0
 
 
+@pytest.mark.slow
 def test_a_rule_for_teams_is_notified_of_incidents_of_its_accounts_with_their_count(people, time, phone):
     with Receiver() as west:
         channel_to(phone, "east", teams=[people.east])
@@ -217,6 +219,7 @@ def test_quiet_hours_keep_incidents_only_where_the_rule_says_so(db, time, phone)
     assert phone.titles == ["12 accounts dropped at once"]
 
 
+@pytest.mark.slow
 def test_the_end_is_notified_of_a_drop_that_became_part_of_an_incident_after_its_notification(
     db, time, phone
 ):

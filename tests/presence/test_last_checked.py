@@ -280,6 +280,7 @@ def test_pages_show_the_last_check(people, online):
         assert shown in people.operator.client.get(address).content.decode(), address
 
 
+@pytest.mark.slow
 def test_admin_shows_the_last_check(people, online):
     account = online("wxid_a", team=people.east)
     Account.objects.update(checked_at=None)

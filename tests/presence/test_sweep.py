@@ -489,6 +489,7 @@ def test_two_beats_at_once_are_one_sweep(committed, online, upstream):
     assert upstream.calls(LIST) == 1
 
 
+@pytest.mark.slow
 def test_the_next_sweep_is_about_a_minute_later(settings, upstream, monkeypatch):
     settings.WK_PRESENCE_SECONDS = 60
     now, pauses = timezone.now(), set()

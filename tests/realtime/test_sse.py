@@ -205,6 +205,7 @@ def test_a_reader_that_sleeps_is_cut_off_rather_than_kept_in_memory():
     assert reader.queue.get_nowait() is None
 
 
+@pytest.mark.slow
 def test_streams_on_which_nothing_happens_are_pinged_again_and_again(committed, monkeypatch):
     monkeypatch.setattr(sse, "PING_SECONDS", 1)
 
@@ -315,6 +316,7 @@ def test_events_reach_pages_while_redis_is_unreachable(committed, settings, monk
         pubsub._quiet.until = 0
 
 
+@pytest.mark.slow
 def test_listening_ends_at_whatever_moment_it_is_cancelled():
     """Else the process does not end, and who listens next in it hears nothing."""
 

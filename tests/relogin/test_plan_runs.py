@@ -293,6 +293,7 @@ def test_somebody_runs_it_now_and_is_named(at, people):
 # --- what happens to each ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_accounts_online_are_prompted_and_what_came_of_it_is_recorded(at):
     first, second = (make_account(w_id=f"w{n}", label=f"on {n}") for n in range(2))
     make_plan(state=AccountState.ONLINE, method=PlanMethod.POPUP)

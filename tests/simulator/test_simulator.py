@@ -532,6 +532,7 @@ def test_an_answer_may_be_too_large(upstream, token):
     assert upstream.call("/queryLoginWx", token)["code"] == "1000"
 
 
+@pytest.mark.slow
 def test_an_answer_may_never_come_or_come_late(upstream, token, pool):
     upstream.fault("/iPadLogin", "hang", times=1)
     with pytest.raises(requests.ReadTimeout):
@@ -617,6 +618,7 @@ def test_a_portrait_is_a_picture(upstream):
 # --- the process
 
 
+@pytest.mark.slow
 def test_it_stops_at_once_while_calls_wait(pool):
     simulator = Simulator().start()
     token = simulator.authorization
@@ -647,6 +649,7 @@ def test_a_taken_port_is_one_clear_sentence(upstream):
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", sentence)
 
 
+@pytest.mark.slow
 def test_codes_confirm_themselves_in_auto_mode():
     with Simulator(auto_confirm=0.01, jitter=0.01) as simulator:
         token = simulator.authorization
@@ -655,6 +658,7 @@ def test_codes_confirm_themselves_in_auto_mode():
         assert simulator.call("/secondLogin", token, wcId="wxid_a")["data"]["wId"] != wId
 
 
+@pytest.mark.slow
 def test_everywhere_means_that_a_phone_gets_an_address_it_can_reach():
     with Simulator(host="0.0.0.0") as simulator:
         new_qr(simulator, simulator.authorization)

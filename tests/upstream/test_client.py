@@ -491,6 +491,7 @@ def test_what_arrives_in_time_is_taken_whole_although_it_comes_slowly(client, up
     assert client.online() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("connect_seconds", "call_seconds"), [(0.5, 300), (300, 0.5)])
 def test_a_connection_that_is_not_made_is_given_up(connect_seconds, call_seconds, db, deadlines, monkeypatch):
     """By the shorter of both times, and not by the deadline, which does not come here."""

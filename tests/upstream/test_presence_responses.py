@@ -135,6 +135,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(json_values)
 def test_whatever_comes_is_a_line_of_text_fit_to_be_stored(value):
     found = sentence(value)

@@ -546,6 +546,7 @@ def test_every_run_of_bytes_is_a_value_or_an_error_of_the_family(body, status, c
     all_is_well(body, status, charset)
 
 
+@pytest.mark.slow
 @GENERATED
 @given(st.text())
 def test_every_text_can_be_stored_shown_and_cleaned_again(text):

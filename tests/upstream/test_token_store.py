@@ -117,6 +117,7 @@ def test_no_database_connection_stays_open_behind_it(given, upstream, transactio
 # --- renewed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["message", "http401"])
 def test_fifty_refused_calls_sign_in_once(style, kept, upstream):
     kept.online()
@@ -205,6 +206,7 @@ def test_a_call_refused_after_a_new_sign_in_is_an_alarm(path, upstream, transact
     assert upstream.calls(SIGN_IN) == 1
 
 
+@pytest.mark.slow
 def test_an_upstream_that_refuses_what_it_just_gave_is_not_asked_by_everybody_who_waits(kept, upstream):
     kept.online()
     upstream.fault(CALL, "raw", json={"code": "1001", "message": "token无效", "data": None})

@@ -134,6 +134,7 @@ def test_the_pages_have_what_was_asked_for_in_its_order_and_backwards(world, per
     assert sum(reversed(walk(search, "last", "previous")), []) == meant
 
 
+@pytest.mark.slow
 @many
 @given(*questions[:3])
 def test_the_tabs_count_what_there_is_or_say_that_there_is_more(world, person, text, tag):
@@ -145,6 +146,7 @@ def test_the_tabs_count_what_there_is_or_say_that_there_is_more(world, person, t
         assert tab["count"] > 0 or not tab["more"] or tab["state"] != EVERY
 
 
+@pytest.mark.slow
 def test_the_tags_to_choose_from_are_those_of_accounts_that_are_seen(world):
     for person in PEOPLE:
         seen = world.as_meant(person, "", "", EVERY, ORDERS["label"])

@@ -122,6 +122,7 @@ def hostile_account(people, state: str) -> Account:
     return account
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", AttemptState.values)
 def test_no_page_has_anything_inline_or_unescaped(people, state):
     account = hostile_account(people, state)
@@ -147,6 +148,7 @@ def test_the_panel_carries_the_attempt_and_its_state(people, state):
         assert f'data-attempt="{attempt.pk}"' in panel and f'data-state="{state}"' in panel
 
 
+@pytest.mark.slow
 def test_without_javascript_only_pages_that_wait_refresh(people):
     for state in AttemptState.values:
         attempt = make_attempt(people.account(), state)

@@ -21,6 +21,7 @@ from accounts.reasons import ADVICE, Reason
 from accounts.states import AccountState, AttemptState, EventType, Method, Trigger
 from tests.support.factories import People, make_attempt
 
+pytestmark = [pytest.mark.slow, pytest.mark.database("sqlite")]
 FILE = settings.BASE_DIR / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
 # Folders that have no texts for people, or texts in one language only.
 LEFT_OUT = {"var", "tests", "simulator", "locale", "staticfiles"}

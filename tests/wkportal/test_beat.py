@@ -70,6 +70,7 @@ def test_jobs_keep_what_the_settings_say_about_them(scheduler):
     assert all(entry.schedule.run_every.total_seconds() <= 3600 for entry in scheduler.schedule.values())
 
 
+@pytest.mark.slow
 def test_with_nobody_to_receive_them_messages_are_few(scheduler, messages, caplog):
     """However long that lasts: two messages every two seconds would be 86,400 in a day."""
     for _time in range(2 * Scheduler.most_queued):

@@ -303,6 +303,7 @@ def test_generated_secrets_start_on_a_line_of_their_own(tmp_path):
     assert services.generated_secrets(path) == made
 
 
+@pytest.mark.slow
 def test_a_generated_password_may_begin_with_a_dash(monkeypatch):
     for name in ("WK_ACCOUNT", "WK_PASSWORD", "WK_AUTHORIZATION", "WK_BASE_URL"):
         monkeypatch.setenv(name, "")
