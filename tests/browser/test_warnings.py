@@ -375,10 +375,12 @@ def test_a_user_without_a_role_sees_that_and_the_page_stops_asking(desk, stack, 
     pages = [desk.browser(nobody, language).new_page() for language in LANGUAGES]
     asked = [streams(page) for page in pages]
     for page in pages:
+        page.clock.install()
         page.goto(stack.url)
     is_said([outage(page, "refused") for page in pages])
     before = list(map(list, asked))
-    pages[0].wait_for_timeout(8000)
+    for page in pages:
+        page.clock.run_for("10:00")
     assert asked == before and [methods.count("GET") for methods in asked] == [1, 1]
 
 
@@ -464,6 +466,7 @@ def test_beyond_the_limit_a_browser_polls_and_does_not_hammer(desk, stack, live)
         assert [answer.status_code for answer in taken] == [200] * STREAMS_PER_USER
         context = desk.browser(live.operator)
         page = context.new_page()
+        page.clock.install()
         asked = streams(page)
         page.goto(stack.url)
         expect(outage(page, "stream")).to_be_visible()
@@ -473,4 +476,5 @@ def test_beyond_the_limit_a_browser_polls_and_does_not_hammer(desk, stack, live)
     finally:
         for answer in taken:
             answer.close()
+    page.clock.fast_forward("05:00")  # past the longest pause before it asks again
     expect(page.locator("#outage")).to_be_hidden()
