@@ -1,6 +1,7 @@
 """WKTeam's calls. Each takes the body of a POST and returns an envelope; server.py does the HTTP part."""
 
 import asyncio
+import base64
 import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -103,7 +104,26 @@ async def make_qr(call: Call) -> Answer:
     login.page_url = f"{call.phone_base}/verify/{login.wId}"
     auto = functools.partial(phone.confirm_by_itself, world)
     world.open_login(login, phone.life(world, login), auto)
-    return call.done({"wId": login.wId, "qrCodeUrl": login.qr_url}, settings.speech.qr_done)
+    found = {"wId": login.wId, "qrCodeUrl": qr_address(login, settings)}
+    return call.done(found, settings.speech.qr_done)
+
+
+def qr_address(login: Login, settings: Settings) -> str | None:
+    """Return the address of the picture in the form that the setting names."""
+    url = login.qr_url
+    if settings.qr_address == "whole":
+        return url
+    encoded = base64.b64encode(login.picture(settings.qr_text)).decode()
+    return {
+        "blanks": f" \n{url}\r\n",
+        "relative": urlsplit(url).path,
+        "scheme": url.partition(":")[2],
+        "data": f"data:image/png;base64,{encoded}",
+        "base64": encoded,
+        "svg": "data:image/svg+xml,<svg/>",
+        "ftp": "ftp" + url[url.index(":") :],
+        "none": None,
+    }[settings.qr_address]
 
 
 async def wait_for_login(call: Call) -> Answer:

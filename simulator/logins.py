@@ -1,12 +1,15 @@
 """One login: the QR code on the screen (or the prompt on the phone), and the calls that wait for it."""
 
 import asyncio
+import io
 import itertools
 import secrets
 import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
+
+import segno
 
 # States in which the person can still act. The final states are "online", "cancelled", "expired" and
 # "failed"; "dropped" and "replaced" follow "online".
@@ -40,6 +43,13 @@ class Login:
     max_parallel: int = 0
     waiters: list[asyncio.Future] = field(default_factory=list)
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
+
+    def picture(self, text: str = "") -> bytes:
+        """Return a PNG with the URL of the phone page, or this text, as a QR code that a camera can read."""
+        picture = io.BytesIO()
+        code = segno.make(text or self.phone_url, error="m", micro=False)
+        code.save(picture, kind="png", scale=8, border=4)
+        return picture.getvalue()
 
     @property
     def open(self) -> bool:

@@ -1,11 +1,9 @@
 """HTTP server: routes, and how an answer becomes bytes."""
 
-import io
 import json
 import socket
 from typing import Any
 
-import segno
 from aiohttp import web
 
 from simulator import control, pages, wire
@@ -76,10 +74,7 @@ class Door:
             login = self.world.by_qr.get(request.match_info["name"])
             if login is None:
                 raise web.HTTPNotFound
-            picture = io.BytesIO()
-            content = self.world.settings.qr_text or login.phone_url
-            segno.make(content, error="m", micro=False).save(picture, kind="png", scale=8, border=4)
-            return web.Response(body=picture.getvalue(), content_type="image/png")
+            return web.Response(body=login.picture(self.world.settings.qr_text), content_type="image/png")
 
         return await self._picture(request, draw)
 

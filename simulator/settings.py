@@ -17,6 +17,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "nobody_online": ("list", "null"),
     "old_qr": ("keep", "expire"),
     "popup_failure": ("auto", "plain", "nested"),
+    "qr_address": ("whole", "blanks", "relative", "scheme", "data", "base64", "svg", "ftp", "none"),
     "auth_style": ("message", "http401"),
     "account_status": (0, 1, 2),
     "reason_style": ("nested", "plain"),
@@ -41,6 +42,7 @@ class Settings:
     phone_url: str = ""
     picture_url: str = ""
     qr_text: str = ""
+    qr_address: str = "whole"
     time_factor: float = 1.0
     wait_seconds: float | None = None  # (scaled) limit of step 3; None: the dialect's own
     qr_seconds: float = 300  # (scaled) life of a QR code since its creation or last action

@@ -130,7 +130,10 @@ allowed_hosts = each_matching(
     rf"\*|\.?{HOST}|\[{IPV6}\]",
     "each has to be a host name without scheme and port, such as desk.example.com, or .example.com for all of a domain",
 )
-host_names = each_matching(rf"{HOST}|{IPV6}", "each has to be a host name without scheme and port")
+picture_hosts = each_matching(
+    rf"({HOST}|\[{IPV6}\])(:\d{{1,5}})?|{IPV6}",
+    "each has to be a host name without scheme, such as pictures.example.com or pictures.example.com:8080",
+)
 origins = each_matching(
     rf"https?://((\*\.)?{HOST}|\[{IPV6}\])(:\d+)?",
     "each has to look like https://desk.example.com, without a path",

@@ -23,12 +23,12 @@ from wkportal.env import (
     directory,
     fernet_keys,
     header_value,
-    host_names,
     http_url,
     lower_case_words,
     named_codes,
     one_of,
     origins,
+    picture_hosts,
     redis_url,
     secret_key,
     time_zone,
@@ -294,8 +294,8 @@ WK_SIGN_IN_WORDS = env(
     cast=lower_case_words,
     default=["token", "authoriz", "授权", "认证", "登录失效", "登录已失效", "请登录", "请先登录"],
 )
-WK_QR_HOSTS = env("WK_QR_HOSTS", cast=host_names, default=[])
-WK_AVATAR_HOSTS = env("WK_AVATAR_HOSTS", cast=host_names, default=["wx.qlogo.cn", "mmhead.c2c.wechat.com"])
+WK_QR_HOSTS = env("WK_QR_HOSTS", cast=picture_hosts, default=[])
+WK_AVATAR_HOSTS = env("WK_AVATAR_HOSTS", cast=picture_hosts, default=["wx.qlogo.cn", "mmhead.c2c.wechat.com"])
 # Address at which WKTeam reaches this portal, and the secret part of the callback address. Empty: no
 # callbacks.
 WK_PUBLIC_URL = env("WK_PUBLIC_URL", cast=http_url, default="")

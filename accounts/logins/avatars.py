@@ -24,7 +24,7 @@ def fetch(account_id: int) -> bool:
     db_errors.release_connection()
     try:
         png = images.avatar(configured.client().fetch_picture(account.avatar_url, settings.WK_AVATAR_HOSTS))
-    except (UpstreamError, PermissionError, images.NoPicture) as error:
+    except (UpstreamError, images.NoPicture) as error:
         log.info("no avatar for account %s: %s", account_id, type(error).__name__)
         return False
     Avatar.objects.update_or_create(account=account, defaults={"png": png, "source_url": account.avatar_url})

@@ -8,7 +8,7 @@ from accounts.lib import db_clock
 from accounts.models import LoginAttempt
 from accounts.reasons import Reason
 from accounts.states import AttemptState, Method
-from accounts.upstream import errors
+from accounts.upstream import errors, responses
 from accounts.upstream.errors import UpstreamError
 from accounts.upstream.responses import Ending, LoginAnswer, NotLoggedIn
 
@@ -23,6 +23,9 @@ WHY: tuple[tuple[type[UpstreamError], str], ...] = (
     (errors.Refused, Reason.REFUSED),
     (errors.Unreachable, Reason.UNREACHABLE),
     (errors.OutcomeUnknown, Reason.OUTCOME_UNKNOWN),
+    (errors.PictureAddress, Reason.QR_ADDRESS),
+    (errors.PictureHost, Reason.QR_HOST),
+    (errors.PictureUnavailable, Reason.QR_HOST_DOWN),
     (errors.BadAnswer, Reason.BAD_ANSWER),
     (errors.Busy, Reason.REFUSED),
 )
@@ -51,11 +54,14 @@ def why(error: UpstreamError) -> str:
 def words(error: UpstreamError) -> dict[str, str]:
     """Return the attempt's fields for the WKTeam response code and message.
 
-    Both are empty unless WKTeam refused: our own description of an unusable answer goes into the log only.
+    Both are empty unless WKTeam refused, or its QR code's picture was not to be had: the text says then which
+    part was wrong. Our own description of any other unusable answer goes into the log only.
     """
     if not isinstance(error, errors.Refused):
         log.warning("no usable answer of the upstream: %s (%s)", type(error).__name__, error.text)
-        return {"upstream_code": "", "upstream_text": ""}
+        of_picture = errors.PictureAddress | errors.PictureHost | errors.PictureUnavailable
+        text = responses.clean(error.text) if isinstance(error, of_picture) else ""
+        return {"upstream_code": "", "upstream_text": text}
     return {"upstream_code": error.code, "upstream_text": error.text}
 
 

@@ -1,5 +1,7 @@
 """The start of a login attempt and its QR code. No outside call is made inside a transaction."""
 
+import logging
+import time
 from datetime import timedelta
 
 from django.conf import settings
@@ -13,9 +15,14 @@ from accounts.models import Account, LoginAttempt
 from accounts.models.event import record
 from accounts.reasons import Reason
 from accounts.states import AttemptState, EventType, Method, Trigger
-from accounts.upstream import configured, responses
+from accounts.upstream import configured, errors, pictures
 from accounts.upstream.errors import UpstreamError
 
+log = logging.getLogger(__name__)
+
+# Seconds to repeat the request for a QR code's picture, with growing pauses.
+PICTURE_SECONDS = 6
+FIRST_PAUSE, LONGEST_PAUSE = 0.3, 2
 # Seconds to retry saving an answer while the database is unreachable: a person may be waiting for the page.
 PERSON_WAITS = 20
 # A queued login times out if no worker has a free slot for it within this time.
@@ -84,8 +91,8 @@ def _time_in_queue(method: object) -> timedelta:
 
 
 def _time_for_code() -> timedelta:
-    """Return the time limit for a QR code: sign-in, `/iPadLogin` and picture at their timeouts, plus 5 s."""
-    return timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + 5)
+    """Return the time limit for a QR code: sign-in, `/iPadLogin` and picture, plus 5 s."""
+    return timedelta(seconds=3 * settings.WK_TIMEOUT_SECONDS + PICTURE_SECONDS + 5)
 
 
 def fetch_qr_code(attempt: LoginAttempt) -> bool:
@@ -103,21 +110,47 @@ def fetch_qr_code(attempt: LoginAttempt) -> bool:
     db_errors.release_connection()
     try:
         code = configured.client_for(attempt).fetch_qr_code(wc_id, proxy)
-        text, png = images.read_code(
-            configured.client().fetch_picture(code.picture_url, settings.WK_QR_HOSTS)
-        )
+        db_errors.retry_until_saved(_keep_w_id, attempt, code.w_id, seconds=PERSON_WAITS)
+        db_errors.release_connection()
+        text, png = _read_picture(code.picture_url)
     except UpstreamError as error:
         failure = {"reason": why(error), **words(error)}
-    except PermissionError as error:
-        failure = {"reason": Reason.QR_HOST, "upstream_text": responses.clean(str(error))}
-    except images.NoPicture:
-        failure = {"reason": Reason.QR_PICTURE}
+    except images.NoPicture as error:
+        log.warning("attempt %s: the picture of its QR code is %s", attempt.pk, error)
+        failure = {"reason": Reason.QR_PICTURE, "upstream_text": str(error)}
     else:
         return db_errors.retry_until_saved(_show_code, attempt, code.w_id, text, png, seconds=PERSON_WAITS)
     db_errors.retry_until_saved(
         LoginAttempt.move, attempt, AttemptState.FAILED, seconds=PERSON_WAITS, **failure
     )
     return False
+
+
+def _keep_w_id(attempt: LoginAttempt, w_id: str) -> None:
+    """Save the wId at once: WKTeam has the login instance from now on, whatever happens to its picture."""
+    LoginAttempt.objects.filter(pk=attempt.pk).update(w_id=w_id)
+    attempt.w_id = w_id
+
+
+def _read_picture(address: str) -> tuple[str, bytes]:
+    """Return the text and the PNG of the QR code. Its GET has no effect: it is repeated for PICTURE_SECONDS.
+
+    Raises NoPicture with what the bytes seem to be, or the error of the last request.
+    """
+    ends, pause = time.monotonic() + PICTURE_SECONDS, FIRST_PAUSE
+    while True:
+        content = b""
+        try:
+            content = configured.client().fetch_picture(address, settings.WK_QR_HOSTS)
+            return images.read_code(content)
+        except (errors.PictureUnavailable, images.NoPicture) as error:
+            log.info("the picture of a QR code: %s", error)
+            if pictures.inline(address) or time.monotonic() + pause > ends:
+                if isinstance(error, images.NoPicture):
+                    raise images.NoPicture(pictures.described(content)) from None
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _show_code(attempt: LoginAttempt, w_id: str, text: str, png: bytes) -> bool:

@@ -1,7 +1,7 @@
 """The client of WKTeam's HTTP API: one method per call. Only `transport` imports requests.
 
 One session serves every call. It keeps no cookies, because all accounts' logins would share them. It
-follows no redirects and reads no proxy settings from the environment. It opens a new connection for each
+follows no redirects (`pictures` does, within its hosts) and reads no proxy settings from the environment. It opens a new connection for each
 call: on one that the other side closed while idle, it would be unknown whether `/iPadLogin` was sent.
 
 Every call ends at its deadline, however slowly bytes arrive. It reads at most 1 MiB after decoding (4 MiB
@@ -17,9 +17,8 @@ from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from accounts.upstream import errors, presence_responses, responses, transport
+from accounts.upstream import errors, pictures, presence_responses, responses, transport
 from accounts.upstream.errors import (
-    BadAnswer,
     Busy,
     OutcomeUnknown,
     Refused,
@@ -30,7 +29,7 @@ from accounts.upstream.errors import (
 )
 from accounts.upstream.presence_responses import Online
 from accounts.upstream.responses import LoginAnswer, LoginCode
-from accounts.upstream.transport import BODY_LIMIT, LIST_LIMIT, LOOPBACK, PICTURE_LIMIT, Cuttable
+from accounts.upstream.transport import BODY_LIMIT, LIST_LIMIT, Cuttable
 
 log = logging.getLogger(__name__)
 # The format of WKTeam callbacks: 2 is the "optimised" one, the only one that all generations of the API have.
@@ -176,22 +175,10 @@ class Client:
     def fetch_picture(self, url: str, hosts: list[str], seconds: float | None = None) -> bytes:
         """Return the bytes at `url`, which must be on the upstream's own host or on one of `hosts`.
 
-        Follows no redirects. `seconds`: time limit, None for the client's own. Raises PermissionError for
-        another host, BadAnswer if `url` is no web address or the status is not 200. The bytes may be no
-        picture.
+        `seconds`: time limit, None for the client's own. `url` may be relative, or hold the picture itself.
+        The bytes may be no picture. Raises PictureAddress, PictureHost or PictureUnavailable.
         """
-        if not responses.web_address(url):
-            raise BadAnswer("a picture without a web address")
-        host = urlsplit(url).hostname or ""
-        own = urlsplit(self.base_url).hostname or ""
-        if host != own and not {host, own} <= LOOPBACK and host not in hosts:
-            raise PermissionError(host)
-        body = transport.exchange(
-            "GET", url, seconds or self.seconds, PICTURE_LIMIT, headers={"Accept": "image/*"}
-        )
-        if body.status != 200:
-            raise BadAnswer(f"no picture (HTTP {body.status})")
-        return body.content
+        return pictures.fetch(url, self.base_url, hosts, seconds or self.seconds)
 
     def reachable(self) -> bool:
         """Return whether the upstream's host accepts a TCP connection within 2 s. Makes no API call."""

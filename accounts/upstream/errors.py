@@ -26,6 +26,18 @@ class BadAnswer(UpstreamError):
     """The answer is unusable: no JSON, no envelope, or a success without its required fields."""
 
 
+class PictureAddress(BadAnswer):
+    """WKTeam gives no usable address for a picture; `text` says which part is wrong."""
+
+
+class PictureHost(BadAnswer):
+    """A picture's address, or a redirect, leads to a host that is not allowed; `text` names it."""
+
+
+class PictureUnavailable(BadAnswer):
+    """The host of a picture, named in `text`, does not deliver it now: a later request may succeed."""
+
+
 class Busy(UpstreamError):
     """WKTeam is too busy: it neither did nor refused what was asked."""
 

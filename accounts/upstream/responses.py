@@ -70,7 +70,7 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class LoginCode:
-    """A QR code: the wId of its login instance and the address of its picture, which is a secret."""
+    """A QR code: the wId of its login instance and its picture's address as it came, which is a secret."""
 
     w_id: str
     picture_url: str = field(repr=False)
@@ -310,10 +310,10 @@ def login_code(answer: Answer) -> LoginCode:
         if LINE_DOWN.search(refused.text):
             raise LineDown(refused.text, refused.code) from None
         raise
-    w_id, url = identifier(answer.fields.get("wId")), web_address(answer.fields.get("qrCodeUrl"))
-    if not w_id or not url:
-        raise BadAnswer("a code without wId or picture address", answer.code)
-    return LoginCode(w_id, url, answer.text)
+    w_id, url = identifier(answer.fields.get("wId")), answer.fields.get("qrCodeUrl")
+    if not w_id:
+        raise BadAnswer("a code without wId", answer.code)
+    return LoginCode(w_id, url if isinstance(url, str) else "", answer.text)
 
 
 def login_answer(answer: Answer) -> LoginAnswer:

@@ -207,6 +207,7 @@ class _Body:
     status: int
     charset: str
     content: bytes
+    location: str = ""
 
 
 def exchange(
@@ -236,7 +237,8 @@ def exchange(
             raise OutcomeUnknown("out of time")
     # Without a charset, requests assumes Latin-1 for text, which WKTeam does not use.
     said = "charset" in response.headers.get("Content-Type", "").lower()
-    return _Body(response.status_code, (said and response.encoding) or "utf-8", content)
+    charset = (said and response.encoding) or "utf-8"
+    return _Body(response.status_code, charset, content, response.headers.get("Location", ""))
 
 
 def _failure(error: Exception, deadline: Deadline) -> UpstreamError:

@@ -1,5 +1,6 @@
 """The client over real HTTP: what it sends, what it makes of faults, and when it stops."""
 
+import base64
 import json
 import os
 import re
@@ -15,7 +16,17 @@ from pathlib import Path
 import pytest
 
 from accounts.upstream import transport
-from accounts.upstream.errors import BadAnswer, LineDown, OutcomeUnknown, Refused, Unreachable, UpstreamError
+from accounts.upstream.errors import (
+    BadAnswer,
+    LineDown,
+    OutcomeUnknown,
+    PictureAddress,
+    PictureHost,
+    PictureUnavailable,
+    Refused,
+    Unreachable,
+    UpstreamError,
+)
 from accounts.upstream.presence_responses import Online
 from accounts.upstream.responses import CodeAsked, Ending, LoggedIn, PageAsked
 from tests.support import payloads, raw_http
@@ -552,7 +563,7 @@ def test_a_body_without_end_costs_little_memory(path, kind, how, client, upstrea
     client.is_online("w")
     before = forget_peak()
     call = client.online if path == WHO else lambda: client.fetch_picture(f"{upstream.url}/qr/x.png", [])
-    assert type(outcome(call)) is BadAnswer
+    assert isinstance(outcome(call), BadAnswer)
     assert peak() - before < 20 * MIB
 
 
@@ -574,7 +585,7 @@ def test_of_a_body_without_end_no_more_is_read_than_is_allowed(length, db):
     }
     for limit, call in calls.items():
         with wire(play) as served:
-            assert type(outcome(lambda call=call, url=served.url: call(client_of(url)))) is BadAnswer
+            assert isinstance(outcome(lambda call=call, url=served.url: call(client_of(url))), BadAnswer)
         assert served.sent < limit + IN_BUFFERS
 
 
@@ -707,7 +718,7 @@ def test_no_spelling_of_a_picture_s_address_reaches_another_host(hosts, db):
         client = client_of("http://wk.invalid:9899")
         for address in payloads.PICTURE_ADDRESSES:
             url = address.replace("{port}", str(served.port))
-            with pytest.raises((PermissionError, UpstreamError)):
+            with pytest.raises(UpstreamError):
                 client.fetch_picture(url, hosts)
     assert len(set(payloads.PICTURE_ADDRESSES)) >= 80
     assert served.connections == 0
@@ -717,7 +728,7 @@ def test_no_spelling_of_a_picture_s_address_reaches_another_host(hosts, db):
     "host", ["127.0.0.2", "0.0.0.0", "127.1", "2130706433", "[::ffff:127.0.0.1]", "localhost."]
 )
 def test_an_upstream_on_this_machine_does_not_open_its_other_names(host, db):
-    with wire(saying(json_answer(b"secret")), host="::") as served, pytest.raises(PermissionError):
+    with wire(saying(json_answer(b"secret")), host="::") as served, pytest.raises(PictureHost):
         client_of(served.url).fetch_picture(f"http://{host}:{served.port}/", [])
     assert served.connections == 0
 
@@ -729,6 +740,80 @@ def test_only_a_plain_answer_holds_a_picture(kind, how, client, upstream):
     upstream.fault("/qr/*", kind, **how)
     with pytest.raises(BadAnswer):
         client.fetch_picture(f"{upstream.url}/qr/x.png", [])
+
+
+@pytest.mark.parametrize(
+    "address", ["{url}/a.png", " \n{url}/a.png\r\n", "/a.png", "a.png", "//127.0.0.1:{port}/a.png"]
+)
+def test_an_address_in_an_odd_form_leads_to_the_picture(address, db):
+    with wire(saying(json_answer(b"picture"))) as served:
+        url = address.replace("{url}", served.url).replace("{port}", str(served.port))
+        assert client_of(served.url).fetch_picture(url, []) == b"picture"
+    assert [request.path for request in served.requests] == ["/a.png"]
+
+
+def test_a_picture_in_the_address_itself_is_taken_without_a_request(db):
+    png = b"\x89PNG" + bytes(100)
+    encoded = base64.b64encode(png).decode()
+    for address in (encoded, f"data:image/png;base64,{encoded}", f" {encoded[:76]}\n{encoded[76:]}\n"):
+        assert client_of("http://wk.invalid").fetch_picture(address, []) == png
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "part"),
+    [
+        ("", PictureAddress, "no address"),
+        ("ftp://127.0.0.1/a.png", PictureAddress, "the scheme ftp:"),
+        ("data:image/svg+xml;base64,AAAA", PictureAddress, "an SVG image"),
+        ("data:image/png;base64,AAAA", PictureAddress, "a data address without an image"),
+        ("http://u:p@wk.invalid/a.png", PictureAddress, "no web address"),
+        ("http://wk.invalid/" + "a" * 3000, PictureAddress, "more than 2000 characters"),
+        ("http://pics.invalid:8080/a.png", PictureHost, "pics.invalid:8080"),
+        ("http://wk.invalid:81/a.png", PictureHost, "wk.invalid:81"),
+        ("http://other.invalid:81/a.png", PictureHost, "other.invalid:81"),
+    ],
+)
+def test_the_part_of_an_address_that_is_wrong_is_named(address, error, part, db):
+    found = outcome(lambda: client_of("http://wk.invalid").fetch_picture(address, ["other.invalid:80"]))
+    assert (type(found), found.text) == (error, part)
+
+
+def test_a_picture_host_that_does_not_answer_is_named(db):
+    with wire(saying(b"")) as upstream, wire(saying(b"")) as gone:
+        pass
+    found = outcome(lambda: client_of(upstream.url).fetch_picture(f"{gone.url}/a.png", ["127.0.0.1"]))
+    assert type(found) is PictureUnavailable
+    assert found.text.startswith(f"127.0.0.1:{gone.port}: the connection was refused")
+
+
+def redirecting(*locations: str):
+    """Each request is answered with the next redirect, and with a picture after the last one."""
+
+    def play(sock, served):
+        served.ask(sock)
+        number = len(served.requests) - 1
+        if number < len(locations):
+            location = locations[number].replace("{port}", str(served.port))
+            sock.sendall(f"HTTP/1.1 302 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode())
+        else:
+            sock.sendall(json_answer(b"picture"))
+
+    return play
+
+
+def test_two_redirects_within_the_host_are_followed(db):
+    with wire(redirecting("/b.png", "http://127.0.0.1:{port}/c.png")) as served:
+        assert client_of(served.url).fetch_picture(f"{served.url}/a.png", []) == b"picture"
+    assert [request.path for request in served.requests] == ["/a.png", "/b.png", "/c.png"]
+
+
+@pytest.mark.parametrize(
+    "locations", [["/b", "/c", "/d"], ["http://127.0.0.1:9/"], ["//169.254.169.254/"], ["file:///etc/passwd"]]
+)
+def test_a_third_redirect_and_one_to_another_host_or_port_are_not(locations, db):
+    with wire(redirecting(*locations)) as served, pytest.raises(BadAnswer):
+        client_of(served.url).fetch_picture(f"{served.url}/a.png", [])
+    assert len(served.requests) <= 3
 
 
 # --- whether it is there
