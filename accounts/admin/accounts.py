@@ -3,6 +3,8 @@
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import display_for_value, unquote
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
 from django.db.models.functions import Lower
 from django.http import HttpRequest
@@ -15,7 +17,9 @@ from accounts.admin import base, display
 from accounts.admin.actions import LoginActions
 from accounts.admin.base import (
     AccountList,
+    EveryTeams,
     LongTableAdmin,
+    TypedInput,
     of_visible_accounts,
 )
 from accounts.admin.display import LATEST, NOTHING, link_to
@@ -133,8 +137,8 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return VisibleAccounts(request.user).rows
 
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
-        if not (text := search_term.replace("\x00", "").strip()):
+    def search(self, request: HttpRequest, queryset: QuerySet, text: str) -> tuple[QuerySet, bool]:
+        if not text:
             return queryset, False
         found = list(queryset.matching(text).order_by().values_list("pk", flat=True)[: FEW + 1])
         if len(found) > FEW:
@@ -234,5 +238,18 @@ class AccountAdmin(LoginActions, LongTableAdmin):
 
 
 @admin.register(Tag)
-class TagAdmin(LongTableAdmin):
+class TagAdmin(EveryTeams, LongTableAdmin):
     search_fields = ("name",)
+
+
+class PersonAdmin(TypedInput, UserAdmin):
+    readonly_fields = ("last_login", "date_joined")
+
+
+class TeamAdmin(TypedInput, GroupAdmin):
+    """Teams and roles: both are groups."""
+
+
+for model, model_admin in ((User, PersonAdmin), (Group, TeamAdmin)):
+    admin.site.unregister(model)
+    admin.site.register(model, model_admin)

@@ -3,12 +3,15 @@
 Counts are capped, pages are fetched by ID, and a search finds accounts first.
 """
 
+import re
+
 from django.contrib import admin, messages
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.views.main import ERROR_FLAG, SEARCH_VAR, ChangeList
 from django.core.exceptions import FieldDoesNotExist
 from django.core.paginator import Paginator
-from django.db.models import Model, OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
+from django.db.models import CharField, ManyToManyField, Model, OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext
@@ -20,11 +23,14 @@ from accounts.lib.keyset_pagination import COUNT_LIMIT, PER_PAGE, WithoutIndex, 
 from accounts.logins import expire
 from accounts.models import Account, LoginAttempt
 from accounts.models.login_attempt import CLOSED_AFTER
-from accounts.web.account_list import VisibleAccounts
+from accounts.web.account_list import VisibleAccounts, search_text
+from accounts.web.fields import LineField, RowsField, is_key
 
 FOUND_LIMIT = 200
 NEWEST = 1_000
 NEWEST_OF_TEAMS = 250
+# In no column that has a filter. Databases refuse such values when they compare them, after Django's own checks.
+NO_VALUE = re.compile(r"\x00|[0-9]{19}|.{301}", re.DOTALL)
 
 
 class LongPaginator(Paginator):
@@ -52,7 +58,7 @@ class LongPaginator(Paginator):
         return count_up_to(self.object_list, self.limit)
 
     def ids(self, number: int) -> list[int]:
-        first = max(0, number - 1) * self.per_page
+        first = (min(max(1, number), self.num_pages) - 1) * self.per_page
         return list(self.object_list.values_list("pk", flat=True)[first : first + self.per_page])
 
 
@@ -117,7 +123,60 @@ class AttemptList(LongList):
                 attempt.refresh_from_db(fields=["state", "reason", "ended_at"])
 
 
-class LongTableAdmin(admin.ModelAdmin):
+class TypedInput:
+    """Read what people type, and what a request claims that they chose, as the pages do."""
+
+    formfield_overrides = {CharField: {"form_class": LineField}, ManyToManyField: {"form_class": RowsField}}
+
+    def changelist_view(self, request: HttpRequest, extra_context=None):
+        if request.method == "GET":
+            asked = request.GET.copy()
+            text, cut = search_text(asked.get(SEARCH_VAR, ""))
+            if cut:
+                self.message_user(request, cut, messages.WARNING)
+                asked[SEARCH_VAR] = text
+                return HttpResponseRedirect(f"{request.path}?{asked.urlencode()}")
+            asked.pop(SEARCH_VAR, None)
+            if any(NO_VALUE.search(value) for _name, values in asked.lists() for value in values):
+                return HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
+        return super().changelist_view(request, extra_context)
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
+        return self.search(request, queryset, search_text(search_term)[0])
+
+    def search(self, request: HttpRequest, queryset: QuerySet, text: str) -> tuple[QuerySet, bool]:
+        """Return the rows that match, and whether they may have duplicates."""
+        return super().get_search_results(request, queryset, text)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet):
+        if all(map(is_key, request.POST.getlist(ACTION_CHECKBOX_NAME))):
+            return super().response_action(request, queryset)
+        message = gettext(
+            "The selection contains an unknown row. Nothing was changed. Select the rows again."
+        )
+        return self.message_user(request, message, messages.ERROR)
+
+
+class EveryTeams:
+    """Require the right to see all teams' accounts: these rows have no team, and concern the accounts of any."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return permissions.sees_all(request.user) and super().has_module_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj=None) -> bool:
+        return permissions.sees_all(request.user) and super().has_view_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest, *obj) -> bool:
+        return permissions.sees_all(request.user) and super().has_add_permission(request, *obj)
+
+    def has_change_permission(self, request: HttpRequest, obj=None) -> bool:
+        return permissions.sees_all(request.user) and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
+        return permissions.sees_all(request.user) and super().has_delete_permission(request, obj)
+
+
+class LongTableAdmin(TypedInput, admin.ModelAdmin):
     """Admin of a table that may have millions of rows."""
 
     paginator = LongPaginator
@@ -169,8 +228,8 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
         paginator.limit = COUNT_LIMIT if permissions.sees_all(request.user) else NEWEST_OF_TEAMS
         return paginator
 
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
-        if not (text := search_term.replace("\x00", "").strip()):
+    def search(self, request: HttpRequest, queryset: QuerySet, text: str) -> tuple[QuerySet, bool]:
+        if not text:
             return queryset, False
         found = self.ids_matching(request, queryset, text)
         if len(found) > NEWEST:

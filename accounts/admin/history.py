@@ -13,6 +13,7 @@ from accounts.admin.actions import CancelAction
 from accounts.admin.base import AttemptList, HistoryAdmin, of_visible_accounts
 from accounts.admin.display import LATEST, NOTHING, link_to
 from accounts.admin.filters import ActorFilter, AskedByFilter, DayFilter, ProxyFilter
+from accounts.lib import typed_text
 from accounts.logins import expire
 from accounts.models import AccountEvent, LoginAttempt
 from accounts.reasons import advice
@@ -48,7 +49,9 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
         return base.without_secrets(super().get_queryset(request))
 
     def ids_matching(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
-        instances = queryset.filter(w_id=text).order_by("-pk").values_list("pk", flat=True)[:LATEST]
+        instances = (
+            queryset.filter(w_id=typed_text.code(text)).order_by("-pk").values_list("pk", flat=True)[:LATEST]
+        )
         return [*instances, *super().ids_matching(request, queryset, text)]
 
     def get_readonly_fields(self, request: HttpRequest, obj=None) -> list[str]:

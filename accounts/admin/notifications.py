@@ -17,7 +17,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
-from accounts.admin.base import LongTableAdmin, ReadOnly
+from accounts.admin.base import EveryTeams, LongTableAdmin, ReadOnly, TypedInput
 from accounts.admin.display import NOTHING, link_to
 from accounts.admin.filters import CHOICE_LIMIT, ChoiceFilter, DayFilter
 from accounts.lib.keyset_pagination import Number
@@ -95,11 +95,12 @@ class RuleForm(forms.ModelForm):
         return cleaned
 
 
-class RuleInline(admin.StackedInline):
+class RuleInline(EveryTeams, admin.StackedInline):
     model = Rule
     form = RuleForm
     extra = 0
     min_num = 1
+    formfield_overrides = TypedInput.formfield_overrides
     fieldsets = (
         (None, {"fields": ("kinds", "teams", ("debounce_seconds", "digest_minutes"))}),
         (
@@ -119,7 +120,7 @@ class RuleInline(admin.StackedInline):
 
 
 @admin.register(Channel)
-class ChannelAdmin(LongTableAdmin):
+class ChannelAdmin(EveryTeams, LongTableAdmin):
     form = ChannelForm
     inlines = (RuleInline,)
     list_display = ("name", "service", "shown", "language", "active", "trouble", "rule_count")
@@ -212,11 +213,8 @@ class ChannelFilter(ChoiceFilter):
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(ReadOnly, LongTableAdmin):
-    """Deliveries: what was sent where, and the result.
-
-    A channel has no team, so only readers of all accounts see them.
-    """
+class DeliveryAdmin(EveryTeams, ReadOnly, LongTableAdmin):
+    """Deliveries: what was sent where, and the result."""
 
     ordering = ("-pk",)
     list_display = (
@@ -230,9 +228,6 @@ class DeliveryAdmin(ReadOnly, LongTableAdmin):
         *("tries", "sent_at", "next_at", "message", "error"),
     )
     readonly_fields = fields
-
-    def has_view_permission(self, request: HttpRequest, obj: Delivery | None = None) -> bool:
-        return super().has_view_permission(request, obj) and permissions.sees_all(request.user)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return (

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.contrib.auth.models import Group
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
@@ -16,12 +17,20 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
-from accounts.admin.base import HistoryAdmin, LongList, LongTableAdmin, ReadOnly
+from accounts.admin.base import (
+    EveryTeams,
+    HistoryAdmin,
+    LongList,
+    LongTableAdmin,
+    ReadOnly,
+    TypedInput,
+)
 from accounts.admin.display import NOTHING, link_to
 from accounts.models import Plan, PlanResult, PlanRun
 from accounts.models.plan import WEEKDAYS, Outcome
 from accounts.relogin import plan_runs
 from accounts.roles import ROLES
+from accounts.web.fields import is_key
 
 SHOWN = 100
 
@@ -32,6 +41,12 @@ def in_zone(moment: datetime | None, zone: ZoneInfo) -> str:
 
 def zone_of(run: PlanRun) -> ZoneInfo:
     return run.plan.zone if run.plan else timezone.get_default_timezone()
+
+
+class TagChoice(AutocompleteSelectMultiple):
+    def optgroups(self, name: str, value: list[str], attrs: dict | None = None) -> list:
+        """Return the chosen tags. What is no ID is left out here: the field has refused it."""
+        return super().optgroups(name, [key for key in value if is_key(key)], attrs)
 
 
 class PlanForm(forms.ModelForm):
@@ -52,27 +67,8 @@ class PlanForm(forms.ModelForm):
         return ",".join(sorted(self.cleaned_data["weekdays"]))
 
 
-class EveryTeamsAccounts:
-    """Require the right to see all teams' accounts: a plan can include any account."""
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return permissions.sees_all(request.user) and super().has_module_permission(request)
-
-    def has_view_permission(self, request: HttpRequest, obj=None) -> bool:
-        return permissions.sees_all(request.user) and super().has_view_permission(request, obj)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return permissions.sees_all(request.user) and super().has_add_permission(request)
-
-    def has_change_permission(self, request: HttpRequest, obj=None) -> bool:
-        return permissions.sees_all(request.user) and super().has_change_permission(request, obj)
-
-    def has_delete_permission(self, request: HttpRequest, obj=None) -> bool:
-        return permissions.sees_all(request.user) and super().has_delete_permission(request, obj)
-
-
 @admin.register(Plan)
-class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
+class PlanAdmin(EveryTeams, TypedInput, admin.ModelAdmin):
     form = PlanForm
     list_display = ("name", "active", "whom", "when", "next_run", "method", "last_run")
     list_filter = ("active", "method")
@@ -112,6 +108,11 @@ class PlanAdmin(EveryTeamsAccounts, admin.ModelAdmin):
         if db_field.name == "team":
             kwargs["queryset"] = Group.objects.exclude(name__in=ROLES).order_by("name")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_manytomany(self, db_field, request: HttpRequest, **kwargs):
+        if db_field.name == "tags":
+            kwargs["widget"] = TagChoice(db_field, self.admin_site)
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def save_related(self, request: HttpRequest, form: forms.ModelForm, formsets, change: bool) -> None:
         super().save_related(request, form, formsets, change)
@@ -192,7 +193,7 @@ class RunList(LongList):
 
 
 @admin.register(PlanRun)
-class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
+class PlanRunAdmin(EveryTeams, ReadOnly, LongTableAdmin):
     """A plan run: the accounts that were due, the result of each, and what is left."""
 
     ordering = ("-began_at", "-id")
@@ -278,7 +279,7 @@ class PlanRunAdmin(EveryTeamsAccounts, ReadOnly, LongTableAdmin):
 
 
 @admin.register(PlanResult)
-class PlanResultAdmin(EveryTeamsAccounts, HistoryAdmin):
+class PlanResultAdmin(EveryTeams, HistoryAdmin):
     ordering = ("-id",)
     list_display = ("id", "run_link", "account_link", "outcome", "taken_at", "ended_at", "attempt_link")
     list_select_related = ("account", "run")

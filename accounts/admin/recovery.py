@@ -5,14 +5,14 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import HistoryAdmin
+from accounts.admin.base import EveryTeams, HistoryAdmin, TypedInput
 from accounts.admin.display import NOTHING
 from accounts.admin.filters import DayFilter
 from accounts.models import Drop, RecoveryPolicy
 
 
 @admin.register(RecoveryPolicy)
-class RecoveryPolicyAdmin(admin.ModelAdmin):
+class RecoveryPolicyAdmin(EveryTeams, TypedInput, admin.ModelAdmin):
     list_display = (
         "__str__",
         "is_default",

@@ -24,6 +24,14 @@ def known_zone(name: str) -> None:
         ) from None
 
 
+def zone_named(name: str) -> ZoneInfo:
+    """Return the time zone, by default the site's. An unknown name counts as empty (a row not saved by a form)."""
+    try:
+        return ZoneInfo(name) if name else timezone.get_default_timezone()
+    except (KeyError, ValueError, OSError):
+        return timezone.get_default_timezone()
+
+
 def is_half(beginning: time | None, end: time | None) -> bool:
     """Return whether only one end of the hours is given, which is an input error."""
     return (beginning is None) != (end is None)
@@ -60,14 +68,7 @@ class TimeWindow(models.Model):
 
     @property
     def zone(self) -> ZoneInfo:
-        """Return the time zone, by default the site's.
-
-        An unknown name counts as empty (a row not saved by a form).
-        """
-        try:
-            return ZoneInfo(self.time_zone) if self.time_zone else timezone.get_default_timezone()
-        except (KeyError, ValueError, OSError):
-            return timezone.get_default_timezone()
+        return zone_named(self.time_zone)
 
     def is_within(self, now: datetime) -> bool:
         if not self.has_hours:

@@ -4,6 +4,8 @@ All tables of the app are reached from here; attempts and events have modules of
 """
 
 from datetime import datetime
+from functools import reduce
+from operator import or_
 from typing import Self
 
 from django.contrib.auth.models import Group
@@ -13,6 +15,7 @@ from django.db.models.functions import Coalesce, Concat, Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from accounts.lib import typed_text
 from accounts.lib.encrypted_fields import EncryptedTextField
 from accounts.lib.time_windows import TimeWindow
 from accounts.models.event import record
@@ -23,6 +26,8 @@ from accounts.proxies import proxy_name
 from accounts.roles import ROLES
 from accounts.states import AccountState, DetectedBy, EventType
 
+# So much of a search counts.
+SEARCH_LENGTH, SEARCH_WORDS = 100, 6
 _LINE_END = Value("\n")
 
 
@@ -52,13 +57,16 @@ class AccountQuerySet(models.QuerySet):
         return self.filter(merged_into=None)
 
     def matching(self, text: str) -> Self:
-        """Those with every word of `text` (at most six) in the label, nickname, wcId or WeChat ID.
+        """Those with every word of `text` (at most SEARCH_WORDS) in the label, nickname, wcId or WeChat ID.
 
+        A word counts as it is typed, and as the ID that it looks like: without quotes, full-width forms as ASCII.
         The database folds the case of the words, as it did that of the column: SQLite folds A to Z, PostgreSQL all
         letters of its locale.
         """
-        for word in text.split()[:6]:
-            self = self.filter(search_text__contains=Lower(Value(word)))
+        for word in text.split()[:SEARCH_WORDS]:
+            forms = dict.fromkeys([word, typed_text.code(word) or word])
+            conditions = (Q(search_text__contains=Lower(Value(form))) for form in forms)
+            self = self.filter(reduce(or_, conditions))
         return self
 
     def to_scan(self) -> Self:

@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib import cron, db_clock
-from accounts.lib.time_windows import known_zone
+from accounts.lib.time_windows import known_zone, zone_named
 from accounts.states import AccountState
 
 WEEKDAYS = (
@@ -181,7 +181,7 @@ class Plan(models.Model):
 
     @property
     def zone(self) -> ZoneInfo:
-        return ZoneInfo(self.time_zone) if self.time_zone else timezone.get_default_timezone()
+        return zone_named(self.time_zone)
 
     @property
     def expression(self) -> str:

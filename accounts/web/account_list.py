@@ -21,7 +21,9 @@ from accounts.lib.keyset_pagination import (
     ids_if_few,
     page_of,
 )
+from accounts.lib.typed_text import line
 from accounts.models import Account, LoginAttempt, Tag
+from accounts.models.account import SEARCH_LENGTH, SEARCH_WORDS
 from accounts.states import AccountState
 
 EVERY, WAITING = "", "waiting"  # tabs beside the states: all of them, and those with a login in progress
@@ -41,8 +43,18 @@ TABS = (
     (AccountState.OFFLINE.value, _("Offline")),
     (AccountState.NEW.value, _("New")),
 )
+SEARCH_CUT = _("Only the first %(length)s characters and %(words)s words are searched for.")
 TAGS_SHOWN = 50
 FEW_TEAMS = 10
+
+
+def search_text(typed: str) -> tuple[str, str]:
+    """Return what a search looks for, and a sentence if that is less than what was typed, otherwise ""."""
+    text = line(typed[: 10 * SEARCH_LENGTH])
+    words = text[:SEARCH_LENGTH].split()[:SEARCH_WORDS]
+    whole = " ".join(words)
+    cut = SEARCH_CUT % {"length": SEARCH_LENGTH, "words": SEARCH_WORDS}
+    return whole, "" if whole == text else cut
 
 
 @dataclass(frozen=True)
@@ -93,15 +105,18 @@ class AccountList:
     tag: str = ""
     order: str = DEFAULT_ORDER
     cursor: str = ""
+    cut: str = ""  # a sentence if only a part of what was typed is searched for
 
     @classmethod
     def of(cls, request) -> "AccountList":
         asked = request.GET
         state = asked.get("state", "")
         order = asked.get("sort", DEFAULT_ORDER)
+        text, cut = search_text(asked.get("q", ""))
         return cls(
             user=request.user,
-            text=" ".join(asked.get("q", "")[:100].replace("\x00", "").split()),
+            text=text,
+            cut=cut,
             state=state if state in dict(TABS) else "",
             tag=asked.get("tag", "")[:40].replace("\x00", ""),
             order=order if order in ORDERS else DEFAULT_ORDER,

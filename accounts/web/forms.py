@@ -10,15 +10,17 @@ from django.forms import BaseForm
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
+from accounts.lib import typed_text
 from accounts.lib.time_windows import is_half
 from accounts.models import Account, Tag
 from accounts.models.event import record
 from accounts.proxies import proxy_choices
 from accounts.states import EventType
-from accounts.upstream.responses import clean
+from accounts.web.fields import CodeField, DigitsField, LineField, MomentField
 
 WC_ID = re.compile(r"[A-Za-z0-9_@.\-]{3,100}")
 TAG_LIMIT = 20
+TAG_SEPARATORS = re.compile("[,，、;；]")
 
 
 class ProxyField(forms.TypedChoiceField):
@@ -32,7 +34,7 @@ class ProxyField(forms.TypedChoiceField):
 
 class AccountForm(forms.ModelForm):
     proxy = ProxyField(help_text=_("Choose a proxy in the phone’s own region and keep it."))
-    tag_names = forms.CharField(
+    tag_names = LineField(
         label=_("Tags"), required=False, max_length=400, help_text=_("Separate tags with commas.")
     )
 
@@ -42,6 +44,7 @@ class AccountForm(forms.ModelForm):
             *("label", "wc_id", "proxy", "tag_names", "team", "keep_online", "note"),
             *("policy", "hours_from", "hours_until", "time_zone"),
         ]
+        field_classes = {"label": LineField, "wc_id": CodeField, "time_zone": CodeField}
         widgets = {
             "note": forms.Textarea(attrs={"rows": 3}),
             "hours_from": forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
@@ -84,14 +87,8 @@ class AccountForm(forms.ModelForm):
             self.fields["wc_id"].disabled = True
             self.fields["wc_id"].help_text = _("Set at the first login. It never changes.")
 
-    def clean_label(self) -> str:
-        label = clean(self.cleaned_data["label"], 100)
-        if not label:
-            raise forms.ValidationError(_("Enter a label so that people can recognize the account."))
-        return label
-
     def clean_wc_id(self) -> str | None:
-        wc_id = (self.cleaned_data["wc_id"] or "").strip() or None
+        wc_id = self.cleaned_data["wc_id"] or None
         if wc_id is None or self.fields["wc_id"].disabled:
             return wc_id
         if not WC_ID.fullmatch(wc_id):
@@ -104,7 +101,9 @@ class AccountForm(forms.ModelForm):
         return wc_id
 
     def clean_tag_names(self) -> list[str]:
-        names = {clean(name, 60) for name in re.split(r"[,，;；]", self.cleaned_data["tag_names"])} - {""}
+        names = {typed_text.line(name) for name in TAG_SEPARATORS.split(self.cleaned_data["tag_names"])} - {
+            ""
+        }
         if any(len(name) > 40 for name in names) or len(names) > TAG_LIMIT:
             raise forms.ValidationError(_("Enter at most 20 tags of up to 40 characters each."))
         return sorted(names)
@@ -153,16 +152,13 @@ class AccountForm(forms.ModelForm):
 class AdoptForm(forms.Form):
     """Details of an unmanaged account that is adopted."""
 
-    label = forms.CharField(label=_("Label"), max_length=100, required=False)
+    label = LineField(label=_("Label"), max_length=100, required=False)
     team = forms.ModelChoiceField(Group.objects.none(), label=_("Team"), required=False)
 
     def __init__(self, *args, user, **kwargs):
         super().__init__(*args, **kwargs)
         self.fields["team"].queryset = permissions.teams_of(user)
         self.fields["team"].empty_label = _("Admins only")
-
-    def clean_label(self) -> str:
-        return clean(self.cleaned_data["label"], 100)
 
 
 class DueForm(forms.ModelForm):
@@ -171,9 +167,7 @@ class DueForm(forms.ModelForm):
     class Meta:
         model = Account
         fields = ["relogin_at"]
-        widgets = {
-            "relogin_at": forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
-        }
+        field_classes = {"relogin_at": MomentField}
 
 
 class StartLoginForm(forms.Form):
@@ -189,20 +183,17 @@ class StartLoginForm(forms.Form):
 
 
 class VerificationCodeForm(forms.Form):
-    code = forms.RegexField(
-        r"^\s*[0-9]{3,12}\s*$",
+    code = DigitsField(
+        r"^[0-9]{3,12}\Z",
         label=_("Verification code shown on the phone"),
         error_messages={
             "required": _("Enter the verification code shown on the phone."),
-            "invalid": _("The verification code has 3 to 12 digits and no spaces."),
+            "invalid": _("The verification code has 3 to 12 digits."),
         },
         widget=forms.TextInput(
             attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "autofocus": True}
         ),
     )
-
-    def clean_code(self) -> str:
-        return self.cleaned_data["code"].strip()
 
 
 def form_errors(form: BaseForm) -> str:

@@ -248,6 +248,7 @@ def test_adding_an_account(people):
     [
         ("label", "", "Enter a label"),
         ("label", "\u202e\u200e", "Enter a label"),
+        ("label", "\u3164\u2800\u200b\ufe0f", "Enter a label"),
         ("label", "x" * 101, "100"),
         ("wc_id", "no spaces allowed", "A wcId has 3 to 100"),
         ("wc_id", "<b>", "A wcId has 3 to 100"),
@@ -277,6 +278,22 @@ def test_bad_input_gets_a_sentence_and_nothing_is_lost(people, field, value, sen
     if field != "label":
         assert 'value="My label"' in page
     assert Account.objects.count() == 1
+
+
+def test_what_is_pasted_is_taken_as_it_is_seen(people):
+    unseen = {
+        "label": "\u200b旗舰店\u00ad 01\u3164",
+        "wc_id": "“ｗｘｉｄ＿１\u200e”",
+        "tag_names": "vip、上海\ufeff、\u2060",
+        "time_zone": "\u200bAsia/Tokyo",
+        "team": people.east.pk,
+    }
+    people.operator.client.post("/accounts/new/", unseen)
+    account = Account.objects.get()
+    assert (account.label, account.wc_id, account.time_zone) == ("旗舰店 01", "wxid_1", "Asia/Tokyo")
+    assert [tag.name for tag in account.tags.all()] == ["vip", "上海"]
+    for text in ("\ufeffwxid_1", "“wxid_1”", "ＷＸＩＤ＿１", "旗舰\u200b店", "'旗舰店'"):
+        assert rows(html(people.operator.client.get("/", {"q": text}))) == [account.pk], text
 
 
 def test_a_wc_id_that_a_login_wrote_is_not_edited(people):
@@ -344,13 +361,21 @@ def test_an_online_account_that_is_logging_in_shows_that_login_and_asks_nothing(
     assert LoginAttempt.objects.count() == 1
 
 
-@pytest.mark.parametrize("code", ["", "12", "12 34", "1" * 13, "一二三四", "<b>1</b>", "12345\x00"])
+@pytest.mark.parametrize("code", ["", "12", "12 x 34", "1" * 13, "一二三四", "<b>1</b>", "12345\x00"])
 def test_an_invalid_verification_code_is_not_sent(people, code):
     attempt = make_attempt(people.account(), "code_required")
     page = html(people.operator.client.post(f"/attempts/{attempt.pk}/code/", {"code": code}), 422)
     attempt.refresh_from_db()
     assert attempt.state == "code_required"
     assert "phone" in page
+
+
+@pytest.mark.parametrize("code", ["123456", "１２３４５６", "123 456", " 123-456\u200b"])
+def test_a_verification_code_is_taken_as_it_is_read_out(people, code):
+    attempt = make_attempt(people.account(), "code_required")
+    people.operator.client.post(f"/attempts/{attempt.pk}/code/", {"code": code})
+    attempt.refresh_from_db()
+    assert (attempt.state, attempt.verify_code) == ("waiting", "123456")
 
 
 def test_a_verification_code_for_an_attempt_that_ended_changes_nothing(people):

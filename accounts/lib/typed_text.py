@@ -1,0 +1,63 @@
+"""Text as people type or paste it: without what nobody sees, and IDs without what only an input method adds."""
+
+import re
+import unicodedata
+
+# Fillers and blanks that Unicode calls letters or symbols.
+BLANK = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+# In these, joiners and variation selectors change what is seen: Arabic and Indic scripts, symbols and emoji.
+JOINED = re.compile(
+    "[\u0600-\u109f\u1780-\u18af\u2190-\u2bff\U0001f000-\U0001fbff][\u200c\u200d\ufe0e\ufe0f]+"
+)
+# A flag of a region, such as Scotland: a black flag and the letters of its code.
+FLAG = re.compile("\U0001f3f4[\U000e0061-\U000e007a]+\U000e007f")
+QUOTES = "\"'`´‘’‚‛“”„‟«»‹›「」『』《》"
+
+
+def line(text: str, limit: int | None = None) -> str:
+    """Return the text as one line of at most `limit` characters; "" if nothing in it can be seen.
+
+    Removes invisible characters, except where they shape an emoji or a script. Line ends, tabs and other control
+    characters count as spaces, and several spaces as one.
+    """
+    kept = _shaping(text)
+    shown = "".join(char if at in kept else _as_shown(char) for at, char in enumerate(text))
+    return " ".join(unicodedata.normalize("NFC", shown).split())[:limit].rstrip()
+
+
+def code(text: str) -> str:
+    """Return an ID, a setting or another text of ASCII: also without full-width forms and quotes around it."""
+    return line(unicodedata.normalize("NFKC", line(text)).strip(QUOTES + " "))
+
+
+def digits(text: str) -> str:
+    """Return a number that is typed in groups, such as `123 456`, without what parts them."""
+    return re.sub(r"[\s-]", "", code(text))
+
+
+def _shaping(text: str) -> set[int]:
+    """Return where the text has invisible characters that shape what stands before them."""
+    found = [range(*flag.span()) for flag in FLAG.finditer(text)]
+    found += [range(base.start() + 1, base.end()) for base in JOINED.finditer(text) if _as_shown(base[0][0])]
+    return {at for places in found for at in places}
+
+
+def _as_shown(char: str) -> str:
+    category = unicodedata.category(char)
+    if category in ("Cc", "Zl", "Zp"):
+        return " "
+    return "" if category == "Cf" or _is_invisible(char) else char
+
+
+def _is_invisible(char: str) -> bool:
+    number = ord(char)
+    return (
+        char in BLANK
+        or number == 0x034F  # grapheme joiner
+        or 0x180B <= number <= 0x180F
+        or 0xFE00 <= number <= 0xFE0F
+        or 0xE0000 <= number <= 0xE0FFF
+        or 0xD800 <= number <= 0xDFFF
+        or 0xFDD0 <= number <= 0xFDEF
+        or number & 0xFFFE == 0xFFFE
+    )

@@ -1,0 +1,107 @@
+"""Form fields for text and times as people type them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from django import forms
+from django.core.validators import ProhibitNullCharactersValidator
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from accounts.lib import typed_text
+
+FIRST_YEAR, LAST_YEAR = 2000, 2100
+LONGEST = 10_000  # no field takes more, so nothing after this many characters changes the answer
+BY_MINUTE = "%Y-%m-%dT%H:%M"
+
+
+def is_key(value: str) -> bool:
+    """Return whether this may be the ID of a row."""
+    return value.isascii() and value.isdigit() and len(value) < 19
+
+
+class RowsField(forms.ModelMultipleChoiceField):
+    """Several rows, by their IDs."""
+
+    def clean(self, value: object):
+        for key in value or []:
+            if not is_key(str(key)):
+                raise forms.ValidationError(
+                    self.error_messages["invalid_pk_value"], code="invalid_pk_value", params={"pk": key}
+                )
+        return super().clean(value)
+
+
+class LineField(forms.CharField):
+    """One line of text, without invisible characters."""
+
+    read: Callable[[str], str] = staticmethod(typed_text.line)
+
+    def to_python(self, value: object) -> str | None:
+        if value not in self.empty_values:
+            ProhibitNullCharactersValidator()(value)
+            value = self.read(str(value)[:LONGEST])
+        return super().to_python(value)
+
+
+class CodeField(LineField):
+    """An ID or an expression: full-width forms count as ASCII, and quotes around it do not count."""
+
+    read = staticmethod(typed_text.code)
+
+
+class DigitsField(LineField, forms.RegexField):
+    """A number that may be typed in groups."""
+
+    read = staticmethod(typed_text.digits)
+
+
+class MomentField(forms.DateTimeField):
+    """A date and time of day in the current time zone, within this century."""
+
+    widget = forms.DateTimeInput(
+        attrs={
+            "type": "datetime-local",
+            "min": f"{FIRST_YEAR}-01-01T00:00",
+            "max": f"{LAST_YEAR}-12-31T23:59",
+        },
+        format=BY_MINUTE,
+    )
+    default_error_messages = {
+        "invalid": _("Enter a date and a time, for example 2026-01-31 09:30."),
+        "year": _("Enter a year from %(first)s to %(last)s."),
+        "skipped": _(
+            "%(time)s does not exist in %(zone)s, because the clocks are set forward. Enter another time."
+        ),
+        "doubled": _(
+            "%(time)s occurs twice in %(zone)s, because the clocks are set back. Enter another time."
+        ),
+    }
+
+    def to_python(self, value: object) -> datetime | None:
+        if isinstance(value, str):
+            value = typed_text.code(value)
+        try:
+            moment = super().to_python(value)
+        except forms.ValidationError as error:
+            if error.code != "ambiguous_timezone":
+                raise
+            raise self._unclear(error.params["datetime"]) from None
+        if moment is not None:
+            self._check_year(moment)
+        return moment
+
+    def _check_year(self, moment: datetime) -> None:
+        if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+            raise self._error("year", first=FIRST_YEAR, last=LAST_YEAR)
+
+    def _unclear(self, local: datetime) -> forms.ValidationError:
+        """Return why a time of the current time zone names no moment, or two."""
+        self._check_year(local)
+        zone = timezone.get_current_timezone()
+        back = local.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None, fold=0)
+        code = "doubled" if back == local else "skipped"
+        return self._error(code, time=f"{local:%Y-%m-%d %H:%M}", zone=str(zone))
+
+    def _error(self, code: str, **params) -> forms.ValidationError:
+        return forms.ValidationError(self.error_messages[code], code=code, params=params)

@@ -1,0 +1,166 @@
+"""What nobody types by hand: every address takes it without breaking, and says what is wrong."""
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.urls import reverse
+
+from accounts.models import Account, Channel, Plan, RecoveryPolicy, Tag, UnmanagedAccount
+from tests.support.factories import make_attempt
+
+NASTY = {
+    "nul": "a\x00b",
+    "long": "%_" * 30_000,
+    "huge": "9" * 30,
+    "many digits": "9" * 5_000,
+    "negative": "-1",
+    "quotes": "'\"\\",
+}
+nasty = pytest.mark.parametrize("value", NASTY.values(), ids=NASTY)
+MODELS = sorted(model._meta.model_name for model in admin.site._registry)
+
+
+def model_admin(name: str) -> admin.ModelAdmin:
+    return next(each for model, each in admin.site._registry.items() if model._meta.model_name == name)
+
+
+def changelist(name: str) -> str:
+    return reverse(f"admin:{model_admin(name).opts.app_label}_{name}_changelist")
+
+
+def parameters(name: str) -> list[str]:
+    of_rows = [f"{each}__exact" for each in model_admin(name).list_filter if isinstance(each, str)]
+    days = ["at_from", "last_login_at_to"]
+    ours = ["line", "team", "tag", "operator", "channel", *days, *getattr(model_admin(name), "lookups", ())]
+    return ["q", "p", "o", "e", "_to_field", *of_rows, *ours]
+
+
+def test_a_long_search_is_cut_and_the_page_says_so(people):
+    people.account(label="x" * 100)
+    typed = {"q": f"{'x' * 100} and more"}
+    assert "Only the first 100 characters" in people.operator.client.get("/", typed).content.decode()
+    assert "Only the first" not in people.operator.client.get("/", {"q": "a b c d e f"}).content.decode()
+    answer = people.admin.client.get(changelist("account"), typed, follow=True)
+    assert answer.redirect_chain == [(f"{changelist('account')}?q={'x' * 100}", 302)]
+    assert "Only the first 100 characters" in answer.content.decode()
+
+
+@nasty
+@pytest.mark.parametrize("name", ["q", "state", "tag", "sort", "page"])
+def test_the_list_takes_any_question(people, name, value):
+    people.account()
+    for path in ("/", "/accounts/counts/"):
+        assert people.operator.client.get(path, {name: value}).status_code == 200
+
+
+@pytest.mark.slow
+@nasty
+@pytest.mark.parametrize("model", MODELS)
+def test_the_admin_takes_any_question(people, model, value):
+    people.account(w_id="w-1")
+    for name in parameters(model):
+        answer = people.admin.client.get(changelist(model), {name: value})
+        assert answer.status_code in (200, 302, 400), name
+
+
+@pytest.mark.parametrize("value", ["x", "a\x00b", "9" * 30, "-1", "_", "'"])
+def test_the_admin_has_no_row_with_a_key_that_is_none(people, value):
+    for model in MODELS:
+        for page in ("change", "delete"):
+            path = f"{changelist(model)}{quote(value)}/{page}/"
+            for answer in (people.admin.client.get(path), people.admin.client.post(path)):
+                assert answer.status_code in (302, 400, 403, 404), path
+
+
+@pytest.mark.parametrize("value", ["x", "a\x00b", "9" * 30, "-1", ""])
+@pytest.mark.parametrize(
+    "model", ["account", "channel", "group", "loginattempt", "plan", "recoverypolicy", "tag", "user"]
+)
+def test_an_action_on_a_row_that_cannot_exist_changes_nothing_and_says_so(people, model, value):
+    people.account()
+    actions = admin.site._registry[
+        next(m for m in admin.site._registry if m._meta.model_name == model)
+    ].actions
+    for action in ("delete_selected", *actions):
+        form = {
+            "action": action,
+            "_selected_action": ["1", value],
+            "post": "yes",
+            "due_at": "2031-05-06T07:08",
+        }
+        answer = people.admin.client.post(changelist(model), form, follow=True)
+        assert "unknown row" in answer.content.decode(), action
+    assert Account.objects.count() == 1
+
+
+@nasty
+@pytest.mark.parametrize(
+    "path", ["/accounts/new/", "/accounts/{}/edit/", "/accounts/{}/due/", "/accounts/{}/login/", "/accounts/{}/keep-online/",
+             "/attempts/{}/code/", "/discovered/{}/adopt/", "/discovered/{}/ignore/", "/login/", "/language/setlang/"],
+)  # fmt: skip
+def test_a_form_takes_any_text(people, upstream, path, value):
+    attempt = make_attempt(people.account(pk=41), "code_required", pk=41)
+    UnmanagedAccount.objects.create(pk=41, wc_id="wxid_found")
+    names = [
+        "label",
+        "wc_id",
+        "proxy",
+        "tag_names",
+        "team",
+        "note",
+        "policy",
+        "hours_from",
+        "hours_until",
+        "time_zone",
+    ]
+    names += [
+        "relogin_at",
+        "sure",
+        "mac",
+        "wanted",
+        "code",
+        "username",
+        "password",
+        "next",
+        "language",
+        "csrfmiddlewaretoken",
+    ]
+    client = people.admin.client if "discovered" in path else people.operator.client
+    answer = client.post(path.format(attempt.pk), dict.fromkeys(names, value))
+    assert answer.status_code in (200, 302, 404, 422)
+
+
+@nasty
+def test_an_admin_form_takes_any_text(people, value):
+    people.account(pk=41)
+    rows = {"account": 41, "tag": Tag.objects.create(name="vip").pk}
+    rows["recoverypolicy"] = RecoveryPolicy.objects.first().pk
+    rows["plan"] = Plan.objects.create(name="nightly", crontab="0 3 * * *").pk
+    rows["channel"] = Channel.objects.create(name="chat").pk
+    rows["user"], rows["group"] = people.mate.pk, people.west.pk
+    for model, pk in rows.items():
+        base = changelist(model)
+        for path in (f"{base}add/", f"{base}{pk}/change/"):
+            form = people.admin.client.get(path).context["adminform"].form
+            typed = dict.fromkeys(form.fields, value)
+            for name in [name for name in form.fields if name.endswith("_at")]:
+                typed |= {f"{name}_0": value, f"{name}_1": value}
+            inline = {
+                "rules-TOTAL_FORMS": "1",
+                "rules-INITIAL_FORMS": "0",
+                "rules-0-kinds": ["offline", value],
+            }
+            inline |= dict.fromkeys(
+                ["rules-0-teams", "rules-0-debounce_seconds", "rules-0-digest_minutes"], value
+            )
+            answer = people.admin.client.post(path, {**typed, **inline})
+            assert answer.status_code in (200, 302), path
+
+
+@nasty
+def test_a_choice_of_tags_takes_any_text(people, value):
+    Tag.objects.create(name="vip")
+    asked = {"app_label": "accounts", "model_name": "plan", "field_name": "tags"}
+    for name in ("term", "page", *asked):
+        answer = people.admin.client.get("/admin/autocomplete/", {**asked, name: value})
+        assert answer.status_code in (200, 403, 404), name
