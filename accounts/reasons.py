@@ -35,6 +35,8 @@ class Reason(models.TextChoices):
     NOT_TAPPED = "not_tapped", _("Not confirmed on the phone in time")
     PROMPT_DECLINED = "prompt_declined", _("Phone prompt declined")
     PROMPT_REFUSED = "prompt_refused", _("Phone prompt not possible now")
+    # Of a presence check only.
+    NOT_SAVED = "not_saved", _("Result not saved")
 
 
 ADVICE: dict[str, Promise] = {
@@ -108,6 +110,10 @@ ADVICE: dict[str, Promise] = {
     ),
     Reason.PROMPT_REFUSED: _(
         "WKTeam couldn’t log this account in with a phone prompt. Get a QR code and scan it."
+    ),
+    Reason.NOT_SAVED: _(
+        "The portal could not save who is online. It tries again at the next presence check. If it keeps "
+        "happening, contact an admin."
     ),
 }
 

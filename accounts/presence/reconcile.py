@@ -12,7 +12,9 @@ Merged records, and records whose state is more recent than the answer, are skip
 """
 
 import logging
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
@@ -36,6 +38,11 @@ from accounts.upstream.responses import LoggedIn, Profile
 log = logging.getLogger(__name__)
 
 BOUND_AT_ONCE = 100
+WRITTEN_AT_ONCE = 300
+
+
+class _Superseded(Exception):
+    """Another check has answered since this one began: what it found counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +96,42 @@ class Reconciler:
     changed: list[tuple[_Known, list[str]]] = field(default_factory=list)
     back: list[int] = field(default_factory=list)
     unknown: dict[str, list[str]] = field(default_factory=dict)
+    absent: list[int] = field(default_factory=list)
+    offline: list[int] = field(default_factory=list)
+    verified: int = 0
+    unmanaged: int = 0
+    answered_at: datetime | None = None
 
     def settled(self) -> SweepResult:
         self.compare()
         if self.changed or self.unknown:
             self.take_over()
+        with suppress(_Superseded):
+            self.write()
+        return SweepResult(
+            "",
+            len(self.listed),
+            self.verified,
+            tuple(self.absent),
+            tuple(self.offline),
+            tuple(self.back),
+            self.unmanaged,
+        )
+
+    @contextmanager
+    def batch(self) -> Iterator[Presence]:
+        """Run the block in one transaction, with the presence check's row, which is locked and saved at its end.
+
+        Raises _Superseded if another check answered after this one began: two overlapping checks do not count
+        as two checks in a row, and the later one knows better.
+        """
         with transaction.atomic(), gathered():
             row = Presence.objects.select_for_update().get(pk=Presence.ONLY)
-            if row.answered_at is not None and row.answered_at > self.began:
-                # Two overlapping checks do not count as two checks in a row.
-                return SweepResult(online=len(self.listed), back=tuple(self.back))
-            found = self.write(db_clock.now())
-        # In its own transaction: it may lock thousands of rows, and a login that ends now waits for its own row.
-        return replace(found, verified=self.write_found_again())
+            if row.answered_at not in (None, self.answered_at) and row.answered_at > self.began:
+                raise _Superseded
+            row.answered_at = self.answered_at = self.answered_at or db_clock.now()
+            yield row
+            row.save()
 
     @cached_property
     def listed(self) -> dict[str, list[str]]:
@@ -184,37 +214,44 @@ class Reconciler:
             self.back.append(account.pk)
         return True
 
-    def write(self, now: datetime) -> SweepResult:
+    def write(self) -> None:
+        """Save the answer in batches: the server ends a transaction that thousands of drops keep idle.
+
+        What a batch wrote stays written if a later one fails. Only the last one confirms the other accounts.
+        """
         presence_offline.end_drops()
-        first = [row.pk for row in self.missing if not row.absent]
-        gone = [row.pk for row in self.missing if row.absent]
-        # Confirms every online account that is not marked as missed.
-        answer = {"checked_at": self.began} if self.write_missed(first) else {}
-        offline = presence_offline.go_offline(gone, self.began, now) if gone else []
-        unmanaged = self.save_unmanaged(now)
-        Presence.objects.filter(pk=Presence.ONLY).update(
-            answered_at=now, unknown_since=None, unknown_why="", online=len(self.listed), **answer
-        )
-        return SweepResult("", len(self.listed), 0, tuple(first), tuple(offline), tuple(self.back), unmanaged)
+        every_mark = True
+        for ids in in_batches((row.pk for row in self.missing if not row.absent), WRITTEN_AT_ONCE):
+            with self.batch():
+                every_mark &= self.write_missed(ids)
+            self.absent += ids
+        for ids in in_batches((row.pk for row in self.missing if row.absent), WRITTEN_AT_ONCE):
+            with self.batch():
+                gone = presence_offline.go_offline(ids, self.began, db_clock.now())
+            self.offline += gone
+        with self.batch() as row:
+            self.unmanaged = self.save_unmanaged(db_clock.now())
+            row.unknown_since, row.unknown_why, row.online = None, "", len(self.listed)
+            # Confirms every online account that is not marked as missed.
+            row.checked_at = self.began if every_mark else row.checked_at
+        self.verified = self.write_found_again()
 
     def write_found_again(self) -> int:
         """Clear what speaks against accounts that are listed again. Return how many listed accounts are verified."""
         missed = [row.pk for row in self.present if row.absent]
-        if not missed:
-            return len(self.present)
         # A callback that came after this check began is not settled by its answer.
         settled = Q(missed_at=None) | Q(missed_at__lt=self.began)
-        rows = Account.objects.filter(online_since_before(self.began), settled, pk__in=these(missed))
-        with transaction.atomic():
-            found = Account.objects.filter(pk__in=free(rows).values("pk")).update(
-                absent=0, missed_at=None, missed_by=""
-            )
+        rows, found = Account.objects.filter(online_since_before(self.began), settled), 0
+        for ids in in_batches(missed, WRITTEN_AT_ONCE):
+            with self.batch():
+                locked = free(rows.filter(pk__in=these(ids)))
+                found += Account.objects.filter(pk__in=locked.values("pk")).update(
+                    absent=0, missed_at=None, missed_by=""
+                )
         return len(self.present) - len(missed) + found
 
     def write_missed(self, ids: list[int]) -> bool:
         """Mark accounts as missed for the first time. Return False if another process locks one of them."""
-        if not ids:
-            return True
         rows = Account.objects.filter(online_since_before(self.began), absent=0, pk__in=these(ids))
         presence_offline.miss(
             Account.objects.filter(pk__in=free(rows).values("pk")), self.began, self.detected_by
@@ -237,7 +274,11 @@ class Reconciler:
         ]
         if rows:
             UnmanagedAccount.objects.bulk_create(
-                rows, update_conflicts=True, unique_fields=["wc_id"], update_fields=["w_id"]
+                rows,
+                batch_size=WRITTEN_AT_ONCE,
+                update_conflicts=True,
+                unique_fields=["wc_id"],
+                update_fields=["w_id"],
             )
         return len(self.unknown)
 

@@ -7,7 +7,7 @@ impossible one, every account keeps its state and presence is unknown.
 
 import logging
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models.functions import Coalesce
@@ -18,6 +18,7 @@ from accounts.logins import failure
 from accounts.models import Account, Presence
 from accounts.presence import offline
 from accounts.presence.reconcile import Reconciler, SweepResult
+from accounts.reasons import Reason
 from accounts.states import AccountState, DetectedBy
 from accounts.upstream import configured
 from accounts.upstream.errors import BadAnswer, UpstreamError
@@ -79,20 +80,27 @@ def _claim() -> RowLease | None:
 def check(detected_by: str = DetectedBy.SWEEP) -> SweepResult:
     """Ask WKTeam who is online, due or not, and save what follows. Must not run within a transaction.
 
-    `detected_by`: stored in the drops found; DetectedBy.CHECK for a manual check.
+    `detected_by`: stored in the drops found; DetectedBy.CHECK for a manual check. A check that fails makes
+    presence unknown, and what it saved before stays saved.
     """
     began = db_clock.now()
     Presence.objects.update_or_create(pk=Presence.ONLY, defaults={"asked_at": began})
     db_errors.release_connection()
     try:
-        listed = _listed()
+        return Reconciler(began, _listed(), detected_by).settled()
     except UpstreamError as error:
         why = failure.why(error)
         log.warning("who is online is not known: %s (%s)", why, error.text)
-        since = Coalesce("unknown_since", began)
-        Presence.objects.filter(pk=Presence.ONLY).update(unknown_since=since, unknown_why=why)
+        _save_unknown(began, why)
         return SweepResult(unknown_why=why)
-    return Reconciler(began, listed, detected_by).settled()
+    except Exception:
+        _save_unknown(began, Reason.NOT_SAVED)
+        raise
+
+
+def _save_unknown(began: datetime, why: str) -> None:
+    since = Coalesce("unknown_since", began)
+    Presence.objects.filter(pk=Presence.ONLY).update(unknown_since=since, unknown_why=why)
 
 
 def _listed() -> list[Online]:

@@ -5,7 +5,7 @@ from threading import Barrier, Thread
 
 import pytest
 import time_machine
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -386,6 +386,68 @@ def test_a_list_that_is_behind_does_not_bring_back_the_instance_before(online, u
 
 
 # --- unmanaged accounts
+
+
+@pytest.fixture
+def five_drop(committed, upstream, monkeypatch):
+    """Five accounts that drop with this check, which saves two at a time; one more is online."""
+    monkeypatch.setattr(reconcile, "WRITTEN_AT_ONCE", 2)
+    w_id = upstream.person("wxid_there", online=True)["wId"]
+    make_account(wc_id="wxid_there", w_id=w_id, team=committed.east)
+    return [make_account(wc_id=f"wxid_{n}", w_id=f"w-{n}", absent=1) for n in range(5)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_saved_of_many_drops_stays_and_the_next_check_saves_the_rest(
+    five_drop, client, committed, monkeypatch
+):
+    batches = []
+
+    def third_fails(ids, before, now):
+        batches.append(go_offline(ids, before, now))
+        if len(batches) == 3:
+            raise OperationalError("terminating connection due to idle-in-transaction timeout")
+        return batches[-1]
+
+    go_offline = offline.go_offline
+    monkeypatch.setattr(offline, "go_offline", third_fails)
+    with pytest.raises(OperationalError):
+        sweep.check()
+    assert Drop.objects.count() == Account.objects.filter(state="offline").count() == 4
+    row = sweep.seen()
+    assert (row.unknown_why, row.checked_at) == ("not_saved", None)
+    client.force_login(committed.operator)
+    assert 'data-unknown="not_saved"' in client.get("/").content.decode()
+
+    assert len(sweep.check().offline) == 1
+    row = sweep.seen()
+    assert (row.unknown_since, row.unknown_why) == (None, "")
+    assert row.checked_at is not None
+    assert Drop.objects.count() == AccountEvent.objects.filter(happened="account_offline").count() == 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_check_that_a_later_one_overtakes_saves_no_more(five_drop, monkeypatch):
+    """Its marks would confirm, or miss, what the later one has settled."""
+    later = []
+
+    def overtaken(ids, before, now):
+        found = go_offline(ids, before, now)
+        if not later:
+            later.append(True)
+            transaction.on_commit(lambda: later.append(sweep.check()))
+        return found
+
+    go_offline = offline.go_offline
+    monkeypatch.setattr(offline, "go_offline", overtaken)
+    first = sweep.check()
+    assert (len(first.offline), len(later[1].offline)) == (2, 3)
+    assert Drop.objects.count() == 5
+
+
+def test_drops_are_saved_by_the_hundred():
+    """The server ends a transaction in which we are busy with drops for ten seconds."""
+    assert reconcile.WRITTEN_AT_ONCE <= 500
 
 
 def test_an_unmanaged_account_is_listed_until_it_is_gone(upstream):
