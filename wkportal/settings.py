@@ -300,6 +300,8 @@ WK_AVATAR_HOSTS = env("WK_AVATAR_HOSTS", cast=picture_hosts, default=["wx.qlogo.
 # callbacks.
 WK_PUBLIC_URL = env("WK_PUBLIC_URL", cast=http_url, default="")
 WK_CALLBACK_SECRET = env("WK_CALLBACK_SECRET", cast=callback_secret, default="")
+# Messages may be sent to this host and to private networks: services that run beside the portal.
+WK_PRIVATE_TARGETS = env.bool("WK_PRIVATE_TARGETS", default=False)
 WAIT_SLOTS = env("WAIT_SLOTS", cast=between(1, 100_000), default=10_000)
 
 # --- logs ----------------------------------------------------------------------------------------------

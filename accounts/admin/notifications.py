@@ -6,6 +6,7 @@ A channel's address is entered here and never shown again, not even to the perso
 from collections.abc import Iterator
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import OuterRef, QuerySet
@@ -24,7 +25,7 @@ from accounts.lib.keyset_pagination import Number
 from accounts.lib.time_windows import is_half
 from accounts.models import Channel, Delivery, Rule
 from accounts.models.notification import UNUSABLE
-from accounts.notifications import dispatch, transports
+from accounts.notifications import addresses, dispatch
 from accounts.states import NotificationKind
 
 
@@ -36,9 +37,22 @@ class ChannelForm(forms.ModelForm):
         max_length=2000,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "size": 80}),
         help_text=_(
-            "An apprise URL such as wecombot://KEY, dingtalk://TOKEN, feishu://TOKEN, mailtos://… or "
-            "jsons://…, or the webhook URL shown by the chat service. Stored encrypted and never "
-            "shown again. Leave empty to keep the current one."
+            "The webhook URL shown by the chat service, or an apprise URL such as mailtos://… or jsons://…. "
+            "WeCom: group settings → Message push → Add → copy the webhook URL. DingTalk: group settings → Bots → "
+            "Add robot → Custom → Webhook. Feishu and Lark: group settings → Bots → Add bot → Custom bot → "
+            "Webhook URL. Stored encrypted and never shown again. Leave empty to keep the current one."
+        ),
+    )
+    secret = forms.CharField(
+        label=_("Signature secret"),
+        required=False,
+        strip=True,
+        max_length=200,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "size": 80}),
+        help_text=_(
+            "Only for robots with a signature check. DingTalk: Security settings → Sign, the text that begins with "
+            "SEC. Feishu and Lark: Security settings → Set signature verification. WeCom has none. Stored encrypted "
+            "with the address. Leave empty to keep the current one; a new address has none."
         ),
     )
 
@@ -47,17 +61,28 @@ class ChannelForm(forms.ModelForm):
         fields = ("name", "language", "active")
 
     def clean_address(self) -> str:
-        address = self.cleaned_data["address"]
-        if not address:
-            if not self.instance.url:
-                raise forms.ValidationError(_("Enter the channel’s address."))
-            return ""
+        if not self.cleaned_data["address"] and not self.instance.url:
+            raise forms.ValidationError(_("Enter the channel’s address."))
+        return self.cleaned_data["address"]
+
+    def clean(self) -> dict:
+        """Combine address and secret into the address that is stored."""
+        cleaned = super().clean()
+        address, secret = cleaned.get("address", ""), cleaned.get("secret", "")
+        if not address and not (secret and self.instance.url):
+            return cleaned
         try:
-            return transports.checked(address)
-        except transports.UnusableAddress as error:
-            raise forms.ValidationError(
-                _("This address can’t be used. %(why)s"), params={"why": UNUSABLE[error.code]}
-            ) from None
+            cleaned["address"] = addresses.checked(
+                address or self.instance.url, secret, private=settings.WK_PRIVATE_TARGETS
+            )
+        except addresses.UnusableAddress as error:
+            complaint = _("This address can’t be used. %(why)s")
+            why = {"why": UNUSABLE[error.code]}
+            self.add_error(
+                "secret" if error.code == "secret" else "address",
+                forms.ValidationError(complaint, params=why),
+            )
+        return cleaned
 
     def save(self, commit: bool = True) -> Channel:
         if self.cleaned_data["address"]:
@@ -133,7 +158,7 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None):
         writes = self.has_change_permission(request, obj) if obj else True
-        fields = ["name", *(["address"] if writes else []), "language", "active"]
+        fields = ["name", *(["address", "secret"] if writes else []), "language", "active"]
         if obj is None:
             return ((None, {"fields": fields}),)
         now = (_("Current state"), {"fields": ("service", "shown", "trouble", "log")})
@@ -183,7 +208,7 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
 
     @admin.display(description=_("service"))
     def service(self, channel: Channel) -> str:
-        return transports.SERVICES.get(channel.kind, channel.kind) or NOTHING
+        return addresses.SERVICES.get(channel.kind, channel.kind) or NOTHING
 
     @admin.display(description=_("problem"))
     def trouble(self, channel: Channel) -> str:

@@ -71,6 +71,8 @@ UNUSABLE: dict[str, Promise] = {
     "service": _("Messages to this service are not supported."),
     "parameter": _("The address contains a parameter that is not allowed."),
     "read": _("The address doesn’t match the service’s format."),
+    "secret": _("This service has no secret. Only robots of DingTalk, Feishu and Lark have one."),
+    "private": _("It is in a private network. To allow that, set WK_PRIVATE_TARGETS=1."),
 }
 UNSENT = (DeliveryState.PENDING, DeliveryState.FAILED)
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.models import Channel, Delivery, Notification, Rule
 from accounts.models.notification import masked
-from accounts.notifications import transports
+from accounts.notifications import addresses, robots, transports
 from accounts.states import NotificationKind
 from tests.support.fake_chat_service import Receiver
 
@@ -72,8 +72,8 @@ def shown_messages(page):
     ],
 )  # fmt: skip
 def test_services_that_write_files_or_run_programs_are_not_let_in(address):
-    with pytest.raises(transports.UnusableAddress) as caught:
-        transports.checked(address)
+    with pytest.raises(addresses.UnusableAddress) as caught:
+        addresses.checked(address)
     assert caught.value.code == "service"
     assert transports.deliver(address, "title", "text").unusable
 
@@ -82,15 +82,15 @@ def test_services_that_write_files_or_run_programs_are_not_let_in(address):
     "name", ["pgp=yes", "pgppub=/etc/passwd", "pgpprv=/etc/passwd", "wkd=yes", "retry=9", "redirect=yes"]
 )
 def test_parameters_that_read_files_or_repeat_are_not_let_in(name):
-    with pytest.raises(transports.UnusableAddress) as caught:
-        transports.checked(f"mailtos://user:password@example.com?{name}")
+    with pytest.raises(addresses.UnusableAddress) as caught:
+        addresses.checked(f"mailtos://user:password@example.com?{name}")
     assert caught.value.code == "parameter"
 
 
 @pytest.mark.parametrize("address", ["tgram://nonsense", "wecombot://", "dingtalk://!!", "slack://x"])
 def test_an_address_that_its_service_cannot_read_is_not_let_in(address):
-    with pytest.raises(transports.UnusableAddress) as caught:
-        transports.checked(address)
+    with pytest.raises(addresses.UnusableAddress) as caught:
+        addresses.checked(address)
     assert caught.value.code == "read"
 
 
@@ -108,9 +108,9 @@ def test_an_address_that_its_service_cannot_read_is_not_let_in(address):
     ],
 )
 def test_addresses_as_services_show_them_are_let_in(db, address, kind):
-    channel = Channel.objects.create(name="x", url=transports.checked(address))
+    channel = Channel.objects.create(name="x", url=addresses.checked(address))
     assert channel.kind == kind
-    assert kind in transports.SERVICES
+    assert kind in addresses.SERVICES
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_robot_is_heard_although_it_says_no_in_a_success(
     """The body is what the service wants; an HTTP 200 with another number than 0 is no success."""
     at = f"http://127.0.0.1:{service.port}/hook?key={{key}}{{token}}"
     at = at if robot != "lark" else f"http://127.0.0.1:{service.port}/hook/"
-    monkeypatch.setattr(transports.ROBOTS[robot], "notify_url", at.replace("{key}", "{key}" if robot == "wecombot" else "").replace("{token}", "" if robot == "wecombot" else "{token}"))  # fmt: skip
+    monkeypatch.setattr(robots.ROBOTS[robot], "notify_url", at.replace("{key}", "{key}" if robot == "wecombot" else "").replace("{token}", "" if robot == "wecombot" else "{token}"))  # fmt: skip
     service.body = {"errcode": 0, "code": 0}
     assert transports.deliver(address, "Title", "One\nTwo").ok
     outer, inner = where.split(".")
@@ -219,7 +219,7 @@ def test_a_robot_is_heard_although_it_says_no_in_a_success(
 
 def test_a_signed_robot_gets_a_signature_that_is_quoted_once(service, monkeypatch):
     monkeypatch.setattr(
-        transports.DingTalkRobot, "notify_url", f"http://127.0.0.1:{service.port}/send?access_token={{token}}"
+        robots.DingTalkRobot, "notify_url", f"http://127.0.0.1:{service.port}/send?access_token={{token}}"
     )
     service.body = {"errcode": 0}
     assert transports.deliver("dingtalk://SECcanary@canarytoken", "Title", "Text").ok
@@ -333,10 +333,34 @@ def test_an_address_is_kept_when_the_form_has_none_and_replaced_when_it_has_one(
     assert (channel.url, channel.shown) == ("jsons://example.com/x", "jsons://example.com/…")
 
 
+def test_a_secret_is_kept_with_the_address_and_neither_is_seen_again(people):
+    client = people.admin.client
+    shown = f"https://open.feishu.cn/open-apis/bot/v2/hook/{SECRET}"
+    assert client.post(f"{CHANNELS}add/", form(address=shown, secret="canary0secret")).status_code == 302
+    channel, rule = Channel.objects.get(), Rule.objects.get()
+    assert channel.url == f"feishu://canary0secret@{SECRET}"
+    page = f"{CHANNELS}{channel.pk}/change/"
+    assert "canary" not in client.get(page).content.decode()
+    again = {"rules-INITIAL_FORMS": "1", "rules-0-id": rule.pk, "rules-0-channel": channel.pk}
+    for address, secret, stored in [
+        ("", "", f"feishu://canary0secret@{SECRET}"),
+        ("", "another0secret", f"feishu://another0secret@{SECRET}"),
+        (shown, "", f"feishu://{SECRET}"),
+    ]:
+        assert client.post(page, form(address=address, secret=secret, **again)).status_code == 302
+        channel.refresh_from_db()
+        assert channel.url == stored
+
+
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
         ({"address": ""}, "Enter the channel’s address."),
+        ({"secret": "canary0secret"}, "This service has no secret."),
+        (
+            {"address": "tgram://123456789:abcdefg_hijklmnop/1/?template=/etc/passwd"},
+            "a parameter that is not allowed",
+        ),
         ({"address": "syslog://"}, "can’t be used"),
         ({"address": "tgram://nonsense"}, "doesn’t match the service’s format"),
         ({"rules-0-kinds": []}, "This field is required."),
@@ -388,13 +412,13 @@ def test_a_channel_that_was_switched_off_says_why_and_is_switched_on_again_by_sa
 def test_saving_a_channel_keeps_its_lease(people, monkeypatch):
     channel = Channel.objects.create(name="x", url=f"wecombot://{SECRET}")
     until = timezone.now() + timedelta(seconds=60)
-    clean = transports.checked
+    clean = addresses.checked
 
-    def taken_meanwhile(address):
+    def taken_meanwhile(*args, **how):
         Channel.objects.update(sending_until=until)
-        return clean(address)
+        return clean(*args, **how)
 
-    monkeypatch.setattr(transports, "checked", taken_meanwhile)
+    monkeypatch.setattr(addresses, "checked", taken_meanwhile)
     people.admin.client.post(f"{CHANNELS}{channel.pk}/change/", form())
     assert Channel.objects.get().sending_until == until
 

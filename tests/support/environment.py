@@ -75,6 +75,7 @@ os.environ.update(
     WK_PASSWORD=CANARIES["WK_PASSWORD"],
     WK_LOGIN_WAIT_SECONDS=str(WAIT_SECONDS),
     WK_TIMEOUT_SECONDS="4",
+    WK_PRIVATE_TARGETS="1",
     VAR_DIR=str(FOLDER),
     STATIC_ROOT=str(RUN / "static"),
     ALLOWED_HOSTS="localhost,127.0.0.1,testserver",

@@ -1,22 +1,66 @@
 """A chat service of the test's own, over real HTTP: it keeps what it is sent, and answers as it is told."""
 
 import json
+import socket
+import ssl
 import threading
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+
+def certificate_for(hosts: list[str], path: Path) -> ssl.SSLContext:
+    """Write a certificate for these hosts, which is its own authority, to `path`; return a server's context with it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "chat services of a test")])
+    names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+def resolves_to(port: int, address: str = "127.0.0.1"):
+    """Return a `socket.getaddrinfo` for which every name, with every port, is this port of an address."""
+
+    def getaddrinfo(_host, _port, *_args, **_kwargs):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    return getaddrinfo
 
 
 class Receiver:
     """Use it as a context. `messages` are the bodies that it took, in their order; `asked` counts all calls.
 
-    `status`, `body` and `location` are its answer; `hold` is an event that it waits for before it answers. With
+    `context` makes it speak TLS. `status`, `body` and `location` are its answer; `hold` is an event that it waits for before it answers. With
     `drip` its answer never ends: one byte after the other, while `dripping`.
     """
 
-    def __init__(self):
+    def __init__(self, context: ssl.SSLContext | None = None):
+        self.context = context
         self.messages: list[dict] = []
         self.paths: list[str] = []
+        self.hosts: list[str] = []
         self.asked = 0
-        self.status, self.body = 200, {}
+        self.status: int = 200
+        self.body: dict | bytes = {}
         self.location = ""
         self.hold: threading.Event | None = None
         self.drip = self.dripping = False
@@ -31,12 +75,15 @@ class Receiver:
                 sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 receiver.asked += 1
                 receiver.paths.append(self.path)
+                receiver.hosts.append(self.headers["Host"])
                 if receiver.status < 300:
                     receiver.messages.append(json.loads(sent))
                 receiver.arrived.set()
                 if receiver.hold is not None:
                     receiver.hold.wait(30)
-                answer = json.dumps(receiver.body).encode()
+                answer = (
+                    receiver.body if isinstance(receiver.body, bytes) else json.dumps(receiver.body).encode()
+                )
                 try:
                     self.send_response(receiver.status)
                     if receiver.location:
@@ -63,6 +110,8 @@ class Receiver:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if self.context is not None:
+            self.server.socket = self.context.wrap_socket(self.server.socket, server_side=True)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
         return self

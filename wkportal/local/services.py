@@ -28,6 +28,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent.parent
 SHARED = (
     *("SECRET_KEY", "FIELD_KEYS", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL"),
     *("WK_BASE_URL", "WK_ACCOUNT", "WK_PASSWORD", "WK_AUTHORIZATION", "WK_CALLBACK_SECRET", "WK_PUBLIC_URL"),
+    "WK_PRIVATE_TARGETS",
 )
 # Generated once. FIELD_KEYS is a Fernet key: 32 bytes, URL-safe base64.
 GENERATED: dict[str, Callable[[], str]] = {
@@ -98,6 +99,8 @@ def prepare() -> Plan:
     port = web_port(host)
     if not is_loopback(host) and not given("ALLOWED_HOSTS"):
         os.environ["ALLOWED_HOSTS"] = ",".join(["localhost", "127.0.0.1", "[::1]", *own_names(host)])
+    if not given("WK_PRIVATE_TARGETS"):
+        os.environ["WK_PRIVATE_TARGETS"] = "1"
     # A different port range for each data directory, the same at every start.
     first = FIRST_PORT + zlib.crc32(str(var_dir).encode()) % 10_000
     valkey_port = valkey_command = simulator_address = simulator_command = None
