@@ -118,12 +118,16 @@ def _listed() -> list[Online]:
 
 
 def callback_received(w_id: str, wc_id: str = "") -> bool:
-    """Handle WKTeam's callback that this wId is offline.
+    """Handle WKTeam's callback that this wId is offline, or this wcId if it names no wId.
 
     Returns False if that does not concern an online account. The callback counts only for the account's
     current wId, and as one of two signs. The other is the presence check, which becomes due at once.
     """
-    current = Account.objects.filter(state=AccountState.ONLINE, w_id=w_id, merged_into=None)
+    current = Account.objects.filter(state=AccountState.ONLINE, merged_into=None)
+    if not w_id and not wc_id:
+        return False
+    if w_id:
+        current = current.filter(w_id=w_id)
     if wc_id:
         current = current.filter(wc_id=wc_id)
     if not (offline.miss(current.filter(absent=0), db_clock.now(), DetectedBy.CALLBACK) or current.exists()):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from urllib.parse import urlsplit
 
+from accounts.lib import typed_text
 from accounts.upstream.errors import (
     BadAnswer,
     Busy,
@@ -28,6 +29,10 @@ TEXT_LIMIT = 300
 ID_LIMIT = 100
 DEPTH_LIMIT = 32
 # Unicode direction marks and overrides, which let a nickname or a message display as another text.
+# How programs write a missing value as text.
+NO_ID = frozenset(
+    {"null", "(null)", "undefined", "none", "nil", "nan", "n/a", "na", "empty", "0", "-1", "true", "false"}
+)
 BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 CODE_ASKED = re.compile("输入 ?验证码")
@@ -140,7 +145,8 @@ LoginAnswer = LoggedIn | CodeAsked | PageAsked | NotLoggedIn
 def clean(value: object, limit: int = TEXT_LIMIT) -> str:
     """Return outside text that is safe to store and show: one line, no control or direction characters.
 
-    At most `limit` characters. Returns "" for any value but a string or an integer.
+    At most `limit` characters. Returns "" for any value but a string or an integer, and for a text in which
+    nothing can be seen.
     """
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
@@ -148,7 +154,8 @@ def clean(value: object, limit: int = TEXT_LIMIT) -> str:
     text = "".join(
         " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if _is_character(c)
     )
-    return " ".join(text.split())[:limit].rstrip()
+    text = " ".join(text.split())[:limit].rstrip()
+    return text if typed_text.line(text) else ""
 
 
 def _is_character(char: str) -> bool:
@@ -163,10 +170,13 @@ def _is_character(char: str) -> bool:
 def identifier(value: object) -> str:
     """Return a wcId or wId as text, or "" if it is not one.
 
-    Valid: 1 to 100 visible ASCII characters without spaces, quotes, angle brackets or backslashes.
+    Valid: 1 to 100 visible ASCII characters without spaces, quotes, angle brackets or backslashes, at least one
+    letter or digit, and no word by which programs write that there is none, such as "null".
     """
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     text = text.strip()
+    if text.lower() in NO_ID or not any(map(str.isalnum, text)):
+        return ""
     return text if re.fullmatch(rf"[!-~]{{1,{ID_LIMIT}}}", text) and not set(text) & set("<>\"'`\\") else ""
 
 

@@ -16,7 +16,7 @@ from accounts.logins import start as logins_start
 from accounts.models import Account, AccountEvent, Drop, LoginAttempt, Presence, UnmanagedAccount
 from accounts.models.drop import kind_of
 from accounts.presence import offline, reconcile, sweep
-from accounts.states import AccountState, AttemptState, DropKind, EventType, Method, Trigger
+from accounts.states import AccountState, AttemptState, DetectedBy, DropKind, EventType, Method, Trigger
 from accounts.upstream.client import Client
 from tests.support.factories import make_account, make_attempt
 from tests.support.scenarios import fresh
@@ -735,3 +735,13 @@ def test_a_round_of_reasons_ends_in_time_and_the_next_goes_on(dropped, upstream,
     monkeypatch.setattr(offline, "ROUND_SECONDS", 0)
     assert [offline.ask_reasons() for _ in range(4)] == [1, 1, 1, 0]
     assert sorted(body["wcId"] for body in upstream.bodies(REASON)) == ["wxid_0", "wxid_1", "wxid_2"]
+
+
+def test_a_callback_with_a_wc_id_only_counts_as_one_of_two_signs(online, upstream):
+    account = online("wxid_1")
+    upstream.drop("wxid_1", callback=False)
+    assert sweep.callback_received("", "wxid_1")
+    assert fresh(account).missed_by == DetectedBy.CALLBACK
+    sweep.check()
+    assert fresh(account).state == AccountState.OFFLINE
+    assert not sweep.callback_received("", "")

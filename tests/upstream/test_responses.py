@@ -561,3 +561,19 @@ def test_every_text_can_be_stored_shown_and_cleaned_again(text):
     assert "\0" not in left
     assert left.splitlines() in ([], [left])
     assert responses.clean(left, 50) == left
+
+
+@pytest.mark.parametrize(
+    "value", ["null", "NULL", "undefined", "None", "NaN", "0", 0, "-", "--", "-1", "n/a", "."]
+)
+def test_how_programs_write_that_there_is_none_is_no_id(value):
+    assert responses.identifier(value) == ""
+    with pytest.raises(BadAnswer):
+        step_3({**PROFILE, "wcId": value})
+
+
+@pytest.mark.parametrize(
+    "name", ["\u3164", "\u2800", "\u200b", "\u2060", "\U000e0020", "\ufe0f", "\u3164\u200b \u2800"]
+)
+def test_a_nickname_of_what_cannot_be_seen_is_none(name):
+    assert step_3({**PROFILE, "nickName": name}).profile.nickname == ""

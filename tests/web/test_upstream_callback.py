@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from datetime import datetime, timedelta
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -67,12 +68,18 @@ def post(path: str, body: object, **how):
         (OFFLINE | {"messageType": 4.0}, None),
         (OFFLINE | {"messageType": None}, None),
         (OFFLINE | {"messageType": ["30000"]}, None),
-        (OFFLINE | {"data": {}}, None),
-        (OFFLINE | {"data": None}, None),
-        (OFFLINE | {"data": "w-1"}, None),
-        (OFFLINE | {"data": [{"wId": "w-1"}]}, None),
-        (OFFLINE | {"data": {"wId": "<script>"}}, None),
-        (OFFLINE | {"data": {"wId": "w" * 101}}, None),
+        (OFFLINE | {"data": {}}, ("", "wxid_a")),
+        (OFFLINE | {"data": None}, ("", "wxid_a")),
+        (OFFLINE | {"data": "w-1"}, ("", "wxid_a")),
+        (OFFLINE | {"data": [{"wId": "w-1"}]}, ("", "wxid_a")),
+        (OFFLINE | {"data": {"wId": "<script>"}}, ("", "wxid_a")),
+        (OFFLINE | {"data": {"wId": "w" * 101}}, ("", "wxid_a")),
+        (OFFLINE | {"data": json.dumps({"wId": "w-1"})}, ("w-1", "wxid_a")),
+        ({"messageType": "30000", "wId": "w-1"}, ("w-1", "")),
+        ({"messageType": "30000", "wcId": "wxid_a"}, ("", "wxid_a")),
+        ({"messageType": "30000", "data": {"wcId": "wxid_a"}}, ("", "wxid_a")),
+        ({"messageType": "30000", "wcId": "null", "data": {"wId": "undefined"}}, None),
+        (json.dumps(OFFLINE), ("w-1", "wxid_a")),
         ([OFFLINE], None),
         ("30000", None),
         (None, None),
@@ -81,6 +88,33 @@ def post(path: str, body: object, **how):
 )
 def test_which_bodies_are_offline_callbacks(body, found):
     assert upstream_callback.offline_in(json.dumps(body).encode()) == found
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(OFFLINE | {"nickname": "\u5c0f\u660e"}, ensure_ascii=False).encode("gbk"),
+        urlencode({"data": json.dumps(OFFLINE)}).encode(),
+        urlencode(OFFLINE | {"data": json.dumps({"wId": "w-1"})}).encode(),
+        urlencode(OFFLINE | {"data": "", "wId": "w-1"}).encode(),
+    ],
+    ids=["GBK", "a form with JSON", "a form", "a flat form"],
+)
+def test_a_callback_in_another_form_is_read(body):
+    assert upstream_callback.offline_in(body) == ("w-1", "wxid_a")
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"\x00\x01secret words", "neither a JSON object nor a form"),
+        (b'{"messageType": "30000", "data": {"content": "secret words"}}', "neither its wId nor its wcId"),
+    ],
+)
+def test_why_a_callback_was_not_read_is_in_the_log_without_its_content(body, why, caplog):
+    assert upstream_callback.offline_in(body) is None
+    assert why in caplog.text
+    assert "secret" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import logging
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import parse_qsl
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponseNotAllowed, JsonResponse
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 # More than any offline callback has: a longer body is a chat message.
 BODY_LIMIT = 64 * 1024
+FIELDS_LIMIT = 20
 # Newer API generations send the text, the oldest sends the number.
 OFFLINE = frozenset({"30000", "4"})
 
@@ -47,7 +49,7 @@ def wkteam(request: HttpRequest, secret: str) -> HttpResponseBase:
 
 
 def publish_task(w_id: str, wc_id: str) -> None:
-    log.info("callback: wId %s is offline", w_id)
+    log.info("callback: wId %s, wcId %s is offline", w_id or "unknown", wc_id or "unknown")
     try:
         put_into_queue(offline_callback, w_id, wc_id)
     except Exception:
@@ -55,23 +57,57 @@ def publish_task(w_id: str, wc_id: str) -> None:
 
 
 def offline_in(body: bytes) -> tuple[str, str] | None:
-    """Return (wId, wcId) of a callback that reports a login as offline; wcId may be "".
+    """Return (wId, wcId) of a callback that reports a login as offline; one of them may be "".
 
-    None for everything else.
+    None for everything else. What cannot be read is logged, without its content.
 
-    `{"messageType": "30000" | 4, "wcId", "account", "data": {"wId"}}`: only messageType and wId are required.
+    `{"messageType": "30000" | 4, "wcId", "account", "data": {"wId"}}`: messageType and one of the IDs are
+    required. The IDs may stand in either object, `data` may be JSON in a text, and all of it may be a form.
     """
     if len(body) > BODY_LIMIT:
         return None
-    try:
-        text = body.decode("utf-8-sig")
-        document = None if deeper_than(text, DEPTH_LIMIT) else json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict):
+    document = _object(_text(body)) or _form(_text(body))
+    if document is None:
+        log.warning("callback: neither a JSON object nor a form (%s bytes)", len(body))
         return None
     kind, data = document.get("messageType"), document.get("data")
     if isinstance(kind, bool) or not isinstance(kind, str | int) or str(kind).strip() not in OFFLINE:
         return None
-    w_id = identifier(data.get("wId")) if isinstance(data, dict) else ""
-    return (w_id, identifier(document.get("wcId"))) if w_id else None
+    inner = data if isinstance(data, dict) else _object(data if isinstance(data, str) else "") or {}
+    w_id = identifier(inner.get("wId")) or identifier(document.get("wId"))
+    wc_id = identifier(document.get("wcId")) or identifier(inner.get("wcId"))
+    if not w_id and not wc_id:
+        log.warning("callback: an account is offline, but neither its wId nor its wcId can be read")
+        return None
+    return w_id, wc_id
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8-sig")
+    except ValueError:
+        return body.decode("gb18030", "replace")
+
+
+def _object(text: str) -> dict | None:
+    """Return the JSON object in a text, also if it stands in a JSON text once more."""
+    for _again in range(2):
+        try:
+            found = None if deeper_than(text, DEPTH_LIMIT) else json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(found, str):
+            return found if isinstance(found, dict) else None
+        text = found
+    return None
+
+
+def _form(text: str) -> dict | None:
+    """Return the fields of a form, or the JSON object in one of them."""
+    try:
+        fields = dict(parse_qsl(text, max_num_fields=FIELDS_LIMIT))
+    except ValueError:
+        return None
+    if "messageType" in fields:
+        return fields
+    return next(filter(None, map(_object, fields.values())), None)
