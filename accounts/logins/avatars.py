@@ -1,8 +1,10 @@
 """Account avatars: fetched once for each address that WKTeam gives, and re-encoded as PNG."""
 
 import logging
+from contextlib import suppress
 
 from django.conf import settings
+from django.db import IntegrityError
 
 from accounts.lib import db_errors, images
 from accounts.models import Account, Avatar
@@ -27,5 +29,8 @@ def fetch(account_id: int) -> bool:
     except (UpstreamError, images.NoPicture) as error:
         log.info("no avatar for account %s: %s", account_id, type(error).__name__)
         return False
-    Avatar.objects.update_or_create(account=account, defaults={"png": png, "source_url": account.avatar_url})
-    return True
+    known = {"png": png, "source_url": account.avatar_url}
+    with suppress(IntegrityError):  # the account was deleted meanwhile
+        Avatar.objects.update_or_create(account=account, defaults=known)
+        return True
+    return False

@@ -27,10 +27,11 @@ def reconcile(
 
     `error`: the last error of its wait, None if the time ran out. `epoch`: the caller's lease epoch; None
     skips the lease check. Returns the account that came online. Returns None if the attempt ended without a
-    login, had ended before, or has another lease epoch. Asks WKTeam who is online (`/queryLoginWx`).
+    login, had ended before, has another lease epoch, or was deleted with its account. Asks WKTeam who is
+    online (`/queryLoginWx`).
     """
-    current = LoginAttempt.objects.light().select_related("account").get(pk=attempt.pk)
-    if not current.is_open or (epoch is not None and current.lease_epoch != epoch):
+    current = LoginAttempt.objects.light().select_related("account").filter(pk=attempt.pk).first()
+    if current is None or not current.is_open or (epoch is not None and current.lease_epoch != epoch):
         return None
     found = configured.online_instances()
     return _end_attempt(current, found, error)

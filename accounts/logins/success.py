@@ -6,6 +6,7 @@ The phone decides which account logged in. One transaction writes the attempt, t
     scanned wcId         record with that wcId     attempt                 function
     -------------------  ------------------------  ----------------------  --------------------------------
     any                  any                       succeeded with the wId  none: saved before
+    any                  any                       deleted                 none: an unmanaged account
     any                  has the wId already       ended                   _known: saved before
     any                  any, and the attempt has  ended                   _known: saved before
                          a late success event
@@ -180,7 +181,11 @@ def _save_alone(attempt_id: int, answer: LoggedIn) -> Account | None | Exception
 def _save(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
     # Locks both rows: a concurrent cancel would otherwise turn this into a success without its event.
     rows = LoginAttempt.objects.light().select_related("account__avatar").defer("account__avatar__png")
-    attempt = rows.select_for_update(of=("self", "account"), no_key=True, nowait=True).get(pk=attempt_id)
+    rows = rows.select_for_update(of=("self", "account"), no_key=True, nowait=True)
+    attempt = rows.filter(pk=attempt_id).first()
+    if attempt is None:
+        Presence.set_due_by(now)  # deleted with its account: the check finds who is online without a record
+        return None
     login, account = _Login(attempt, answer, now), attempt.account
     # A prompt that counted as confirmed because another login brought its account online may still be
     # confirmed.

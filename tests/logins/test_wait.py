@@ -10,7 +10,7 @@ import time_machine
 from django.db import OperationalError
 from django.utils import timezone
 
-from accounts.logins import control, expire, leases, start, success, wait
+from accounts.logins import control, expire, finish, leases, start, success, wait
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, login_attempt
 from accounts.upstream.responses import LoggedIn, Profile
 from tests.support.factories import fresh, make_attempt
@@ -126,6 +126,18 @@ def test_a_code_that_was_typed_for_a_later_wait_is_left_to_it(committed, upstrea
     assert wait.wait_with_lease(lease) is None
     assert fresh(attempt).verify_code == "222222"
     assert upstream.calls("/getIPadLoginInfo") == 0
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_an_account_that_was_deleted_after_a_cancel_ends_its_wait_quietly(committed, upstream, confirmed):
+    attempt = begun(committed.account())
+    assert start.fetch_qr_code(attempt)
+    answer = LoggedIn(Profile(wc_id="wxid_a", w_id=attempt.w_id)) if confirmed else None
+    with leases.take(attempt.pk) as lease:
+        assert control.cancel(fresh(attempt))
+        attempt.account.delete()
+        assert finish.save_decision(lease, answer) is None
+    assert not Account.objects.exists()
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import psycopg
+
 from tests.support.services import Postgres, Valkey
 from tests.support.stack import Stack
 
@@ -36,7 +38,8 @@ def schedule(seed: int) -> Iterator[Fault]:
         "kill waits-1": 4, "kill waits-2": 4, "replace waits-1": 2, "replace waits-2": 2,
         "stop waits-1": 2, "stop waits-2": 2, "kill both": 1, "kill jobs": 1, "kill beat": 1, "kill web": 1,
         "redis dies": 2, "redis forgets": 1, "redis is cut off": 1, "redis swallows": 1,
-        "postgres crashes": 2, "postgres is cut off": 2, "a commit is cut off": 3,
+        "postgres crashes": 2, "postgres is cut off": 2, "postgres goes silent": 2, "a commit is cut off": 3,
+        "rows are held": 2, "a table is held": 1,
     }  # fmt: skip
     while True:
         (what,) = dice.choices(list(kinds), list(kinds.values()))
@@ -138,6 +141,28 @@ class Kills:
         self.postgres.proxy.refuse()
         self.over.wait(seconds)
         self.postgres.proxy.accept()
+
+    def postgres_goes_silent(self, seconds: float) -> None:
+        """What is connected hears nothing any more; new connections work."""
+        self.postgres.proxy.swallow()
+        self.over.wait(seconds)
+        self.postgres.proxy.heal()
+
+    def rows_are_held(self, seconds: float) -> None:
+        """As by a process that froze in the middle of a transaction: of every login in progress."""
+        self.held(
+            "SELECT 1 FROM accounts_loginattempt WHERE ended_at IS NULL FOR NO KEY UPDATE SKIP LOCKED",
+            seconds,
+        )
+
+    def a_table_is_held(self, seconds: float) -> None:
+        """As by a hand at a database console: nobody can ask who is online."""
+        self.held("LOCK TABLE accounts_upstreamaccess", seconds)
+
+    def held(self, statement: str, seconds: float) -> None:
+        with psycopg.connect(self.postgres.direct_url("kills")) as other:
+            other.execute(statement)
+            self.over.wait(seconds)
 
     def a_commit_is_cut_off(self, seconds: float) -> None:
         """The transaction is written, and the writer does not hear of it."""

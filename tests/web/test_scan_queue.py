@@ -4,11 +4,20 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import Account, AccountEvent, Drop, Incident, LoginAttempt, Presence, UnmanagedAccount
+from accounts.models import (
+    Account,
+    AccountEvent,
+    Drop,
+    Incident,
+    LoginAttempt,
+    Presence,
+    UnmanagedAccount,
+    event,
+)
 from accounts.states import AttemptState, DetectedBy, EventType, Method, NextStep
 from tests.support.factories import make_account, make_attempt
 
@@ -221,6 +230,19 @@ def test_check_now_makes_the_next_sweep_due_at_once(people, broker_away):
 def broker_away(monkeypatch):
     """Nothing is put into a queue: the row alone has to do."""
     monkeypatch.setattr("accounts.lib.pubsub.ping", lambda: False)
+
+
+def test_keep_online_is_not_changed_without_its_event(people, monkeypatch):
+    account = people.account()
+
+    def fails(*args, **kwargs):
+        raise OperationalError("the server closed the connection unexpectedly")
+
+    monkeypatch.setattr(event, "_write", fails)
+    answer = people.operator.client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "0"})
+    assert answer.status_code == 503
+    account.refresh_from_db()
+    assert account.keep_online
 
 
 def test_a_paused_account_leaves_the_list_and_says_so(people):

@@ -2,6 +2,7 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -156,11 +157,10 @@ def keep_online(request: HttpRequest, account_id: int) -> HttpResponse:
     """
     account = permissions.account_to_log_in(request, account_id)
     wanted = request.POST.get("wanted") == "1"
-    changed = Account.objects.filter(pk=account.pk, keep_online=not wanted).update(
-        keep_online=wanted, **({} if wanted else {"queued_for_scan_at": None, "relogin_at": None})
-    )
-    if changed:
-        record(account, EventType.CHANGED, detail="keep_online", by=request.user)
+    changes = {"keep_online": wanted} | ({} if wanted else {"queued_for_scan_at": None, "relogin_at": None})
+    with transaction.atomic():
+        if Account.objects.filter(pk=account.pk, keep_online=not wanted).update(**changes):
+            record(account, EventType.CHANGED, detail="keep_online", by=request.user)
     return redirect("account", account.pk)
 
 
