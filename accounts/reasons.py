@@ -24,7 +24,6 @@ class Reason(models.TextChoices):
     OUTCOME_UNKNOWN = "outcome_unknown", _("WKTeam response lost")
     BAD_ANSWER = "bad_answer", _("Unreadable WKTeam response")
     SIGN_IN_REFUSED = "sign_in_refused", _("WKTeam authorization failed")
-    SIGN_IN_RENEWED = "sign_in_renewed", _("WKTeam authorization renewed")
     DEVELOPER_FROZEN = "developer_frozen", _("Developer account frozen")
     DEVELOPER_EXPIRED = "developer_expired", _("Developer account expired")
     QR_HOST = "qr_host", _("QR code image on an unknown host")
@@ -78,10 +77,6 @@ ADVICE: dict[str, Promise] = {
     Reason.SIGN_IN_REFUSED: _(
         "WKTeam rejected our Authorization. An admin must check WK_ACCOUNT and WK_PASSWORD, or "
         "WK_AUTHORIZATION."
-    ),
-    Reason.SIGN_IN_RENEWED: _(
-        "WKTeam had rejected our Authorization, and the portal signed in again. The request was not "
-        "repeated. Start the login again."
     ),
     Reason.DEVELOPER_FROZEN: _(
         "WKTeam froze the developer account. An admin must contact WKTeam. No account can log in until then."

@@ -15,7 +15,6 @@ from accounts.upstream.responses import Ending, LoginAnswer, NotLoggedIn
 log = logging.getLogger(__name__)
 
 WHY: tuple[tuple[type[UpstreamError], str], ...] = (
-    (errors.SignInRenewed, Reason.SIGN_IN_RENEWED),
     (errors.DeveloperFrozen, Reason.DEVELOPER_FROZEN),
     (errors.DeveloperExpired, Reason.DEVELOPER_EXPIRED),
     (errors.SignInRefused, Reason.SIGN_IN_REFUSED),

@@ -23,7 +23,6 @@ from accounts.upstream.errors import (
     OutcomeUnknown,
     Refused,
     SignInRefused,
-    SignInRenewed,
     Unreachable,
     UpstreamError,
 )
@@ -44,9 +43,6 @@ class Tokens(Protocol):
     """Store of the Authorization, shared by all processes and kept across restarts."""
 
     def current(self) -> str: ...
-
-    def newest(self) -> str:
-        """Return the Authorization that the last sign-in of any process brought, as far as it is known."""
 
     def is_refused(self, authorization: str, ask) -> bool | None:
         """Return `ask()`; concurrent callers share the result of one that began after they called."""
@@ -111,7 +107,7 @@ class Client:
             body["deviceType"] = self.device_type
         if proxy is not None:
             body["proxy"] = proxy
-        return self._signed("/iPadLogin", body, responses.login_code, once=True)
+        return self._signed("/iPadLogin", body, responses.login_code, visible=True)
 
     def wait_for_login(
         self, w_id: str, code: str, seconds: float, call: Cuttable | None = None
@@ -138,7 +134,7 @@ class Client:
         body: dict[str, object] = {"wcId": wc_id}
         if self.login_type:
             body["type"] = int(self.login_type)
-        return self._signed("/secondLogin", body, responses.prompt_answer, seconds, call, once=True)
+        return self._signed("/secondLogin", body, responses.prompt_answer, seconds, call, visible=True)
 
     def online(self, seconds: float | None = None) -> list[Online]:
         """Return every account that is online under the developer account, by POST `/queryLoginWx`.
@@ -214,14 +210,15 @@ class Client:
         call: Cuttable | None = None,
         limit: int = BODY_LIMIT,
         *,
-        once: bool = False,
+        visible: bool = False,
         confirm: bool = False,
     ):
         """Make one call with the Authorization and return `meaning(answer)`.
 
         A refused Authorization is renewed, with at most one sign-in for all concurrent callers, and the call
-        is repeated. `once`: the call is never repeated; SignInRenewed is raised instead. `confirm`: a refusal
-        whose words could concern the Authorization counts only if WKTeam repeats it.
+        is repeated. `visible`: the call shows something to a person or makes a device, so that it needs the proof
+        of a call without effect. `confirm`: a refusal whose words could concern the Authorization counts only if
+        WKTeam repeats it.
         """
         began, refusals = time.monotonic(), 0
         signed_in: list[str] = []
@@ -230,12 +227,11 @@ class Client:
             signed_in.append(self.sign_in())
             return signed_in[-1]
 
-        known = self.tokens.newest() if once else self.tokens.current()
-        authorization = known or self.tokens.renew("", sign_in, began)
+        authorization = self.tokens.current() or self.tokens.renew("", sign_in, began)
         while True:
             left = max(1.0, began + (seconds or self.seconds) - time.monotonic())
             try:
-                answer = self._checked(path, body, left, authorization, call, limit, once)
+                answer = self._checked(path, body, left, authorization, call, limit, visible)
                 if not (confirm and self._may_concern_sign_in(responses.refused_text(answer))):
                     break
                 confirm = False
@@ -246,9 +242,7 @@ class Client:
                 renewed = authorization
                 if refusals < 3 and not signed_in:
                     renewed = self.tokens.renew(authorization, sign_in, began)
-                    if once:
-                        raise SignInRenewed(refused.text, refused.code) from None
-                if once or (refusals > 1 and renewed == authorization):
+                if refusals > 1 and renewed == authorization:
                     self.tokens.alarm(refused)
                     raise
                 authorization = renewed
@@ -257,12 +251,13 @@ class Client:
         return found
 
     def _checked(
-        self, path: str, body: dict, left: float, authorization: str, call, limit: int, once: bool
+        self, path: str, body: dict, left: float, authorization: str, call, limit: int, visible: bool
     ) -> responses.Answer:
         """Make the call. Raises SignInRefused only if it is proved that the Authorization is refused.
 
-        HTTP 401 or 403 proves it for a call that may be repeated. Otherwise the harmless `/queryLoginWx` is
-        asked with the same Authorization. Raises OutcomeUnknown if that does not tell either.
+        HTTP 401 or 403 proves it, except for a visible call: a gateway may refuse its path. Otherwise the
+        harmless `/queryLoginWx` is asked with the same Authorization. Raises OutcomeUnknown if that does not
+        tell either.
         """
         doubt: Refused | None = None
         try:
@@ -271,7 +266,7 @@ class Client:
             if self._may_concern_sign_in(text):
                 doubt = Refused(text, answer.code)
         except SignInRefused as refused:
-            if not once:
+            if not visible:
                 raise
             doubt, answer = Refused(refused.text, refused.code), None
         if doubt is None:
@@ -283,7 +278,7 @@ class Client:
             raise SignInRefused(doubt.text, doubt.code)
         if answer is None:
             raise doubt
-        if refused is None and not once:
+        if refused is None and not visible:
             raise OutcomeUnknown(f"perhaps the Authorization is refused: {doubt.text}")
         return answer
 

@@ -50,10 +50,6 @@ class SignInRefused(Refused):
     """WKTeam does not accept the Authorization, or the developer account and its password."""
 
 
-class SignInRenewed(Refused):
-    """WKTeam refused the Authorization of a call that is never repeated; a new Authorization is in force now."""
-
-
 class DeveloperFrozen(Refused):
     """`/member/login` answers status 1: the developer account is frozen."""
 

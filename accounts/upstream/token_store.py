@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import DatabaseError
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 # For this long after a refused sign-in, the other waiting processes raise the same refusal without a retry.
 REFUSED_FOR = timedelta(seconds=20)
 CLEAR_SECONDS = 20
-READ_AGAIN_SECONDS = 20
 WHY: dict[type[UpstreamError], str] = {
     DeveloperFrozen: Reason.DEVELOPER_FROZEN,
     DeveloperExpired: Reason.DEVELOPER_EXPIRED,
@@ -56,8 +55,7 @@ class KeptTokens:
         self.base_url, self.account, self.given = base_url, account, given
         self.lock = threading.Lock()
         self.known = ""
-        self.known_since = datetime(2000, 1, 1, tzinfo=UTC)
-        self.clear_again_at = self.failed_at = self.read_again_at = 0.0
+        self.clear_again_at = self.failed_at = 0.0
         self.failure = UpstreamError()
         self.asking = threading.Lock()
         self.last_asked: tuple[str, float, bool | None] = ("", 0.0, None)
@@ -65,24 +63,6 @@ class KeptTokens:
     def current(self) -> str:
         if not self.known:
             self.known = self.given or self.row().authorization
-            self.known_since = db_clock.now()
-            release_connection()
-        return self.known
-
-    def newest(self) -> str:
-        """Return the Authorization, after a look for one that another process got since this one knows its own.
-
-        Reads the database at most once in READ_AGAIN_SECONDS.
-        """
-        if self.current() and time.monotonic() > self.read_again_at:
-            self.read_again_at = time.monotonic() + READ_AGAIN_SECONDS
-            try:
-                row = self.rows().filter(renewed_at__gt=self.known_since).exclude(authorization="").first()
-            except DatabaseError as error:
-                log.warning("the newest Authorization was not read: %s", type(error).__name__)
-                row = None
-            if row is not None:
-                self.known, self.known_since = row.authorization, row.renewed_at
             release_connection()
         return self.known
 
@@ -129,7 +109,6 @@ class KeptTokens:
                 raise type(self.failure)(self.failure.text, self.failure.code)
             try:
                 self.known = self.taken_or_signed_in(refused, sign_in, began)
-                self.known_since = db_clock.now()
             except UpstreamError as error:
                 self.failed_at, self.failure = time.monotonic(), error
                 raise

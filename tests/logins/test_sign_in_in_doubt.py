@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import pytest
 
-from accounts.lib import db_clock
 from accounts.logins import leases, start, wait
 from accounts.models import LoginAttempt, UpstreamAccess
 from accounts.states import Method
@@ -73,25 +72,24 @@ def test_wechat_s_own_refusal_of_a_prompt_is_no_refused_sign_in(text, committed,
 
 
 @pytest.mark.parametrize("style", ["message", "http401"])
-def test_a_request_with_a_revoked_authorization_is_sent_once_and_the_next_attempt_works(
-    style, committed, upstream
-):
+def test_a_request_whose_authorization_is_proved_to_be_revoked_is_repeated(style, committed, upstream):
     known_here(upstream)
     upstream.control("account", revoke_token=True, auth_style=style)
-    account = committed.account()
-    attempt = requested(account)
-    assert (attempt.state, attempt.reason) == ("failed", "sign_in_renewed")
-    assert (upstream.calls(QR), upstream.calls(SIGN_IN), alarms()) == (1, 2, [])
-    assert requested(account).state == "waiting"
-    assert (upstream.calls(QR), upstream.calls(SIGN_IN)) == (2, 2)
+    assert requested(committed.account()).state == "waiting"
+    assert (upstream.calls(QR), upstream.calls(SIGN_IN), alarms()) == (2, 2, [])
 
 
-def test_a_prompt_with_a_revoked_authorization_is_sent_once(committed, upstream):
+@pytest.mark.parametrize("style", ["message", "http401"])
+def test_a_prompt_whose_authorization_is_proved_to_be_revoked_is_repeated(style, committed, upstream):
     known_here(upstream)
-    upstream.control("account", revoke_token=True)
-    attempt = prompted(committed)
-    assert (attempt.state, attempt.reason) == ("failed", "sign_in_renewed")
-    assert (upstream.calls(PROMPT), upstream.calls(SIGN_IN)) == (1, 2)
+    upstream.control("account", revoke_token=True, auth_style=style)
+    account = committed.account(wc_id="wxid_prompted")
+    attempt, _new = start.start_login(account, queued=True, method=Method.POPUP)
+    with running(wait.wait_for_phone, attempt.pk):
+        upstream.wait(wcId="wxid_prompted", prompt=True)
+        upstream.phone("accept", wcId="wxid_prompted")
+    assert fresh(attempt).state == "succeeded"
+    assert (upstream.calls(PROMPT), upstream.calls(SIGN_IN)) == (2, 2)
 
 
 def test_a_gateway_s_403_for_a_code_alone_renews_nothing(committed, upstream):
@@ -102,21 +100,12 @@ def test_a_gateway_s_403_for_a_code_alone_renews_nothing(committed, upstream):
     assert (upstream.calls(QR), upstream.calls(SIGN_IN), alarms()) == (1, 1, [])
 
 
-def test_a_code_is_requested_with_the_authorization_that_another_process_got(committed, upstream):
-    known_here(upstream)
-    upstream.control("account", revoke_token=True)
-    UpstreamAccess.objects.update(authorization=upstream.authorization, renewed_at=db_clock.now())
-    configured.client().tokens.read_again_at = 0.0
-    assert requested(committed.account()).state == "waiting"
-    assert (upstream.calls(QR), upstream.calls(SIGN_IN)) == (1, 1)
-
-
 def test_the_words_are_a_setting(committed, upstream, settings):
     settings.WK_SIGN_IN_WORDS = ["令牌"]
     known_here(upstream)
     for path in (QR, WHO):
         refusing(upstream, path, "令牌失效")
-    assert requested(committed.account()).reason == "sign_in_renewed"
+    assert requested(committed.account()).reason == "sign_in_refused"
     settings.WK_SIGN_IN_WORDS = ["passport"]
     refusing(upstream, QR, "Authorization无效")
     upstream.clear(WHO)

@@ -185,13 +185,14 @@ def test_who_died_while_signing_in_is_not_waited_for(kept, upstream):
     assert kept.online() == []
 
 
-@pytest.mark.parametrize("path", ["/getIPadLoginInfo", CALL, "/isOnline"])
+@pytest.mark.parametrize("path", ["/iPadLogin", "/getIPadLoginInfo", CALL, "/isOnline"])
 def test_a_call_refused_after_a_new_sign_in_is_an_alarm(path, upstream, transactional_db):
     client = client_of(upstream.url, given=upstream.authorization)
     refusal = {"code": "1001", "message": "Authorization无效", "data": None}
     for refusing in {path, CALL}:
         upstream.fault(refusing, "raw", json=refusal)
     calls = {
+        "/iPadLogin": lambda: client.fetch_qr_code("", 1),
         "/getIPadLoginInfo": lambda: client.wait_for_login("w", "", 3),
         CALL: client.online,
         "/isOnline": lambda: client.is_online("w"),
