@@ -154,7 +154,7 @@ SPOKEN_LATER = re.compile(r"data-(?:busy|title|say|copied|not-copied|checking|ti
 WORD = re.compile(r"(?<![\w@{./-])[A-Za-z]{2,}(?![\w@/-])")
 # Names, and what has no other name in Chinese.
 ALLOWED = {
-    "wkportal", "WKTeam", "wcId", "wId", "WeChat", "Authorization", "Mac", "Cookie", "API", "English", "CST",
+    "wkportal", "WKTeam", "wcId", "wId", "WeChat", "Authorization", "Mac", "Cookie", "API", "TLS", "English", "CST",
     "operator", "viewer", "admin", "nobody", "Operators", "Viewers",
 }  # fmt: skip
 TIME_WORDS = {"units", "ago", "now", "nowBelow", "null"}
