@@ -97,6 +97,11 @@ def presence() -> None:
 
 
 @shared_task
+def check_account(account_id: int) -> None:
+    presence_sweep.check_account(account_id)
+
+
+@shared_task
 def reasons() -> None:
     offline.ask_reasons()
 

@@ -5,7 +5,9 @@
 | the same wId, or no wId | online | confirmed online |
 | another wId | online | logged in elsewhere, or a late login of ours |
 | a wId | offline | logged in elsewhere, or a late login of ours |
+| the same wId, without a wcId | online | confirmed online |
 | nothing | online | missed; offline when this is the second sign |
+| nothing, and an entry that names no record | online | unknown, unless `/isOnline` denies its wId |
 | an unknown wcId | none | unmanaged account |
 
 Merged records, and records whose state is more recent than the answer, are skipped.
@@ -22,7 +24,7 @@ from typing import NamedTuple
 from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Q
 
-from accounts.lib import db_clock
+from accounts.lib import db_clock, db_errors
 from accounts.lib.rows import in_batches
 from accounts.logins import expire
 from accounts.logins.success import complete_login, next_seq, renumber_open_attempt
@@ -32,12 +34,15 @@ from accounts.presence import offline as presence_offline
 from accounts.presence.offline import free, online_since_before, these, these_texts
 from accounts.reasons import Reason
 from accounts.states import AccountState, AttemptState, EventType, Method
+from accounts.upstream import configured
+from accounts.upstream.errors import UpstreamError
 from accounts.upstream.presence_responses import Online
 from accounts.upstream.responses import LoggedIn, Profile
 
 log = logging.getLogger(__name__)
 
 BOUND_AT_ONCE = 100
+ASKED_AT_ONCE = 20
 WRITTEN_AT_ONCE = 300
 
 
@@ -96,6 +101,7 @@ class Reconciler:
     changed: list[tuple[_Known, list[str]]] = field(default_factory=list)
     back: list[int] = field(default_factory=list)
     unknown: dict[str, list[str]] = field(default_factory=dict)
+    unsure: bool = False  # an entry that names no record may be one of the accounts that are not listed
     absent: list[int] = field(default_factory=list)
     offline: list[int] = field(default_factory=list)
     verified: int = 0
@@ -137,14 +143,20 @@ class Reconciler:
     def listed(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for entry in self.entries:
-            found.setdefault(entry.wc_id, []).append(entry.w_id)
+            if entry.wc_id:
+                found.setdefault(entry.wc_id, []).append(entry.w_id)
         return found
 
     def compare(self) -> None:
         rows = Account.objects.exclude(wc_id=None).values_list(*_Known._fields)
         known = [_Known._make(row) for row in rows]
+        nameless = [entry.w_id for entry in self.entries if not entry.wc_id]
+        w_ids_alone, found_alone = set(filter(None, nameless)), set()
         for row in known:
             w_ids = self.listed.get(row.wc_id)
+            if w_ids is None and row.w_id in w_ids_alone:
+                w_ids = [row.w_id]
+                found_alone.add(row.w_id)
             if row.merged_into or self.is_newer(row):
                 continue
             if row.is_online and w_ids is None:
@@ -153,8 +165,27 @@ class Reconciler:
                 self.present.append(row)
             elif w_ids and any(w_ids):
                 self.changed.append((row, [w_id for w_id in w_ids if w_id]))
+        if len(nameless) > len(found_alone):
+            log.warning("%s entries of the list name no record", len(nameless) - len(found_alone))
+            self.doubt_missing()
         names = {row.wc_id for row in known}
         self.unknown = {wc_id: w_ids for wc_id, w_ids in self.listed.items() if wc_id not in names}
+
+    def doubt_missing(self) -> None:
+        """Keep those as missing whose wId `/isOnline` denies: an entry that names no record may be any of them.
+
+        Asks about at most ASKED_AT_ONCE; the others, and those without a clear answer, are unknown.
+        """
+        missing, self.missing = self.missing, []
+        db_errors.release_connection()
+        for row in missing[:ASKED_AT_ONCE]:
+            try:
+                if configured.client().is_online(row.w_id) is False:
+                    self.missing.append(row)
+            except UpstreamError as error:
+                log.warning("/isOnline: %s", type(error).__name__)
+                break
+        self.unsure = len(self.missing) < len(missing)
 
     def is_newer(self, row: _Known) -> bool:
         """Return whether the stored state is more recent than this answer."""
@@ -233,7 +264,7 @@ class Reconciler:
             self.unmanaged = self.save_unmanaged(db_clock.now())
             row.unknown_since, row.unknown_why, row.online = None, "", len(self.listed)
             # Confirms every online account that is not marked as missed.
-            row.checked_at = self.began if every_mark else row.checked_at
+            row.checked_at = self.began if every_mark and not self.unsure else row.checked_at
         self.verified = self.write_found_again()
 
     def write_found_again(self) -> int:

@@ -10,16 +10,18 @@ import random
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models.functions import Coalesce
 
 from accounts.lib import db_clock, db_errors
 from accounts.lib.rows import RowLease
 from accounts.logins import failure
 from accounts.models import Account, Presence
+from accounts.models.event import record
 from accounts.presence import offline
 from accounts.presence.reconcile import Reconciler, SweepResult
 from accounts.reasons import Reason
-from accounts.states import AccountState, DetectedBy
+from accounts.states import AccountState, DetectedBy, EventType
 from accounts.upstream import configured
 from accounts.upstream.errors import BadAnswer, UpstreamError
 from accounts.upstream.presence_responses import Online
@@ -115,6 +117,30 @@ def _listed() -> list[Online]:
         if w_id and configured.client().is_online(w_id):
             raise BadAnswer("a list without anybody, while somebody is online")
     return listed
+
+
+def check_account(account_id: int) -> bool | None:
+    """Check presence if that is due, then ask `/isOnline` about one account that is online here.
+
+    Returns its answer, None if there is none. Records an event if it contradicts the list: WKTeam's docs don't
+    say which of them is right, so the account keeps its state.
+    """
+    check_if_due()
+    account = Account.objects.filter(pk=account_id, state=AccountState.ONLINE, merged_into=None).first()
+    if account is None:
+        return None
+    db_errors.release_connection()
+    try:
+        online = configured.client().is_online(account.w_id)
+    except UpstreamError as error:
+        log.warning("/isOnline about account %s: %s", account_id, type(error).__name__)
+        return None
+    row = seen()
+    if online is not None and online == bool(account.absent) and row and row.unknown_since is None:
+        happened = EventType.ONLINE_BUT_UNLISTED if online else EventType.LISTED_BUT_OFFLINE
+        with transaction.atomic():
+            record(account, happened)
+    return online
 
 
 def callback_received(w_id: str, wc_id: str = "") -> bool:

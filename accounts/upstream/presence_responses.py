@@ -22,26 +22,26 @@ SAYS_NOTHING = frozenset({"", "success", "ok", "成功", "处理成功", "null",
 
 @dataclass(frozen=True, slots=True)
 class Online:
-    """One entry of `/queryLoginWx`: an online account and its current wId ("" if the entry has none)."""
+    """One entry of `/queryLoginWx`: an online account and its current wId; "" stands for an ID without a value."""
 
     wc_id: str
     w_id: str
 
 
 def online_list(answer: Answer) -> list[Online]:
-    """Return the accounts in a `/queryLoginWx` answer.
+    """Return the entries of a `/queryLoginWx` answer: also those with one ID, or none, that can be read.
 
     `data` null means that none is online (assumed, not in WKTeam's docs). Raises BadAnswer if `data` is
-    neither a list nor null, or if a non-empty list names no account.
+    neither a list nor null, or if a non-empty list has no ID at all.
     """
     entries = succeeded(answer).data
     if entries is None:
         return []
     if not isinstance(entries, list):
         raise BadAnswer("no list of accounts", answer.code)
-    pairs = [(identifier(e.get("wcId")), identifier(e.get("wId"))) for e in entries if isinstance(e, dict)]
-    online = [Online(wc_id, w_id) for wc_id, w_id in pairs if wc_id]
-    if entries and not online:
+    rows = [entry if isinstance(entry, dict) else {} for entry in entries]
+    online = [Online(identifier(row.get("wcId")), identifier(row.get("wId"))) for row in rows]
+    if entries and not any(entry.wc_id or entry.w_id for entry in online):
         raise BadAnswer("a list without a single account", answer.code)
     return online
 

@@ -745,3 +745,64 @@ def test_a_callback_with_a_wc_id_only_counts_as_one_of_two_signs(online, upstrea
     sweep.check()
     assert fresh(account).state == AccountState.OFFLINE
     assert not sweep.callback_received("", "")
+
+
+# --- entries of the list that cannot be read
+
+
+def listing(upstream, *entries) -> None:
+    upstream.fault(LIST, "raw", json={"code": "1000", "message": "成功", "data": list(entries)})
+
+
+@pytest.mark.parametrize("wc_id", [None, "", "null"])
+def test_an_account_that_is_listed_by_its_w_id_alone_stays_online(wc_id, online, upstream):
+    account = online("wxid_1")
+    listing(upstream, {"wcId": wc_id, "wId": account.w_id})
+    for _check in range(3):
+        assert sweep.check().verified == 1
+    assert (fresh(account).state, fresh(account).absent) == (AccountState.ONLINE, 0)
+
+
+@pytest.mark.parametrize("entry", ["x", {}, {"wcId": "a b"}, {"wId": "another"}])
+def test_an_entry_that_cannot_be_read_makes_a_missing_account_unknown(entry, online, upstream):
+    missing, listed = online("wxid_1"), online("wxid_2")
+    upstream.fault(IS_ONLINE, "html", status=502)
+    listing(upstream, entry, {"wcId": "wxid_2", "wId": listed.w_id})
+    before = sweep.seen()
+    for _check in range(3):
+        found = sweep.check()
+        assert (found.absent, found.offline) == ((), ())
+    assert (fresh(missing).state, fresh(missing).absent) == (AccountState.ONLINE, 0)
+    assert sweep.seen().checked_at == (before and before.checked_at)
+
+
+def test_beside_an_entry_that_cannot_be_read_is_online_decides(online, upstream):
+    gone, there = online("wxid_1"), online("wxid_2")
+    upstream.drop("wxid_1", callback=False)
+    listing(upstream, {"wId": "another"})
+    for _check in range(2):
+        sweep.check()
+    assert (fresh(gone).state, fresh(there).state) == (AccountState.OFFLINE, AccountState.ONLINE)
+
+
+# --- one account
+
+
+def test_a_check_of_one_account_asks_about_it_and_shows_a_contradiction(online, upstream):
+    account = online("wxid_1")
+    assert sweep.check_account(account.pk) is True
+    assert happened(account) == []
+    upstream.fault(IS_ONLINE, "rewrite", data_set={"isOnline": False})
+    assert sweep.check_account(account.pk) is False
+    assert happened(account) == [EventType.LISTED_BUT_OFFLINE]
+    assert fresh(account).state == AccountState.ONLINE
+
+
+def test_a_check_of_one_account_shows_that_it_is_online_and_not_listed(online, upstream):
+    account, _other = online("wxid_1"), online("wxid_2")
+    sweep.check()
+    listing(upstream, {"wcId": "wxid_2", "wId": _other.w_id})
+    sweep.check_soon()
+    Presence.objects.update(due_at=db_clock.now())
+    assert sweep.check_account(account.pk) is True
+    assert happened(account) == [EventType.ONLINE_BUT_UNLISTED]

@@ -127,7 +127,8 @@ def avatar(request: HttpRequest, account_id: int) -> HttpResponse:
 @never_cache
 @login_required
 def check_all(request: HttpRequest) -> HttpResponse:
-    _check_soon()
+    sweep.check_soon()
+    tasks.put_into_queue(tasks.presence)
     messages.success(request, _("Checking which accounts are online. The result appears on this page."))
     return redirect("accounts")
 
@@ -136,15 +137,12 @@ def check_all(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def check_account(request: HttpRequest, account_id: int) -> HttpResponse:
+    """Check who is online, and ask `/isOnline` about this account: its history shows a contradiction."""
     account = permissions.account_to_see(request, account_id)
-    _check_soon()
+    sweep.check_soon()
+    tasks.put_into_queue(tasks.check_account, account.pk)
     messages.success(request, _("Checking the account. The result appears on this page."))
     return redirect("account", account.pk)
-
-
-def _check_soon() -> None:
-    sweep.check_soon()
-    tasks.put_into_queue(tasks.presence)
 
 
 @require_POST
