@@ -1,5 +1,7 @@
 """Admin of accounts and tags."""
 
+from datetime import datetime
+
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import display_for_value, unquote
@@ -29,6 +31,7 @@ from accounts.logins import expire
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
 from accounts.presence import sweep
 from accounts.web.account_list import VisibleAccounts
+from accounts.web.fields import MomentField, future
 from accounts.web.forms import AccountForm
 
 EDITABLE = ("label", "wc_id", "proxy", "team", "tag_names", "keep_online", "relogin_at", "note")
@@ -40,9 +43,15 @@ class AdminAccountForm(AccountForm):
 
     class Meta(AccountForm.Meta):
         fields = [*AccountForm.Meta.fields, "relogin_at"]
+        field_classes = AccountForm.Meta.field_classes | {"relogin_at": MomentField}
+        widgets = AccountForm.Meta.widgets | {"relogin_at": MomentField.widget}
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, user=self.user, **kwargs)
+
+    def clean_relogin_at(self) -> datetime | None:
+        at = self.cleaned_data["relogin_at"]
+        return at if at is None or "relogin_at" not in self.changed_data else future(at)
 
 
 @admin.register(Account)

@@ -22,6 +22,7 @@ from accounts.models import Account, LoginAttempt
 from accounts.relogin import plan_runs
 from accounts.states import AccountState, Trigger
 from accounts.tasks import put_into_queue, wait_for_phone
+from accounts.web.fields import MomentField, future
 
 AT_ONCE = 1000
 CANCELLED_AT_ONCE = 50
@@ -48,9 +49,7 @@ class DueActionForm(ActionForm):
     """The action to run and, for “Schedule re-login”, the time in the portal's time zone."""
 
     # Validated only by the action that uses it: a wrong time must not block the other actions.
-    due_at = forms.CharField(
-        label=_("Re-login at:"), required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"})
-    )
+    due_at = forms.CharField(label=_("Re-login at:"), required=False, widget=MomentField.widget)
 
 
 class LoginActions(CancelAction):
@@ -63,12 +62,10 @@ class LoginActions(CancelAction):
     @admin.action(description=_("Schedule re-login"), permissions=["make_due"])
     def make_due(self, request: HttpRequest, queryset: QuerySet) -> None:
         try:
-            at = forms.DateTimeField().clean(request.POST.get("due_at"))
-        except forms.ValidationError:
-            message = gettext(
-                "Enter a time in “Re-login at”, for example 2026-01-31 09:30. Nothing was changed."
-            )
-            self.message_user(request, message, messages.ERROR)
+            at = future(MomentField().clean(request.POST.get("due_at")))
+        except forms.ValidationError as error:
+            message = gettext("“Re-login at”: %(why)s Nothing was changed.")
+            self.message_user(request, message % {"why": " ".join(error.messages)}, messages.ERROR)
             return
         number = plan_runs.make_due(of_nobody_else(queryset), at, request.user)
         message = ngettext(

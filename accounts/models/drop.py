@@ -7,6 +7,7 @@ A drop holds what recovery does about it, so that the record explains every offl
 from datetime import datetime, timedelta
 from typing import Self
 
+from django.conf import settings
 from django.db import models
 from django.db.models import OuterRef, Q, QuerySet
 from django.utils import timezone
@@ -96,6 +97,16 @@ class Drop(models.Model):
     next_step = models.CharField(_("recovery"), max_length=10, choices=NextStep, default=NextStep.WAITING)
     # When recovery checks it again; empty if no automatic step is left.
     next_at = models.DateTimeField(_("next step at"), null=True, blank=True, default=timezone.now)
+    # Who asked for recovery now, until a step is decided: no pause applies then.
+    asked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+        editable=False,
+    )
     prompts_sent = models.PositiveSmallIntegerField(_("prompts"), default=0, db_column="popups")
 
     ended_at = models.DateTimeField(_("recovered"), null=True, blank=True)

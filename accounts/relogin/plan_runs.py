@@ -76,13 +76,15 @@ def run_now(plan: Plan, by) -> PlanRun | None:
 
 
 def run(plan: Plan, scheduled_at: datetime, by=None) -> PlanRun | None:
-    """Start the run of a scheduled time. Return None if it was started before.
+    """Start the run of a scheduled time. Return None if it was started before, or if the plan is gone.
 
-    While the plan's previous run is in progress, the new one is recorded as skipped.
+    Locks the plan, so that runs start one after the other. While the plan's previous run is in progress, the new one is recorded as skipped.
     """
     now = db_clock.now()
     try:
         with transaction.atomic():
+            if not Plan.objects.select_for_update(no_key=True).filter(pk=plan.pk).exists():
+                return None
             made = PlanRun.objects.create(
                 plan=plan,
                 plan_name=plan.name,
@@ -234,7 +236,9 @@ def _next(run: PlanRun, now: datetime) -> PlanResult | None:
     acted = run.entries.filter(taken_at__gt=now - MINUTE).exclude(outcome__in=PASSED_OVER)
     if acted.count() >= (run.plan.most_a_minute if run.plan else DUE_A_MINUTE):
         return None
-    ready = waiting.filter(Q(next_at=None) | Q(next_at__lte=now)).order_by("pk")
+    ready = waiting.filter(Q(next_at=None) | Q(next_at__lte=now))
+    # Those that wait for their prompt hours come last: they must not hold up the others.
+    ready = ready.order_by(F("next_at").asc(nulls_first=True), "pk")
     return ready.select_related("account__policy").first()
 
 

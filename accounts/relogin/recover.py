@@ -55,6 +55,14 @@ def tick() -> list[int]:
     return begun
 
 
+def ask(drops: QuerySet[Drop], by) -> int:
+    """Make the next `tick` recover these drops as `recover_now` does. Return how many it will handle."""
+    asked = {"asked_by": by, "next_step": NextStep.WAITING, "next_at": db_clock.now()}
+    return Drop.objects.filter(pk__in=_recoverable().filter(pk__in=drops.values("pk")).values("pk")).update(
+        **asked
+    )
+
+
 def recover_now(drops: Iterable[Drop], by=None) -> int:
     """Recover these drops because a person asks: no pause applies, but daily limit, prompt hours and pace do.
 
@@ -138,7 +146,7 @@ def _recoverable() -> QuerySet[Drop]:
 
 def _held(drops: QuerySet[Drop]) -> QuerySet[Drop]:
     """Lock the drops with their accounts. Drops that another process locks are skipped until the next run."""
-    rows = drops.select_related("account")
+    rows = drops.select_related("account", "asked_by")
     return rows.select_for_update(of=("self", "account"), skip_locked=True, no_key=True)
 
 
@@ -211,7 +219,8 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
     for drop in drops:
         theirs, policy = prompts[drop.account_id], policies.of(drop.account)
         known, before = sum(prompt.at >= drop.at for prompt in theirs), drop.next_step
-        if asked:
+        drop.asked_by = by or drop.asked_by
+        if asked or drop.asked_by:
             drop.next_step, drop.prompts_sent = NextStep.WAITING, known
         luck = random.random()  # noqa: S311 - no secret
         how = decide.decide_step(drop, drop.account, policy, theirs, ahead[policy.pk], free, now, luck)
@@ -222,12 +231,12 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
         _note(steps, drop, how, before)
         drop.next_step, drop.next_at = how.step, how.at
         drop.prompts_sent = known + (how.step == NextStep.POPUP)
-    begun = [attempt_id for drop in steps.prompted if (attempt_id := _begin(drop, by))]
+    begun = [attempt_id for drop in steps.prompted if (attempt_id := _begin(drop))]
     _write(drops)
     with gathered():
-        _put_into_scan_queue(steps.scanned, now, by)
+        _put_into_scan_queue(steps.scanned, now)
         for drop, why in steps.ended:
-            record(drop.account, EventType.RECOVERY_ENDED, detail=why, by=by, at=now)
+            record(drop.account, EventType.RECOVERY_ENDED, detail=why, by=drop.asked_by, at=now)
     return begun
 
 
@@ -237,7 +246,10 @@ def _write(drops: list[Drop]) -> None:
     for drop in drops:
         alike[drop.next_step, drop.next_at, drop.prompts_sent].append(drop.pk)
     for (step, at, prompts_sent), ids in alike.items():
-        Drop.objects.filter(pk__in=ids).update(next_step=step, next_at=at, prompts_sent=prompts_sent)
+        decided = {} if step == NextStep.WAITING else {"asked_by": None}
+        Drop.objects.filter(pk__in=ids).update(
+            next_step=step, next_at=at, prompts_sent=prompts_sent, **decided
+        )
 
 
 def _note(steps: _Steps, drop: Drop, how: Decision, before: str) -> None:
@@ -249,15 +261,15 @@ def _note(steps: _Steps, drop: Drop, how: Decision, before: str) -> None:
         steps.ended.append((drop, how.why))
 
 
-def _begin(drop: Drop, by) -> int | None:
+def _begin(drop: Drop) -> int | None:
     """Start the prompt. The drop stays due: if the attempt ends without a login, the next step is decided."""
     attempt, new = start.start_login(
-        drop.account, method=Method.POPUP, trigger=Trigger.RECOVERY, queued=True, by=by
+        drop.account, method=Method.POPUP, trigger=Trigger.RECOVERY, queued=True, by=drop.asked_by
     )
     return attempt.pk if new else None
 
 
-def _put_into_scan_queue(scanned: list[tuple[Drop, str]], now: datetime, by) -> None:
+def _put_into_scan_queue(scanned: list[tuple[Drop, str]], now: datetime) -> None:
     new = [(drop, why) for drop, why in scanned if drop.account.queued_for_scan_at is None]
     accounts = Account.objects.filter(pk__in=[drop.account_id for drop, _why in new])
     accounts.update(queued_for_scan_at=now)
@@ -267,4 +279,4 @@ def _put_into_scan_queue(scanned: list[tuple[Drop, str]], now: datetime, by) -> 
         Account.objects.filter(due_later, pk__in=nights).update(relogin_at=now)
     for drop, why in new:
         drop.account.queued_for_scan_at = now
-        record(drop.account, EventType.TO_SCAN, detail=why, by=by, at=now)
+        record(drop.account, EventType.TO_SCAN, detail=why, by=drop.asked_by, at=now)

@@ -8,11 +8,10 @@ from django.core.validators import ProhibitNullCharactersValidator
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.lib import typed_text
+from accounts.lib import db_clock, typed_text
 
 FIRST_YEAR, LAST_YEAR = 2000, 2100
 LONGEST = 10_000  # no field takes more, so nothing after this many characters changes the answer
-BY_MINUTE = "%Y-%m-%dT%H:%M"
 
 
 def is_key(value: str) -> bool:
@@ -62,10 +61,11 @@ class MomentField(forms.DateTimeField):
     widget = forms.DateTimeInput(
         attrs={
             "type": "datetime-local",
+            "step": 1,
             "min": f"{FIRST_YEAR}-01-01T00:00",
             "max": f"{LAST_YEAR}-12-31T23:59",
         },
-        format=BY_MINUTE,
+        format="%Y-%m-%dT%H:%M:%S",
     )
     default_error_messages = {
         "invalid": _("Enter a date and a time, for example 2026-01-31 09:30."),
@@ -105,3 +105,10 @@ class MomentField(forms.DateTimeField):
 
     def _error(self, code: str, **params) -> forms.ValidationError:
         return forms.ValidationError(self.error_messages[code], code=code, params=params)
+
+
+def future(moment: datetime) -> datetime:
+    """Return the moment. Raises ValidationError if it has passed."""
+    if moment <= db_clock.now():
+        raise forms.ValidationError(_("This time has passed. Enter a later one."), code="past")
+    return moment

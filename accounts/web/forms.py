@@ -10,7 +10,7 @@ from django.forms import BaseForm
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
-from accounts.lib import typed_text
+from accounts.lib import db_clock, typed_text
 from accounts.lib.time_windows import is_half
 from accounts.models import Account, Tag
 from accounts.models.event import record
@@ -162,12 +162,20 @@ class AdoptForm(forms.Form):
 
 
 class DueForm(forms.ModelForm):
-    """The scheduled re-login of an account; empty for none."""
+    """The scheduled re-login of an account; empty for none. `sure` confirms a time that has passed."""
+
+    sure = forms.BooleanField(required=False)
 
     class Meta:
         model = Account
         fields = ["relogin_at"]
         field_classes = {"relogin_at": MomentField}
+
+    @property
+    def is_question(self) -> bool:
+        """Return whether the time has passed, which nobody has confirmed."""
+        at = self.cleaned_data["relogin_at"]
+        return at is not None and at <= db_clock.now() and not self.cleaned_data["sure"]
 
 
 class StartLoginForm(forms.Form):

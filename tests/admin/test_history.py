@@ -36,8 +36,7 @@ def change_form(account, **changed):
         "team": account.team_id or "",
         "tag_names": "",
         "keep_online": "on",
-        "relogin_at_0": "",
-        "relogin_at_1": "",
+        "relogin_at": "",
         "note": "",
         "policy": "",
         "hours_from": "",
@@ -311,7 +310,7 @@ def test_an_admin_changes_what_people_decide(people):
     account = people.account(label="Old")
     sent = change_form(
         account, label="New", proxy="3", team=people.west.pk, tag_names="vip, night", note="by phone",
-        wc_id="wxid_known", relogin_at_0="2027-01-02", relogin_at_1="03:04:05",
+        wc_id="wxid_known", relogin_at="2027-01-02T03:04:05",
     )  # fmt: skip
     sent.pop("keep_online")
     assert people.admin.client.post(f"{ACCOUNTS}{account.pk}/change/", sent).status_code == 302

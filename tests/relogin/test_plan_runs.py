@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import connection
+from django.db import connection, transaction
 
 from accounts.lib import db_clock
 from accounts.models import (
@@ -26,12 +26,13 @@ from accounts.models import (
     WaitsWorker,
 )
 from accounts.models.plan import Outcome, PlanMethod
-from accounts.relogin import plan_runs, recover
+from accounts.relogin import plan_entries, plan_runs, recover
 from accounts.states import AccountState, AttemptState, EventType, Method, NotificationKind, Trigger
 from tests.support.factories import make_account, make_attempt
-from tests.support.processes import until
+from tests.support.processes import DEADLINE, until
 from tests.support.scenarios import fresh
 from tests.support.stack import Stack
+from tests.support.threads import running
 
 MONDAY = datetime(2026, 6, 1, 0, 0, tzinfo=UTC)  # 8:00 in Shanghai
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -635,3 +636,46 @@ def test_two_beats_and_two_jobs_workers_run_a_scheduled_time_once(live, upstream
     assert [run.plan_name for run in PlanRun.objects.order_by("pk")] == [plan.name, ""]
     assert LoginAttempt.objects.count() == upstream.calls("/secondLogin") == 3
     assert fresh(plan).next_at > db_clock.now()
+
+
+@pytest.mark.database("postgres")
+def test_two_people_who_click_run_now_at_the_same_moment_start_one_run(committed):
+    plan = make_plan()
+    began, go_on = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with transaction.atomic():
+            plan_runs.run_now(plan, committed.operator)
+            began.set()
+            go_on.wait(DEADLINE)
+
+    def blocked() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return bool(cursor.fetchone()[0])
+
+    with running(first):
+        assert began.wait(DEADLINE)
+        with running(plan_runs.run_now, plan, committed.mate) as second:
+            until(lambda: second.done() or blocked())
+            go_on.set()
+    assert [run.skipped for run in PlanRun.objects.order_by("began_at")] == [False, True]
+
+
+def test_a_plan_that_was_deleted_meanwhile_does_not_run(at):
+    plan = make_plan()
+    Plan.objects.filter(pk=plan.pk).delete()
+    assert plan_runs.run_now(plan, None) is None
+
+
+def test_accounts_outside_their_hours_do_not_hold_up_the_others(at):
+    shut = {"hours_from": time(20, 0), "hours_until": time(22, 0), "time_zone": "Asia/Shanghai"}
+    waiting = offline(plan_runs.TAKEN_AT_ONCE + 5, **shut)
+    ready = make_account(wc_id="wxid_ready", state=AccountState.OFFLINE)
+    plan_runs.make_due(Account.objects.filter(pk__in=[account.pk for account in waiting]), MONDAY, None)
+    plan_runs.make_due(Account.objects.filter(pk=ready.pk), MONDAY + MINUTE, None)
+    assert at.go(2 * MINUTE) == []
+    begun = at.go(plan_entries.HOURS_AGAIN)
+    assert [LoginAttempt.objects.get(pk=pk).account for pk in begun] == [ready]

@@ -18,7 +18,8 @@ from accounts.models import (
     UnmanagedAccount,
     event,
 )
-from accounts.states import AttemptState, DetectedBy, EventType, Method, NextStep
+from accounts.relogin import recover
+from accounts.states import AttemptState, DetectedBy, DropKind, EventType, Method, NextStep
 from tests.support.factories import make_account, make_attempt
 
 HOURS_AGO = [timezone.now() - timedelta(hours=n) for n in range(10)]
@@ -171,13 +172,23 @@ def test_the_incidents_need_as_many_queries_for_more_of_them(people, who):
 
 
 def test_recover_these_takes_the_open_drops_of_ones_teams(people, incident):
-    Drop.objects.update(next_step=NextStep.BACK_OFF, next_at=timezone.now() + timedelta(hours=5))
+    later = timezone.now() + timedelta(hours=5)
+    Drop.objects.update(kind=DropKind.FIRST_NIGHT, next_step=NextStep.BACK_OFF, next_at=later)
     assert people.viewer.client.post(f"/incidents/{incident.pk}/recover/").status_code == 404
-    assert people.operator.client.post(f"/incidents/{incident.pk}/recover/").status_code == 302
+    with CaptureQueriesContext(connection) as captured:
+        assert people.operator.client.post(f"/incidents/{incident.pk}/recover/").status_code == 302
+    assert sum(query["sql"].startswith("UPDATE") for query in captured) == 1
+    assert set(Drop.objects.exclude(asked_by=None).values_list("asked_by", "next_step")) == {
+        (people.operator.pk, NextStep.WAITING)
+    }
+    recover.tick()
     soon = timezone.now() + timedelta(hours=1)
     hurried = Drop.objects.filter(next_at__lt=soon) | Drop.objects.filter(next_at=None)
     assert {drop.account.team for drop in hurried} == {people.east}
     assert hurried.count() == 3
+    assert not Drop.objects.exclude(asked_by=None).exists()
+    scanned = AccountEvent.objects.filter(happened=EventType.TO_SCAN)
+    assert set(scanned.values_list("actor_name", flat=True)) == {"operator"}
 
 
 # --- unmanaged accounts ---------------------------------------------------------------------------------
@@ -204,6 +215,13 @@ def test_what_is_ignored_is_not_offered_until_it_is_again(people):
         assert client.post(f"/discovered/{found.pk}/ignore/").status_code == 302
         found.refresh_from_db()
         assert found.ignored is ignored
+
+
+@pytest.mark.parametrize("action", ["ignore", "adopt"])
+def test_an_unmanaged_account_that_is_gone_by_now_gets_a_sentence(people, action):
+    answer = people.admin.client.post(f"/discovered/4711/{action}/", follow=True)
+    assert "not unmanaged any more" in html(answer)
+    assert not Account.objects.exists()
 
 
 def test_a_team_that_is_not_there_adopts_nobody(people):
@@ -277,6 +295,65 @@ def test_a_due_time_is_set_and_cleared(people):
     assert account.relogin_at is None
     changes = account.events.values_list("happened", "detail", "actor_name")
     assert list(changes) == [("changed", "relogin_at", "operator")] * 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("0001-01-01T00:00", "Enter a year from 2000 to 2100."),
+        ("0026-11-27T09:00", "Enter a year from 2000 to 2100."),
+        ("9999-12-31T23:59", "Enter a year from 2000 to 2100."),
+        ("2101-01-01T00:00", "Enter a year from 2000 to 2100."),
+        ("0001-01-01T00:00+14:00", "Enter a year from 2000 to 2100."),
+        ("9999-12-31T23:59-12:00", "Enter a year from 2000 to 2100."),
+        ("2031-03-30T02:30", "2031-03-30 02:30 does not exist in Europe/Berlin"),
+        ("2031-10-26T02:30", "2031-10-26 02:30 occurs twice in Europe/Berlin"),
+        ("x" * 60_000, "Enter a date and a time"),
+        ("2031-05-04T25:00", "Enter a date and a time"),
+    ],
+)
+def test_a_time_that_cannot_be_meant_is_refused_with_a_sentence(people, typed, sentence):
+    account = people.account(w_id="w1")
+    choose = f"/admin/accounts/account/{account.pk}/change/"
+    action = {"action": "make_due", "due_at": typed, "_selected_action": [account.pk]}
+    with timezone.override("Europe/Berlin"):
+        pages = [
+            people.operator.client.post(f"/accounts/{account.pk}/due/", {"relogin_at": typed}, follow=True),
+            people.admin.client.post(choose, {"label": "x", "relogin_at": typed}),
+            people.admin.client.post("/admin/accounts/account/", action, follow=True),
+        ]
+    for page in pages:
+        assert sentence in html(page)
+    account.refresh_from_db()
+    assert account.relogin_at is None
+
+
+def test_a_time_that_has_passed_asks_first(people):
+    account = people.account(w_id="w1")
+    path, passed = f"/accounts/{account.pk}/due/", {"relogin_at": "2020-05-04T09:30"}
+    assert 'name="sure"' in html(people.operator.client.post(path, passed))
+    account.refresh_from_db()
+    assert account.relogin_at is None
+    assert people.operator.client.post(path, {**passed, "sure": "1"}).status_code == 302
+    account.refresh_from_db()
+    assert timezone.localtime(account.relogin_at).year == 2020
+
+
+def test_a_time_that_has_passed_is_refused_in_the_admin_but_may_stay(people):
+    account = people.account(relogin_at=timezone.now() - timedelta(minutes=1))
+    path = f"/admin/accounts/account/{account.pk}/change/"
+    form = people.admin.client.get(path).context["adminform"].form
+    sent = {name: form[name].value() or "" for name in form.fields} | {"label": "New", "tag_names": ""}
+    sent["relogin_at"] = re.search('value="([^"]*)"', str(form["relogin_at"]))[1]
+    assert people.admin.client.post(path, sent).status_code == 302
+    account.refresh_from_db()
+    assert account.label == "New" and account.relogin_at is not None
+    page = html(people.admin.client.post(path, {**sent, "relogin_at": "2020-05-04T09:30"}))
+    assert "This time has passed." in page
+    action = {"action": "make_due", "due_at": "2020-05-04T09:30", "_selected_action": [account.pk]}
+    assert "This time has passed." in html(
+        people.admin.client.post("/admin/accounts/account/", action, follow=True)
+    )
 
 
 def test_the_phone_is_asked_once_however_often_it_is_clicked(people, broker_away):

@@ -166,9 +166,11 @@ def keep_online(request: HttpRequest, account_id: int) -> HttpResponse:
 @never_cache
 @login_required
 def set_relogin_time(request: HttpRequest, account_id: int) -> HttpResponse:
-    """Set or clear the account's scheduled re-login."""
+    """Set or clear the account's scheduled re-login. A time that has passed logs it in at once, after a question."""
     account = permissions.account_to_log_in(request, account_id)
     form = DueForm(request.POST, instance=account)
+    if form.is_valid() and form.is_question:
+        return render(request, "accounts/relogin_at_once.html", {"account": account, "form": form})
     if form.is_valid():
         mine = Account.objects.filter(pk=account.pk)
         plan_runs.make_due(mine, form.cleaned_data["relogin_at"], by=request.user)

@@ -64,7 +64,7 @@ def _incident(request: HttpRequest, incident_id: int) -> tuple[Incident, QuerySe
 def recover_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
     permissions.only(permissions.may_log_in(request.user), None)
     found, drops = _incident(request, incident_id)
-    count = recover.recover_now(drops.open(), by=request.user)
+    count = recover.ask(drops.open(), by=request.user)
     messages.success(request, _paced(count))
     return redirect("incident", found.pk)
 

@@ -2,8 +2,10 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db.models import Case, When
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
@@ -34,7 +36,9 @@ def unmanaged_accounts(request: HttpRequest) -> HttpResponse:
 @login_required
 def adopt(request: HttpRequest, unmanaged_id: int) -> HttpResponse:
     permissions.only(permissions.may_adopt(request.user), None)
-    found = get_object_or_404(UnmanagedAccount, pk=unmanaged_id)
+    found = UnmanagedAccount.objects.filter(pk=unmanaged_id).first()
+    if found is None:
+        return _gone(request)
     form = AdoptForm(request.POST, user=request.user)
     if not form.is_valid():
         messages.error(request, forms.form_errors(form))
@@ -49,7 +53,13 @@ def adopt(request: HttpRequest, unmanaged_id: int) -> HttpResponse:
 def ignore(request: HttpRequest, unmanaged_id: int) -> HttpResponse:
     """Ignore an unmanaged account, or stop ignoring it."""
     permissions.only(permissions.may_adopt(request.user), None)
-    found = get_object_or_404(UnmanagedAccount, pk=unmanaged_id)
-    found.ignored = not found.ignored
-    found.save(update_fields=["ignored"])
+    # One statement: a presence check may delete the row at any time.
+    other = Case(When(ignored=True, then=False), default=True)
+    if not UnmanagedAccount.objects.filter(pk=unmanaged_id).update(ignored=other):
+        return _gone(request)
+    return redirect("unmanaged")
+
+
+def _gone(request: HttpRequest) -> HttpResponse:
+    messages.warning(request, _("This account is not unmanaged any more. Nothing was changed."))
     return redirect("unmanaged")
