@@ -4,14 +4,15 @@ One session serves every call. It keeps no cookies, because all accounts' logins
 follows no redirects (`pictures` does, within its hosts) and reads no proxy settings from the environment. It opens a new connection for each
 call: on one that the other side closed while idle, it would be unknown whether `/iPadLogin` was sent.
 
-Every call ends at its deadline, however slowly bytes arrive. It reads at most 1 MiB after decoding (4 MiB
-for the list of online accounts, 512 KiB for a picture). Every failure is an error of `errors`, named by its
-meaning.
+Every call ends at its deadline, however slowly bytes arrive. It reads at most 1 MiB after decoding (512 KiB
+for a picture; the bound of the list of online accounts follows the number of accounts we know). Every
+failure is an error of `errors`, named by its meaning.
 """
 
 import logging
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -28,7 +29,7 @@ from accounts.upstream.errors import (
 )
 from accounts.upstream.presence_responses import Online
 from accounts.upstream.responses import LoginAnswer, LoginCode
-from accounts.upstream.transport import BODY_LIMIT, LIST_LIMIT, Cuttable
+from accounts.upstream.transport import BODY_LIMIT, ENTRY_LIMIT, LIST_LIMIT, Cuttable
 
 log = logging.getLogger(__name__)
 # The format of WKTeam callbacks: 2 is the "optimised" one, the only one that all generations of the API have.
@@ -67,7 +68,7 @@ class Client:
 
     `seconds` is the time limit of a call that gets none of its own; the wait and the prompt always get one.
     `login_type` and `device_type` are sent with `/iPadLogin` if not empty: servers of different generations
-    need one, the other, or neither.
+    need one, the other, or neither. `accounts()`: how many accounts we know.
     """
 
     base_url: str
@@ -78,6 +79,7 @@ class Client:
     login_type: str = "2"
     device_type: str = ""
     sign_in_words: tuple[str, ...] = SIGN_IN_WORDS
+    accounts: Callable[[], int] = int
 
     def sign_in(self) -> str:
         """Return a new Authorization, by POST `/member/login {account, password}` (step 1).
@@ -136,12 +138,16 @@ class Client:
             body["type"] = int(self.login_type)
         return self._signed("/secondLogin", body, responses.prompt_answer, seconds, call, visible=True)
 
+    @property
+    def list_limit(self) -> int:
+        return LIST_LIMIT + ENTRY_LIMIT * self.accounts()
+
     def online(self, seconds: float | None = None) -> list[Online]:
         """Return every account that is online under the developer account, by POST `/queryLoginWx`.
 
         One cheap call, whatever the number of accounts. `seconds`: time limit, None for the client's own.
         """
-        return self._signed(WHO_IS_ONLINE, {}, presence_responses.online_list, seconds, limit=LIST_LIMIT)
+        return self._signed(WHO_IS_ONLINE, {}, presence_responses.online_list, seconds, limit=self.list_limit)
 
     def is_online(self, w_id: str) -> bool | None:
         """Return whether the wId is online, by POST `/isOnline {wId}`; None if the answer does not say."""
@@ -285,7 +291,7 @@ class Client:
     def _probe(self, authorization: str) -> bool | None:
         """Return whether WKTeam refuses this Authorization for a call without effect; None if it does not say."""
         try:
-            answer = self._answer(WHO_IS_ONLINE, {}, self.seconds, authorization, limit=LIST_LIMIT)
+            answer = self._answer(WHO_IS_ONLINE, {}, self.seconds, authorization, limit=self.list_limit)
         except SignInRefused:
             return True
         except UpstreamError:

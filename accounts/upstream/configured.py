@@ -1,20 +1,26 @@
 """The upstream client from the settings."""
 
 import logging
+import math
+import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 
 from django.conf import settings
+from django.db import DatabaseError, InterfaceError
 
 from accounts.lib import db_errors
 from accounts.lib.group_commit import GroupCommit
-from accounts.models import LoginAttempt
+from accounts.models import Account, LoginAttempt, UnmanagedAccount
 from accounts.upstream.client import Client
 from accounts.upstream.errors import UpstreamError
 from accounts.upstream.token_store import KeptTokens
 
 log = logging.getLogger(__name__)
 RECONCILE_SECONDS = 4
+COUNTED_SECONDS = 30
+_counted = [0, -math.inf]  # how many accounts we know, and until when that counts
 
 
 def client() -> Client:
@@ -28,12 +34,24 @@ def client() -> Client:
         login_type=settings.WK_LOGIN_TYPE,
         device_type=settings.WK_DEVICE_TYPE,
         sign_in_words=tuple(settings.WK_SIGN_IN_WORDS),
+        accounts=known_accounts,
     )
 
 
 @lru_cache(maxsize=8)
 def _client(base_url: str, account: str, password: str, authorization: str, **options) -> Client:
     return Client(base_url, account, password, KeptTokens(base_url, account, authorization), **options)
+
+
+def known_accounts() -> int:
+    """Return how many accounts we know, at most COUNTED_SECONDS old; older while the database is unreachable."""
+    count, until = _counted
+    if time.monotonic() > until:
+        with suppress(DatabaseError, InterfaceError):
+            count = Account.objects.exclude(wc_id=None).count() + UnmanagedAccount.objects.count()
+        db_errors.release_connection()
+        _counted[:] = count, time.monotonic() + COUNTED_SECONDS
+    return count
 
 
 def client_for(attempt: LoginAttempt) -> Client:

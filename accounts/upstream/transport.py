@@ -170,8 +170,8 @@ class SecurePool(_OneCall, HTTPSConnectionPool):
 
 
 BODY_LIMIT = 1024 * 1024
-# The list of online accounts: about 90 bytes per account.
-LIST_LIMIT = 4 * BODY_LIMIT
+# The list of online accounts: room for 50,000 that we do not know, at about 90 bytes each, and for those we know.
+LIST_LIMIT, ENTRY_LIMIT = 4 * BODY_LIMIT, 512
 PICTURE_LIMIT = 512 * 1024
 CONNECT_SECONDS = 4
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

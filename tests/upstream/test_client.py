@@ -14,8 +14,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError
 
-from accounts.upstream import transport
+from accounts.models import Account, UnmanagedAccount
+from accounts.upstream import configured, transport
 from accounts.upstream.errors import (
     BadAnswer,
     LineDown,
@@ -593,6 +595,33 @@ def test_twenty_thousand_who_are_online_fit_into_one_answer(client, upstream):
     entries = [{"wcId": f"wxid_{n:014}", "wId": str(uuid.UUID(int=n))} for n in range(20_000)]
     upstream.fault(WHO, "raw", json={"code": "1000", "message": "成功", "data": entries})
     assert client.online() == [Online(entry["wcId"], entry["wId"]) for entry in entries]
+
+
+def test_the_list_of_online_accounts_may_be_as_long_as_we_know_accounts(db):
+    """Also where an entry tells more than its IDs."""
+    entries = [{"wcId": f"wxid_{n}", "wId": f"w-{n}", "nickName": "小" * 60} for n in range(19_000)]
+    with wire(saying(json_answer(envelope(entries)))) as served:
+        assert isinstance(outcome(client_of(served.url, seconds=DEADLINE).online), BadAnswer)
+        assert len(client_of(served.url, seconds=DEADLINE, accounts=lambda: 19_000).online()) == 19_000
+
+
+@pytest.mark.django_db
+def test_the_bound_of_the_list_follows_the_accounts_and_needs_no_database(monkeypatch):
+    def fails(*args, **kwargs):
+        raise OperationalError("the server closed the connection unexpectedly")
+
+    clock = StoppedClock()
+    monkeypatch.setattr(configured, "time", clock)
+    monkeypatch.setattr(configured, "_counted", [0, clock.at - 1])
+    before = configured.client().list_limit
+    Account.objects.create(label="a", wc_id="wxid_a")
+    UnmanagedAccount.objects.create(wc_id="wxid_b")
+    clock.advance(configured.COUNTED_SECONDS + 1)
+    after = configured.client().list_limit
+    assert after == before + 2 * transport.ENTRY_LIMIT
+    clock.advance(configured.COUNTED_SECONDS + 1)
+    monkeypatch.setattr(Account.objects, "exclude", fails)
+    assert configured.client().list_limit == after
 
 
 def test_a_huge_body_of_a_redirect_costs_little_memory(db):
