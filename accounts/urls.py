@@ -29,6 +29,7 @@ urlpatterns = [
     path("attempts/<int:attempt_id>/live/", logins.attempt_live, name="attempt_live"),
     path("attempts/<int:attempt_id>/qr.png", logins.qr_png, name="qr_png"),
     path("attempts/<int:attempt_id>/cancel/", logins.cancel_login, name="cancel_login"),
+    path("attempts/<int:attempt_id>/meant/", logins.take_as_meant, name="take_as_meant"),
     path("attempts/<int:attempt_id>/code/", logins.submit_verification_code, name="submit_code"),
     path("alarm/", health.alarm, name="alarm"),
     path("events/", sse.stream, name="events"),

@@ -1,9 +1,12 @@
-"""Actions on a login in progress: submit a verification code, confirm a verification page, cancel."""
+"""Actions on a login: submit a verification code, confirm a verification page, cancel, name the account meant."""
+
+from django.db import transaction
 
 from accounts.lib import db_clock
-from accounts.models import LoginAttempt
+from accounts.logins.success import merge_record
+from accounts.models import Account, LoginAttempt
 from accounts.reasons import Reason
-from accounts.states import AttemptState
+from accounts.states import AttemptState, EventType
 
 
 def submit_verification_code(attempt: LoginAttempt, code: str, *, by=None) -> bool:
@@ -53,3 +56,53 @@ def cancel(attempt: LoginAttempt, *, by=None) -> bool:
             return True
         attempt.refresh_from_db()
     return False
+
+
+def may_be_meant(attempt: LoginAttempt) -> bool:
+    """Return whether the account that scanned instead may be the one that the attempt's record means.
+
+    The record's wcId was never confirmed, and it is the WeChat ID of that account, or no record knew that account
+    before one of this record's logins.
+    """
+    account, other = attempt.account, attempt.other_account
+    if attempt.reason != Reason.WRONG_ACCOUNT or other is None or other.merged_into_id:
+        return False
+    if account.is_confirmed or account.merged_into_id:
+        return False
+    if account.wc_id and account.wc_id.casefold() == other.wechat_id.casefold():
+        return True
+    return other.events.filter(happened=EventType.ADDED, attempt__account=account).exists()
+
+
+def take_as_meant(attempt: LoginAttempt, *, by=None) -> Account | None:
+    """Merge the attempt's record into the account that scanned instead, which gets what it lacks from the record.
+
+    Returns that account, or None if it may not be the one meant.
+    """
+    if (going_on := attempt.account.open_attempt) is not None:
+        cancel(going_on, by=by)
+    with transaction.atomic():
+        ids = (attempt.account_id, attempt.other_account_id)
+        rows = Account.objects.filter(pk__in=ids).order_by("pk").select_for_update(of=("self",), no_key=True)
+        accounts = {account.pk: account for account in rows}
+        attempt.account, attempt.other_account = map(accounts.get, ids)
+        if not may_be_meant(attempt):
+            return None
+        merge_record(attempt.account, attempt.other_account, attempt, by=by)
+        _fill(attempt.other_account, attempt.account)
+    return attempt.other_account
+
+
+def _fill(account: Account, source: Account) -> None:
+    """Give the account what people typed into another record, where it has nothing of its own."""
+    named_by_phone = account.label in (account.nickname, account.wc_id)
+    changes = {"label": source.label} if named_by_phone else {}
+    changes |= {
+        name: getattr(source, name)
+        for name in ("note", "proxy", "policy_id")
+        if getattr(account, name) in ("", None)
+    }
+    if not account.has_hours:
+        changes |= {name: getattr(source, name) for name in ("hours_from", "hours_until", "time_zone")}
+    Account.objects.filter(pk=account.pk).update(**changes)
+    account.tags.add(*source.tags.all())

@@ -17,6 +17,7 @@ The phone decides which account logged in. One transaction writes the attempt, t
     record has no wcId   none                      ended                   _expected: late success
     record has no wcId   the owner                 in progress             _merged: succeeded, for the owner
     record has no wcId   the owner                 ended                   _merged: late success
+    record has typed     as if it had no wcId: a never confirmed wcId that is the WeChat ID of who scanned
     not the record's     the owner, or a new one   in progress             _other: failed, wrong account
     not the record's     the owner, or a new one   ended                   _other: late success
 
@@ -196,9 +197,15 @@ def _save(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
         return _expected(login)
     owner = Account.objects.filter(wc_id=login.wc_id).select_related("merged_into").first()
     owner = owner.merged_into if owner and owner.merged_into else owner
-    if account.wc_id is None:
+    if account.wc_id is None or _has_typed_wechat_id(login):
         return _merged(login, owner) if owner and owner.pk != account.pk else _expected(login)
     return _other(login, owner)
+
+
+def _has_typed_wechat_id(login: _Login) -> bool:
+    """Return whether somebody typed the WeChat ID of the account that scanned in place of its wcId."""
+    account, wechat_id = login.account, login.answer.profile.wechat_id
+    return not account.is_confirmed and account.wc_id.casefold() == wechat_id.casefold()
 
 
 def _known(login: _Login) -> bool:
@@ -250,10 +257,18 @@ def _merged(login: _Login, owner: Account) -> Account:
         )
     else:
         record(placeholder, EventType.LATE_SUCCESS, attempt=attempt, detail=login.answer.text, at=login.now)
-    Account.objects.filter(pk=placeholder.pk).update(merged_into=owner)
-    for side, other in ((placeholder, owner), (owner, placeholder)):
-        record(side, EventType.MERGED, attempt=attempt, detail=_name_for(side, other), at=login.now)
+    merge_record(placeholder, owner, attempt, at=login.now)
     return _bring_online(login, owner, seq, stale)
+
+
+def merge_record(
+    placeholder: Account, owner: Account, attempt: LoginAttempt, *, at: datetime | None = None, by=None
+) -> None:
+    """Merge a record into the owner of its wcId, whose logins and wId it had not. Call it inside a transaction."""
+    # A wcId that was typed and never confirmed is free again.
+    Account.objects.filter(pk=placeholder.pk).update(merged_into=owner, wc_id=None)
+    for side, other in ((placeholder, owner), (owner, placeholder)):
+        record(side, EventType.MERGED, attempt=attempt, detail=_name_for(side, other), by=by, at=at)
 
 
 def _other(login: _Login, owner: Account | None) -> Account:

@@ -225,6 +225,11 @@ class Account(TimeWindow):
         return self.label or self.nickname or self.wc_id or f"#{self.pk}"
 
     @property
+    def is_confirmed(self) -> bool:
+        """Return whether a login, or WKTeam's list of online accounts, has confirmed the wcId."""
+        return self.state != AccountState.NEW
+
+    @property
     def proxy_name(self) -> str:
         return proxy_name(self.proxy)
 

@@ -6,16 +6,17 @@ from django import forms
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import transaction
+from django.db.models import Q
 from django.forms import BaseForm
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
 from accounts.lib import db_clock, typed_text
 from accounts.lib.time_windows import is_half
-from accounts.models import Account, Tag
+from accounts.models import Account, Tag, UnmanagedAccount
 from accounts.models.event import record
 from accounts.proxies import proxy_choices
-from accounts.states import EventType
+from accounts.states import AccountState, EventType
 from accounts.web.fields import CodeField, DigitsField, LineField, MomentField
 
 WC_ID = re.compile(r"[A-Za-z0-9_@.\-]{3,100}")
@@ -83,9 +84,11 @@ class AccountForm(forms.ModelForm):
         else:
             self.initial["tag_names"] = ", ".join(tag.name for tag in self.instance.tags.all())
         self.fields["proxy"].choices = proxy_choices(self.instance.proxy)
-        if self.instance.wc_id:
+        if self.instance.wc_id and self.instance.is_confirmed:
             self.fields["wc_id"].disabled = True
             self.fields["wc_id"].help_text = _("Set at the first login. It never changes.")
+        elif self.instance.wc_id:
+            self.fields["wc_id"].help_text = _("No login has confirmed it yet, so it can still be corrected.")
 
     def clean_wc_id(self) -> str | None:
         wc_id = self.cleaned_data["wc_id"] or None
@@ -98,7 +101,21 @@ class AccountForm(forms.ModelForm):
                     "wxid_wl9qchkanp9u22."
                 )
             )
+        if self._is_of_others(wc_id):
+            raise forms.ValidationError(
+                _(
+                    "You can’t enter this wcId. Leave the field empty and log in with the account’s phone, "
+                    "or contact an admin."
+                )
+            )
         return wc_id
+
+    def _is_of_others(self, wc_id: str) -> bool:
+        """Return whether the wcId is another team's, or one that only an admin may adopt. One sentence says both."""
+        known = Account.objects.filter(wc_id=wc_id).exclude(pk=self.instance.pk)
+        if known.exists():
+            return not known.visible_to(self.user).exists()
+        return not permissions.may_adopt(self.user) and UnmanagedAccount.objects.filter(wc_id=wc_id).exists()
 
     def clean_tag_names(self) -> list[str]:
         names = {typed_text.line(name) for name in TAG_SEPARATORS.split(self.cleaned_data["tag_names"])} - {
@@ -138,7 +155,8 @@ class AccountForm(forms.ModelForm):
             else:
                 account.save(update_fields=[name for name in self.changed_columns() if name != "wc_id"])
                 if "wc_id" in self.changed_columns():
-                    Account.objects.filter(pk=account.pk, wc_id=None, merged_into=None).update(
+                    unconfirmed = Q(wc_id=None) | Q(state=AccountState.NEW)
+                    Account.objects.filter(unconfirmed, pk=account.pk, merged_into=None).update(
                         wc_id=account.wc_id
                     )
             account.tags.set(

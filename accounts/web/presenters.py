@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from accounts import permissions
 from accounts.lib import db_clock, images, pubsub
 from accounts.lib.keyset_pagination import Order, page_of
-from accounts.logins import expire
+from accounts.logins import control, expire
 from accounts.models import Account, LoginAttempt
 from accounts.presence import sweep
 from accounts.realtime import changes
@@ -96,10 +96,16 @@ def panel(
         "queue_unreachable": queue_unreachable and not no_worker,
         "code_form": code_form or VerificationCodeForm(),
         "next_to_scan": next_to_scan(request, attempt),
-        "other_visible": attempt is not None
-        and attempt.other_account_id is not None
-        and Account.objects.visible_to(request.user).filter(pk=attempt.other_account_id).exists(),
+        **_other_account(request, attempt),
     }
+
+
+def _other_account(request: HttpRequest, attempt: LoginAttempt | None) -> dict[str, bool]:
+    """Return what a reader may do about the account that scanned instead: see it, say that it is the one meant."""
+    other = attempt.other_account_id if attempt else None
+    visible = other is not None and Account.objects.visible_to(request.user).filter(pk=other).exists()
+    meant = visible and permissions.may_edit(request.user) and control.may_be_meant(attempt)
+    return {"other_visible": visible, "may_be_meant": meant}
 
 
 def qr_data(request: HttpRequest, attempt: LoginAttempt | None) -> str:

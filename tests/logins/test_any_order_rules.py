@@ -45,7 +45,7 @@ CHANGES = {
         None, (success, "_save", "return _other(login, owner)", "return _expected(login)"),
     ),
     "a placeholder is not merged": (
-        "does not say so", (success, "_merged", "update(merged_into=owner)", "count()"),
+        "does not say so", (success, "merge_record", "update(merged_into=owner, wc_id=None)", "count()"),
     ),
     "a lease is worth nothing": (
         "a second call|another's|had lost the wait", (login_attempt.LoginAttemptQuerySet, "claimable", "~models.Exists(living), ", ""),

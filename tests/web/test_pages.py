@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import Account, LoginAttempt, Tag, UpstreamAccess, WaitsWorker
+from accounts.models import Account, LoginAttempt, Tag, UnmanagedAccount, UpstreamAccess, WaitsWorker
 from accounts.reasons import Reason, advice
 from accounts.states import FINAL_STATES, OPEN_STATES, AttemptState
 from accounts.web.forms import AccountForm
@@ -297,13 +297,59 @@ def test_what_is_pasted_is_taken_as_it_is_seen(people):
 
 
 def test_a_wc_id_that_a_login_wrote_is_not_edited(people):
-    account = people.account(wc_id="wxid_1", label="Before")
+    account = people.account(wc_id="wxid_1", label="Before", state="offline")
     people.operator.client.post(
         f"/accounts/{account.pk}/edit/",
         {"label": "After", "wc_id": "wxid_other", "tag_names": "", "team": people.east.pk},
     )
     account.refresh_from_db()
     assert (account.label, account.wc_id) == ("After", "wxid_1")
+
+
+def test_a_wc_id_that_no_login_confirmed_is_corrected(people):
+    account = people.account(wc_id="wxid_mistyped")
+    path = f"/accounts/{account.pk}/edit/"
+    form = {"label": "Front desk", "tag_names": "", "team": people.east.pk}
+    assert "can still be corrected" in html(people.operator.client.get(path))
+    for typed, kept in (("wxid_1", "wxid_1"), ("", None)):
+        assert people.operator.client.post(path, {**form, "wc_id": typed}).status_code == 302
+        account.refresh_from_db()
+        assert account.wc_id == kept
+
+
+def test_a_wc_id_of_others_gets_one_sentence_whoever_they_are(people):
+    people.account(wc_id="wxid_west", team=people.west)
+    UnmanagedAccount.objects.create(wc_id="wxid_unmanaged")
+    form = {"label": "Mine", "tag_names": "", "team": people.east.pk}
+    said = set()
+    for typed in ("wxid_west", "wxid_unmanaged"):
+        page = html(people.operator.client.post("/accounts/new/", {**form, "wc_id": typed}), 422)
+        said |= set(re.findall(r'<p class="error" role="alert">(.*?)</p>', page))
+        assert "already exists" not in page
+    assert len(said) == 1
+    assert not Account.objects.filter(label="Mine").exists()
+    assert people.admin.client.post("/accounts/new/", {**form, "wc_id": "wxid_unmanaged"}).status_code == 302
+
+
+def test_the_account_that_scanned_instead_is_taken_as_the_one_meant(people):
+    typed = people.account(wc_id="wxid_tru", label="Front desk")
+    other = people.account(w_id="w-1", wc_id="wxid_true", nickname="贝塔", label="贝塔", wechat_id="wxid_tru")
+    attempt = make_attempt(typed, "failed", reason="wrong_account", other_account=other, other_name="贝塔")
+    page, path = f"/attempts/{attempt.pk}/", f"/attempts/{attempt.pk}/meant/"
+    assert "This is the account" in html(people.operator.client.get(page))
+    assert "This is the account" not in html(people.viewer.client.get(page))
+    for _click in range(2):
+        assert people.operator.client.post(path).headers["Location"] == f"/accounts/{typed.pk}/"
+    typed.refresh_from_db()
+    assert typed.merged_into == other
+
+    other.team = people.west
+    other.save()
+    strange = make_attempt(
+        people.account(wc_id="wxid_tr"), "failed", reason="wrong_account", other_account=other
+    )
+    assert "This is the account" not in html(people.operator.client.get(f"/attempts/{strange.pk}/"))
+    assert people.operator.client.post(f"/attempts/{strange.pk}/meant/").status_code == 404
 
 
 def test_an_edit_does_not_undo_a_login_that_ends_meanwhile(people):

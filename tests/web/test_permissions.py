@@ -28,6 +28,7 @@ MATRIX = {
     "attempt_live": ("get", SEE),
     "qr_png": ("get", {**SEE, "viewer": 404}),
     "cancel_login": ("post", DO),
+    "take_as_meant": ("post", {**DO, "operator": 404, "admin": 404}),  # nobody else scanned
     "submit_code": ("post", {**DO, "operator": 422, "admin": 422}),
     "ask_phone": ("post", {**DO, "operator": 404, "admin": 404}),  # it never logged in
     "check_all": ("post", {**DO, "viewer": 302, "stranger": 302}),
@@ -80,7 +81,7 @@ def address(name, account, attempt) -> str:
     )
     if name in ("avatar", "start_login", "ask_phone", "keep_online", "due"):
         pattern = {"account_id": account.pk}
-    if name in ("attempt", "attempt_live", "qr_png", "cancel_login", "submit_code"):
+    if name in ("attempt", "attempt_live", "qr_png", "cancel_login", "submit_code", "take_as_meant"):
         pattern = {"attempt_id": attempt.pk}
     return reverse(name, kwargs=pattern)
 

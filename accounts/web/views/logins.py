@@ -117,6 +117,19 @@ def cancel_login(request: HttpRequest, attempt_id: int) -> HttpResponse:
 @require_POST
 @never_cache
 @login_required
+def take_as_meant(request: HttpRequest, attempt_id: int) -> HttpResponse:
+    """Merge the record into the account that scanned instead, because it is the one meant."""
+    attempt = permissions.attempt_to_log_in(request, attempt_id)
+    permissions.only(permissions.may_edit(request.user), None)
+    if attempt.account.merged_into_id is None:
+        permissions.account_to_see(request, attempt.other_account_id or 0)
+        permissions.only(control.take_as_meant(attempt, by=request.user) is not None, None)
+    return redirect("account", attempt.account_id)
+
+
+@require_POST
+@never_cache
+@login_required
 def submit_verification_code(request: HttpRequest, attempt_id: int) -> HttpResponse:
     """Submit the verification code, or report that the verification page was passed."""
     attempt = permissions.attempt_to_log_in(request, attempt_id)
