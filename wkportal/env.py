@@ -4,6 +4,7 @@ A cast raises ValueError with the rest of a sentence. `Env` puts the name of the
 """
 
 import re
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -151,6 +152,26 @@ def http_url(value: str) -> str:
     if not usable or parts.query or parts.fragment or re.search(r"\s", value):
         raise ValueError(f"is {value!r}; it has to look like http://host:port")
     return value.rstrip("/")
+
+
+def proxy_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.path.strip("/") or parts.query or parts.fragment or re.search(r"\s", value):
+        raise ValueError(f"has to look like http://proxy:3128 or http://user:password@proxy:3128; {ENCODED}")
+    return value.rstrip("/")
+
+
+def certificate_file(value: str) -> str:
+    try:
+        ssl.create_default_context(cafile=value)
+    except OSError as error:
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ValueError(f"is {value!r}, which cannot be used: {reason}") from None
+    return str(Path(value).resolve())
 
 
 def redis_url(value: str) -> str:

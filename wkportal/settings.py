@@ -19,6 +19,7 @@ from wkportal.env import (
     allowed_hosts,
     between,
     callback_secret,
+    certificate_file,
     database_url,
     directory,
     fernet_keys,
@@ -29,6 +30,7 @@ from wkportal.env import (
     one_of,
     origins,
     picture_hosts,
+    proxy_url,
     redis_url,
     secret_key,
     time_zone,
@@ -288,6 +290,9 @@ WK_DEVICE_TYPE = env("WK_DEVICE_TYPE", cast=one_of("ipad", "mac", "ipadpro"), de
 WK_PROXIES = env(
     "WK_PROXIES", cast=named_codes, default={1: "广州", 2: "南京", 3: "杭州", 4: "上海", 5: "深圳"}
 )
+# Certificate authorities to trust besides the public ones, and an HTTP proxy, for calls to WKTeam.
+WK_CA_BUNDLE = env("WK_CA_BUNDLE", cast=certificate_file, default="")
+WK_HTTP_PROXY = env("WK_HTTP_PROXY", cast=proxy_url, default="")
 # Words in a WKTeam message that may mean that it refuses the Authorization; lower case.
 WK_SIGN_IN_WORDS = env(
     "WK_SIGN_IN_WORDS",
@@ -309,6 +314,7 @@ WAIT_SLOTS = env("WAIT_SLOTS", cast=between(1, 100_000), default=10_000)
 LOG_LEVEL = env("LOG_LEVEL", cast=one_of("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
 SECRETS = [SECRET_KEY, WK_PASSWORD, WK_AUTHORIZATION, WK_CALLBACK_SECRET, *FIELD_KEYS]
 SECRETS += [DATABASES["default"].get("PASSWORD", ""), urlsplit(REDIS_URL).password or ""]
+SECRETS.append(urlsplit(WK_HTTP_PROXY).password or "")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -20,6 +20,7 @@ WHY: tuple[tuple[type[UpstreamError], str], ...] = (
     (errors.SignInRefused, Reason.SIGN_IN_REFUSED),
     (errors.LineDown, Reason.LINE_DOWN),
     (errors.Refused, Reason.REFUSED),
+    (errors.CertificateRefused, Reason.CERTIFICATE),
     (errors.Unreachable, Reason.UNREACHABLE),
     (errors.OutcomeUnknown, Reason.OUTCOME_UNKNOWN),
     (errors.PictureAddress, Reason.QR_ADDRESS),

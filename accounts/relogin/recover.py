@@ -25,7 +25,10 @@ from accounts.states import AccountState, EventType, Method, NextStep, ScanReaso
 AT_A_TIME, MOST_AT_A_TICK = 200, 1000
 # A prompt that ended with one of these was shown on no phone: it counts only for the pause.
 UNSENT = frozenset(
-    {Reason.UNREACHABLE, Reason.SIGN_IN_REFUSED, Reason.DEVELOPER_FROZEN, Reason.DEVELOPER_EXPIRED}
+    {
+        *(Reason.UNREACHABLE, Reason.CERTIFICATE, Reason.SIGN_IN_REFUSED),
+        *(Reason.DEVELOPER_FROZEN, Reason.DEVELOPER_EXPIRED),
+    }
 )
 
 

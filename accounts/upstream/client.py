@@ -29,7 +29,7 @@ from accounts.upstream.errors import (
 )
 from accounts.upstream.presence_responses import Online
 from accounts.upstream.responses import LoginAnswer, LoginCode
-from accounts.upstream.transport import BODY_LIMIT, ENTRY_LIMIT, LIST_LIMIT, Cuttable
+from accounts.upstream.transport import BODY_LIMIT, DIRECT, ENTRY_LIMIT, LIST_LIMIT, Cuttable, Route
 
 log = logging.getLogger(__name__)
 # The format of WKTeam callbacks: 2 is the "optimised" one, the only one that all generations of the API have.
@@ -80,6 +80,7 @@ class Client:
     device_type: str = ""
     sign_in_words: tuple[str, ...] = SIGN_IN_WORDS
     accounts: Callable[[], int] = int
+    route: Route = DIRECT
 
     def sign_in(self) -> str:
         """Return a new Authorization, by POST `/member/login {account, password}` (step 1).
@@ -180,16 +181,23 @@ class Client:
         `seconds`: time limit, None for the client's own. `url` may be relative, or hold the picture itself.
         The bytes may be no picture. Raises PictureAddress, PictureHost or PictureUnavailable.
         """
-        return pictures.fetch(url, self.base_url, hosts, seconds or self.seconds)
+        return pictures.fetch(url, self.base_url, hosts, seconds or self.seconds, self.route)
 
     def reachable(self) -> bool:
-        """Return whether the upstream's host accepts a TCP connection within 2 s. Makes no API call."""
+        """Return whether the upstream's host, or the HTTP proxy, accepts a connection within 2 s.
+
+        With TLS, its certificate must be trusted. Makes no API call.
+        """
         try:
-            parts = urlsplit(self.base_url)
+            parts = urlsplit(self.route.http_proxy or self.base_url)
             port = parts.port or (443 if parts.scheme == "https" else 80)
-            with socket.create_connection((parts.hostname, port), timeout=2):
+            with socket.create_connection((parts.hostname, port), timeout=2) as sock:
+                if parts.scheme == "https":
+                    trusted = transport.trusting(self.route.ca_bundle)
+                    trusted.wrap_socket(sock, server_hostname=parts.hostname).close()
                 return True
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            log.warning("the upstream is not reachable: %s", error)
             return False
 
     def _answer(
@@ -203,7 +211,7 @@ class Client:
     ) -> responses.Answer:
         headers = {"Authorization": authorization} if authorization else {}
         got = transport.exchange(
-            "POST", self.base_url + path, seconds, limit, call, json=body, headers=headers
+            "POST", self.base_url + path, seconds, limit, call, self.route, json=body, headers=headers
         )
         return responses.read(got.status, got.charset, got.content, (authorization, self.password))
 

@@ -16,6 +16,7 @@ from accounts.models import Account, LoginAttempt, UnmanagedAccount
 from accounts.upstream.client import Client
 from accounts.upstream.errors import UpstreamError
 from accounts.upstream.token_store import KeptTokens
+from accounts.upstream.transport import Route
 
 log = logging.getLogger(__name__)
 RECONCILE_SECONDS = 4
@@ -35,6 +36,7 @@ def client() -> Client:
         device_type=settings.WK_DEVICE_TYPE,
         sign_in_words=tuple(settings.WK_SIGN_IN_WORDS),
         accounts=known_accounts,
+        route=Route(settings.WK_CA_BUNDLE, settings.WK_HTTP_PROXY),
     )
 
 

@@ -18,6 +18,10 @@ class Unreachable(UpstreamError):
     """The request was not sent: name not found, connection refused, or no connection in time."""
 
 
+class CertificateRefused(Unreachable):
+    """The TLS certificate of the host is not trusted, so nothing was sent."""
+
+
 class OutcomeUnknown(UpstreamError):
     """The request was sent but no whole answer arrived: whether it took effect is unknown."""
 

@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 from accounts.upstream import transport
 from accounts.upstream.errors import PictureAddress, PictureHost, PictureUnavailable, UpstreamError
 from accounts.upstream.responses import web_address
-from accounts.upstream.transport import LOOPBACK, PICTURE_LIMIT
+from accounts.upstream.transport import DIRECT, LOOPBACK, PICTURE_LIMIT, Route
 
 REDIRECTS = 2
 REDIRECT = frozenset({301, 302, 303, 307, 308})
@@ -38,7 +38,7 @@ def inline(address: str) -> bytes | None:
     return content
 
 
-def fetch(address: str, base_url: str, hosts: list[str], seconds: float) -> bytes:
+def fetch(address: str, base_url: str, hosts: list[str], seconds: float, route: Route = DIRECT) -> bytes:
     """Return the bytes at an address of WKTeam's, or in it. They may be no picture.
 
     `hosts`: hosts besides the upstream's own, each for all ports, or with the one port that it names.
@@ -51,7 +51,8 @@ def fetch(address: str, base_url: str, hosts: list[str], seconds: float) -> byte
     for _redirect in range(REDIRECTS + 1):
         host = checked_host(url, base_url, hosts)
         try:
-            body = transport.exchange("GET", url, seconds, PICTURE_LIMIT, headers={"Accept": "image/*"})
+            headers = {"Accept": "image/*"}
+            body = transport.exchange("GET", url, seconds, PICTURE_LIMIT, route=route, headers=headers)
         except UpstreamError as error:
             raise PictureUnavailable(f"{host}: {error.text}") from None
         if body.status == 200:

@@ -10,11 +10,13 @@ import http.client
 import http.cookiejar
 import itertools
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 import requests
@@ -23,7 +25,13 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from accounts.upstream.errors import BadAnswer, OutcomeUnknown, Unreachable, UpstreamError
+from accounts.upstream.errors import (
+    BadAnswer,
+    CertificateRefused,
+    OutcomeUnknown,
+    Unreachable,
+    UpstreamError,
+)
 
 
 class Cuttable(Protocol):
@@ -177,10 +185,39 @@ CONNECT_SECONDS = 4
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How calls reach their host.
+
+    `ca_bundle`: a file of certificate authorities that are trusted besides the public ones. `http_proxy`: the
+    address of an HTTP proxy, which may hold a password. "" stands for none.
+    """
+
+    ca_bundle: str = ""
+    http_proxy: str = field(default="", repr=False)
+
+    @property
+    def proxies(self) -> dict[str, str]:
+        return {"http": self.http_proxy, "https": self.http_proxy} if self.http_proxy else {}
+
+
+DIRECT = Route()
+POOLS = {"http": Pool, "https": SecurePool}
+
+
 class _Adapter(HTTPAdapter):
+    def __init__(self, context: ssl.SSLContext | None = None, **kwargs):
+        self.tls = {"ssl_context": context} if context else {}
+        super().__init__(**kwargs)
+
     def init_poolmanager(self, *args, **kwargs) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
+        super().init_poolmanager(*args, **kwargs, **self.tls)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs):
+        manager = super().proxy_manager_for(proxy, **kwargs, **self.tls)
+        manager.pool_classes_by_scheme = POOLS
+        return manager
 
 
 class _Session(requests.Session):
@@ -188,18 +225,28 @@ class _Session(requests.Session):
         """Return None: even if it follows none, requests would parse the address and read all of the body."""
 
 
-def _new_session() -> requests.Session:
+def trusting(ca_bundle: str) -> ssl.SSLContext:
+    """Return a TLS context that trusts the public authorities, and those in the file if one is named."""
+    context = urllib3.util.create_urllib3_context()
+    context.load_verify_locations(requests.certs.where())
+    if ca_bundle:
+        context.load_verify_locations(ca_bundle)
+    return context
+
+
+def _new_session(ca_bundle: str = "") -> requests.Session:
     session = _Session()
     session.trust_env = False
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     session.headers.update({"User-Agent": "wkportal", "Accept": "application/json", "Connection": "close"})
-    adapter = _Adapter(pool_maxsize=1, max_retries=0)
+    adapter = _Adapter(trusting(ca_bundle) if ca_bundle else None, pool_maxsize=1, max_retries=0)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
 
 
 _session = _new_session()
+_session_trusting = lru_cache(maxsize=4)(_new_session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +258,13 @@ class _Body:
 
 
 def exchange(
-    method: str, url: str, seconds: float, limit: int, call: Cuttable | None = None, **request
+    method: str,
+    url: str,
+    seconds: float,
+    limit: int,
+    call: Cuttable | None = None,
+    route: Route = DIRECT,
+    **request,
 ) -> _Body:
     """Make one request and return its whole answer, within `seconds` and `limit` bytes (decoded).
 
@@ -223,10 +276,10 @@ def exchange(
         if call is not None:
             call.cut = deadline.shut
         timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
+        how = {"timeout": timeout, "allow_redirects": False, "stream": True, "proxies": route.proxies}
+        session = _session_trusting(route.ca_bundle) if route.ca_bundle else _session
         try:
-            with _session.request(
-                method, url, timeout=timeout, allow_redirects=False, stream=True, **request
-            ) as response:
+            with session.request(method, url, **how, **request) as response:
                 content = _read(response, limit)
         except UpstreamError:
             raise
@@ -241,8 +294,25 @@ def exchange(
     return _Body(response.status_code, charset, content, response.headers.get("Location", ""))
 
 
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and what the libraries wrapped in it."""
+    found: object = error
+    for _depth in range(8):
+        if not isinstance(found, BaseException):
+            return
+        yield found
+        inner = [getattr(found, "reason", None), *found.args, found.__cause__, found.__context__]
+        found = next((cause for cause in inner if isinstance(cause, BaseException)), None)
+
+
 def _failure(error: Exception, deadline: Deadline) -> UpstreamError:
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return CertificateRefused(f"the certificate is not trusted: {cause.verify_message}")
     if not deadline.connected:
+        if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in causes):
+            return Unreachable("the HTTP proxy (WK_HTTP_PROXY) does not let the call through")
         cause = error.args[0] if error.args else None
         refused = isinstance(getattr(cause, "reason", cause), urllib3.exceptions.NewConnectionError)
         return Unreachable(

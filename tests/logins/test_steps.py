@@ -18,7 +18,9 @@ from accounts.logins import control, expire, finish, leases, start, wait
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, event
 from accounts.states import FINAL_STATES, EventType, Trigger
 from accounts.upstream import configured, responses
+from tests.support import raw_http
 from tests.support.factories import fresh, make_attempt
+from tests.support.payloads import envelope
 from tests.support.processes import DEADLINE, until
 from tests.support.threads import in_thread, running
 
@@ -501,6 +503,26 @@ def test_an_upstream_that_is_not_there_is_said(committed, settings):
 
         assert start.fetch_qr_code(attempt) is False
         assert (attempt.state, attempt.reason) == ("failed", "unreachable")
+
+
+def test_a_certificate_that_is_not_trusted_is_the_reason_until_its_authority_is_set(
+    committed, settings, tmp_path
+):
+    certificate = raw_http.self_signed(tmp_path)
+    answer = raw_http.json_answer(envelope({"wId": "w-1", "Authorization": "given", "status": 0}))
+
+    def play(sock, served):
+        raw_http.over_tls(sock, certificate, lambda inner: raw_http.saying(answer)(inner, served))
+
+    with raw_http.wire(play) as served:
+        settings.WK_BASE_URL = served.url.replace("http:", "https:")
+        reasons = []
+        for bundle in ("", str(certificate)):
+            settings.WK_CA_BUNDLE = bundle
+            attempt, _begun = start.start_login(committed.account())
+            start.fetch_qr_code(attempt)
+            reasons.append(attempt.reason)
+    assert reasons == ["certificate", "qr_address"]
 
 
 def test_a_picture_on_another_host_is_not_fetched(committed, upstream):

@@ -271,3 +271,15 @@ def test_a_proxy_of_the_environment_is_allowed_and_is_not_asked_for_a_private_ad
     for host in ("127.0.0.2", "localhost"):
         assert transports.deliver(f"json://{host}/hook", "Title", "Text").words == "private"
     assert service.asked == 1
+
+
+def test_messages_follow_the_proxy_of_the_environment_to_every_host_that_no_proxy_does_not_name(
+    settings, service, monkeypatch
+):
+    settings.WK_PRIVATE_TARGETS = True
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("no_proxy", "")
+    assert not transports.deliver(service.url, "Title", "Text").ok
+    monkeypatch.setenv("no_proxy", "localhost,127.0.0.1")
+    assert transports.deliver(service.url, "Title", "Text").ok

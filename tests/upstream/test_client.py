@@ -20,6 +20,7 @@ from accounts.models import Account, UnmanagedAccount
 from accounts.upstream import configured, transport
 from accounts.upstream.errors import (
     BadAnswer,
+    CertificateRefused,
     LineDown,
     OutcomeUnknown,
     PictureAddress,
@@ -31,6 +32,7 @@ from accounts.upstream.errors import (
 )
 from accounts.upstream.presence_responses import Online
 from accounts.upstream.responses import CodeAsked, Ending, LoggedIn, PageAsked
+from accounts.upstream.transport import Route
 from tests.support import payloads, raw_http
 from tests.support.environment import CANARIES
 from tests.support.payloads import envelope
@@ -362,10 +364,84 @@ def test_an_authorization_that_is_no_header_value_does_not_leave(value, db):
     assert served.requests == []
 
 
-def test_a_server_with_a_certificate_of_its_own_is_not_spoken_to(db, certificate):
-    with tls_wire(certificate, saying(json_answer(envelope([])))) as served, pytest.raises(Unreachable):
-        client_of(served.url.replace("http:", "https:")).online()
+def test_a_server_with_a_certificate_of_its_own_is_not_spoken_to_and_the_certificate_is_named(
+    db, certificate
+):
+    with tls_wire(certificate, saying(json_answer(envelope([])))) as served:
+        client = client_of(served.url.replace("http:", "https:"))
+        found = outcome(client.online)
+        assert client.reachable() is False
+        picture = outcome(lambda: client.fetch_picture(f"{client.base_url}/qr.png", []))
+    assert type(found) is CertificateRefused
+    assert found.text.startswith("the certificate is not trusted: self")
+    assert (type(picture), "the certificate is not trusted" in picture.text) == (PictureUnavailable, True)
     assert served.requests == []
+
+
+def test_a_certificate_authority_that_is_given_is_trusted(db, certificate):
+    with tls_wire(certificate, saying(json_answer(envelope([])))) as served:
+        client = client_of(served.url.replace("http:", "https:"), route=Route(ca_bundle=str(certificate)))
+        assert client.online() == []
+        assert client.reachable() is True
+        assert (
+            client.fetch_picture(f"{client.base_url}/qr.png", [])
+            == json_answer(envelope([]))[-len(envelope([])) :]
+        )
+    assert {request.path for request in served.requests} == {WHO, "/qr.png"}
+
+
+def test_beside_a_given_authority_the_public_ones_stay_trusted(certificate):
+    public = transport.trusting("").cert_store_stats()["x509_ca"]
+    assert transport.trusting(str(certificate)).cert_store_stats()["x509_ca"] >= public > 50
+
+
+@pytest.mark.parametrize("credentials", ["", "user:canary-proxy@"])
+def test_calls_and_pictures_go_through_the_http_proxy_that_is_set(credentials, db):
+    with wire(saying(json_answer(envelope([])))) as proxy:
+        route = Route(http_proxy=f"http://{credentials}127.0.0.1:{proxy.port}")
+        client = client_of("http://wk.invalid:9899", route=route)
+        assert client.online() == []
+        assert client.reachable() is True
+        client.fetch_picture("/qr.png", [])
+    assert [request.path for request in proxy.requests] == [
+        "http://wk.invalid:9899/queryLoginWx",
+        "http://wk.invalid:9899/qr.png",
+    ]
+    assert all(bool(credentials) == ("proxy-authorization" in call.headers) for call in proxy.requests)
+    assert "canary-proxy" not in repr(client)
+
+
+def test_a_tls_call_goes_through_the_http_proxy_and_ends_at_its_deadline(db, certificate, deadlines):
+    asked = threading.Event()
+
+    def tunnel(sock, served):
+        assert served.ask(sock).head.startswith(b"CONNECT 127.0.0.1:9899 ")
+        sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        def inside(inner):
+            served.ask(inner)
+            asked.set()
+            served.closed.wait()
+
+        raw_http.over_tls(sock, certificate, inside)
+
+    with ThreadPoolExecutor(1) as pool, wire(tunnel) as proxy:
+        client = client_of("https://127.0.0.1:9899", seconds=60, route=Route(str(certificate), proxy.url))
+        call = pool.submit(in_thread, outcome, client.online)
+        assert asked.wait(DEADLINE)
+        deadlines.advance(60)
+        found = call.result(DEADLINE)
+    assert (type(found), found.text) == (OutcomeUnknown, "out of time")
+
+
+def test_a_proxy_that_is_down_or_refuses_is_the_cause(db):
+    with wire(saying(b"")) as gone:
+        pass
+    refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+    with wire(saying(refusal)) as refusing:
+        for base_url, proxy in (("http://wk.invalid", gone), ("https://wk.invalid", refusing)):
+            found = outcome(client_of(base_url, route=Route(http_proxy=proxy.url)).online)
+            assert (type(found), "WK_HTTP_PROXY" in found.text) == (Unreachable, True)
 
 
 def test_a_redirect_is_not_followed_and_its_address_sees_nothing(client, upstream):
