@@ -1,7 +1,9 @@
 """Database connections that do not outlive their use: broken ones are closed, silent ones given up."""
 
+import os
 import sqlite3
 from collections.abc import Generator
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -22,7 +24,16 @@ class SqliteConnection(sqlite3.Connection):
     Django's database errors keep themselves alive by a reference cycle, and with them a connection that was
     opened but not set up. Its files stay open until the garbage collector runs. If file descriptors are
     scarce, the next try needs these.
+
+    A new database file is readable for its owner only, and so are the files that SQLite puts beside it.
     """
+
+    def __init__(self, database: str, *args, **kwargs):
+        name = os.fspath(database)
+        if not name.startswith((":memory:", "file:")) and not os.path.exists(name):
+            with suppress(OSError):  # opening it then fails with SQLite's own error
+                os.close(os.open(name, os.O_CREAT | os.O_RDWR, 0o600))
+        super().__init__(database, *args, **kwargs)
 
     def execute(self, *args, **kwargs) -> sqlite3.Cursor:
         try:

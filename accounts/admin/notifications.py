@@ -243,14 +243,14 @@ class DeliveryAdmin(EveryTeams, ReadOnly, LongTableAdmin):
 
     ordering = ("-pk",)
     list_display = (
-        "id", "created_at", "channel_name", "what", "about", "state", "tries", "sent_at", "next_at", "message", "error",
+        "id", "created_at", "channel_name", "what", "about", "state", "tries", "sent_at", "next_at", "message", "problem",
     )  # fmt: skip
     list_display_links = ("id",)
     list_filter = ("state", ChannelFilter, ("created_at", DayFilter))
     lookups = ("state__exact", "channel")
     fields = (
         *("created_at", "channel_name", "what", "about", "began", "state"),
-        *("tries", "sent_at", "next_at", "message", "error"),
+        *("tries", "sent_at", "next_at", "message", "problem"),
     )
     readonly_fields = fields
 
@@ -269,6 +269,10 @@ class DeliveryAdmin(EveryTeams, ReadOnly, LongTableAdmin):
     @admin.display(description=_("type"))
     def what(self, delivery: Delivery) -> str:
         return delivery.notification.get_kind_display()
+
+    @admin.display(description=_("last error"))
+    def problem(self, delivery: Delivery) -> str:
+        return UNUSABLE.get(delivery.error, delivery.error) or NOTHING
 
     @admin.display(description=_("started"))
     def began(self, delivery: Delivery):

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib import db_clock
-from accounts.lib.encrypted_fields import EncryptedTextField
+from accounts.lib.encrypted_fields import EncryptedPngField, EncryptedTextField
 from accounts.models.event import ForbiddenMove, record
 from accounts.proxies import proxy_name
 from accounts.reasons import Reason
@@ -140,7 +140,7 @@ class LoginAttempt(models.Model):
     old_w_id = models.CharField(max_length=100, blank=True, default="", db_default="", editable=False)
     # Capabilities: anyone who has them can log in. The move that ends the attempt clears them.
     qr_text = EncryptedTextField(blank=True, default="", editable=False)
-    qr_png = models.BinaryField(null=True, editable=False)
+    qr_png = EncryptedPngField(null=True, editable=False)
     page_url = EncryptedTextField(blank=True, default="", editable=False)
     verify_code = EncryptedTextField(blank=True, default="", editable=False)
     codes_tried = models.PositiveSmallIntegerField(default=0, editable=False)

@@ -71,6 +71,7 @@ UNUSABLE: dict[str, Promise] = {
     "service": _("Messages to this service are not supported."),
     "parameter": _("The address contains a parameter that is not allowed."),
     "read": _("The address doesn’t match the service’s format."),
+    "key": _("It can’t be decrypted: a key is missing in FIELD_KEYS."),
     "secret": _("This service has no secret. Only robots of DingTalk, Feishu and Lark have one."),
     "private": _("It is in a private network. To allow that, set WK_PRIVATE_TARGETS=1."),
 }

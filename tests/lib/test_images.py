@@ -4,6 +4,8 @@ import io
 import os
 import random
 import struct
+import subprocess
+import sys
 import zlib
 
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 
 from accounts.lib import images
 from accounts.lib.images import NoPicture
+from tests.support.processes import ROOT
 
 TEXT = "http://weixin.qq.com/x/AbC_0123456789"
 TEXTS = [
@@ -183,10 +186,30 @@ def test_a_large_picture_without_a_qr_code_is_searched_once_and_made_smaller(mon
     monkeypatch.setattr(zxingcpp, "read_barcodes", counted)
     noise = Image.frombytes("L", (2000, 2000), os.urandom(4_000_000)).convert("1")
     text, png = images.read_code(saved(noise))
-    assert looked_through == [(2000, 2000)]
+    assert looked_through == [(1000, 1000)]
     assert text == ""
     assert Image.open(io.BytesIO(png)).size == (800, 800)
     assert len(png) < 2_000_000
+
+
+GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+import sys, zxingcpp
+from accounts.lib import images
+ident, threads = monkey.get_original("_thread", "get_ident"), []
+read_barcodes = zxingcpp.read_barcodes
+def noted(*args, **how):
+    threads.append(ident())
+    return read_barcodes(*args, **how)
+zxingcpp.read_barcodes = noted
+assert images.read_code(sys.stdin.buffer.read())[0]
+assert threads and ident() not in threads
+"""
+
+
+def test_a_picture_is_searched_beside_the_greenlets_of_a_worker():
+    subprocess.run([sys.executable, "-c", GREENLETS], input=saved(code()), check=True, timeout=60, cwd=ROOT)
 
 
 # --- what is no picture

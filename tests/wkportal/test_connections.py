@@ -10,7 +10,7 @@ from tests.support import environment
 from tests.support.processes import DEADLINE, until
 from tests.support.services import Postgres
 from wkportal import connections
-from wkportal.connections import PostgresConnection, ServerSilent
+from wkportal.connections import PostgresConnection, ServerSilent, SqliteConnection
 
 pytestmark = pytest.mark.database("postgres")
 
@@ -64,3 +64,16 @@ def test_with_one_silent_connection_all_of_its_pool_are_replaced(postgres):
                 assert connection.execute("SELECT 1").fetchone() == (1,)
         # One was asked about, and four are new.
         assert postgres.proxy.accepted <= given_up + 5
+
+
+@pytest.mark.database("sqlite")
+def test_a_new_database_file_is_for_its_owner_only(tmp_path):
+    path = tmp_path / "new.sqlite3"
+    connection = SqliteConnection(path)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE a (b)")
+    modes = {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()}
+    connection.close()
+    assert modes == {"new.sqlite3": "0o600", "new.sqlite3-wal": "0o600", "new.sqlite3-shm": "0o600"}
+    assert SqliteConnection(":memory:").execute("SELECT 1").fetchone() == (1,)
+    assert [file.name for file in tmp_path.iterdir()] == ["new.sqlite3"]

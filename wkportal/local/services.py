@@ -115,6 +115,9 @@ def prepare() -> Plan:
     )
     # The file of a killed run would supply values that are not given now.
     plan.run_file.unlink(missing_ok=True)
+    # Those that an earlier version made were readable for everybody.
+    for database in var_dir.glob("*.sqlite3*"):
+        database.chmod(0o600)
     return plan
 
 

@@ -8,7 +8,10 @@ from types import FrameType
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, InterfaceError, connection
 
+from accounts.lib.encrypted_fields import check_keys
+from accounts.models import Channel, UpstreamAccess
 from accounts.realtime import sse
 from wkportal.local import services
 from wkportal.local.supervisor import Process, Supervisor
@@ -63,6 +66,7 @@ class Command(BaseCommand):
             timeout_graceful_shutdown=3,
         )
         log.info("wkportal %s: web", settings.VERSION)
+        report_lost_keys()
         Server(config).run(sockets=[listener])
 
     def serve_shared(self, listener: socket.socket, workers: int, trusted_proxies: str) -> int:
@@ -73,6 +77,16 @@ class Command(BaseCommand):
             for number in range(1, workers + 1)
         ]
         return Supervisor([processes]).run()
+
+
+def report_lost_keys() -> None:
+    """Log at the start, and not only when a value is needed, that a key of FIELD_KEYS is missing."""
+    try:
+        check_keys(Channel, UpstreamAccess)
+    except (DatabaseError, InterfaceError):
+        log.warning("the database does not answer; pages say so until it does")
+    finally:
+        connection.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
