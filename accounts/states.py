@@ -106,6 +106,7 @@ class EventType(models.TextChoices):
     CHANGED = "changed", _("Details changed")
     TO_SCAN = "to_scan", _("Queued for scan")
     FOUND_ONLINE = "found_online", _("Detected online; logged in outside the portal")
+    LOGGED_OUT = "logged_out", _("Log-out at WKTeam requested; paused")
     LISTED_BUT_OFFLINE = "listed_but_offline", _("WKTeam lists it as online, but /isOnline says no")
     ONLINE_BUT_UNLISTED = "online_but_unlisted", _("WKTeam doesn’t list it as online, but /isOnline says yes")
     REASON_TOLD = "reason_told", _("WKTeam reported why it went offline")

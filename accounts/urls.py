@@ -15,6 +15,7 @@ urlpatterns = [
     path("accounts/<int:account_id>/login/", logins.start_login, name="start_login"),
     path("accounts/<int:account_id>/popup/", logins.send_prompt, name="ask_phone"),
     path("accounts/<int:account_id>/check/", accounts.check_account, name="check_account"),
+    path("accounts/<int:account_id>/log-out/", accounts.log_out_account, name="log_out_account"),
     path("accounts/<int:account_id>/keep-online/", accounts.keep_online, name="keep_online"),
     path("accounts/<int:account_id>/due/", accounts.set_relogin_time, name="due"),
     path("accounts/check/", accounts.check_all, name="check_all"),

@@ -154,6 +154,10 @@ class Client:
         """Return whether the wId is online, by POST `/isOnline {wId}`; None if the answer does not say."""
         return self._signed("/isOnline", {"wId": w_id}, presence_responses.is_online)
 
+    def log_out(self, wc_ids: list[str]) -> None:
+        """Log accounts out, by POST `/member/offline {account, wcIds}`. It takes effect a little later."""
+        self._signed("/member/offline", {"account": self.account, "wcIds": wc_ids}, responses.succeeded)
+
     def offline_reason(self, wc_id: str) -> str:
         """Return why the account went offline, by POST `/offlineReason {wcId}`: a sentence, or "".
 

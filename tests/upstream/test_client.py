@@ -123,6 +123,7 @@ def test_the_other_calls_send_what_their_pages_say(client, upstream):
     client.online()
     client.is_online("w-1")
     client.offline_reason("wxid_a")
+    client.log_out(["wxid_a"])
     client.set_callback("http://127.0.0.1:9/x")
     client.clear_callback()
     client.sign_in()
@@ -131,6 +132,7 @@ def test_the_other_calls_send_what_their_pages_say(client, upstream):
         "/queryLoginWx": {},
         "/isOnline": {"wId": "w-1"},
         "/offlineReason": {"wcId": "wxid_a"},
+        "/member/offline": {"account": "canary-developer", "wcIds": ["wxid_a"]},
         "/setHttpCallbackUrl": {"httpUrl": "http://127.0.0.1:9/x", "type": 2},
         "/cancelHttpCallbackUrl": {},
         "/member/login": {"account": "canary-developer", "password": CANARIES["WK_PASSWORD"]},

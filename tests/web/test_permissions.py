@@ -34,6 +34,7 @@ MATRIX = {
     "check_all": ("post", {**DO, "viewer": 302, "stranger": 302}),
     "check_account": ("post", {**DO, "viewer": 302}),
     "keep_online": ("post", DO),
+    "log_out_account": ("post", {**DO, "operator": 404, "admin": 404}),  # it is not online
     "due": ("post", DO),
     "to_scan": ("get", SIGNED_IN),
     "incidents": ("get", SIGNED_IN),

@@ -10,12 +10,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import permissions, tasks
-from accounts.logins import expire
+from accounts.logins import expire, failure
 from accounts.models import Account, Avatar
 from accounts.models.event import record
-from accounts.presence import sweep
+from accounts.presence import log_out, sweep
+from accounts.reasons import Reason
 from accounts.relogin import plan_runs
-from accounts.states import EventType
+from accounts.states import AccountState, EventType
 from accounts.web import forms
 from accounts.web.account_list import AccountList
 from accounts.web.forms import AccountForm, DueForm
@@ -159,6 +160,25 @@ def keep_online(request: HttpRequest, account_id: int) -> HttpResponse:
     with transaction.atomic():
         if Account.objects.filter(pk=account.pk, keep_online=not wanted).update(**changes):
             record(account, EventType.CHANGED, detail="keep_online", by=request.user)
+    return redirect("account", account.pk)
+
+
+@require_POST
+@never_cache
+@login_required
+def log_out_account(request: HttpRequest, account_id: int) -> HttpResponse:
+    """Log the account out at WKTeam and pause it, after a question."""
+    account = permissions.account_to_log_in(request, account_id)
+    permissions.only(account.state == AccountState.ONLINE and account.merged_into_id is None, account)
+    if request.POST.get("sure") != "1":
+        return render(request, "accounts/log_out.html", {"account": account})
+    error = log_out.log_out(account, by=request.user)
+    tasks.put_into_queue(tasks.presence)
+    if error is None:
+        messages.success(request, _("WKTeam logs the account out. The result appears on this page."))
+    else:
+        words = failure.words(error)["upstream_text"] or Reason(failure.why(error)).label
+        messages.error(request, _("WKTeam didn’t log the account out: %s") % words)
     return redirect("account", account.pk)
 
 

@@ -1,0 +1,64 @@
+"""The button that logs an account out at WKTeam: asks first, pauses, and nothing logs the account in again."""
+
+import pytest
+
+from accounts.models import Drop
+from accounts.presence import sweep
+from accounts.relogin import recover
+from tests.support.factories import fresh
+
+OFFLINE = "/member/offline"
+
+
+@pytest.fixture
+def online(committed, upstream):
+    person = upstream.person("wxid_1", online=True)
+    upstream.settings(offline_delay=0)
+    return committed.account(wc_id="wxid_1", w_id=person["wId"])
+
+
+def clicked(people, account, **sure):
+    return people.operator.client.post(f"/accounts/{account.pk}/log-out/", sure, follow=bool(sure))
+
+
+def test_the_button_asks_first(online, committed, upstream):
+    page = committed.operator.client.get(f"/accounts/{online.pk}/").content.decode()
+    assert 'id="log-out"' in page
+    assert "Log out <bdi>" in clicked(committed, online).content.decode()
+    assert (upstream.calls(OFFLINE), fresh(online).keep_online) == (0, True)
+
+
+def test_the_account_is_logged_out_paused_and_not_recovered(online, committed, upstream):
+    assert "WKTeam logs the account out" in clicked(committed, online, sure=1).content.decode()
+    assert [body["wcIds"] for body in upstream.bodies(OFFLINE)] == [["wxid_1"]]
+    upstream.wait(wcId="wxid_1", online=False)
+    for _check in range(2):
+        sweep.check()
+    assert (fresh(online).state, fresh(online).keep_online) == ("offline", False)
+    assert Drop.objects.get().account == online
+    assert recover.tick() == []
+    event = online.events.get(happened="logged_out")
+    assert event.actor == committed.operator
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "said", "keep_online"),
+    [
+        ("raw", {"json": {"code": "1001", "message": "不存在", "data": None}}, "不存在", True),
+        ("html", {"status": 502}, "Unreadable WKTeam response", False),
+    ],
+)
+def test_what_wkteam_refuses_is_said_and_what_is_unknown_stays_paused(
+    kind, how, said, keep_online, online, committed, upstream
+):
+    upstream.fault(OFFLINE, kind, **how)
+    assert said in clicked(committed, online, sure=1).content.decode()
+    assert fresh(online).keep_online is keep_online
+    assert fresh(online).state == "online"
+
+
+def test_a_viewer_and_a_stranger_get_neither_button_nor_answer(online, committed):
+    page = committed.viewer.client.get(f"/accounts/{online.pk}/").content.decode()
+    assert 'id="log-out"' not in page
+    for person in (committed.viewer, committed.stranger):
+        assert person.client.post(f"/accounts/{online.pk}/log-out/", {"sure": 1}).status_code == 404
