@@ -1,6 +1,7 @@
 """Reads the environment for the settings: django-environ, and a cast for each kind of value.
 
-A cast raises ValueError with the rest of a sentence. `Env` puts the name of the variable in front of it.
+IDs, names, numbers and addresses are read as they look: without invisible characters and quotes around them, and with
+full-width forms as ASCII. A cast raises ValueError with the rest of a sentence. `Env` puts the name of the variable in front of it.
 """
 
 import re
@@ -16,6 +17,8 @@ import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 from environ.fileaware_mapping import FileAwareMapping
+
+from accounts.lib.typed_text import code
 
 BOOLEANS = ("1", "true", "yes", "on", "0", "false", "no", "off")
 HOST = r"[\w-]+(\.[\w-]+)*"
@@ -87,6 +90,7 @@ class Env(environ.FileAwareEnv):
 
 def between(low: int, high: int) -> Callable[[str], int]:
     def cast(value: str) -> int:
+        value = code(value)
         if not re.fullmatch(r"\d{1,9}", value, re.ASCII) or not low <= int(value) <= high:
             raise ValueError(f"is {value!r}; it has to be a whole number from {low} to {high}")
         return int(value)
@@ -98,6 +102,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
     """Return a cast to one of a few words. Case is ignored."""
 
     def cast(value: str) -> str:
+        value = code(value)
         for choice in choices:
             if choice.lower() == value.lower():
                 return choice
@@ -107,7 +112,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 
 def words(value: str) -> list[str]:
-    return [word.strip() for word in value.split(",") if word.strip()]
+    return [word.strip() for word in re.split("[,、]", code(value)) if word.strip()]
 
 
 def lower_case_words(value: str) -> list[str]:
@@ -142,6 +147,7 @@ origins = each_matching(
 
 
 def http_url(value: str) -> str:
+    value = code(value)
     if "@" in value:
         raise ValueError("holds a user name or a password; it has to look like http://host:port")
     try:
@@ -217,6 +223,7 @@ def directory(mode: int = 0o777) -> Callable[[str], Path]:
 
 
 def time_zone(value: str) -> str:
+    value = code(value)
     system = Path("/usr/share/zoneinfo")  # Django checks here too
     try:
         known = ZoneInfo(value) and (not system.exists() or (system / value).exists())
@@ -234,6 +241,7 @@ def secret_key(value: str) -> str:
 
 
 def callback_secret(value: str) -> str:
+    value = code(value)
     if not re.fullmatch(r"[\w-]{20,200}", value, re.ASCII) or is_repetitive(value):
         raise ValueError(
             "has to be 20 to 200 letters, digits, - or _ at random; empty, no callbacks are taken"
@@ -246,9 +254,10 @@ def is_repetitive(value: str) -> bool:
 
 
 def header_value(value: str) -> str:
-    if not re.fullmatch(r"[ -~]*", value):
+    shown = code(value)
+    if not re.fullmatch(r"[ -~]*", shown) or re.search(r"[\x00-\x1f\x7f]", value):
         raise ValueError("has characters that no header can carry; copy it again")
-    return value
+    return shown
 
 
 def fernet_keys(value: str) -> list[str]:
@@ -264,10 +273,10 @@ def named_codes(value: str) -> dict[int, str]:
     """Parse `1=广州,2=南京` into {1: "广州", 2: "南京"}, in the same order."""
     codes: dict[int, str] = {}
     for pair in words(value):
-        code, _equals, title = (part.strip() for part in pair.partition("="))
-        if not re.fullmatch(r"\d{1,4}", code, re.ASCII) or not title:
+        number, _equals, title = (part.strip() for part in pair.partition("="))
+        if not re.fullmatch(r"\d{1,4}", number, re.ASCII) or not title:
             raise ValueError(f"has {pair!r}; it has to be a list such as 1=广州,2=南京")
-        if int(code) in codes:
-            raise ValueError(f"has the code {int(code)} twice")
-        codes[int(code)] = title
+        if int(number) in codes:
+            raise ValueError(f"has the code {int(number)} twice")
+        codes[int(number)] = title
     return codes

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from accounts.lib.typed_text import code
 from wkportal import __version__
 from wkportal.connections import PostgresConnection, SqliteConnection
 from wkportal.env import (
@@ -269,7 +270,7 @@ if not WK_BASE_URL:
     raise ImproperlyConfigured(
         "WK_BASE_URL is not set. It is the address of the upstream's API, such as http://203.0.113.7:9899."
     )
-WK_ACCOUNT = env("WK_ACCOUNT", cast=str.strip, default="")
+WK_ACCOUNT = env("WK_ACCOUNT", cast=code, default="")
 WK_PASSWORD = env.str("WK_PASSWORD", default="")
 WK_AUTHORIZATION = env("WK_AUTHORIZATION", cast=header_value, default="")
 if not WK_AUTHORIZATION and not (WK_ACCOUNT and WK_PASSWORD):
@@ -281,7 +282,7 @@ WK_LOGIN_WAIT_SECONDS = env("WK_LOGIN_WAIT_SECONDS", cast=between(1, 900), defau
 WK_TIMEOUT_SECONDS = env("WK_TIMEOUT_SECONDS", cast=between(1, 120), default=15)
 # Seconds between presence checks, with a random jitter of up to a tenth.
 WK_PRESENCE_SECONDS = env("WK_PRESENCE_SECONDS", cast=between(5, 3600), default=60)
-WK_LOGIN_TYPE = env.str("WK_LOGIN_TYPE", default="2").strip()  # empty: not sent
+WK_LOGIN_TYPE = code(env.str("WK_LOGIN_TYPE", default="2"))  # empty: not sent
 if not re.fullmatch(r"\d{0,3}", WK_LOGIN_TYPE, re.ASCII):
     raise ImproperlyConfigured(
         f"WK_LOGIN_TYPE is {WK_LOGIN_TYPE!r}; it has to be a whole number, or empty to send none."

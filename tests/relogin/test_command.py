@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from PIL import Image
 
-from accounts.management.commands.relogin import WHY_NOT, Command, chosen, in_terminal
+from accounts.management.commands.relogin import WHY_NOT, Command, chosen, in_terminal, named
 from accounts.models import Account, LoginAttempt, RecoveryPolicy, Tag
 from accounts.states import AccountState, AttemptState, Method, NextStep, Trigger
 from tests.support.factories import fresh, make_account, make_attempt
@@ -46,6 +46,12 @@ def test_accounts_are_named_by_wcid_label_or_id(db):
     assert who(account=["shop 2"]) == ["Shop 2"]
     assert who(account=[f"id:{second.pk}", "Shop 1", "wxid_one"]) == ["Shop 2", "Shop 1"]
     assert first.pk != second.pk
+
+
+@pytest.mark.parametrize("name", ["“wxid_1”", "ｗｘｉｄ＿１\u200b", "\u200e旗舰店", "id:{}\ufeff"])
+def test_an_account_is_named_as_it_looks(db, name):
+    account = make_account(label="旗舰店", wc_id="wxid_1")
+    assert named(name.format(account.pk)) == account
 
 
 def test_a_name_that_several_have_is_refused_with_all_of_them(db):

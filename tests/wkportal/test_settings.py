@@ -54,6 +54,26 @@ def settings_with(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("WK_ACCOUNT", "\ufeff“somebody”\u200b", "somebody"),
+        ("WK_ACCOUNT", "'ｓｏｍｅｂｏｄｙ１'", "somebody1"),
+        ("WK_BASE_URL", "\u200bｈｔｔｐ：//203.0.113.7:9899", "http://203.0.113.7:9899"),
+        ("WK_AUTHORIZATION", "\u200eabc\u00ad", "abc"),
+        ("WK_LOGIN_WAIT_SECONDS", "１２０", 120),
+        ("WK_LOGIN_TYPE", "２", "2"),
+        ("WK_DEVICE_TYPE", "“mac”", "mac"),
+        ("WK_PROXIES", "１＝广州，２＝南京", {1: "广州", 2: "南京"}),
+        ("WK_QR_HOSTS", "a.example.com、b.example.com\u200b", ["a.example.com", "b.example.com"]),
+        ("TIME_ZONE", "\u200bAsia/Tokyo", "Asia/Tokyo"),
+        ("WK_PASSWORD", " “ｐ”\u200b ", " “ｐ”\u200b "),
+    ],
+)
+def test_a_setting_is_read_as_it_looks_and_a_password_as_it_is(settings_with, name, value, read):
+    assert settings_with(**{name: value})[name] == read
+
+
+@pytest.mark.parametrize(
     ("name", "value", "words"),
     [
         ("SECRET_KEY", None, "SECRET_KEY is not set"),

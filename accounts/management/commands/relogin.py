@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from django.db.models.functions import Lower
 
-from accounts.lib import db_clock
+from accounts.lib import db_clock, typed_text
 from accounts.logins import expire, start
 from accounts.models import Account, LoginAttempt, Tag
 from accounts.reasons import Reason, advice
@@ -126,7 +126,7 @@ def pause() -> None:
 
 
 def chosen(options: dict) -> list[Account]:
-    names, tag = options["account"], options["tag"]
+    names, tag = options["account"], options["tag"] and typed_text.line(options["tag"])
     if bool(names) + options["due"] + (tag is not None) != 1:
         raise CommandError("Name accounts, or give --due, or --tag.", returncode=NOBODY)
     if names:
@@ -140,12 +140,12 @@ def chosen(options: dict) -> list[Account]:
 
 
 def named(name: str) -> Account:
-    accounts = Account.objects.kept()
+    accounts, name = Account.objects.kept(), typed_text.line(name)
     kind, _, digits = name.partition(":")
     if kind == "id" and digits.isascii() and digits.isdecimal() and len(digits) < 19:
         found = accounts.filter(pk=int(digits))
     else:
-        found = accounts.filter(wc_id=name)
+        found = accounts.filter(wc_id=typed_text.code(name))
         if not found:
             found = accounts.filter(label__iexact=name)
     if len(found) == 1:
