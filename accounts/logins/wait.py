@@ -99,9 +99,7 @@ def _ask_until_decided(lease: Lease, code: str) -> Decision:
         pause = min(pause * 2, LONGEST_PAUSE)
         if not leases.still_waiting(lease):
             return None
-    if isinstance(last, errors.SignInRefused):
-        return _if_online(attempt) or last
-    return last
+    return (isinstance(last, errors.SignInRefused) and _if_online(attempt)) or last
 
 
 def _may_be_about_us(answer: LoginAnswer) -> bool:

@@ -238,6 +238,15 @@ class Client:
         of a call without effect. `confirm`: a refusal whose words could concern the Authorization counts only if
         WKTeam repeats it.
         """
+        answer = self._authorized(path, body, seconds or self.seconds, call, limit, visible, confirm)
+        found = meaning(answer)
+        self.tokens.accepted()
+        return found
+
+    def _authorized(
+        self, path: str, body: dict, seconds: float, call, limit: int, visible: bool, confirm: bool
+    ) -> responses.Answer:
+        """Return the answer to a call whose Authorization is not refused; renew that as `_signed` says."""
         began, refusals = time.monotonic(), 0
         signed_in: list[str] = []
 
@@ -247,11 +256,11 @@ class Client:
 
         authorization = self.tokens.current() or self.tokens.renew("", sign_in, began)
         while True:
-            left = max(1.0, began + (seconds or self.seconds) - time.monotonic())
+            left = max(1.0, began + seconds - time.monotonic())
             try:
                 answer = self._checked(path, body, left, authorization, call, limit, visible)
                 if not (confirm and self._may_concern_sign_in(responses.refused_text(answer))):
-                    break
+                    return answer
                 confirm = False
             except SignInRefused as refused:
                 refusals += 1
@@ -264,9 +273,6 @@ class Client:
                     self.tokens.alarm(refused)
                     raise
                 authorization = renewed
-        found = meaning(answer)
-        self.tokens.accepted()
-        return found
 
     def _checked(
         self, path: str, body: dict, left: float, authorization: str, call, limit: int, visible: bool
