@@ -5,6 +5,7 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 from wkportal.env import exit_if_misconfigured
+from wkportal.http_limits import limited
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
 
@@ -19,7 +20,7 @@ django_application = get_asgi_application()
 
 from accounts.realtime import sse  # noqa: E402 - its models need Django to be set up
 
-application = sse.outside(django_application)
+application = limited(sse.outside(django_application))
 
 # Everything loaded so far lives as long as the process. Scanning it for garbage would repeatedly stop every
 # request and every stream of this process for a tenth of a second.

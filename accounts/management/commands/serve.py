@@ -13,6 +13,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from accounts.lib.encrypted_fields import check_keys
 from accounts.models import Channel, UpstreamAccess
 from accounts.realtime import sse
+from wkportal.http_limits import LimitedProtocol, behind_proxies
 from wkportal.local import services
 from wkportal.local.supervisor import Process, Supervisor
 
@@ -44,23 +45,32 @@ class Command(BaseCommand):
         parser.add_argument(
             "--trusted-proxies",
             default="127.0.0.1,::1",
-            help="who may say in X-Forwarded-For whom it speaks for; * when only a proxy can reach us (%(default)s)",
+            help="who may say in X-Forwarded-For whom it speaks for: addresses or networks, or the number of "
+            "proxies that every request passes (%(default)s)",
         )
 
     def handle(
         self, *, host: str, port: int, fd: int | None, workers: int, trusted_proxies: str, **options
     ) -> None:
+        if "*" in trusted_proxies:
+            raise CommandError(
+                "--trusted-proxies *: anybody could choose an address. Give the number of proxies, such as 1."
+            )
         listener = socket.socket(fileno=fd) if fd is not None else listen(host, port)
         if workers > 1:
             sys.exit(self.serve_shared(listener, workers, trusted_proxies))
+        from wkportal.asgi import application  # noqa: PLC0415 - it prepares this process to serve
+
+        counted = trusted_proxies.isdigit()
         config = uvicorn.Config(
-            "wkportal.asgi:application",
+            behind_proxies(application, int(trusted_proxies)) if counted else application,
+            http=LimitedProtocol,
             lifespan="off",
             ws="none",
             log_config=None,  # the settings decide where logs go and what is hidden
             access_log=False,
             server_header=False,
-            proxy_headers=True,
+            proxy_headers=not counted,
             forwarded_allow_ips=trusted_proxies,
             timeout_keep_alive=130,  # longer than an HTTP proxy's, which would send into a closed connection
             timeout_graceful_shutdown=3,
