@@ -7,7 +7,7 @@ from django.test import TransactionTestCase
 from django.utils import timezone, translation
 
 from accounts.lib import db_clock
-from accounts.logins import leases
+from accounts.logins import expire, leases
 from accounts.upstream import configured
 from tests.support import cleanup, environment, factories, services
 from tests.support.stack import Operator
@@ -96,6 +96,12 @@ def own_clock(monkeypatch):
 def unknown_holder():
     """A test begins without rows: this process reports again that it lives when it takes a lease."""
     leases._holder.renewed_at = 0.0
+
+
+@pytest.fixture(autouse=True)
+def unread_attempts():
+    """This process has not looked for overdue attempts yet: tests travel in time."""
+    expire._Reach.since = None
 
 
 @pytest.fixture(autouse=True)

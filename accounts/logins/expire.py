@@ -4,6 +4,8 @@ An attempt whose account is online by then has succeeded. Every other attempt ti
 """
 
 import logging
+import time
+from datetime import datetime, timedelta
 
 from accounts.lib import db_clock
 from accounts.logins import failure as logins_failure
@@ -18,6 +20,10 @@ from accounts.upstream.errors import UpstreamError
 from accounts.upstream.responses import Ending, LoggedIn
 
 log = logging.getLogger(__name__)
+
+ALL_SECONDS = 30
+# For transactions that were still open when attempts were read.
+MARGIN = timedelta(seconds=30)
 
 
 def reconcile(
@@ -83,19 +89,38 @@ def expire_on_read(account: Account) -> None:
         _end_attempt(attempt, {})
 
 
+class _Reach:
+    """How far back `end_overdue` reads: every attempt with an earlier deadline has ended.
+
+    While an old snapshot of PostgreSQL is held, as by a dump, the index of attempts in progress keeps an entry
+    of each attempt that has ended since. Reading all of them every two seconds would cost more with each login.
+    """
+
+    since: datetime | None = None
+    all_at = 0.0  # of our monotonic clock: when all are read again
+
+
 def end_overdue() -> int:
     """End overdue attempts regardless of their leases; return how many were overdue, at most 500 per call.
 
     Asks WKTeam once who is online if any attempt is overdue. Without a usable answer, all of them end as
-    not online.
+    not online. Reads all attempts every ALL_SECONDS, otherwise those that have become overdue since.
     """
     now = db_clock.now()
-    overdue = list(LoginAttempt.objects.past(SWEPT_AFTER, now).light().select_related("account")[:500])
-    if overdue:
-        online = configured.online_instances()
-        for attempt in overdue:
-            try:
-                _end_attempt(attempt, online)
-            except Exception:  # one row that fails must not block the others
-                log.exception("attempt %s could not be ended", attempt.pk)
+    rows = LoginAttempt.objects.past(SWEPT_AFTER, now)
+    if _Reach.since is not None and time.monotonic() < _Reach.all_at:
+        rows = rows.filter(deadline_at__gte=_Reach.since)
+    else:
+        _Reach.all_at = time.monotonic() + ALL_SECONDS
+    overdue = list(rows.light().select_related("account")[:500])
+    ended = 0
+    online = configured.online_instances() if overdue else {}
+    for attempt in overdue:
+        try:
+            _end_attempt(attempt, online)
+            ended += 1
+        except Exception:  # one row that fails must not block the others
+            log.exception("attempt %s could not be ended", attempt.pk)
+    if ended == len(overdue) < 500:
+        _Reach.since = now - SWEPT_AFTER - MARGIN
     return len(overdue)
