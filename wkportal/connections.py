@@ -32,7 +32,8 @@ class SqliteConnection(sqlite3.Connection):
         name = os.fspath(database)
         if not name.startswith((":memory:", "file:")) and not os.path.exists(name):
             with suppress(OSError):  # opening it then fails with SQLite's own error
-                os.close(os.open(name, os.O_CREAT | os.O_RDWR, 0o600))
+                # Exclusively: to close a file that a connection of this process has open would drop its locks.
+                os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         super().__init__(database, *args, **kwargs)
 
     def execute(self, *args, **kwargs) -> sqlite3.Cursor:
