@@ -75,7 +75,7 @@ def test_nothing_listens_to_signals():
 @pytest.mark.parametrize(
     ("library", "users"),
     {
-        "apprise": {"accounts.notifications.transports"},
+        "apprise": {f"accounts.notifications.{name}" for name in ("addresses", "robots", "transports")},
         "zxingcpp": {"accounts.lib.images"},
         "urllib3": {"accounts.upstream.transport"},
     }.items(),

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from accounts.lib.typed_text import code
 from wkportal import __version__
-from wkportal.connections import PostgresConnection, SqliteConnection
+from wkportal.database.connections import PostgresConnection, SqliteConnection
 from wkportal.env import (
     Env,
     allowed_hosts,
@@ -112,7 +112,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
-    "wkportal.database_outage.answers_without_database",
+    "wkportal.database.outage.answers_without_database",
     "wkportal.middleware.one_thread",
 ]
 ROOT_URLCONF = "wkportal.urls"

@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
-handler500 = "wkportal.database_outage.broken"
+handler500 = "wkportal.database.outage.broken"
 urlpatterns = [
     path("", include("accounts.urls")),
     path(

@@ -14,8 +14,8 @@ from apprise import AppriseAsset
 from apprise.manager_plugins import NotificationManager
 from apprise.plugins import url_to_dict
 
-from accounts.lib.egress import is_public
 from accounts.models.notification import WITH_HOST, kind_of
+from accounts.notifications.egress import is_public
 from accounts.notifications.robots import PLUGINS
 
 SERVICES: dict[str, str] = {

@@ -14,8 +14,7 @@ from urllib.request import getproxies
 from apprise import Apprise, NotifyFormat
 from django.conf import settings
 
-from accounts.lib import egress
-from accounts.notifications import addresses
+from accounts.notifications import addresses, egress
 from accounts.notifications.addresses import UnusableAddress
 from accounts.notifications.robots import Robot, refuses
 

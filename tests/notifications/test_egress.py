@@ -7,7 +7,7 @@ import threading
 import pytest
 import requests
 
-from accounts.lib import egress
+from accounts.notifications import egress
 from tests.support.fake_chat_service import Receiver
 
 

@@ -1,0 +1,1 @@
+"""How a process connects to the database, and what pages say while it is unreachable."""
