@@ -5,7 +5,7 @@ import re
 from django import forms
 from django.conf import settings
 from django.contrib.auth.models import Group
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.forms import BaseForm
 from django.utils.translation import gettext_lazy as _
@@ -141,6 +141,21 @@ class AccountForm(forms.ModelForm):
     def changed_columns(self) -> list[str]:
         columns = {field.name for field in Account._meta.concrete_fields}
         return [name for name in self.changed_data if name in columns]
+
+    def save_if_free(self) -> Account | None:
+        """Save. None, and an error of the field, if another request has saved an account with this wcId meanwhile."""
+        try:
+            return self.save()
+        except IntegrityError:
+            try:
+                self.clean_wc_id()
+            except forms.ValidationError as error:
+                self.add_error("wc_id", error)
+            else:
+                self.validate_unique()
+            if self.is_valid():
+                raise
+            return None
 
     def save(self, commit: bool = True) -> Account:
         """Save the account with its tags, and record who changed which fields (names, no values).

@@ -365,6 +365,19 @@ def test_an_edit_does_not_undo_a_login_that_ends_meanwhile(people):
     assert account.wc_id == "wxid_1"
 
 
+@pytest.mark.parametrize("edited", [False, True], ids=["added", "edited"])
+def test_of_two_who_save_the_same_wc_id_at_once_the_second_is_told(committed, edited):
+    typed = {"label": "Shop", "wc_id": "wxid_same", "team": committed.east.pk}
+    second = AccountForm(
+        typed, instance=committed.account(wc_id=None) if edited else None, user=committed.operator
+    )
+    assert second.is_valid()
+    committed.account(wc_id="wxid_same", team=committed.east)
+    assert second.save_if_free() is None
+    assert "wc_id" in second.errors
+    assert Account.objects.filter(wc_id="wxid_same").count() == 1
+
+
 def test_two_accounts_without_a_wc_id_are_possible(people):
     for label in ("one", "two"):
         people.operator.client.post("/accounts/new/", {"label": label, "wc_id": "", "team": people.east.pk})

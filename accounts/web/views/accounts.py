@@ -92,8 +92,8 @@ def account_live(request: HttpRequest, account_id: int) -> HttpResponse:
 def new_account(request: HttpRequest) -> HttpResponse:
     permissions.only(permissions.may_add(request.user), None)
     form = AccountForm(request.POST or None, user=request.user)
-    if request.method == "POST" and form.is_valid():
-        return redirect("account", form.save().pk)
+    if request.method == "POST" and form.is_valid() and (account := form.save_if_free()):
+        return redirect("account", account.pk)
     return render(request, "accounts/edit_account.html", {"form": form}, status=422 if form.errors else 200)
 
 
@@ -103,8 +103,7 @@ def new_account(request: HttpRequest) -> HttpResponse:
 def edit_account(request: HttpRequest, account_id: int) -> HttpResponse:
     account = permissions.account_to_edit(request, account_id)
     form = AccountForm(request.POST or None, instance=account, user=request.user)
-    if request.method == "POST" and form.is_valid():
-        form.save()
+    if request.method == "POST" and form.is_valid() and form.save_if_free():
         messages.success(request, _("Saved."))
         return redirect("account", account.pk)
     ctx = {"form": form, "account": Account.objects.get(pk=account_id)}
