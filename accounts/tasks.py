@@ -18,6 +18,7 @@ from accounts.notifications import dispatch
 from accounts.presence import offline
 from accounts.presence import sweep as presence_sweep
 from accounts.relogin import plan_runs, recover
+from wkportal import sign_in_limits
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ def delete_old_rows() -> None:
     leases.forget_old_workers()
     plan_runs.forget_old_runs()
     dispatch.forget_old()
+    sign_in_limits.forget_old()
 
 
 def put_into_queue(task, *ids: int | str) -> bool:

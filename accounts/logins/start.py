@@ -128,7 +128,7 @@ def fetch_qr_code(attempt: LoginAttempt) -> bool:
 
 def _keep_w_id(attempt: LoginAttempt, w_id: str) -> None:
     """Save the wId at once: WKTeam has the login instance from now on, whatever happens to its picture."""
-    LoginAttempt.objects.filter(pk=attempt.pk).update(w_id=w_id)
+    LoginAttempt.objects.filter(pk=attempt.pk, ended_at=None).update(w_id=w_id)
     attempt.w_id = w_id
 
 

@@ -66,7 +66,7 @@ def shown_messages(page):
     "address",
     [
         "dbus://", "gnome://", "glib://", "macosx://", "windows://", "syslog://", "rsyslog://example.com",
-        "file:///etc/passwd", "exec:///bin/sh", "python:///tmp/x.py", "growl://localhost", "kodi://localhost", "",
+        "file:///etc/passwd", "exec:///bin/sh", "python:///tmp/x.py", "growl://localhost", "kodi://localhost",
         "apprise://example.com/token", "smpp://u:p@example.com", "https://example.com/hook", "nonsense", "://",
         "mqtt://localhost/topic", "xmpp://u:p@example.com", "gio://", "blink1://", "deltachat://x", "signal://x",
     ],
@@ -76,6 +76,14 @@ def test_services_that_write_files_or_run_programs_are_not_let_in(address):
         addresses.checked(address)
     assert caught.value.code == "service"
     assert transports.deliver(address, "title", "text").unusable
+
+
+def test_an_empty_address_is_not_let_in_and_one_whose_key_is_lost_is_no_reason_to_disable_its_channel():
+    with pytest.raises(addresses.UnusableAddress) as caught:
+        addresses.checked("")
+    assert caught.value.code == "service"
+    answer = transports.deliver("", "title", "text")
+    assert (answer.ok, answer.unusable, answer.words) == (False, False, "key")
 
 
 @pytest.mark.parametrize(

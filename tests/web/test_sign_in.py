@@ -1,10 +1,13 @@
 """Signing in and out: guessing is slowed down, nobody is led elsewhere, a session ends when it should."""
 
 import pytest
+from axes.models import AccessAttempt, AccessFailureLog
 from django.conf import settings
 from django.test import Client
+from django.utils import timezone
 
 from tests.support.factories import PASSWORD
+from wkportal import sign_in_limits
 
 ELSEWHERE = [
     "//evil.example", "///evil.example", "https://evil.example", "http:evil.example", "https:/evil.example", "/\\evil.example",
@@ -40,6 +43,33 @@ def test_guessing_is_stopped_for_a_while_also_with_the_right_word(people, name, 
         sign_in(client, name, "wrong", path)
     assert sign_in(client, name, PASSWORD, path).status_code == 429
     assert sign_in(Client(REMOTE_ADDR="10.9.8.7"), name, PASSWORD, path).status_code == 302
+
+
+def test_an_address_that_guesses_many_names_is_stopped_and_no_other(people):
+    guesser = Client(REMOTE_ADDR="203.0.113.9")
+    for guess in range(sign_in_limits.FAILURES_OF_ADDRESS):
+        assert sign_in(guesser, f"name{guess}", "wrong").status_code == 200
+    assert sign_in(guesser).status_code == 429
+    assert sign_in(guesser, "admin", PASSWORD, "/admin/login/").status_code == 429
+    assert sign_in(Client(REMOTE_ADDR="203.0.113.10")).status_code == 302
+    AccessFailureLog.objects.update(attempt_time=timezone.now() - sign_in_limits.PERIOD)
+    AccessAttempt.objects.update(attempt_time=timezone.now() - sign_in_limits.PERIOD)
+    assert sign_in(guesser).status_code == 302
+
+
+def test_a_name_is_not_kept_out_by_guesses_from_many_addresses(people):
+    for number in range(3 * sign_in_limits.FAILURES_OF_ADDRESS):
+        sign_in(Client(REMOTE_ADDR=f"203.0.113.{number}"), "operator", "wrong")
+    assert sign_in(Client(REMOTE_ADDR="198.51.100.1")).status_code == 302
+
+
+def test_old_failures_are_deleted(people):
+    sign_in(Client(), "operator", "wrong")
+    sign_in_limits.forget_old()
+    assert AccessFailureLog.objects.count() == 1
+    AccessFailureLog.objects.update(attempt_time=timezone.now() - 3 * sign_in_limits.PERIOD)
+    sign_in_limits.forget_old()
+    assert not AccessFailureLog.objects.exists()
 
 
 def test_a_wrong_name_and_a_wrong_password_get_the_same_answer(people):

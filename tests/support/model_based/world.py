@@ -18,7 +18,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from accounts import bootsteps
 from accounts.bootsteps import OrphanRescuer
 from accounts.lib import db_clock, db_errors, images
-from accounts.logins import finish, leases, popup, wait
+from accounts.logins import expire, finish, leases, popup, wait
 from accounts.logins import success as logins_success
 from accounts.models import Account, AccountEvent, LoginAttempt, WaitsWorker, event
 from accounts.upstream import configured
@@ -121,6 +121,7 @@ class World:
         self.trouble = ""
         self.gathers = False
         leases._holder = self.web.holder
+        expire._Reach.since = None
 
     # --- tasks
 
@@ -311,7 +312,7 @@ def install(world: World, monkeypatch) -> None:
     monkeypatch.setattr(leases, "_holder", leases._holder)
     # All run in one thread here: who would wait for a place in it would wait for ever.
     monkeypatch.setattr(wait, "_qr_codes", contextlib.nullcontext())
-    for module in (leases, db_errors, popup, wait, bootsteps):
+    for module in (leases, db_errors, popup, wait, bootsteps, expire):
         monkeypatch.setattr(module, "time", Time)
     monkeypatch.setattr(db_clock, "now", lambda: world.clock.now())
     monkeypatch.setattr(leases, "claim", claim)
