@@ -57,6 +57,8 @@ def test_the_worker_of_a_prompt_is_killed_and_a_confirmation_counts(stack, upstr
 
 
 def test_a_prompt_whose_workers_die_again_and_again_is_sent_once_and_expires(stack, upstream, prompted):
+    row = LoginAttempt.objects.filter(pk=prompted.pk)
+    row.update(deadline_at=timezone.now() + timedelta(hours=1))  # dying may take as long as it does
     first = holder(stack, prompted)
     stack.kill(first)
     second = held_by_another(stack, prompted, first)
@@ -65,6 +67,7 @@ def test_a_prompt_whose_workers_die_again_and_again_is_sent_once_and_expires(sta
     stack.kill(second)
     assert held_by_another(stack, prompted, second) == first
 
+    row.update(deadline_at=timezone.now())
     assert ends(prompted, "expired").reason == "not_tapped"
     assert upstream.calls("/secondLogin") == 1
     assert_sound(upstream, stack)
