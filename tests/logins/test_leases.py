@@ -167,11 +167,13 @@ def test_slots_hold_also_when_everybody_takes_at_the_same_moment(holder, setting
 def test_two_processes_that_claim_the_same_rows_get_each_row_once(holder):
     attempts = [attempt.pk for attempt in waiting(40)]
     barrier = threading.Barrier(4)
+    for name in "abcd":  # known to the others before the first claim, as workers are
+        living(name, seconds=600)
 
     def claim(name: str):
         barrier.wait(SECONDS)
         order = attempts if name in "ab" else attempts[::-1]
-        return [attempt.pk for attempt in leases.claim(order, living(name)) if attempt]
+        return [attempt.pk for attempt in leases.claim(order, name) if attempt]
 
     with ThreadPoolExecutor(4) as pool:
         calls = {name: pool.submit(in_thread, claim, name) for name in "abcd"}
