@@ -1,11 +1,11 @@
-"""Choices only: the reason of a presence check whose result was not saved."""
+"""Choices only: more reasons and events."""
 
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0010_more_reasons"),
+        ("accounts", "0009_presence_checked_at"),
     ]
 
     operations = [
@@ -83,6 +83,35 @@ class Migration(migrations.Migration):
                 default="",
                 max_length=20,
                 verbose_name="reason",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="accountevent",
+            name="happened",
+            field=models.CharField(
+                choices=[
+                    ("attempt_started", "Login started"),
+                    ("attempt_moved", "Login state changed"),
+                    ("account_online", "Came online"),
+                    ("account_offline", "Went offline"),
+                    ("wait_taken", "Waiting for the phone"),
+                    ("wait_resumed", "Wait resumed"),
+                    ("late_success", "Phone confirmed after the login ended"),
+                    ("stale_success", "Older login confirmed late; newer wId kept"),
+                    ("other_account", "Logged in with another account’s QR code"),
+                    ("joined", "Merged into the record with this wcId"),
+                    ("added", "Account added"),
+                    ("changed", "Details changed"),
+                    ("to_scan", "Queued for scan"),
+                    ("found_online", "Detected online; logged in outside the portal"),
+                    ("logged_out", "Log-out at WKTeam requested; paused"),
+                    ("listed_but_offline", "WKTeam lists it as online, but /isOnline says no"),
+                    ("online_but_unlisted", "WKTeam doesn’t list it as online, but /isOnline says yes"),
+                    ("reason_told", "WKTeam reported why it went offline"),
+                    ("recovery_ended", "Recovery failed; manual action needed"),
+                ],
+                max_length=20,
+                verbose_name="event",
             ),
         ),
     ]

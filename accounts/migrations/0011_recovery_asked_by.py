@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0012_contradiction_events"),
+        ("accounts", "0010_reasons_and_events"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
