@@ -296,7 +296,8 @@ WK_PROXIES = env(
 # Certificate authorities to trust besides the public ones, and an HTTP proxy, for calls to WKTeam.
 WK_CA_BUNDLE = env("WK_CA_BUNDLE", cast=certificate_file, default="")
 WK_HTTP_PROXY = env("WK_HTTP_PROXY", cast=proxy_url, default="")
-# Words in a WKTeam message that may mean that it refuses the Authorization; lower case.
+# Words in a WKTeam message that may mean that it refuses the Authorization; lower case. Its text for that is not
+# documented: these are likely parts of it. WeChat's own refusals have the same words, so they prove nothing.
 WK_SIGN_IN_WORDS = env(
     "WK_SIGN_IN_WORDS",
     cast=lower_case_words,

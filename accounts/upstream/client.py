@@ -1,8 +1,9 @@
 """The client of WKTeam's HTTP API: one method per call. Only `transport` imports requests.
 
 One session serves every call. It keeps no cookies, because all accounts' logins would share them. It
-follows no redirects (`pictures` does, within its hosts) and reads no proxy settings from the environment. It opens a new connection for each
-call: on one that the other side closed while idle, it would be unknown whether `/iPadLogin` was sent.
+follows no redirects (`pictures` does, within its hosts) and reads no proxy settings from the environment. It
+opens a new connection for each call: on one that the other side closed while idle, it would be unknown whether
+`/iPadLogin` was sent.
 
 Every call ends at its deadline, however slowly bytes arrive. It reads at most 1 MiB after decoding (512 KiB
 for a picture; the bound of the list of online accounts follows the number of accounts we know). Every
@@ -35,9 +36,6 @@ log = logging.getLogger(__name__)
 # The format of WKTeam callbacks: 2 is the "optimised" one, the only one that all generations of the API have.
 CALLBACK_TYPE = 2
 WHO_IS_ONLINE = "/queryLoginWx"
-# WKTeam's text for a bad Authorization is not documented: these are likely parts of it. WeChat's own refusals
-# have the same words, so they prove nothing.
-SIGN_IN_WORDS = ("token", "authoriz", "授权", "认证", "登录失效", "登录已失效", "请登录", "请先登录")
 
 
 class Tokens(Protocol):
@@ -68,7 +66,8 @@ class Client:
 
     `seconds` is the time limit of a call that gets none of its own; the wait and the prompt always get one.
     `login_type` and `device_type` are sent with `/iPadLogin` if not empty: servers of different generations
-    need one, the other, or neither. `accounts()`: how many accounts we know.
+    need one, the other, or neither. `sign_in_words`: words in lower case, after which a refusal may concern the
+    Authorization. `accounts()`: how many accounts we know.
     """
 
     base_url: str
@@ -78,7 +77,7 @@ class Client:
     seconds: float = 15
     login_type: str = "2"
     device_type: str = ""
-    sign_in_words: tuple[str, ...] = SIGN_IN_WORDS
+    sign_in_words: tuple[str, ...] = ()
     accounts: Callable[[], int] = int
     route: Route = DIRECT
 

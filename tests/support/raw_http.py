@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from django.conf import settings
 
 from accounts.upstream.client import Client
 from accounts.upstream.token_store import KeptTokens
@@ -137,7 +138,7 @@ def client_of(url: str, given: str = GIVEN, tokens: KeptTokens | None = None, **
         account=account,
         password=how.pop("password", CANARIES["WK_PASSWORD"]),
         tokens=tokens or KeptTokens(url, account, given),
-        **{"seconds": 4} | how,
+        **{"seconds": 4, "sign_in_words": tuple(settings.WK_SIGN_IN_WORDS)} | how,
     )
 
 
