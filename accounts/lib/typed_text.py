@@ -35,6 +35,20 @@ def digits(text: str) -> str:
     return re.sub(r"[\s-]", "", code(text))
 
 
+def is_character(char: str) -> bool:
+    """Return False for lone surrogates and for code points that Unicode will never assign.
+
+    Code points that this Python does not know yet, such as new emoji, are characters.
+    """
+    number = ord(char)
+    return not (0xD800 <= number <= 0xDFFF or 0xFDD0 <= number <= 0xFDEF or number & 0xFFFE == 0xFFFE)
+
+
+def is_control(char: str) -> bool:
+    """Return whether it is a line end, a tab or another control character."""
+    return unicodedata.category(char) in ("Cc", "Zl", "Zp")
+
+
 def _shaping(text: str) -> set[int]:
     """Return where the text has invisible characters that shape what stands before them."""
     found = [range(*flag.span()) for flag in FLAG.finditer(text)]
@@ -43,21 +57,18 @@ def _shaping(text: str) -> set[int]:
 
 
 def _as_shown(char: str) -> str:
-    category = unicodedata.category(char)
-    if category in ("Cc", "Zl", "Zp"):
+    if is_control(char):
         return " "
-    return "" if category == "Cf" or _is_invisible(char) else char
+    return "" if unicodedata.category(char) == "Cf" or _is_invisible(char) else char
 
 
 def _is_invisible(char: str) -> bool:
     number = ord(char)
     return (
         char in BLANK
+        or not is_character(char)
         or number == 0x034F  # grapheme joiner
         or 0x180B <= number <= 0x180F
         or 0xFE00 <= number <= 0xFE0F
         or 0xE0000 <= number <= 0xE0FFF
-        or 0xD800 <= number <= 0xDFFF
-        or 0xFDD0 <= number <= 0xFDEF
-        or number & 0xFFFE == 0xFFFE
     )

@@ -8,7 +8,6 @@ presence.
 
 import json
 import re
-import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -28,11 +27,11 @@ from accounts.upstream.errors import (
 TEXT_LIMIT = 300
 ID_LIMIT = 100
 DEPTH_LIMIT = 32
-# Unicode direction marks and overrides, which let a nickname or a message display as another text.
 # How programs write a missing value as text.
 NO_ID = frozenset(
     {"null", "(null)", "undefined", "none", "nil", "nan", "n/a", "na", "empty", "0", "-1", "true", "false"}
 )
+# Unicode direction marks and overrides, which let a nickname or a message display as another text.
 BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
 CODE_ASKED = re.compile("输入 ?验证码")
@@ -151,20 +150,9 @@ def clean(value: object, limit: int = TEXT_LIMIT) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
     text = str(value)[: limit * 4].translate(BIDI)
-    text = "".join(
-        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if _is_character(c)
-    )
+    text = "".join(" " if typed_text.is_control(c) else c for c in text if typed_text.is_character(c))
     text = " ".join(text.split())[:limit].rstrip()
     return text if typed_text.line(text) else ""
-
-
-def _is_character(char: str) -> bool:
-    """Return False for lone surrogates and for code points that Unicode will never assign.
-
-    Code points that this Python does not know yet, such as new emoji, are characters.
-    """
-    code = ord(char)
-    return not (0xD800 <= code <= 0xDFFF or 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE)
 
 
 def identifier(value: object) -> str:
