@@ -1,7 +1,8 @@
 """Reads the environment for the settings: django-environ, and a cast for each kind of value.
 
 IDs, names, numbers and addresses are read as they look: without invisible characters and quotes around them, and with
-full-width forms as ASCII. A cast raises ValueError with the rest of a sentence. `Env` puts the name of the variable in front of it.
+full-width forms as ASCII. A cast raises ValueError with the rest of a sentence. `Env` puts the name of the variable
+in front of it.
 """
 
 import re

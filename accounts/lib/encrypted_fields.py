@@ -40,6 +40,15 @@ def report_lost_key(column: str) -> None:
     )
 
 
+def decrypted(sealed: bytes, column: str) -> bytes | None:
+    """Return what was encrypted, None if no key decrypts it, which is logged."""
+    try:
+        return fernet().decrypt(sealed)
+    except InvalidToken:
+        report_lost_key(column)
+        return None
+
+
 def check_keys(*models: type[models.Model]) -> None:
     """Read the newest encrypted values of these tables: the log then says if a key is missing."""
     for model in models:
@@ -59,11 +68,7 @@ class EncryptedTextField(models.TextField):
     def from_db_value(self, value: str | None, expression, connection) -> str | None:
         if not value:
             return value
-        try:
-            return fernet().decrypt(value.encode()).decode()
-        except InvalidToken:
-            report_lost_key(str(self))
-            return ""
+        return (decrypted(value.encode(), str(self)) or b"").decode()
 
 
 class EncryptedPngField(models.BinaryField):
@@ -76,8 +81,4 @@ class EncryptedPngField(models.BinaryField):
     def from_db_value(self, value: bytes | memoryview | None, expression, connection) -> bytes | None:
         if not value or bytes(value).startswith(PNG):
             return value and bytes(value)
-        try:
-            return fernet().decrypt(bytes(value))
-        except InvalidToken:
-            report_lost_key(str(self))
-            return None
+        return decrypted(bytes(value), str(self))

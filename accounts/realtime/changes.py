@@ -44,6 +44,9 @@ class Rights(NamedTuple):
     roles: frozenset[int]
     auth_hash: str  # changes with the password, like that of the user's sessions
 
+    def is_ended_by(self, now: "Rights") -> bool:
+        return (self.roles, self.auth_hash) != (now.roles, now.auth_hash)
+
 
 def rights(user_ids: set[int], session_keys: set[str]) -> tuple[dict[int, Rights], set[str]]:
     """Return ({user: rights} of the users who may still view accounts, the sessions that are still valid).

@@ -189,7 +189,7 @@ class _Hub:
         rights, sessions = await self.in_thread(changes.rights, people, keys)
         for reader in readers:
             now = rights.get(reader.user_id)
-            if now is None or reader.session_key not in sessions or now[1:] != reader.rights[1:]:
+            if now is None or reader.session_key not in sessions or reader.rights.is_ended_by(now):
                 reader.put(None)
             elif reader in self.readers and reader.teams != now.teams:
                 self.readers.seat(reader, now.teams)

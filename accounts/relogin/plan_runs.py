@@ -78,7 +78,8 @@ def run_now(plan: Plan, by) -> PlanRun | None:
 def run(plan: Plan, scheduled_at: datetime, by=None) -> PlanRun | None:
     """Start the run of a scheduled time. Return None if it was started before, or if the plan is gone.
 
-    Locks the plan, so that runs start one after the other. While the plan's previous run is in progress, the new one is recorded as skipped.
+    Locks the plan, so that runs start one after the other. While the plan's previous run is in progress, the new
+    one is recorded as skipped.
     """
     now = db_clock.now()
     try:

@@ -225,6 +225,7 @@ class _Session(requests.Session):
         """Return None: even if it follows none, requests would parse the address and read all of the body."""
 
 
+@lru_cache(maxsize=4)
 def trusting(ca_bundle: str) -> ssl.SSLContext:
     """Return a TLS context that trusts the public authorities, and those in the file if one is named."""
     context = urllib3.util.create_urllib3_context()

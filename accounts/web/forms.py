@@ -147,12 +147,7 @@ class AccountForm(forms.ModelForm):
         try:
             return self.save()
         except IntegrityError:
-            try:
-                self.clean_wc_id()
-            except forms.ValidationError as error:
-                self.add_error("wc_id", error)
-            else:
-                self.validate_unique()
+            self.full_clean()
             if self.is_valid():
                 raise
             return None

@@ -49,8 +49,8 @@ def resolves_to(port: int, address: str = "127.0.0.1"):
 class Receiver:
     """Use it as a context. `messages` are the bodies that it took, in their order; `asked` counts all calls.
 
-    `context` makes it speak TLS. `status`, `body` and `location` are its answer; `hold` is an event that it waits for before it answers. With
-    `drip` its answer never ends: one byte after the other, while `dripping`.
+    `context` makes it speak TLS. `status`, `body` and `location` are its answer; `hold` is an event that it waits for
+    before it answers. With `drip` its answer never ends: one byte after the other, while `dripping`.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None):

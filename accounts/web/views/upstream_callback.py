@@ -66,7 +66,8 @@ def offline_in(body: bytes) -> tuple[str, str] | None:
     """
     if len(body) > BODY_LIMIT:
         return None
-    document = _object(_text(body)) or _form(_text(body))
+    text = _text(body)
+    document = _object(text) or _form(text)
     if document is None:
         log.warning("callback: neither a JSON object nor a form (%s bytes)", len(body))
         return None
