@@ -32,7 +32,7 @@ def code(text: str) -> str:
 
 def digits(text: str) -> str:
     """Return a number that is typed in groups, such as `123 456`, without what parts them."""
-    return re.sub(r"[\s-]", "", code(text))
+    return code(re.sub(r"[\s-]", "", code(text)))
 
 
 def is_character(char: str) -> bool:
