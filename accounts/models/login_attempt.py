@@ -36,15 +36,11 @@ CLOSED_AFTER = timedelta(seconds=16)
 # A task message usually brings a wait to a worker within milliseconds. After this time workers search for it.
 MESSAGE_HEAD_START = timedelta(seconds=2)
 
-# The phases of an attempt in progress, as in docs/architecture.md: the conditions for rows. LoginAttempt has
-# a property for each. Whether the worker that leased an attempt lives stands in its row: see `claimable`.
+# Phases of an attempt in progress, as in docs/architecture.md: the conditions for rows. LoginAttempt has a
+# property for each phase. Whether the worker that leased an attempt lives stands in its row: see `claimable`.
 QUEUED = Q(state=AttemptState.PREPARING, sent_at=None, queued_at__isnull=False)
-REQUESTING = Q(Q(sent_at__isnull=False) | Q(queued_at=None), state=AttemptState.PREPARING)
-UNCLAIMED = Q(state=AttemptState.WAITING, wait_started_at=None)
-STARTED = Q(state=AttemptState.WAITING, wait_started_at__isnull=False)
 NEEDS_WORKER = Q(state=AttemptState.WAITING) | QUEUED
 LEASED = Q(lease_owner__gt="")
-RESUMED = Q(resumed_at__isnull=False)
 
 
 class LoginAttemptQuerySet(models.QuerySet):
@@ -211,17 +207,17 @@ class LoginAttempt(models.Model):
 
     @property
     def is_requesting(self) -> bool:
-        """REQUESTING: the QR code is requested, now or next."""
+        """The QR code is requested, now or next."""
         return self.state == AttemptState.PREPARING and not self.is_queued
 
     @property
     def is_unclaimed(self) -> bool:
-        """UNCLAIMED: the wait has no worker yet."""
+        """The wait has no worker yet."""
         return self.state == AttemptState.WAITING and self.wait_started_at is None
 
     @property
     def is_started(self) -> bool:
-        """STARTED: the wait is held or orphaned. The next worker that claims it resumes it."""
+        """The wait is held or orphaned. The next worker that claims it resumes it."""
         return self.state == AttemptState.WAITING and self.wait_started_at is not None
 
     @property
@@ -236,7 +232,7 @@ class LoginAttempt(models.Model):
 
     @property
     def resumed(self) -> bool:
-        """RESUMED: a worker continued the wait of another one."""
+        """A worker continued the wait of another one."""
         return self.resumed_at is not None
 
     def seconds_left(self, now: datetime) -> float:

@@ -15,12 +15,8 @@ pytestmark = pytest.mark.slow
 
 PHASES = {
     "is_queued": login_attempt.QUEUED,
-    "is_requesting": login_attempt.REQUESTING,
-    "is_unclaimed": login_attempt.UNCLAIMED,
-    "is_started": login_attempt.STARTED,
     "needs_worker": login_attempt.NEEDS_WORKER,
     "is_leased": login_attempt.LEASED,
-    "resumed": login_attempt.RESUMED,
     "is_open": Q(ended_at=None),
 }
 TIMES = ("sent_at", "queued_at", "wait_started_at", "resumed_at")
