@@ -98,6 +98,16 @@ def unknown_holder():
     leases._holder.renewed_at = 0.0
 
 
+@pytest.fixture
+def holder(transactional_db, monkeypatch):
+    """This process, as if it had just started to hold leases; what it does by itself is done by the tests."""
+    fresh = leases._Holder()
+    monkeypatch.setattr(leases, "_holder", fresh)
+    monkeypatch.setattr(fresh, "renew_for_ever", lambda stopped: None)
+    fresh.start()
+    return fresh
+
+
 @pytest.fixture(autouse=True)
 def unread_attempts():
     """This process has not looked for overdue attempts yet: tests travel in time."""

@@ -23,7 +23,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, transaction
@@ -222,7 +222,7 @@ def claim(attempt_ids: list[int], owner: str) -> list[LoginAttempt | None]:
         # awaited: that claim is as good.
         rows = waiting.select_related("account__avatar").only(*WHAT_A_WAIT_NEEDS)
         rows = rows.select_for_update(of=("self",), skip_locked=True)
-        found = {attempt.pk: attempt for attempt in rows}
+        found = _without_living_owners(list(rows), now)
         LoginAttempt.objects.filter(pk__in=list(found)).update(
             lease_owner=owner,
             lease_epoch=F("lease_epoch") + 1,
@@ -237,6 +237,18 @@ def claim(attempt_ids: list[int], owner: str) -> list[LoginAttempt | None]:
             happened = EventType.WAIT_RESUMED if attempt.is_started else EventType.WAIT_TAKEN
             record(attempt.account, happened, attempt=attempt, at=now)
     return [found.get(attempt_id) for attempt_id in attempt_ids]
+
+
+def _without_living_owners(rows: list[LoginAttempt], now: datetime) -> dict[int, LoginAttempt]:
+    """Return {ID: attempt} of those that nobody living holds now.
+
+    A worker may have registered and claimed a row since the statement that locked it began: such a statement of
+    PostgreSQL returns the row as it is now, but looks for the owner in the snapshot of its beginning.
+    """
+    owners = {attempt.lease_owner for attempt in rows if attempt.is_leased}
+    workers = WaitsWorker.objects.filter(name__in=owners, alive_until__gt=now)
+    living = set(workers.values_list("name", flat=True)) if owners else set()
+    return {attempt.pk: attempt for attempt in rows if attempt.lease_owner not in living}
 
 
 def _take(attempt_ids: list[int]) -> list[Lease | None]:

@@ -14,22 +14,13 @@ from accounts.logins import leases
 from accounts.logins import start as logins_start
 from accounts.logins import wait as logins_wait
 from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
+from accounts.models.login_attempt import LoginAttemptQuerySet
 from accounts.states import AttemptState, EventType
 from tests.support.factories import make_account, make_attempt
 from tests.support.processes import until
 from tests.support.threads import in_thread
 
 SECONDS = 20
-
-
-@pytest.fixture
-def holder(transactional_db, monkeypatch):
-    """This process, as if it had just started; what it does by itself is done by the tests."""
-    fresh = leases._Holder()
-    monkeypatch.setattr(leases, "_holder", fresh)
-    monkeypatch.setattr(fresh, "renew_for_ever", lambda stopped: None)
-    fresh.start()
-    return fresh
 
 
 def waiting(count: int = 1, **fields) -> list[LoginAttempt]:
@@ -183,6 +174,32 @@ def test_two_processes_that_claim_the_same_rows_get_each_row_once(holder):
         assert set(LoginAttempt.objects.filter(lease_owner=name).values_list("pk", flat=True)) == set(each)
     assert set(LoginAttempt.objects.values_list("lease_epoch", flat=True)) == {1}
     assert AccountEvent.objects.filter(happened=EventType.WAIT_TAKEN).count() == 40
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer at a time")
+def test_a_worker_that_registers_and_claims_during_another_claim_keeps_its_rows(holder, monkeypatch):
+    """The other's statement began before: it sees the claim, as it locks the row, but not that the worker lives."""
+    (attempt,) = waiting()
+    claimable = LoginAttemptQuerySet.claimable
+    monkeypatch.setattr(
+        LoginAttemptQuerySet,
+        "claimable",
+        lambda rows, now: claimable(rows, now).extra(where=["pg_advisory_lock(4711)::text = ''"]),
+    )
+    with ThreadPoolExecutor(1) as pool, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(4711)")
+        other = pool.submit(in_thread, leases.claim, [attempt.pk], living("other"))
+        until(lambda: advisory_locks_awaited(cursor), "the other claim has not begun")
+        mine = leases.claim([attempt.pk], living("just registered"))
+        cursor.execute("SELECT pg_advisory_unlock_all()")
+        assert other.result(SECONDS) == [None]
+    assert [claimed.pk for claimed in mine] == [attempt.pk]
+    assert row(attempt) == ("just registered", 1)
+
+
+def advisory_locks_awaited(cursor) -> int:
+    cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    return cursor.fetchone()[0]
 
 
 def test_a_living_holder_keeps_its_row_and_a_dead_one_does_not(holder):

@@ -59,17 +59,8 @@ def log_in_and_end(account: Account) -> None:
         attempt.move(AttemptState.CANCELLED)
 
 
-@pytest.fixture
-def holder(committed, monkeypatch):
-    """This process as a waits worker; the test renews its leases."""
-    fresh = leases._Holder()
-    monkeypatch.setattr(leases, "_holder", fresh)
-    monkeypatch.setattr(fresh, "renew_for_ever", lambda stopped: None)
-    leases.begin()
-    return fresh
-
-
 def test_what_runs_all_the_time_costs_no_more_after_many_writes(held_snapshot, holder, committed, upstream):
+    leases.begin()
     accounts = []
     for number in range(ACCOUNTS):
         w_id = upstream.person(f"wxid_{number}", online=True)["wId"]
