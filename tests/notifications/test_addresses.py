@@ -273,6 +273,18 @@ def test_a_proxy_of_the_environment_is_allowed_and_is_not_asked_for_a_private_ad
     assert service.asked == 1
 
 
+@pytest.mark.parametrize("scheme", ["json", "form"])
+def test_a_service_that_redirects_to_a_private_address_gets_no_message_there(
+    closed, scheme, service, monkeypatch
+):
+    with Receiver() as inside:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{service.port}")
+        monkeypatch.setenv("no_proxy", "0.0.0.0")  # this host too, without the proxy
+        service.status, service.location = 307, f"http://0.0.0.0:{inside.port}/latest/meta-data/"
+        assert not transports.deliver(f"{scheme}://198.41.0.4/hook", "Title", "Text").ok
+        assert (service.asked, inside.asked) == (1, 0)
+
+
 def test_messages_follow_the_proxy_of_the_environment_to_every_host_that_no_proxy_does_not_name(
     settings, service, monkeypatch
 ):

@@ -42,6 +42,20 @@ def test_a_private_connection_is_refused_within_the_guard_and_only_there(service
     assert service.asked == 1
 
 
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_to_a_private_address_is_not_followed(status, service):
+    with Receiver() as inside:
+        # 0.0.0.0 is this host too, and 127.0.0.1 counts as one of the Internet here.
+        service.status, service.location = status, f"http://0.0.0.0:{inside.port}/latest/meta-data/"
+        with egress.public_only() as guard, pytest.raises(requests.ConnectionError):
+            guard.allowed = frozenset({"127.0.0.1"})
+            requests.post(address_of(service), json={}, timeout=5)
+        assert (service.asked, inside.asked) == (1, 0)
+        assert guard.refused == ["0.0.0.0"]  # noqa: S104
+        assert requests.post(address_of(service), json={}, timeout=5).ok
+        assert inside.asked == 1
+
+
 def test_a_thread_with_a_copy_of_the_context_is_guarded_and_another_is_not(service):
     def post(into: list):
         try:
