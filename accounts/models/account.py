@@ -74,6 +74,15 @@ class AccountQuerySet(models.QuerySet):
         waiting = self.kept().filter(queued_for_scan_at__isnull=False, keep_online=True)
         return waiting.order_by("queued_for_scan_at", "pk")
 
+    def pause(self) -> int:
+        """Turn keep online off: no recovery, no scan queue, no scheduled re-login. Return how many it was on for.
+
+        Accounts that are paused already stay as they are.
+        """
+        return self.filter(keep_online=True).update(
+            keep_online=False, queued_for_scan_at=None, relogin_at=None
+        )
+
     def with_open_attempt(self) -> Self:
         """Each with `open_attempts`, a list of none or one."""
         open_ones = LoginAttempt.objects.open().light().select_related("asked_by")

@@ -19,12 +19,12 @@ def log_out(account: Account, by=None) -> UpstreamError | None:
     """Pause the account, so that nothing logs it in again, and log it out by `/member/offline`.
 
     WKTeam logs it out a little later: the next presence check, which becomes due, takes it offline here. Returns
-    the error if WKTeam did not do it; the account is then paused only if it may have.
+    the error if WKTeam did not do it. Unless it may have, the account is then not paused, and has its scheduled
+    re-login again.
     """
     mine = Account.objects.filter(pk=account.pk)
     with transaction.atomic():
-        paused = mine.filter(keep_online=True).update(keep_online=False)
-        mine.update(queued_for_scan_at=None, relogin_at=None)
+        paused = mine.pause()
         record(account, EventType.LOGGED_OUT, by=by)
     db_errors.release_connection()
     try:
@@ -32,7 +32,7 @@ def log_out(account: Account, by=None) -> UpstreamError | None:
     except UpstreamError as error:
         log.warning("account %s was not logged out: %s (%s)", account.pk, type(error).__name__, error.text)
         if paused and isinstance(error, errors.Refused | errors.Unreachable):
-            mine.update(keep_online=True)
+            mine.update(keep_online=True, relogin_at=account.relogin_at)
         return error
     finally:
         if mine.filter(state=AccountState.ONLINE).exists():

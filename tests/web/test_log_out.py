@@ -1,8 +1,11 @@
 """The button that logs an account out at WKTeam: asks first, pauses, and nothing logs the account in again."""
 
-import pytest
+from datetime import timedelta
 
-from accounts.models import Drop
+import pytest
+from django.utils import timezone
+
+from accounts.models import Account, Drop
 from accounts.presence import sweep
 from accounts.relogin import recover
 from tests.support.factories import fresh
@@ -55,6 +58,28 @@ def test_what_wkteam_refuses_is_said_and_what_is_unknown_stays_paused(
     assert said in clicked(committed, online, sure=1).content.decode()
     assert fresh(online).keep_online is keep_online
     assert fresh(online).state == "online"
+
+
+def test_a_refused_log_out_leaves_the_account_as_it_was(online, committed, upstream):
+    due = timezone.now() + timedelta(days=1)
+    Account.objects.filter(pk=online.pk).update(relogin_at=due)
+    upstream.fault(OFFLINE, "raw", json={"code": "1001", "message": "不存在", "data": None})
+    clicked(committed, online, sure=1)
+    assert (fresh(online).keep_online, fresh(online).relogin_at) == (True, due)
+
+
+@pytest.mark.parametrize(("path", "data"), [("log-out", {"sure": 1}), ("keep-online", {"wanted": "0"})])
+@pytest.mark.parametrize("paused", [False, True])
+def test_there_is_one_way_to_pause(paused, path, data, online, committed):
+    """It clears the scheduled re-login; an account that is paused already keeps one that was set since."""
+    due = timezone.now() + timedelta(days=1)
+    Account.objects.filter(pk=online.pk).update(
+        keep_online=not paused, relogin_at=due, queued_for_scan_at=due
+    )
+    committed.operator.client.post(f"/accounts/{online.pk}/{path}/", data)
+    row = fresh(online)
+    kept = due if paused else None
+    assert (row.keep_online, row.relogin_at, row.queued_for_scan_at) == (False, kept, kept)
 
 
 def test_a_viewer_and_a_stranger_get_neither_button_nor_answer(online, committed):

@@ -151,13 +151,16 @@ def check_account(request: HttpRequest, account_id: int) -> HttpResponse:
 def keep_online(request: HttpRequest, account_id: int) -> HttpResponse:
     """Set keep online: `wanted` is 1 or 0. A paused account is never prompted automatically.
 
-    Pausing also removes the account from the scan queue and clears its scheduled re-login.
+    Pausing also removes the account from the scan queue and clears its scheduled re-login (`pause`).
     """
     account = permissions.account_to_log_in(request, account_id)
-    wanted = request.POST.get("wanted") == "1"
-    changes = {"keep_online": wanted} | ({} if wanted else {"queued_for_scan_at": None, "relogin_at": None})
+    mine = Account.objects.filter(pk=account.pk)
     with transaction.atomic():
-        if Account.objects.filter(pk=account.pk, keep_online=not wanted).update(**changes):
+        if request.POST.get("wanted") == "1":
+            changed = mine.filter(keep_online=False).update(keep_online=True)
+        else:
+            changed = mine.pause()
+        if changed:
             record(account, EventType.CHANGED, detail="keep_online", by=request.user)
     return redirect("account", account.pk)
 
