@@ -47,11 +47,13 @@ def found_online(online: dict[str, str], attempt: LoginAttempt) -> LoggedIn | No
     """Return the attempt's login if `online` ({wId: wcId}) shows it, else None.
 
     A QR code login shows by the attempt's own wId. A sent phone prompt shows by the account's wcId with a wId
-    other than the one that the account had when the attempt began.
+    other than the one that the account had when the attempt began, unless the wcId was typed and never
+    confirmed: that account may have logged in elsewhere.
     """
     w_id = attempt.w_id
     if attempt.method == Method.POPUP and attempt.sent_at is not None:
-        theirs = [w for w, wc_id in online.items() if wc_id == attempt.account.wc_id and w]
+        account = attempt.account
+        theirs = [w for w, wc_id in online.items() if w and account.is_confirmed and wc_id == account.wc_id]
         w_id = next((w for w in theirs if w != attempt.old_w_id), "")
     wc_id = online.get(w_id) if w_id else None
     return LoggedIn(responses.Profile(wc_id=wc_id, w_id=w_id)) if wc_id else None

@@ -22,6 +22,7 @@ The phone decides which account logged in. One transaction writes the attempt, t
     not the record's     the owner, or a new one   ended                   _other: late success
 
 The first row that matches applies. An owner that was merged stands for the record that it was merged into.
+An owner of another team whose wcId was typed and never confirmed is none: its wcId is cleared.
 If one login of a batch does not qualify for `_save_fast`, all of them go through `_save`. Every function
 brings the account that scanned online, unless a newer login of it was saved before.
 
@@ -51,7 +52,7 @@ from accounts.models import Account, LoginAttempt, Presence
 from accounts.models.event import gathered, record
 from accounts.models.login_attempt import move_together
 from accounts.reasons import Reason
-from accounts.states import AttemptState, EventType
+from accounts.states import AccountState, AttemptState, EventType
 from accounts.upstream.responses import PROFILE_FIELDS, LoggedIn, Profile
 
 # Seconds before each try while another transaction holds the row.
@@ -197,6 +198,8 @@ def _save(attempt_id: int, answer: LoggedIn, now: datetime) -> Account | None:
         return _expected(login)
     owner = Account.objects.filter(wc_id=login.wc_id).select_related("merged_into").first()
     owner = owner.merged_into if owner and owner.merged_into else owner
+    if owner and _only_claims(login, owner):
+        owner = None
     if account.wc_id is None or _has_typed_wechat_id(login):
         return _merged(login, owner) if owner and owner.pk != account.pk else _expected(login)
     return _other(login, owner)
@@ -206,6 +209,20 @@ def _has_typed_wechat_id(login: _Login) -> bool:
     """Return whether somebody typed the WeChat ID of the account that scanned in place of its wcId."""
     account, wechat_id = login.account, login.answer.profile.wechat_id
     return not account.is_confirmed and account.wc_id.casefold() == wechat_id.casefold()
+
+
+def _only_claims(login: _Login, owner: Account) -> bool:
+    """Clear the owner's wcId if another team typed it and no login confirmed it. Return whether it did.
+
+    Otherwise typing the wcId of an account would take it as soon as its own team logs it in. Records without
+    a team are made by people who may adopt any account.
+    """
+    if owner.is_confirmed or owner.team_id in (None, login.account.team_id):
+        return False
+    if not Account.objects.filter(pk=owner.pk, state=AccountState.NEW).update(wc_id=None):
+        return False
+    record(owner, EventType.CHANGED, detail="wc_id", at=login.now)
+    return True
 
 
 def _known(login: _Login) -> bool:

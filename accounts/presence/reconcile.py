@@ -5,6 +5,7 @@
 | the same wId, or no wId | online | confirmed online |
 | another wId | online | logged in elsewhere, or a late login of ours |
 | a wId | offline | logged in elsewhere, or a late login of ours |
+| a wId | never logged in | a late login of ours, or an unmanaged account: a wcId that was typed proves nothing |
 | the same wId, without a wcId | online | confirmed online |
 | nothing | online | missed; offline when this is the second sign |
 | nothing, and an entry that names no record | online | unknown, unless `/isOnline` denies its wId |
@@ -195,7 +196,7 @@ class Reconciler:
     def take_over(self) -> None:
         """Record logins that ended without us: late ones of our own attempts, and those made elsewhere."""
         by_w_id = self.attempts()
-        prompted, elsewhere = self.prompted(), {}
+        prompted, elsewhere, unconfirmed = self.prompted(), {}, {}
         for row, w_ids in self.changed:
             found = [by_w_id[w_id] for w_id in w_ids if w_id in by_w_id]
             ours = next((attempt for attempt in found if _may_be_late(attempt, row)), None)
@@ -206,6 +207,8 @@ class Reconciler:
             elif older:
                 # A newer login of ours replaced this wId: WKTeam's list may be outdated.
                 self.missing.append(row)
+            elif row.state == AccountState.NEW:
+                unconfirmed[row.wc_id] = w_ids
             else:
                 elsewhere[row.pk] = w_ids[-1]
         for wc_id, w_ids in list(self.unknown.items()):
@@ -213,6 +216,7 @@ class Reconciler:
             recorded = ours is None or ours.state == AttemptState.SUCCEEDED
             if not recorded and self.record(ours, LoggedIn(Profile(wc_id=wc_id, w_id=ours.w_id))):
                 del self.unknown[wc_id]
+        self.unknown |= unconfirmed
         for some in in_batches(elsewhere.items(), BOUND_AT_ONCE):
             self.back += _bind_elsewhere(dict(some), self.began)
 
@@ -361,8 +365,8 @@ def _bind_elsewhere(w_ids: dict[int, str], before: datetime) -> list[int]:
 def adopt(found: UnmanagedAccount, *, by=None, team=None, label: str = "") -> Account:
     """Create the record of an unmanaged account, online with its wId, and return it.
 
-    If a record with that wcId exists by now, return that record, and give it the wId unless it is online. A
-    merged record is replaced by the record it was merged into.
+    If a record with that wcId exists, return that record, and give it the wId unless it is online: that
+    confirms one that never logged in. A merged record is replaced by the record it was merged into.
     """
     now = db_clock.now()
     with transaction.atomic(), gathered():
@@ -373,10 +377,11 @@ def adopt(found: UnmanagedAccount, *, by=None, team=None, label: str = "") -> Ac
         account = account.merged_into or account
         if new:
             record(account, EventType.ADDED, by=by, at=now)
+        first = not account.is_confirmed
         if account.state != AccountState.ONLINE and found.w_id:
             account.go_online(next_seq(account), found.w_id, now, None, {"w_id": ""})
             record(account, EventType.FOUND_ONLINE, by=by, at=now)
-        if new:
+        if first:
             # The time of the very first login is unknown.
             Account.objects.filter(pk=account.pk).update(first_login_at=None)
             account.first_login_at = None

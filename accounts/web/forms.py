@@ -92,7 +92,7 @@ class AccountForm(forms.ModelForm):
 
     def clean_wc_id(self) -> str | None:
         wc_id = self.cleaned_data["wc_id"] or None
-        if wc_id is None or self.fields["wc_id"].disabled:
+        if wc_id is None or self.fields["wc_id"].disabled or wc_id == self.initial.get("wc_id"):
             return wc_id
         if not WC_ID.fullmatch(wc_id):
             raise forms.ValidationError(

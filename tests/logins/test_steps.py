@@ -313,7 +313,7 @@ def test_another_known_account_scans_and_gets_its_new_w_id(committed, upstream):
 
 
 def test_a_first_login_of_a_known_account_joins_its_record(committed, upstream):
-    known = committed.account(label="Known", wc_id="wxid_known", team=committed.west)
+    known = committed.account(label="Known", wc_id="wxid_known", team=committed.west, state="offline")
     second = committed.account(label="Typed again")
     attempt = started(second, upstream)
     with waiting(attempt):

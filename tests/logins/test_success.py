@@ -46,10 +46,30 @@ def test_the_profile_of_a_success_overwrites_the_known_one(committed):
 def test_the_history_of_an_account_names_whose_code_it_used_only_within_its_team(committed):
     expected = committed.account(label="Shop 7", wc_id="wxid_expected")
     for number, (team, detail) in enumerate([(committed.east, "Shop 7"), (committed.west, "")]):
-        other = committed.account(team=team, wc_id=f"wxid_other_{number}", nickname="贝塔")
+        other = committed.account(team=team, wc_id=f"wxid_other_{number}", nickname="贝塔", state="offline")
         attempt = make_attempt(expected)
         assert succeeded(attempt, other.wc_id, attempt.w_id) == other
         assert other.events.get(happened=EventType.OTHER_ACCOUNT).detail == detail
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"wc_id": "wxid_expected"}], ids=["without a wcId", "of another wcId"]
+)
+def test_a_wc_id_that_another_team_only_typed_does_not_take_the_login(record, committed):
+    claim = committed.account(team=committed.west, wc_id="wxid_scanned", label="Typed by West")
+    attempt = make_attempt(committed.account(**record))
+    account = succeeded(attempt, "wxid_scanned", attempt.w_id)
+    assert (account.team, account.state, account.wc_id) == (committed.east, "online", "wxid_scanned")
+    assert (fresh(claim).wc_id, fresh(claim).state, fresh(claim).merged_into) == (None, "new", None)
+    assert list(claim.events.values_list("happened", "detail")) == [("changed", "wc_id")]
+
+
+@pytest.mark.parametrize("team", ["east", None])
+def test_a_wc_id_that_ones_own_team_or_an_admin_typed_is_that_record_s(team, committed):
+    claim = committed.account(team=team and committed.east, wc_id="wxid_scanned")
+    attempt = make_attempt(committed.account())
+    assert succeeded(attempt, "wxid_scanned", attempt.w_id) == claim
+    assert (fresh(claim).state, fresh(attempt).account) == ("online", claim)
 
 
 @pytest.mark.parametrize("late", ["of the same account", "of another account's code"])

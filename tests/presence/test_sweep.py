@@ -298,13 +298,53 @@ def test_a_wid_that_changed_elsewhere_is_taken_at_once(online, upstream):
     assert happened(account) == ["account_online", "found_online"]
 
 
-@pytest.mark.parametrize("state", [AccountState.NEW, AccountState.OFFLINE])
-def test_an_account_that_logged_in_elsewhere_is_online_here(state, upstream):
-    account = make_account(wc_id="wxid_a", state=state, queued_for_scan_at=timezone.now())
+def test_an_account_that_logged_in_elsewhere_is_online_here(upstream):
+    account = make_account(wc_id="wxid_a", state=AccountState.OFFLINE, queued_for_scan_at=timezone.now())
     w_id = upstream.person("wxid_a", online=True)["wId"]
     assert sweep.check().back == (account.pk,)
     account = fresh(account)
     assert (account.state, account.w_id, account.queued_for_scan_at) == ("online", w_id, None)
+
+
+@pytest.fixture
+def typed(people, upstream):
+    """A record whose wcId its team only typed, of an account that is online without us."""
+    account = people.account(wc_id="wxid_a")
+    account.listed = upstream.person("wxid_a", online=True)["wId"]
+    return account
+
+
+def test_a_wc_id_that_was_only_typed_does_not_take_the_account_that_is_online(typed):
+    for _check in range(2):
+        swept = sweep.check()
+        assert (swept.back, swept.unmanaged) == ((), 1)
+    assert (fresh(typed).state, fresh(typed).w_id, happened(typed)) == ("new", "", [])
+    assert UnmanagedAccount.objects.values_list("wc_id", "w_id").get() == ("wxid_a", typed.listed)
+
+
+def test_a_prompt_to_an_account_whose_wc_id_was_only_typed_is_not_confirmed_by_the_list(typed):
+    attempt, _new = logins_start.start_login(typed, method=Method.POPUP, queued=True)
+    LoginAttempt.objects.filter(pk=attempt.pk).update(state=AttemptState.WAITING, sent_at=timezone.now())
+    assert expire.reconcile(attempt) is None
+    sweep.check()
+    assert (fresh(typed).state, fresh(attempt).state) == ("new", "expired")
+
+
+def test_a_login_through_us_confirms_a_wc_id_that_was_typed(typed):
+    sweep.check()
+    attempt = make_attempt(typed, AttemptState.EXPIRED, w_id=typed.listed)
+    assert sweep.check().back == (typed.pk,)
+    assert (fresh(typed).state, fresh(typed).w_id) == ("online", attempt.w_id)
+    assert sweep.check().unmanaged == UnmanagedAccount.objects.count() == 0
+
+
+def test_adopting_an_account_confirms_the_record_that_has_its_wc_id(typed, people):
+    sweep.check()
+    assert reconcile.adopt(UnmanagedAccount.objects.get(), by=people.admin, team=people.west) == typed
+    row = fresh(typed)
+    assert (row.state, row.w_id, row.team, row.first_login_at) == ("online", typed.listed, people.east, None)
+    swept = sweep.check()
+    assert (swept.verified, swept.unmanaged) == (1, 0)
 
 
 def test_a_login_that_was_open_meanwhile_still_is_the_newer_one(online, upstream):

@@ -331,6 +331,29 @@ def test_a_wc_id_of_others_gets_one_sentence_whoever_they_are(people):
     assert people.admin.client.post("/accounts/new/", {**form, "wc_id": "wxid_unmanaged"}).status_code == 302
 
 
+def test_a_record_whose_wc_id_others_may_only_adopt_by_now_can_be_changed(people):
+    account = people.account(wc_id="wxid_typed", label="Before")
+    UnmanagedAccount.objects.create(wc_id="wxid_typed", w_id="w-1")
+    form = {"label": "After", "wc_id": "wxid_typed", "tag_names": "", "team": people.east.pk}
+    assert people.operator.client.post(f"/accounts/{account.pk}/edit/", form).status_code == 302
+    account.refresh_from_db()
+    assert (account.label, account.state) == ("After", "new")
+
+
+def test_who_may_adopt_does_so_by_entering_the_wc_id(people):
+    UnmanagedAccount.objects.create(wc_id="wxid_unmanaged", w_id="w-1")
+    form = {"label": "Mine", "wc_id": "wxid_unmanaged", "tag_names": "", "team": people.east.pk}
+    people.admin.client.post("/accounts/new/", form)
+    account = Account.objects.get(label="Mine")
+    assert (account.state, account.w_id, account.team) == ("online", "w-1", people.east)
+
+    typed = people.account(wc_id="wxid_typed")
+    UnmanagedAccount.objects.create(wc_id="wxid_typed", w_id="w-2")
+    people.admin.client.post(f"/accounts/{typed.pk}/edit/", {**form, "label": "Seen", "wc_id": "wxid_typed"})
+    typed.refresh_from_db()
+    assert (typed.label, typed.state) == ("Seen", "new")
+
+
 def test_the_account_that_scanned_instead_is_taken_as_the_one_meant(people):
     typed = people.account(wc_id="wxid_tru", label="Front desk")
     other = people.account(w_id="w-1", wc_id="wxid_true", nickname="贝塔", label="贝塔", wechat_id="wxid_tru")

@@ -208,6 +208,20 @@ def test_only_who_sees_every_account_may_adopt(people):
     assert account.state == "online" and not UnmanagedAccount.objects.exists()
 
 
+def test_a_record_that_claims_an_unmanaged_account_is_shown_and_adopted(people):
+    account = people.account(wc_id="wxid_typed", label="Typed by East")
+    found = UnmanagedAccount.objects.create(wc_id="wxid_typed", w_id="w-1")
+    row = re.search(r"<tr data-unmanaged.*?</tr>", html(people.admin.client.get("/discovered/")), re.DOTALL)[
+        0
+    ]
+    assert f'href="/accounts/{account.pk}/"' in row and "Typed by East" in row and "East</bdi>" in row
+    assert 'name="team"' not in row
+    answer = people.admin.client.post(f"/discovered/{found.pk}/adopt/")
+    assert answer.url == f"/accounts/{account.pk}/"
+    account.refresh_from_db()
+    assert (account.label, account.team, account.state) == ("Typed by East", people.east, "online")
+
+
 def test_what_is_ignored_is_not_offered_until_it_is_again(people):
     found = UnmanagedAccount.objects.create(wc_id="wxid_stranger", w_id="w-stranger")
     client = people.admin.client

@@ -11,9 +11,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import permissions, tasks
 from accounts.logins import expire, failure
-from accounts.models import Account, Avatar
+from accounts.models import Account, Avatar, UnmanagedAccount
 from accounts.models.event import record
-from accounts.presence import log_out, sweep
+from accounts.presence import log_out, reconcile, sweep
 from accounts.reasons import Reason
 from accounts.relogin import plan_runs
 from accounts.states import AccountState, EventType
@@ -93,6 +93,7 @@ def new_account(request: HttpRequest) -> HttpResponse:
     permissions.only(permissions.may_add(request.user), None)
     form = AccountForm(request.POST or None, user=request.user)
     if request.method == "POST" and form.is_valid() and (account := form.save_if_free()):
+        _adopt_if_listed(request, form)
         return redirect("account", account.pk)
     return render(request, "accounts/edit_account.html", {"form": form}, status=422 if form.errors else 200)
 
@@ -104,10 +105,19 @@ def edit_account(request: HttpRequest, account_id: int) -> HttpResponse:
     account = permissions.account_to_edit(request, account_id)
     form = AccountForm(request.POST or None, instance=account, user=request.user)
     if request.method == "POST" and form.is_valid() and form.save_if_free():
+        _adopt_if_listed(request, form)
         messages.success(request, _("Saved."))
         return redirect("account", account.pk)
     ctx = {"form": form, "account": Account.objects.get(pk=account_id)}
     return render(request, "accounts/edit_account.html", ctx, status=422 if form.errors else 200)
+
+
+def _adopt_if_listed(request: HttpRequest, form: AccountForm) -> None:
+    """Adopt the account whose wcId was just entered, if it is unmanaged and this person may adopt."""
+    if "wc_id" in form.changed_data and permissions.may_adopt(request.user):
+        found = UnmanagedAccount.objects.filter(wc_id=form.cleaned_data["wc_id"]).first()
+        if found is not None:
+            reconcile.adopt(found, by=request.user)
 
 
 @require_GET

@@ -10,7 +10,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts import permissions
-from accounts.models import UnmanagedAccount
+from accounts.models import Account, UnmanagedAccount
 from accounts.presence import reconcile, sweep
 from accounts.web import forms
 from accounts.web.forms import AdoptForm
@@ -22,8 +22,13 @@ from accounts.web.views.scan_queue import SHOWN_MOST
 @login_required
 def unmanaged_accounts(request: HttpRequest) -> HttpResponse:
     permissions.only(permissions.may_adopt(request.user), None)
+    unmanaged = list(UnmanagedAccount.objects.filter(ignored=False)[:SHOWN_MOST])
+    claims = Account.objects.kept().filter(wc_id__in=[found.wc_id for found in unmanaged])
+    by_wc_id = {account.wc_id: account for account in claims.select_related("team")}
+    for found in unmanaged:
+        found.record = by_wc_id.get(found.wc_id)
     ctx = {
-        "unmanaged": UnmanagedAccount.objects.filter(ignored=False)[:SHOWN_MOST],
+        "unmanaged": unmanaged,
         "ignored": UnmanagedAccount.objects.filter(ignored=True)[:SHOWN_MOST],
         "form": AdoptForm(user=request.user),
         "presence": sweep.seen(),

@@ -7,7 +7,7 @@ from accounts.bootsteps import CALM_SECONDS
 from accounts.logins import control, expire, leases, start, wait
 from accounts.models import Account, LoginAttempt
 from accounts.models.login_attempt import SWEPT_AFTER
-from accounts.states import OPEN_STATES, AttemptState, Trigger
+from accounts.states import OPEN_STATES, AccountState, AttemptState, Trigger
 from accounts.upstream import errors
 from accounts.upstream.responses import Ending, LoggedIn, NotLoggedIn
 from tests.support.model_based.rules import Broken, Rules
@@ -55,7 +55,8 @@ class Steps:
         self.messages: list[int] = []
         self.proxy = 0
         for label, wc_id in (("Ann", PEOPLE[0]), ("Bob", PEOPLE[1]), ("First", None)):
-            Account.objects.create(label=label, wc_id=wc_id)
+            state = AccountState.OFFLINE if wc_id else AccountState.NEW
+            Account.objects.create(label=label, wc_id=wc_id, state=state)
         self.rules.check()
 
     def log(self, words: str) -> None:
