@@ -1,10 +1,12 @@
 from django.urls import path
+from django.views.generic import RedirectView
 
 from accounts.realtime import sse
 from accounts.web.views import accounts, health, incidents, logins, scan_queue, unmanaged, upstream_callback
 
 urlpatterns = [
-    path("", accounts.account_list, name="accounts"),
+    path("", RedirectView.as_view(pattern_name="accounts", query_string=True), name="overview"),
+    path("accounts/", accounts.account_list, name="accounts"),
     path("accounts/counts/", accounts.account_counts, name="account_counts"),
     path("accounts/new/", accounts.new_account, name="new_account"),
     path("accounts/<int:account_id>/", accounts.account_detail, name="account"),
@@ -33,6 +35,7 @@ urlpatterns = [
     path("attempts/<int:attempt_id>/meant/", logins.take_as_meant, name="take_as_meant"),
     path("attempts/<int:attempt_id>/code/", logins.submit_verification_code, name="submit_code"),
     path("alarm/", health.alarm, name="alarm"),
+    path("waiting/", health.waiting, name="waiting"),
     path("events/", sse.stream, name="events"),
     path("callbacks/wkteam/<str:secret>/", upstream_callback.wkteam, name="callback"),
     path("healthz", health.healthz, name="healthz"),

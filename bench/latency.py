@@ -31,7 +31,7 @@ WATCH = """() => {
   const now = () => performance.timeOrigin + performance.now();
   window.marks = {};
   document.addEventListener("submit", () => { marks.click ??= now() }, true);
-  document.addEventListener("load", ({ target }) => { if (target.matches?.(".qr img")) marks.code ??= now() }, true);
+  document.addEventListener("load", ({ target }) => { if (target.matches?.(".code img")) marks.code ??= now() }, true);
   new MutationObserver(() => {
     if (document.querySelector("[data-state=online][data-wc-id]")) marks.online ??= now();
   }).observe(document.documentElement, { subtree: true, childList: true, attributes: true });
@@ -64,7 +64,7 @@ class Session:
         page.locator("[name=username]").fill(USER)
         page.locator("[name=password]").fill(PASSWORD)
         page.locator("[name=password]").press("Enter")
-        page.wait_for_url(url + "/")
+        page.wait_for_url(url + "/accounts/")
 
     def state(self) -> dict:
         return requests.get(self.upstream + "/control/state", timeout=30).json()

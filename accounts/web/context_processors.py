@@ -8,6 +8,7 @@ from accounts import permissions
 from accounts.lib.keyset_pagination import Number
 from accounts.models import Account, Channel, Incident, UnmanagedAccount
 from accounts.upstream import token_store
+from accounts.web import navigation
 
 
 def upstream_alarm(request: HttpRequest) -> dict:
@@ -16,19 +17,22 @@ def upstream_alarm(request: HttpRequest) -> dict:
 
 
 def keeping_online(request: HttpRequest) -> dict:
-    """Provide what needs attention on every page.
+    """Provide what needs attention on every page, and the navigation that shows it.
 
+    `navigation`: the pages that this person may see.
     `waiting`: the counts `to_scan`, `incidents` and `unmanaged` (None for users who may not adopt).
     `broken_channels`: channels disabled after failures, for admins.
     """
     user = request.user
+    counts = SimpleLazyObject(lambda: waiting(user))
     return {
-        "waiting": SimpleLazyObject(lambda: _waiting(user)),
+        "navigation": SimpleLazyObject(lambda: navigation.entries(request, counts)),
+        "waiting": counts,
         "broken_channels": SimpleLazyObject(lambda: list(Channel.objects.broken()) if user.is_staff else []),
     }
 
 
-def _waiting(user) -> dict[str, int | None]:
+def waiting(user) -> dict[str, int | None]:
     """Return all counts with one query, because every page shows them."""
     accounts = Account.objects.visible_to(user)
     counts = {

@@ -9,16 +9,20 @@ LAST = "#last"
 # Searches: found once in a label (flagship), once in a nickname (骆驿), in every account (店, shop, 1), at the end of the
 # order (西安), at its beginning (上海), never.
 PEOPLE = """
-    / /?page=last /?page=%3E{middle} /accounts/counts/ /accounts/counts/?q=西安
-    /?state=online /?state=waiting /?state=offline /?state=new
-    /?state=online&page=last /?state=waiting&page=last /?state=offline&page=last /?state=new&page=last
-    /?state=online&sort=since /?state=waiting&sort=since /?state=offline&sort=since /?state=new&sort=since
-    /?sort=-label /?sort=state /?sort=-state /?sort=since /?sort=-since /?page=%3E{middle}&sort=-label
-    /?page=%3E{middle}&sort=state /?page=%3E{middle}&sort=-state /?page=%3E{middle}&sort=since
-    /?page=%3E{middle}&sort=-since /?tag=tag+01 /?tag=many /?tag=most /?tag=few /?tag=none
-    /?tag=many&sort=since /?tag=many&state=offline&page=last /?q=flagship /?q={wc_id} /?q=骆驿 /?q=骆驼
-    /?q=店 /?q=驼 /?q=西安 /?q=上海 /?q=shop /?q=shop+西安 /?q=1 /?q=zzzzzz /?q=西安&page=last
-    /?q=shop&sort=since /?q=shop&page=last /?q=shop&state=offline&tag=many
+    /accounts/ /accounts/?page=last /accounts/?page=%3E{middle} /accounts/counts/ /accounts/counts/?q=西安
+    /accounts/?state=online /accounts/?state=waiting /accounts/?state=offline /accounts/?state=new
+    /accounts/?state=online&page=last /accounts/?state=waiting&page=last /accounts/?state=offline&page=last
+    /accounts/?state=new&page=last /accounts/?state=online&sort=since /accounts/?state=waiting&sort=since
+    /accounts/?state=offline&sort=since /accounts/?state=new&sort=since /accounts/?sort=-label
+    /accounts/?sort=state /accounts/?sort=-state /accounts/?sort=since /accounts/?sort=-since
+    /accounts/?page=%3E{middle}&sort=-label /accounts/?page=%3E{middle}&sort=state
+    /accounts/?page=%3E{middle}&sort=-state /accounts/?page=%3E{middle}&sort=since
+    /accounts/?page=%3E{middle}&sort=-since /accounts/?tag=tag+01 /accounts/?tag=many /accounts/?tag=most
+    /accounts/?tag=few /accounts/?tag=none /accounts/?tag=many&sort=since
+    /accounts/?tag=many&state=offline&page=last /accounts/?q=flagship /accounts/?q={wc_id} /accounts/?q=骆驿
+    /accounts/?q=骆驼 /accounts/?q=店 /accounts/?q=驼 /accounts/?q=西安 /accounts/?q=上海 /accounts/?q=shop
+    /accounts/?q=shop+西安 /accounts/?q=1 /accounts/?q=zzzzzz /accounts/?q=西安&page=last
+    /accounts/?q=shop&sort=since /accounts/?q=shop&page=last /accounts/?q=shop&state=offline&tag=many
     /to-scan/ /incidents/ /incidents/{incident}/ /incidents/{newest_incident}/
 """
 ADMIN = """
@@ -53,7 +57,7 @@ LISTS = {
 USERS = {
     "admin": [*PEOPLE.split(), *ADMIN.split()],
     **dict.fromkeys(("one-team", "three-teams", "city-team", "city-teams"), PEOPLE.split()),
-    "small-team": ["/", "/?q=shop"],
+    "small-team": ["/accounts/", "/accounts/?q=shop"],
 }
 TEAM_MEMBERS = {"one-team": ("?", "?q=shop"), "city-team": ("?",), "small-team": ("?",)}
 

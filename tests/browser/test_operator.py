@@ -36,7 +36,7 @@ def desk(chrome, stack, live, upstream):
     upstream.settings(wait_seconds=30)
     contexts, complaints = [], []
 
-    def open_page(user=live.operator, path="/", language="en", **how):
+    def open_page(user=live.operator, path="/accounts/", language="en", **how):
         context = chrome.new_context(locale=language, viewport=how.pop("viewport", chromium.DESK), **how)
         contexts.append(context)
         page = context.new_page()
@@ -46,8 +46,8 @@ def desk(chrome, stack, live, upstream):
         page.locator("[name=username]").fill(user.get_username())
         page.locator("[name=password]").fill(PASSWORD)
         page.locator("main form button[type=submit], form:has([name=password]) button").first.click()
-        page.wait_for_url(stack.url + "/")
-        if path != "/":
+        page.wait_for_url(stack.url + "/accounts/")
+        if path != "/accounts/":
             page.goto(stack.url + path)
         return page
 
@@ -81,7 +81,7 @@ def test_from_signing_in_to_online_without_a_reload(desk, chrome, live, viewport
     page.evaluate("window.neverReloaded = true")
     press_log_in(page)
 
-    qr = page.locator(".qr img")
+    qr = page.locator(".code img")
     qr.scroll_into_view_if_needed()
     tap_confirm(chrome, chromium.code_on(page))
 
@@ -116,7 +116,7 @@ def test_a_viewer_sees_that_somebody_waits_but_no_code(desk, live):
     viewer = desk(user=live.viewer, path=f"/accounts/{account.pk}/")
 
     expect(viewer.locator("[data-attempt][data-state=waiting]").first).to_be_visible()
-    expect(viewer.locator(".qr img")).to_have_count(0)
+    expect(viewer.locator(".code img")).to_have_count(0)
     assert chromium.readable_code(viewer) == ""
     assert viewer.locator("form[action$='/cancel/']").count() == 0
 
@@ -176,7 +176,7 @@ def test_hostile_names_stay_text(desk, live, upstream):
     page = desk()
     page.on("dialog", lambda dialog: pytest.fail("a script ran"))
     expect(page.locator("main")).to_contain_text("<img src=x")
-    page.goto(page.url.rstrip("/") + f"/accounts/{Account.objects.get().pk}/")
+    page.goto(page.url + f"{Account.objects.get().pk}/")
     expect(page.locator("main")).to_contain_text("<img src=x")
 
 

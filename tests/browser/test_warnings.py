@@ -84,17 +84,17 @@ class Desk:
         page.close()
         return context
 
-    def open(self, context, path: str = "/") -> Page:
+    def open(self, context, path: str = "/accounts/") -> Page:
         page = context.new_page()
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.goto(self.url + path)
         page.evaluate("window.neverReloaded = true")
         return page
 
-    def page(self, user, path: str = "/", language: str = "en") -> Page:
+    def page(self, user, path: str = "/accounts/", language: str = "en") -> Page:
         return self.open(self.browser(user, language), path)
 
-    def in_both_languages(self, user, path: str = "/") -> list[Page]:
+    def in_both_languages(self, user, path: str = "/accounts/") -> list[Page]:
         """The same page twice: in English, and in Chinese."""
         return [self.page(user, path, language) for language in LANGUAGES]
 
@@ -321,7 +321,7 @@ def test_every_address_answers_503_and_says_when_to_ask_again(stack, rig, live, 
     attempt = make_attempt(live.account())
     operator = Operator(stack, live.operator)
     rig.postgres.proxy.refuse()
-    paths = ["/", "/accounts/counts/", "/accounts/new/", "/alarm/", "/events/", "/admin/"]
+    paths = ["/accounts/", "/accounts/counts/", "/accounts/new/", "/alarm/", "/events/", "/admin/"]
     paths += [f"/accounts/{account.pk}/{part}" for part in ("", "live/", "row/", "edit/")]
     paths += [f"/attempts/{attempt.pk}/", f"/attempts/{attempt.pk}/live/"]
     with ThreadPoolExecutor(len(paths)) as at_once:
@@ -329,7 +329,7 @@ def test_every_address_answers_503_and_says_when_to_ask_again(stack, rig, live, 
     for path, answer in zip(paths, answers, strict=True):
         assert (path, answer.status_code, answer.headers.get("X-Away")) == (path, 503, "database")
         assert int(answer.headers["Retry-After"]) > 0 and "no-store" in answer.headers["Cache-Control"]
-    short = operator.get("/", headers={"HX-Request": "true"})
+    short = operator.get("/accounts/", headers={"HX-Request": "true"})
     assert short.status_code == 503 and "<html" not in short.text
     for path, form in (
         (f"/accounts/{account.pk}/login/", {}),
@@ -396,7 +396,7 @@ def test_ten_tabs_of_one_browser_are_live_by_one_stream(desk, stack, live):
     context = desk.browser(live.operator)
     asked: list[str] = []
     context.on("request", lambda r: asked.append(r.method) if r.url.endswith("/events/") else None)
-    pages = [desk.open(context, f"/accounts/{account.pk}/" if n % 2 else "/") for n in range(10)]
+    pages = [desk.open(context, f"/accounts/{account.pk}/" if n % 2 else "/accounts/") for n in range(10)]
     renamed(account, "After")
     for page in pages:
         expect(page.locator("main")).to_contain_text("After")

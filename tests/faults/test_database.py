@@ -73,7 +73,7 @@ def operator(people, upstream, stack):
 def answers_again(operator) -> None:
     """The web finds the database again by itself."""
     connection.close()
-    until(lambda: operator.get("/").status_code == 200, "the web does not come back")
+    until(lambda: operator.get("/accounts/").status_code == 200, "the web does not come back")
 
 
 @pytest.mark.parametrize("how", ["immediate", "fast"])
@@ -101,7 +101,7 @@ def test_the_server_is_down_at_the_moment_the_phone_decides(stack, operator, ups
         upstream.wait(
             path="/getIPadLoginInfo", in_flight=0
         )  # every answer is with a worker that cannot write
-        assert operator.get("/").status_code == 503
+        assert operator.get("/accounts/").status_code == 503
     answers_again(operator)
     all_end(attempts, {"confirm": "succeeded", "cancel": "failed"}[tap])
     assert upstream.calls("/getIPadLoginInfo") == 3
@@ -187,7 +187,7 @@ def test_the_connections_go_silent_when_the_phone_decides(
     postgres.proxy.swallow(new=also_new)
     for attempt in attempts:
         upstream.phone("confirm", wId=attempt.w_id)
-    pages = [answered(lambda: operator.get("/").status_code) for _ in range(4)]
+    pages = [answered(lambda: operator.get("/accounts/").status_code) for _ in range(4)]
     if also_new:
         assert pages == [503] * 4
         assert answered(lambda: operator.post("/accounts/new/", label="x").status_code) == 503

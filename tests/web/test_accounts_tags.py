@@ -128,7 +128,7 @@ def test_no_page_has_anything_inline_or_unescaped(people, state):
     account = hostile_account(people, state)
     attempt = account.attempts.get()
     for path in (
-        "/",
+        "/accounts/",
         f"/accounts/{account.pk}/",
         f"/attempts/{attempt.pk}/",
         f"/accounts/{account.pk}/edit/",

@@ -50,10 +50,10 @@ def test_the_list_needs_as_many_queries_for_2n_rows_as_for_n(people, query):
 
     client = people.operator.client
     grow(6)
-    client.get("/")
-    few = queries(client, f"/{query}")
+    client.get("/accounts/")
+    few = queries(client, f"/accounts/{query}")
     grow(6)
-    assert queries(client, f"/{query}") == few
+    assert queries(client, f"/accounts/{query}") == few
     assert few <= 16
 
 
@@ -66,7 +66,7 @@ def test_the_search_looks_in_label_nickname_wc_id_and_wechat_id(people, text, fo
     people.account(label="旗舰店 01", nickname="贝塔同学", wc_id="wxid_wl9q")
     people.account(label="Backup phone", wechat_id="hi1212")
 
-    page = html(people.operator.client.get("/", {"q": text}))
+    page = html(people.operator.client.get("/accounts/", {"q": text}))
 
     names = dict(Account.objects.values_list("pk", "label"))
     assert sorted(names[pk] for pk in rows(page)) == sorted(found)
@@ -87,7 +87,7 @@ def test_the_tabs_filter_and_count(people):
         "new": {new, waiting},
     }
     for state, accounts in expected.items():
-        page = html(people.operator.client.get("/", {"state": state}))
+        page = html(people.operator.client.get("/accounts/", {"state": state}))
         assert set(rows(page)) == {account.pk for account in accounts}
         assert re.search(rf'aria-current="[^"]*"[^>]*>.*?<b>{len(accounts)}</b>', page, re.DOTALL)
 
@@ -106,7 +106,7 @@ def test_the_tabs_filter_and_count(people):
 )
 def test_a_junk_question_is_a_list_all_the_same(people, junk):
     account = people.account()
-    found = rows(html(people.operator.client.get(f"/{junk}")))
+    found = rows(html(people.operator.client.get(f"/accounts/{junk}")))
     assert found == [account.pk]
 
 
@@ -114,7 +114,7 @@ def test_a_merged_record_is_not_listed_and_leads_to_the_other(people):
     kept = people.account(label="Kept")
     merged = people.account(label="Joined", merged_into=kept)
     client = people.operator.client
-    assert rows(html(client.get("/"))) == [kept.pk]
+    assert rows(html(client.get("/accounts/"))) == [kept.pk]
     assert client.get(f"/accounts/{merged.pk}/").headers["Location"] == f"/accounts/{kept.pk}/"
 
 
@@ -207,13 +207,13 @@ def test_the_alarm_is_on_every_page_until_it_is_over(people, settings):
         refused_why="developer_expired", refused_text="账号已到期",
     )  # fmt: skip
     account = people.account()
-    for path in ("/", f"/accounts/{account.pk}/", "/accounts/new/"):
+    for path in ("/accounts/", f"/accounts/{account.pk}/", "/accounts/new/"):
         assert "账号已到期" in html(
             people.viewer.client.get(path) if path != "/accounts/new/" else people.operator.client.get(path)
         )
     access.refused_at = None
     access.save()
-    assert "账号已到期" not in html(people.viewer.client.get("/"))
+    assert "账号已到期" not in html(people.viewer.client.get("/accounts/"))
 
 
 # --- forms ----------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ def test_what_is_pasted_is_taken_as_it_is_seen(people):
     assert (account.label, account.wc_id, account.time_zone) == ("旗舰店 01", "wxid_1", "Asia/Tokyo")
     assert [tag.name for tag in account.tags.all()] == ["vip", "上海"]
     for text in ("\ufeffwxid_1", "“wxid_1”", "ＷＸＩＤ＿１", "旗舰\u200b店", "'旗舰店'"):
-        assert rows(html(people.operator.client.get("/", {"q": text}))) == [account.pk], text
+        assert rows(html(people.operator.client.get("/accounts/", {"q": text}))) == [account.pk], text
 
 
 def test_a_wc_id_that_a_login_wrote_is_not_edited(people):
@@ -481,7 +481,7 @@ def test_cancelling_twice_is_cancelling_once(committed):
 def test_pages_are_not_kept_by_caches_and_run_only_our_scripts(people):
     attempt = make_attempt(people.account(), qr_png=b"\x89PNG")
     paths = [
-        "/",
+        "/accounts/",
         "/accounts/new/",
         f"/accounts/{attempt.account_id}/",
         f"/attempts/{attempt.pk}/",

@@ -14,9 +14,11 @@ ANYBODY = dict.fromkeys(SEE, 200)
 SIGNED_IN = {**SEE, "stranger": 200}
 # name: (method, what each person gets)
 MATRIX = {
+    "overview": ("get", dict.fromkeys(SEE, 302)),
     "accounts": ("get", SIGNED_IN),
     "account_counts": ("get", SIGNED_IN),
     "alarm": ("get", SIGNED_IN),
+    "waiting": ("get", SIGNED_IN),
     "new_account": ("get", {**SIGNED_IN, "viewer": 404}),
     "account": ("get", SEE),
     "edit_account": ("get", {**SEE, "viewer": 404}),
@@ -111,8 +113,8 @@ def test_a_stranger_changes_nothing(committed, upstream):
 
 def test_a_stranger_sees_nothing_of_it_in_the_list(committed):
     committed.account(label="Ours only")
-    assert "Ours only" not in committed.stranger.client.get("/").content.decode()
-    assert "Ours only" in committed.mate.client.get("/").content.decode()
+    assert "Ours only" not in committed.stranger.client.get("/accounts/").content.decode()
+    assert "Ours only" in committed.mate.client.get("/accounts/").content.decode()
 
 
 def test_a_team_that_is_left_is_a_team_not_seen(committed):

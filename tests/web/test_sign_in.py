@@ -23,17 +23,17 @@ def sign_in(client, name="operator", password=PASSWORD, path="/login/"):
 
 def test_in_and_out_again(people):
     client = Client()
-    assert client.get("/").headers["Location"] == "/login/?next=/"
-    assert sign_in(client).headers["Location"] == "/"
-    assert client.get("/").status_code == 200
+    assert client.get("/accounts/").headers["Location"] == "/login/?next=/accounts/"
+    assert sign_in(client).headers["Location"] == "/accounts/"
+    assert client.get("/accounts/").status_code == 200
     client.post("/logout/")
-    assert client.get("/").status_code == 302
+    assert client.get("/accounts/").status_code == 302
 
 
 @pytest.mark.parametrize("target", ELSEWHERE)
 def test_nobody_is_led_to_another_host(people, target):
     answer = Client().post("/login/", {"username": "operator", "password": PASSWORD, "next": target})
-    assert answer.headers["Location"] == "/"
+    assert answer.headers["Location"] == "/accounts/"
 
 
 @pytest.mark.parametrize(("name", "path"), [("operator", "/login/"), ("admin", "/admin/login/")])
@@ -85,7 +85,7 @@ def test_the_session_key_changes_at_sign_in_and_dies_at_sign_out(people):
     client.post("/logout/")
     thief = Client()
     thief.cookies[settings.SESSION_COOKIE_NAME] = key
-    assert thief.get("/").status_code == 302
+    assert thief.get("/accounts/").status_code == 302
 
 
 def test_a_post_without_its_token_is_refused(people):

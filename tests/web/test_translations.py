@@ -273,10 +273,10 @@ def test_the_list_is_chinese(chinese, person):
 
 def test_the_list_is_chinese_when_it_is_empty_and_when_it_is_long(chinese):
     for person in (chinese.operator, chinese.viewer):
-        assert_chinese(person.client.get("/"))
+        assert_chinese(person.client.get("/accounts/"))
     for number in range(120):
         named(chinese, number=number)
-    page = chinese.operator.client.get("/")
+    page = chinese.operator.client.get("/accounts/")
     assert_chinese(page)
     following = re.search(r'rel="next" href="([^"]+)"', page.content.decode())[1].replace("&amp;", "&")
     assert_chinese(chinese.operator.client.get(f"/{following}"))
@@ -312,7 +312,7 @@ def test_a_login_that_ended_is_explained_in_chinese_for_every_reason(chinese):
         assert_chinese(client.get(f"/accounts/{account.pk}/"))
         refused.refused_why = reason
         refused.save()
-        assert_chinese(client.get("/"))
+        assert_chinese(client.get("/accounts/"))
         account.delete()
 
 

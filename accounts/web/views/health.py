@@ -1,4 +1,4 @@
-"""Health checks, and the banner shown while WKTeam refuses access."""
+"""Health checks, and what every page shows: the banner while WKTeam refuses access, the badges."""
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET
 
 from accounts.lib import pubsub
 from accounts.upstream import configured
+from accounts.web import context_processors
 
 
 @require_GET
@@ -18,6 +19,14 @@ from accounts.upstream import configured
 def alarm(request: HttpRequest) -> HttpResponse:
     """Return the banner that every page shows while WKTeam refuses access; empty otherwise."""
     return render(request, "_wkteam_alert.html")
+
+
+@require_GET
+@never_cache
+@login_required
+def waiting(request: HttpRequest) -> JsonResponse:
+    """Return the counts that every page shows as badges."""
+    return JsonResponse(context_processors.waiting(request.user))
 
 
 # --- health checks --------------------------------------------------------------------------------------
