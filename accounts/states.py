@@ -8,6 +8,7 @@ class AccountState(models.TextChoices):
     NEW = "new", _("Never logged in")
     ONLINE = "online", _("Online")
     OFFLINE = "offline", _("Offline")
+    ARCHIVED = "archived", _("Archived")
 
 
 class AttemptState(models.TextChoices):
@@ -32,6 +33,7 @@ class Trigger(models.TextChoices):
     BULK = "bulk", _("Bulk login")
     RECOVERY = "recovery", _("Recovery")
     API = "api", _("API")
+    OWNER = "owner", _("Phone owner")
 
 
 class DropKind(models.TextChoices):
@@ -111,7 +113,21 @@ class EventType(models.TextChoices):
     ONLINE_BUT_UNLISTED = "online_but_unlisted", _("WKTeam doesn’t list it as online, but /isOnline says yes")
     REASON_TOLD = "reason_told", _("WKTeam reported why it went offline")
     RECOVERY_ENDED = "recovery_ended", _("Recovery failed; manual action needed")
+    ASSIGNED = "assigned", _("Taken by a person")
+    RELEASED = "released", _("Released")
+    PAUSED = "paused", _("Paused")
+    RESUMED = "resumed", _("Resumed")
+    SILENCED = "silenced", _("Notifications silenced")
+    ARCHIVED = "archived", _("Archived")
+    RESTORED = "restored", _("Restored from the archive")
+    UNMERGED = "unmerged", _("Merge undone")
+    LINK_CREATED = "link_created", _("Scan link created")
+    LINK_OPENED = "link_opened", _("Scan link opened")
+    LINK_REVOKED = "link_revoked", _("Scan link revoked")
 
+
+# The states of accounts that lists and jobs work with.
+LISTED_STATES = [(state.value, state.label) for state in AccountState if state != AccountState.ARCHIVED]
 
 A = AttemptState
 OPEN_STATES = (A.PREPARING, A.WAITING, A.CODE_REQUIRED, A.PAGE_REQUIRED)

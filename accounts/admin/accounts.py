@@ -8,7 +8,6 @@ from django.contrib.admin.utils import display_for_value, unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
-from django.db.models.functions import Lower
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -26,7 +25,7 @@ from accounts.admin.base import (
 )
 from accounts.admin.display import LATEST, NOTHING, link_to
 from accounts.admin.filters import DayFilter, ProxyFilter, TagFilter, TeamFilter
-from accounts.lib.keyset_pagination import FEW
+from accounts.lib.lists.keyset_pagination import FEW
 from accounts.logins import expire
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
 from accounts.presence import sweep
@@ -69,7 +68,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     )  # fmt: skip
     lookups = ("state__exact", "keep_online__exact", "team")
     sortable_by = ("name", "state_chip", "state_since")
-    ordering = (Lower("label"), "id")
+    ordering = ("label_key", "id")
     search_fields = ("label", "nickname", "wc_id", "wechat_id")
     search_help_text = _("Search by label, nickname, wcId or WeChat ID.")
     fieldsets = (
@@ -92,7 +91,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
 
     # --- columns ---
 
-    @admin.display(description=_("label"), ordering=Lower("label"))
+    @admin.display(description=_("label"), ordering="label_key")
     def name(self, account: Account) -> str:
         return account.display_name
 

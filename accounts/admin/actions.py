@@ -6,7 +6,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
 from django.db.models import QuerySet
-from django.db.models.functions import Lower
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -88,7 +87,7 @@ class LoginActions(CancelAction):
 
     @admin.action(description=_("Log in (get QR codes)"), permissions=["log_in"])
     def log_in(self, request: HttpRequest, queryset: QuerySet) -> None:
-        accounts = list(queryset.order_by(Lower("label"), "id")[: AT_ONCE + 1])
+        accounts = list(queryset.order_by("label_key", "id")[: AT_ONCE + 1])
         if len(accounts) > AT_ONCE:
             message = gettext("You can log in at most %(limit)s accounts at a time. Nothing was started.")
             self.message_user(request, message % {"limit": AT_ONCE}, messages.ERROR)

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
 from accounts.admin.display import link_to
-from accounts.lib.keyset_pagination import COUNT_LIMIT, PER_PAGE, WithoutIndex, count_up_to, for_each
+from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, PER_PAGE, WithoutIndex, count_up_to, for_each
 from accounts.logins import expire
 from accounts.models import Account, LoginAttempt
 from accounts.models.login_attempt import CLOSED_AFTER

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
-from accounts.lib.keyset_pagination import COUNT_LIMIT, count_up_to, for_each
+from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, count_up_to, for_each
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
 
 CHOICE_LIMIT = 100

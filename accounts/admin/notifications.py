@@ -21,7 +21,7 @@ from accounts import permissions
 from accounts.admin.base import EveryTeams, LongTableAdmin, ReadOnly, TypedInput
 from accounts.admin.display import NOTHING, link_to
 from accounts.admin.filters import CHOICE_LIMIT, ChoiceFilter, DayFilter
-from accounts.lib.keyset_pagination import Number
+from accounts.lib.lists.keyset_pagination import Number
 from accounts.lib.time_windows import is_half
 from accounts.models import Channel, Delivery, Rule
 from accounts.models.notification import UNUSABLE

@@ -5,6 +5,7 @@ from django.db import transaction
 from accounts.lib import db_clock
 from accounts.logins.success import merge_record
 from accounts.models import Account, LoginAttempt
+from accounts.models.account import sort_keys
 from accounts.reasons import Reason
 from accounts.states import AttemptState, EventType
 
@@ -99,9 +100,10 @@ def _fill(account: Account, source: Account) -> None:
     changes = {"label": source.label} if named_by_phone else {}
     changes |= {
         name: getattr(source, name)
-        for name in ("note", "proxy", "policy_id")
+        for name in ("note", "place", "proxy", "policy_id")
         if getattr(account, name) in ("", None)
     }
+    changes |= sort_keys(changes.get("label", account.label), changes.get("place", account.place))
     if not account.has_hours:
         changes |= {name: getattr(source, name) for name in ("hours_from", "hours_until", "time_zone")}
     Account.objects.filter(pk=account.pk).update(**changes)

@@ -1,6 +1,6 @@
 """All models of the app."""
 
-from accounts.models.account import Account, Avatar, Tag, UpstreamAccess
+from accounts.models.account import Account, Avatar, Tag
 from accounts.models.drop import Drop, Incident
 from accounts.models.event import AccountEvent
 from accounts.models.login_attempt import LoginAttempt, WaitsWorker
@@ -8,6 +8,7 @@ from accounts.models.notification import Channel, Delivery, Notification, Outbox
 from accounts.models.plan import Plan, PlanResult, PlanRun
 from accounts.models.presence import Presence, UnmanagedAccount
 from accounts.models.recovery_policy import RecoveryPolicy
+from accounts.models.upstream_access import UpstreamAccess
 
 __all__ = [
     "Account",

@@ -8,6 +8,7 @@ from functools import reduce
 from operator import or_
 from typing import Self
 
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import models
 from django.db.models import F, Q, Value
@@ -16,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib import typed_text
-from accounts.lib.encrypted_fields import EncryptedTextField
+from accounts.lib.lists.natural_order import KEY_LENGTH, natural_key
 from accounts.lib.time_windows import TimeWindow
 from accounts.models.event import record
 from accounts.models.login_attempt import LoginAttempt
@@ -28,7 +29,17 @@ from accounts.states import AccountState, DetectedBy, EventType
 
 # So much of a search counts.
 SEARCH_LENGTH, SEARCH_WORDS = 100, 6
+PLACE_LENGTH = 80
 _LINE_END = Value("\n")
+
+
+def sort_keys(label: str, place: str) -> dict[str, str]:
+    """Return the columns that follow from a label and a place, for writes that bypass `Account.save`."""
+    return {
+        "rack": place.partition("·")[0].strip(),
+        "label_key": natural_key(label),
+        "place_key": natural_key(place),
+    }
 
 
 class Tag(models.Model):
@@ -44,6 +55,12 @@ class Tag(models.Model):
 
 
 class AccountQuerySet(models.QuerySet):
+    def bulk_create(self, objs, *args, **kwargs) -> "list[Account]":
+        accounts = list(objs)
+        for account in accounts:
+            account.derive_sort_keys()
+        return super().bulk_create(accounts, *args, **kwargs)
+
     def visible_to(self, user) -> Self:
         """Those of the user's teams; every one for who may see every account. Nothing for anybody else."""
         if not user.is_active or not user.has_perm("accounts.view_account"):
@@ -53,8 +70,8 @@ class AccountQuerySet(models.QuerySet):
         return self.filter(team__in=user.groups.exclude(name__in=ROLES))
 
     def kept(self) -> Self:
-        """Without the records that were merged into another one."""
-        return self.filter(merged_into=None)
+        """Without the records that were merged into another one, and without the archived ones."""
+        return self.exclude(state=AccountState.ARCHIVED).filter(merged_into=None)
 
     def matching(self, text: str) -> Self:
         """Those with every word of `text` (at most SEARCH_WORDS) in the label, nickname, wcId or WeChat ID.
@@ -108,6 +125,15 @@ class Account(TimeWindow):
     signature = models.CharField(_("signature"), max_length=200, blank=True, default="")
     mobile = models.CharField(_("phone number"), max_length=30, blank=True, default="")
 
+    # Where its phone is, such as "Rack 3 · Slot 10". The rack is the part before the first "·".
+    place = models.CharField(
+        _("place of the phone"), max_length=PLACE_LENGTH, blank=True, default="", db_default=""
+    )
+    rack = models.CharField(max_length=PLACE_LENGTH, blank=True, default="", db_default="", editable=False)
+    # What lists are sorted by. `sort_keys` makes them of the label and the place.
+    label_key = models.CharField(max_length=KEY_LENGTH, blank=True, default="", db_default="", editable=False)
+    place_key = models.CharField(max_length=KEY_LENGTH, blank=True, default="", db_default="", editable=False)
+
     proxy = models.PositiveSmallIntegerField(_("proxy"), null=True, blank=True)
     tags = models.ManyToManyField(Tag, verbose_name=_("tags"), blank=True, related_name="accounts")
     note = models.TextField(_("note"), blank=True, default="", max_length=2000)
@@ -123,6 +149,22 @@ class Account(TimeWindow):
     keep_online = models.BooleanField(
         _("keep online"), default=True, help_text=_("Recover this account when it drops. Off means paused.")
     )
+    pause_reason = models.CharField(
+        _("reason for the pause"), max_length=200, blank=True, default="", db_default=""
+    )
+    # Nobody is notified about the account until then; recovery goes on.
+    silenced_until = models.DateTimeField(_("silenced until"), null=True, blank=True)
+    # Who takes care of it, until it is online again or the person releases it.
+    assignee = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("taken by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    assigned_at = models.DateTimeField(null=True, blank=True, editable=False)
+    assignment_note = models.CharField(_("note"), max_length=200, blank=True, default="", db_default="")
     relogin_at = models.DateTimeField(_("scheduled re-login"), null=True, blank=True)
     policy = models.ForeignKey(
         RecoveryPolicy,
@@ -170,7 +212,12 @@ class Account(TimeWindow):
     created_at = models.DateTimeField(_("added"), default=timezone.now, editable=False)
     # One line for each column, so that no word is found across two of them.
     search_text = models.GeneratedField(
-        expression=Lower(Concat("label", _LINE_END, "nickname", _LINE_END, "wc_id", _LINE_END, "wechat_id")),
+        expression=Lower(
+            Concat(
+                *("label", _LINE_END, "nickname", _LINE_END, "wc_id", _LINE_END, "wechat_id"),
+                *(_LINE_END, "place"),
+            )
+        ),
         output_field=models.TextField(),
         db_persist=True,
     )
@@ -199,16 +246,17 @@ class Account(TimeWindow):
         indexes = [
             # The lists: one for each order, of all accounts and of a team's, and one for each filter. Those that the
             # tabs are counted by also say whether an account was merged into another one.
-            models.Index(Lower("label"), "id", name="account_label"),
+            models.Index("label_key", "id", name="account_label"),
+            models.Index("place_key", "id", name="account_place"),
             models.Index("state_since", "id", name="account_since"),
             models.Index("state", "id", "merged_into", name="account_state"),
-            models.Index("state", Lower("label"), "id", name="account_state_label"),
+            models.Index("state", "label_key", "id", name="account_state_label"),
             models.Index("state", "state_since", "id", name="account_state_since"),
-            models.Index("team", Lower("label"), "id", name="account_team_label"),
+            models.Index("team", "label_key", "id", name="account_team_label"),
             models.Index("team", "state_since", "id", name="account_team_since"),
             models.Index("team", "state", "id", "merged_into", name="account_team_state"),
-            models.Index("proxy", Lower("label"), "id", name="account_line"),
-            models.Index("keep_online", Lower("label"), "id", name="account_keep_online"),
+            models.Index("proxy", "label_key", "id", name="account_line"),
+            models.Index("keep_online", "label_key", "id", name="account_keep_online"),
             models.Index("merged_into", condition=Q(merged_into__isnull=False), name="account_joined"),
             models.Index("first_login_at", name="account_first_login"),
             models.Index("last_login_at", name="account_last_login"),
@@ -223,11 +271,22 @@ class Account(TimeWindow):
                 name="account_team_to_scan",
                 condition=Q(queued_for_scan_at__isnull=False),
             ),
+            models.Index("team", "place_key", "id", name="account_team_place"),
             models.Index("relogin_at", "id", name="account_due", condition=Q(relogin_at__isnull=False)),
         ]
 
     def __str__(self) -> str:
         return self.label
+
+    def save(self, *args, update_fields=None, **kwargs) -> None:
+        self.derive_sort_keys()
+        if update_fields is not None and not {"label", "place"}.isdisjoint(update_fields):
+            update_fields = {*update_fields, "rack", "label_key", "place_key"}
+        super().save(*args, update_fields=update_fields, **kwargs)
+
+    def derive_sort_keys(self) -> None:
+        for name, value in sort_keys(self.label, self.place).items():
+            setattr(self, name, value)
 
     @property
     def display_name(self) -> str:
@@ -301,6 +360,9 @@ class Account(TimeWindow):
             "absent": 0,
             "missed_at": None,
             "missed_by": "",
+            "assignee": None,
+            "assigned_at": None,
+            "assignment_note": "",
             **profile,
         }
         first = Coalesce(F("first_login_at"), now)
@@ -324,24 +386,3 @@ class Avatar(models.Model):
 
     def __str__(self) -> str:
         return f"avatar of {self.account_id}"
-
-
-class UpstreamAccess(models.Model):
-    """The Authorization for one developer account at one address, and whether the upstream takes it."""
-
-    base_url = models.CharField(_("address"), max_length=300)
-    account = models.CharField(_("developer account"), max_length=150, blank=True, default="")
-    authorization = EncryptedTextField(blank=True, default="")
-    renewed_at = models.DateTimeField(_("authorized at"), null=True, blank=True)
-    renewing_until = models.DateTimeField(null=True, blank=True)
-    refused_at = models.DateTimeField(_("refused at"), null=True, blank=True)
-    refused_why = models.CharField(_("reason"), max_length=20, blank=True, default="")
-    refused_text = models.CharField(_("WKTeam message"), max_length=300, blank=True, default="")
-
-    class Meta:
-        verbose_name = _("WKTeam connection")
-        verbose_name_plural = _("WKTeam connection")
-        constraints = [models.UniqueConstraint(fields=["base_url", "account"], name="one_access_per_account")]
-
-    def __str__(self) -> str:
-        return f"{self.account} at {self.base_url}"

@@ -13,7 +13,7 @@ from django.db.models import OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.lib.keyset_pagination import for_each
+from accounts.lib.lists.keyset_pagination import for_each
 from accounts.states import DetectedBy, DropKind, Method, NextStep
 
 # WKTeam's rules: an account drops once within a day of its first login. An immediate drop concerns the proxy.

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.lib import db_clock
 from accounts.lib.time_windows import known_zone, zone_named
 from accounts.models import cron
-from accounts.states import AccountState
+from accounts.states import LISTED_STATES, AccountState
 
 WEEKDAYS = (
     ("1", _("Monday")),
@@ -95,7 +95,7 @@ class Plan(models.Model):
     state = models.CharField(
         _("state"),
         max_length=10,
-        choices=AccountState,
+        choices=LISTED_STATES,
         blank=True,
         default=AccountState.OFFLINE,
         help_text=_("Leave empty for any state. Accounts that are online also get a new wId."),

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext
 
 from accounts import permissions, reasons
-from accounts.lib.keyset_pagination import COUNT_LIMIT
+from accounts.lib.lists.keyset_pagination import COUNT_LIMIT
 from accounts.models import Account, Avatar, Drop, LoginAttempt, Presence
 from accounts.proxies import proxy_choices as choices_of_proxies
 from accounts.proxies import proxy_name

@@ -9,7 +9,7 @@ from django.db.models import OuterRef, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
-from accounts.lib.keyset_pagination import (
+from accounts.lib.lists.keyset_pagination import (
     COUNT_LIMIT,
     FEW,
     Order,
@@ -24,12 +24,13 @@ from accounts.lib.keyset_pagination import (
 from accounts.lib.typed_text import line
 from accounts.models import Account, LoginAttempt, Tag
 from accounts.models.account import SEARCH_LENGTH, SEARCH_WORDS
-from accounts.states import AccountState
+from accounts.states import LISTED_STATES, AccountState
 
+LISTED = tuple(dict(LISTED_STATES))
 EVERY, WAITING = "", "waiting"  # tabs beside the states: all of them, and those with a login in progress
 ORDERS = {
-    "label": Order("label", fold=True),
-    "-label": Order("label", fold=True, descending=True),
+    "label": Order("label_key"),
+    "-label": Order("label_key", descending=True),
     "state": Order("state"),
     "-state": Order("state", descending=True),
     "since": Order("state_since", descending=True),
@@ -242,16 +243,14 @@ class AccountList:
         if self._found is None:
             limit, more = COUNT_LIMIT, False
             rows = self._visible.rows.kept()
-            in_states = [rows.filter(state=state) for state in AccountState.values]
+            in_states = [rows.filter(state=state) for state in LISTED]
             *numbers, waiting = counts_up_to(limit, *in_states, self._waiting)
-            states = dict(zip(AccountState.values, numbers, strict=True))
+            states = dict(zip(LISTED, numbers, strict=True))
         else:
             limit, more = FEW, not self._are_few
             states = Counter(list(self._found.values())[:FEW])
             waiting = count_up_to(self._waiting, FEW)
-        every = sum(min(states[state], limit) for state in AccountState.values)
-        counts = {
-            state: (min(states[state], limit), more or states[state] > limit) for state in AccountState.values
-        }
+        every = sum(min(states[state], limit) for state in LISTED)
+        counts = {state: (min(states[state], limit), more or states[state] > limit) for state in LISTED}
         more = every > limit or any(is_more for _count, is_more in counts.values())
         return {**counts, WAITING: (min(waiting, limit), waiting > limit), EVERY: (min(every, limit), more)}

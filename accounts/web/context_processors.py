@@ -5,7 +5,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from accounts import permissions
-from accounts.lib.keyset_pagination import Number
+from accounts.lib.lists.keyset_pagination import Number
 from accounts.models import Account, Channel, Incident, UnmanagedAccount
 from accounts.upstream import token_store
 from accounts.web import navigation

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from accounts import permissions
 from accounts.lib import db_clock, images, pubsub
-from accounts.lib.keyset_pagination import Order, page_of
+from accounts.lib.lists.keyset_pagination import Order, page_of
 from accounts.logins import control, expire
 from accounts.models import Account, LoginAttempt
 from accounts.presence import sweep

@@ -106,7 +106,7 @@ def test_codes_and_pictures_are_not_even_read(people):
 
 def test_a_long_list_is_counted_up_to_a_limit_and_says_so(people, monkeypatch):
     monkeypatch.setattr("accounts.admin.base.COUNT_LIMIT", 100)
-    monkeypatch.setattr("accounts.lib.keyset_pagination.count_up_to.__defaults__", (100,))
+    monkeypatch.setattr("accounts.lib.lists.keyset_pagination.count_up_to.__defaults__", (100,))
     account = people.account()
     now = timezone.now()
     AccountEvent.objects.bulk_create(

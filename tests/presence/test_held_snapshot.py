@@ -8,7 +8,7 @@ import time_machine
 from django.db import connection
 from django.utils import timezone
 
-from accounts.lib.keyset_pagination import PER_PAGE
+from accounts.lib.lists.keyset_pagination import PER_PAGE
 from accounts.logins import expire, leases
 from accounts.models import Account, LoginAttempt
 from accounts.presence import sweep

@@ -32,7 +32,7 @@ class Command(BaseCommand):
 
     def handle(self, **options) -> None:
         swept = sweep.check(DetectedBy.CHECK)
-        rows = Account.objects.kept().order_by("label", "pk")
+        rows = Account.objects.kept().order_by("label_key", "pk")
         missing = rows.filter(keep_online=True).exclude(state=AccountState.ONLINE)
         shown = rows if options["all"] else missing
         presence = sweep.seen()

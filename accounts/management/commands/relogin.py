@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import segno
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
-from django.db.models.functions import Lower
 
 from accounts.lib import db_clock, typed_text
 from accounts.logins import expire, start
@@ -131,7 +130,7 @@ def chosen(options: dict) -> list[Account]:
         raise CommandError("Name accounts, or give --due, or --tag.", returncode=NOBODY)
     if names:
         return list(dict.fromkeys(named(name) for name in names))
-    wanted = Account.objects.kept().filter(keep_online=True).order_by(Lower("label"), "pk")
+    wanted = Account.objects.kept().filter(keep_online=True).order_by("label_key", "pk")
     if options["due"]:
         return list(wanted.filter(relogin_at__lte=db_clock.now()).order_by("relogin_at", "pk"))
     if not Tag.objects.filter(name=tag).exists():
@@ -153,7 +152,7 @@ def named(name: str) -> Account:
     if found:
         many = f"{len(found)} accounts have the label “{name}”. Give the wcId or ID of one of them: {listed(found)}."
         raise CommandError(many, returncode=NOBODY)
-    near = accounts.matching(name).order_by(Lower("label"), "pk") if name.strip() else accounts.none()
+    near = accounts.matching(name).order_by("label_key", "pk") if name.strip() else accounts.none()
     hint = f" Similar ones: {listed(near)}." if near[:1] else ""
     raise CommandError(f"No account has the wcId, label or ID “{name}”.{hint}", returncode=NOBODY)
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db.models import F, Func, IntegerField, Lookup, Q, QuerySet, Subquery
-from django.db.models.functions import Lower
 from django.db.models.lookups import IsNull
 
 PER_PAGE = 50
@@ -17,15 +16,14 @@ FEW = 500  # so many rows are named by their IDs
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One way to sort: by a column that is never null, then by ID. `fold` ignores case."""
+    """One way to sort: by a column that is never null, then by ID."""
 
     column: str
-    fold: bool = False
     descending: bool = False
 
     @property
     def expression(self):
-        return Lower(self.column) if self.fold else F(self.column)
+        return F(self.column)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from accounts.lib.keyset_pagination import count_up_to, page_of
+from accounts.lib.lists.keyset_pagination import count_up_to, page_of
 from accounts.models import Account
 from accounts.web.account_list import ORDERS
 from tests.support.factories import make_account
