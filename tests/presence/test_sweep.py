@@ -457,7 +457,7 @@ def test_what_was_saved_of_many_drops_stays_and_the_next_check_saves_the_rest(
     row = sweep.seen()
     assert (row.unknown_why, row.checked_at) == ("not_saved", None)
     client.force_login(committed.operator)
-    assert 'data-unknown="not_saved"' in client.get("/").content.decode()
+    assert 'data-unknown="not_saved"' in client.get("/accounts/").content.decode()
 
     assert len(sweep.check().offline) == 1
     row = sweep.seen()

