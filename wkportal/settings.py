@@ -5,6 +5,7 @@ process environment, then from `var/run.env` (addresses of what `manage.py up` s
 simulator), then from `var/secrets.env` (generated at the first run, mode 0600).
 """
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -39,6 +40,9 @@ from wkportal.env import (
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = __version__
+
+# Read by pypinyin at its import: without its list of words it needs 13 MB instead of 58.
+os.environ.setdefault("PYPINYIN_NO_PHRASES", "true")
 
 env = Env()
 VAR_DIR = env("VAR_DIR", cast=directory(0o700), default=BASE_DIR / "var")

@@ -1,14 +1,13 @@
 """Keys for lists in natural order: 门店 2 before 门店 10, Chinese by its pinyin among Latin names."""
 
-import os
 import re
 import unicodedata
 from functools import cache
 from importlib import import_module
 
 KEY_LENGTH = 200
-# Names in labels in which a character is not read as it is alone. pypinyin's own list of words would add 45 MB to
-# each process that saves a label.
+# Names in labels in which a character is not read as it is alone. settings.py turns off pypinyin's own list of
+# words, which would add 45 MB to each process that saves a label.
 READINGS = {
     **dict.fromkeys(
         ("长沙", "长春", "长江", "长宁", "长安", "长乐", "长治", "长城", "长兴"), {"长": "cháng"}
@@ -48,7 +47,6 @@ def _with_length(number: re.Match) -> str:
 @cache
 def _lazy_pinyin():
     """Return pypinyin's function. Its import takes 0.1 s and 13 MB, which few processes need."""
-    os.environ.setdefault("PYPINYIN_NO_PHRASES", "true")
     pypinyin = import_module("pypinyin")
     pypinyin.load_phrases_dict(
         {
