@@ -32,6 +32,9 @@ COMMIT_SECONDS = 10
 # unreachable, a worker finds the wait within seconds.
 NO_WORKER_AFTER, NO_WORKER_WITHOUT_QUEUE_AFTER = 5, 8
 EVENTS_MOST = 500
+# Open pages learn of an overdue login by the next check. Older ones are not searched for: while PostgreSQL may
+# remove no versions of rows, as during a dump, their index keeps an entry of each login that has ended since.
+OVERDUE_FOR = timedelta(minutes=1)
 
 
 # --- rights --------------------------------------------------------------------------------------------
@@ -196,7 +199,8 @@ def _workers(*names: str) -> dict[str, datetime]:
 def alone(now: datetime) -> dict[PublishedEvent, int]:
     """Return {event: number} for logins that no worker holds or that are overdue. The number grows with time.
 
-    The event makes the page of the login reload and show it. Reading an overdue login ends it.
+    The event makes the page of the login reload and show it. Reading an overdue login ends it. Those that have
+    been overdue for OVERDUE_FOR are left out.
     """
     attempts = LoginAttempt.objects.light().select_related("account")
     old = now - timedelta(seconds=NO_WORKER_AFTER)
@@ -207,7 +211,8 @@ def alone(now: datetime) -> dict[PublishedEvent, int]:
         seconds = seconds_alone(attempt, now, workers)
         if seconds > NO_WORKER_AFTER:
             found[_event(attempt)] = 1 + (seconds > NO_WORKER_WITHOUT_QUEUE_AFTER)
-    for attempt in attempts.past(CLOSED_AFTER, now)[:EVENTS_MOST]:
+    overdue = attempts.past(CLOSED_AFTER, now).filter(deadline_at__gt=now - CLOSED_AFTER - OVERDUE_FOR)
+    for attempt in overdue[:EVENTS_MOST]:
         found[_event(attempt)] = 3
     return found
 

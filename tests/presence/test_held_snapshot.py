@@ -12,6 +12,7 @@ from accounts.lib.lists.keyset_pagination import PER_PAGE
 from accounts.logins import expire, leases
 from accounts.models import Account, LoginAttempt
 from accounts.presence import sweep
+from accounts.realtime import changes
 from accounts.states import AttemptState
 from tests.support import environment
 from tests.support.factories import make_account, make_attempt
@@ -70,6 +71,7 @@ def test_what_runs_all_the_time_costs_no_more_after_many_writes(held_snapshot, h
         "presence check": sweep.check,
         "claim": leases.claim_orphaned,
         "overdue": expire.end_overdue,
+        "logins without a worker": lambda: changes.alone(timezone.now()),
         "list": lambda: client.get("/accounts/"),
         "account": lambda: client.get(f"/accounts/{accounts[0].pk}/"),
     }

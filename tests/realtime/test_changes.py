@@ -122,11 +122,12 @@ def test_for_how_long_nobody_has_waited(people, fields, alone):
 
 def test_logins_without_a_worker_are_sent_in_stages_and_overdue_ones_too(people):
     WaitsWorker.objects.create(name="living", alive_until=seconds_ago(-9))
-    fresh, old, older, held, overdue, ended = (
-        make_attempt(people.account(), queued_at=seconds_ago(seconds)) for seconds in (1, 6, 9, 60, 60, 60)
+    fresh, old, older, held, overdue, left, ended = (
+        make_attempt(people.account(), queued_at=seconds_ago(seconds)) for seconds in (1, 6, 9, 60, 60, 60, 60)
     )
     LoginAttempt.objects.filter(pk=held.pk).update(lease_owner="living")
     LoginAttempt.objects.filter(pk=overdue.pk).update(deadline_at=seconds_ago(17))
+    LoginAttempt.objects.filter(pk=left.pk).update(deadline_at=seconds_ago(90))
     ended.move(AttemptState.CANCELLED)
     found = {event.attempt: stage for event, stage in changes.alone(timezone.now()).items()}
     assert found == {old.pk: 1, older.pk: 2, overdue.pk: 3}
