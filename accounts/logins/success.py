@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import IntegrityError, OperationalError, transaction
-from django.db.models import F
+from django.db.models import F, OuterRef, Subquery
 
 from accounts.lib import db_clock, db_errors
 from accounts.lib.group_commit import GroupCommit
@@ -337,13 +337,18 @@ def _bring_online(login: _Login, owner: Account, seq: int, stale: bool) -> Accou
         seq, login.w_id, login.now, login.attempt, **_profile(login.answer.profile)
     ):
         _doubt(owner, login)
-    renumber_open_attempt(owner)
+    renumber_open_attempts([owner.pk])
     return owner
 
 
-def renumber_open_attempt(account: Account) -> None:
-    """Give the account's attempt in progress the next number: if it succeeds, it is the newer login."""
-    LoginAttempt.objects.open().filter(account=account).update(seq=next_seq(account))
+def renumber_open_attempts(account_ids: list[int]) -> None:
+    """Give their attempts in progress the next number: an attempt that succeeds is the newer login.
+
+    Call it inside a transaction.
+    """
+    Account.objects.filter(pk__in=account_ids).update(login_seq=F("login_seq") + 1)
+    seq = Account.objects.filter(pk=OuterRef("account")).values("login_seq")
+    LoginAttempt.objects.open().filter(account__in=account_ids).update(seq=Subquery(seq))
 
 
 def _name_for(reader: Account, other: Account) -> str:

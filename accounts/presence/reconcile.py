@@ -28,8 +28,9 @@ from django.db.models import Q
 from accounts.lib import db_clock, db_errors
 from accounts.lib.rows import in_batches
 from accounts.logins import expire
-from accounts.logins.success import complete_login, next_seq, renumber_open_attempt
+from accounts.logins.success import complete_login, next_seq, renumber_open_attempts
 from accounts.models import Account, LoginAttempt, Presence, UnmanagedAccount
+from accounts.models.account import go_online_elsewhere
 from accounts.models.event import gathered, record
 from accounts.presence import offline as presence_offline
 from accounts.presence.offline import free, online_since_before, these, these_texts
@@ -42,7 +43,6 @@ from accounts.upstream.responses import LoggedIn, Profile
 
 log = logging.getLogger(__name__)
 
-BOUND_AT_ONCE = 100
 ASKED_AT_ONCE = 20
 WRITTEN_AT_ONCE = 300
 
@@ -217,7 +217,7 @@ class Reconciler:
             if not recorded and self.record(ours, LoggedIn(Profile(wc_id=wc_id, w_id=ours.w_id))):
                 del self.unknown[wc_id]
         self.unknown |= unconfirmed
-        for some in in_batches(elsewhere.items(), BOUND_AT_ONCE):
+        for some in in_batches(elsewhere.items(), WRITTEN_AT_ONCE):
             self.back += _bind_elsewhere(dict(some), self.began)
 
     def attempts(self) -> dict[str, LoginAttempt]:
@@ -343,23 +343,14 @@ def _bind_elsewhere(w_ids: dict[int, str], before: datetime) -> list[int]:
     Skips accounts that logged in at or after `before`, and rows that another process locks.
     """
     with transaction.atomic(), gathered():
-        now, bound = db_clock.now(), []
         unchanged = Q(last_login_at=None) | Q(last_login_at__lt=before)
-        rows = free(
-            Account.objects.filter(unchanged, pk__in=these(list(w_ids)), merged_into=None).order_by("pk")
-        )
-        accounts = list(rows)
-        trying = set(
-            LoginAttempt.objects.open().filter(account__in=accounts).values_list("account", flat=True)
-        )
-        for account in accounts:
-            if not account.go_online(next_seq(account), w_ids[account.pk], now, None):
-                continue
-            bound.append(account.pk)
-            record(account, EventType.FOUND_ONLINE, at=now)
-            if account.pk in trying:
-                renumber_open_attempt(account)
-    return bound
+        rows = Account.objects.filter(unchanged, pk__in=these(list(w_ids)), merged_into=None)
+        accounts = list(free(rows).order_by("pk"))
+        go_online_elsewhere(accounts, w_ids, db_clock.now())
+        trying = LoginAttempt.objects.open().filter(account__in=accounts)
+        if ids := list(trying.values_list("account", flat=True)):
+            renumber_open_attempts(ids)
+    return [account.pk for account in accounts]
 
 
 def adopt(found: UnmanagedAccount, *, by=None, team=None, label: str = "") -> Account:

@@ -566,6 +566,23 @@ def test_many_drops_cost_one_insert_more_and_not_one_each(online, upstream):
     assert AccountEvent.objects.filter(happened=EventType.ACCOUNT_OFFLINE).count() == 150
 
 
+@pytest.mark.slow
+def test_logins_made_elsewhere_cost_one_update_more_and_not_one_each(online, upstream):
+    """Also those of accounts whose own login is in progress: that one is the newer one if it succeeds."""
+    counts = []
+    for batch in (range(2), range(2, 202)):
+        accounts = [online(f"wxid_{n}") for n in batch]
+        attempts = [make_attempt(account, w_id=f"w-mine-{account.pk}") for account in accounts]
+        sweep.check()
+        w_ids = [moved_on(account, upstream) for account in accounts]
+        counts.append(queries_of_a_sweep())
+        for account, attempt, w_id in zip(map(fresh, accounts), map(fresh, attempts), w_ids, strict=True):
+            assert (account.w_id, account.bound_seq) == (w_id, account.login_seq - 1)
+            assert attempt.seq == account.login_seq
+            assert happened(account)[-2:] == ["account_online", "found_online"]
+    assert counts[1] < counts[0] + 10  # an INSERT holds so many rows at most
+
+
 # --- when
 
 

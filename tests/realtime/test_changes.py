@@ -123,7 +123,8 @@ def test_for_how_long_nobody_has_waited(people, fields, alone):
 def test_logins_without_a_worker_are_sent_in_stages_and_overdue_ones_too(people):
     WaitsWorker.objects.create(name="living", alive_until=seconds_ago(-9))
     fresh, old, older, held, overdue, left, ended = (
-        make_attempt(people.account(), queued_at=seconds_ago(seconds)) for seconds in (1, 6, 9, 60, 60, 60, 60)
+        make_attempt(people.account(), queued_at=seconds_ago(seconds))
+        for seconds in (1, 6, 9, 60, 60, 60, 60)
     )
     LoginAttempt.objects.filter(pk=held.pk).update(lease_owner="living")
     LoginAttempt.objects.filter(pk=overdue.pk).update(deadline_at=seconds_ago(17))
