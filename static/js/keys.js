@@ -22,7 +22,7 @@ function press(element) {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
-  if (event.defaultPrevented || event.target.closest(FIELD)) return;
+  if (event.key === "Shift" || event.defaultPrevented || event.target.closest(FIELD)) return;
   if (document.querySelector("dialog[open]")) return;
   if ((event.key === "Enter" || event.key === " ") && event.target.closest(PRESSES_ITSELF)) return;
   const element = wished(event.key);

@@ -169,7 +169,7 @@ def test_a_fragment_begins_with_the_element_it_replaces(people):
         (f"/accounts/{pk}/live/", '<div id="account-live"'),
         (f"/attempts/{attempt.pk}/live/", '<div id="attempt-live"'),
         (f"/accounts/{pk}/row/", f'<tr id="row-{pk}"'),
-        ("/accounts/counts/", '<nav class="tabs" id="tabs"'),
+        ("/accounts/counts/", '<nav class="groups card" id="tabs"'),
     ):
         assert " ".join(page(people.operator.client, path).split()).startswith(root)
 
