@@ -11,7 +11,7 @@ from typing import Self
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import models
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, Concat, Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -348,39 +348,21 @@ class Account(TimeWindow):
 
         `only_if` names more that has to hold in the row, where it is not locked.
         """
-        fields = {"w_id": w_id, "bound_seq": seq, **_online_since(now), **profile}
+        fields = {"w_id": w_id, "bound_seq": seq, **online_since(now), **profile}
         mine = Account.objects.filter(pk=self.pk, bound_seq__lt=seq, **(only_if or {}))
-        rows = mine.update(first_login_at=_first_login_at(now), **fields)
+        rows = mine.update(**fields)
         old = self.state
         if rows:
-            for name, value in {"first_login_at": self.first_login_at or now, **fields}.items():
+            for name, value in {**fields, "first_login_at": self.first_login_at or now}.items():
                 setattr(self, name, value)
             record(self, EventType.ACCOUNT_ONLINE, attempt=attempt, old=old, new=self.state, at=now)
         return bool(rows)
 
 
-def go_online_elsewhere(accounts: list[Account], w_ids: dict[int, str], now: datetime) -> None:
-    """Write the wIds of logins made elsewhere, each as the newest login of its account, with one UPDATE.
-
-    `w_ids`: {account ID: wId}. The caller has locked the rows, so that no other login is written meanwhile.
-    """
-    seq = F("login_seq") + 1
-    Account.objects.filter(pk__in=[account.pk for account in accounts]).update(
-        w_id=Case(*(When(pk=account.pk, then=Value(w_ids[account.pk])) for account in accounts)),
-        login_seq=seq,
-        bound_seq=seq,
-        first_login_at=_first_login_at(now),
-        **_online_since(now),
-    )
-    for account in accounts:
-        old, account.state = account.state, AccountState.ONLINE
-        record(account, EventType.ACCOUNT_ONLINE, old=old, new=account.state, at=now)
-        record(account, EventType.FOUND_ONLINE, at=now)
-
-
-def _online_since(now: datetime) -> dict[str, object]:
-    """Return the columns of an account that comes online."""
+def online_since(now: datetime) -> dict[str, object]:
+    """Return the columns of an account that comes online, but for its wId and `bound_seq`."""
     return {
+        "first_login_at": Coalesce(F("first_login_at"), now),
         "state": AccountState.ONLINE,
         "state_since": now,
         "checked_at": now,
@@ -394,10 +376,6 @@ def _online_since(now: datetime) -> dict[str, object]:
         "assigned_at": None,
         "assignment_note": "",
     }
-
-
-def _first_login_at(now: datetime) -> Coalesce:
-    return Coalesce(F("first_login_at"), now)
 
 
 class Avatar(models.Model):

@@ -23,14 +23,14 @@ from functools import cached_property
 from typing import NamedTuple
 
 from django.db import IntegrityError, OperationalError, transaction
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
 
 from accounts.lib import db_clock, db_errors
 from accounts.lib.rows import in_batches
 from accounts.logins import expire
 from accounts.logins.success import complete_login, next_seq, renumber_open_attempts
 from accounts.models import Account, LoginAttempt, Presence, UnmanagedAccount
-from accounts.models.account import go_online_elsewhere
+from accounts.models.account import online_since
 from accounts.models.event import gathered, record
 from accounts.presence import offline as presence_offline
 from accounts.presence.offline import free, online_since_before, these, these_texts
@@ -346,11 +346,24 @@ def _bind_elsewhere(w_ids: dict[int, str], before: datetime) -> list[int]:
         unchanged = Q(last_login_at=None) | Q(last_login_at__lt=before)
         rows = Account.objects.filter(unchanged, pk__in=these(list(w_ids)), merged_into=None)
         accounts = list(free(rows).order_by("pk"))
-        go_online_elsewhere(accounts, w_ids, db_clock.now())
+        _go_online(accounts, w_ids, db_clock.now())
         trying = LoginAttempt.objects.open().filter(account__in=accounts)
         if ids := list(trying.values_list("account", flat=True)):
             renumber_open_attempts(ids)
     return [account.pk for account in accounts]
+
+
+def _go_online(accounts: list[Account], w_ids: dict[int, str], now: datetime) -> None:
+    """Write wIds, each as the newest login of its account. The rows are locked: no other login is written meanwhile."""
+    seq = F("login_seq") + 1
+    w_id = Case(*(When(pk=account.pk, then=Value(w_ids[account.pk])) for account in accounts))
+    Account.objects.filter(pk__in=these([account.pk for account in accounts])).update(
+        w_id=w_id, login_seq=seq, bound_seq=seq, **online_since(now)
+    )
+    for account in accounts:
+        old, account.state = account.state, AccountState.ONLINE
+        record(account, EventType.ACCOUNT_ONLINE, old=old, new=account.state, at=now)
+        record(account, EventType.FOUND_ONLINE, at=now)
 
 
 def adopt(found: UnmanagedAccount, *, by=None, team=None, label: str = "") -> Account:
