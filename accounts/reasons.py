@@ -34,6 +34,7 @@ class Reason(models.TextChoices):
     NOT_TAPPED = "not_tapped", _("Not confirmed on the phone in time")
     PROMPT_DECLINED = "prompt_declined", _("Phone prompt declined")
     PROMPT_REFUSED = "prompt_refused", _("Phone prompt not possible now")
+    NO_SEAT = "no_seat", _("Phone prompt not sent: no free seat at WKTeam")
     # Of a presence check only.
     NOT_SAVED = "not_saved", _("Result not saved")
 
@@ -105,6 +106,10 @@ ADVICE: dict[str, Promise] = {
     ),
     Reason.PROMPT_REFUSED: _(
         "WKTeam couldn’t log this account in with a phone prompt. Get a QR code and scan it."
+    ),
+    Reason.NO_SEAT: _(
+        "Accounts that are online and logins in progress take all seats of the developer account. Log out an "
+        "account that isn’t needed, or have an admin buy seats from WKTeam, then try again."
     ),
     Reason.NOT_SAVED: _(
         "The portal could not save who is online. It tries again at the next presence check. If it keeps "

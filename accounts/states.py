@@ -60,6 +60,7 @@ class NextStep(models.TextChoices):
     BACK_OFF = "back_off", _("Waiting for the next prompt")
     HOURS = "hours", _("Waiting for prompt hours")
     CAP = "cap", _("24-hour prompt limit reached")
+    SEATS = "seats", _("Waiting for a free seat at WKTeam")
     SCAN = "scan", _("Queued for scan")
     NOTHING = "nothing", _("No automatic recovery")
     PAUSED = "paused", _("Paused: keep online is off")
@@ -86,6 +87,7 @@ class NotificationKind(models.TextChoices):
     INCIDENT = "incident", _("Incident started")
     INCIDENT_OVER = "incident_over", _("Incident ended")
     UPSTREAM = "upstream", _("WKTeam access denied")
+    LIMITS = "limits", _("Developer account: seats and end")
     PLAN = "plan", _("Plan finished")
     CHANNEL = "channel", _("Channel disabled")
 

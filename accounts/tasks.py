@@ -18,6 +18,7 @@ from accounts.notifications import dispatch
 from accounts.presence import offline
 from accounts.presence import sweep as presence_sweep
 from accounts.relogin import plan_runs, recover
+from accounts.upstream import developer_account
 from wkportal import sign_in_limits
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ def end_overdue() -> None:
 @shared_task
 def tick() -> None:
     """Start everything that is due; runs every 2 s. A step that may take long is queued as its own task."""
-    for step in (_presence_if_due, _reasons_if_due, offline.end_drops, _recover, _plans, _notifications):
+    queued = (_presence_if_due, _reasons_if_due, _developer_account_if_due)
+    for step in (*queued, offline.end_drops, _recover, _plans, _notifications):
         _by_itself(step)
 
 
@@ -70,6 +72,11 @@ def _presence_if_due() -> None:
 def _reasons_if_due() -> None:
     if offline.reasons_are_due():
         put_into_queue(reasons)
+
+
+def _developer_account_if_due() -> None:
+    if developer_account.is_due():
+        put_into_queue(read_developer_account)
 
 
 def _recover() -> None:
@@ -105,6 +112,11 @@ def check_account(account_id: int) -> None:
 @shared_task
 def reasons() -> None:
     offline.ask_reasons()
+
+
+@shared_task
+def read_developer_account() -> None:
+    developer_account.read_if_needed()
 
 
 @shared_task(name="accounts.tasks.offline_notice")

@@ -76,8 +76,8 @@ async def sign_in(call: Call) -> Answer:
             "name": settings.account,
             "account": settings.account,
             "accountType": 1,
-            "overdueTime": 1893456000000,
-            "availableNumber": 1000,
+            "overdueTime": settings.ends_at_ms,
+            "availableNumber": settings.seats,
             "callbackType": 1,
             "wcIds": list(world.online),
         }

@@ -36,6 +36,8 @@ class Settings:
     account: str = "demo"
     password: str = "demo-password"
     account_status: int = 0
+    seats: int = 1000
+    ends_at_ms: int = 1893456000000
     auth_style: str = "message"
     login_renews_token: bool = False
     public_url: str = ""

@@ -12,8 +12,11 @@ from accounts.models import UpstreamAccess
 class UpstreamAccessAdmin(ReadOnly, admin.ModelAdmin):
     """Whether WKTeam accepts the Authorization, which is never shown."""
 
-    list_display = ("account", "base_url", "renewed_at", "refused_at", "refused_why")
-    fields = ("account", "base_url", "renewed_at", "refused_at", "refused_why", "refused_text")
+    list_display = ("account", "base_url", "renewed_at", "refused_at", "refused_why", "seats", "ends_at")
+    fields = (
+        *("account", "base_url", "renewed_at", "refused_at", "refused_why", "refused_text"),
+        *("seats", "ends_at", "read_at"),
+    )
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:

@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import transaction
 
 from accounts.lib import db_clock, db_errors
 from accounts.logins import expire, failure, finish, leases
@@ -12,8 +13,8 @@ from accounts.logins.finish import Decision
 from accounts.logins.leases import Lease
 from accounts.models import Account, LoginAttempt
 from accounts.reasons import Reason
-from accounts.states import AttemptState, Trigger
-from accounts.upstream import configured, errors
+from accounts.states import AccountState, AttemptState, Trigger
+from accounts.upstream import configured, developer_account, errors
 from accounts.upstream.errors import UpstreamError
 from accounts.upstream.responses import SCAN_WANTED, Ending, LoggedIn, LoginAnswer, NotLoggedIn
 
@@ -24,22 +25,35 @@ def mark_prompt_sent(attempt: LoginAttempt, epoch: int) -> bool:
     """Save that the prompt is sent, before it is sent: no later holder of the attempt sends it again.
 
     Returns True if the caller must send it now. An attempt that recovery or a schedule started is cancelled
-    instead if keep online is off by now. The attempt's deadline starts here.
+    instead if keep online is off by now, and one without a free seat for its account fails. The attempt's deadline
+    starts here.
     """
     wanted = Account.objects.filter(pk=attempt.account_id, keep_online=True)
     if attempt.trigger in (Trigger.RECOVERY, Trigger.SCHEDULE) and not wanted.exists():
         attempt.move(AttemptState.CANCELLED, epoch=epoch, reason=Reason.CANCELLED)
         return False
-    now = db_clock.now()
-    return attempt.move(
-        AttemptState.WAITING,
-        epoch=epoch,
-        now=now,
-        sent_at=now,
-        queued_at=now,
-        wait_started_at=now,
-        deadline_at=now + timedelta(seconds=settings.WK_LOGIN_WAIT_SECONDS),
-    )
+    with transaction.atomic():
+        if not _has_seat(attempt):
+            attempt.move(AttemptState.FAILED, epoch=epoch, reason=Reason.NO_SEAT)
+            return False
+        now = db_clock.now()
+        return attempt.move(
+            AttemptState.WAITING,
+            epoch=epoch,
+            now=now,
+            sent_at=now,
+            queued_at=now,
+            wait_started_at=now,
+            deadline_at=now + timedelta(seconds=settings.WK_LOGIN_WAIT_SECONDS),
+        )
+
+
+def _has_seat(attempt: LoginAttempt) -> bool:
+    """Return whether the account has a seat, because it is online, or may take one. An unknown number limits nothing."""
+    if Account.objects.filter(pk=attempt.account_id, state=AccountState.ONLINE).exists():
+        return True
+    free = developer_account.free_seats_beside(attempt)
+    return free is None or free > 0
 
 
 # A refusal within these seconds comes from WKTeam without a prompt on the phone.

@@ -24,12 +24,13 @@ DEBOUNCE_SECONDS = 180
 # Kinds that concern no single account: a rule for teams includes them too.
 OF_ALL = frozenset({
     *(NotificationKind.INCIDENT, NotificationKind.INCIDENT_OVER),
-    *(NotificationKind.UPSTREAM, NotificationKind.PLAN, NotificationKind.CHANNEL),
+    *(NotificationKind.UPSTREAM, NotificationKind.LIMITS, NotificationKind.PLAN, NotificationKind.CHANNEL),
 })  # fmt: skip
 # Kinds that are not sent if they end within the notification delay. The others are sent immediately.
-DEBOUNCED = frozenset(
-    {NotificationKind.OFFLINE, NotificationKind.TO_SCAN, NotificationKind.INCIDENT, NotificationKind.UPSTREAM}
-)
+DEBOUNCED = frozenset({
+    *(NotificationKind.OFFLINE, NotificationKind.TO_SCAN, NotificationKind.INCIDENT),
+    *(NotificationKind.UPSTREAM, NotificationKind.LIMITS),
+})  # fmt: skip
 # A rule for drops, or for their ends, includes many at once too: together they are one incident.
 WITH: dict[str, frozenset[str]] = {
     NotificationKind.INCIDENT: frozenset({NotificationKind.OFFLINE, NotificationKind.TO_SCAN}),

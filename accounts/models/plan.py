@@ -54,15 +54,18 @@ class Outcome(models.TextChoices):
     NO_PROMPT = "no_prompt", _("Never logged in: scan required")
     CAP = "cap", _("24-hour prompt limit reached")
     HOURS = "hours", _("Outside prompt hours")
+    SEATS = "seats", _("No free seat at WKTeam")
     LEFT = "left", _("Deferred to the next run")
 
 
 # These took no step that a person or WKTeam notices: they do not count toward the accounts per minute.
 PASSED_OVER = (
-    Outcome.BUSY, Outcome.LISTED, Outcome.CHANGED, Outcome.NO_PROMPT, Outcome.CAP, Outcome.HOURS, Outcome.LEFT,
+    Outcome.BUSY, Outcome.LISTED, Outcome.CHANGED, Outcome.NO_PROMPT, Outcome.CAP, Outcome.HOURS,
+    Outcome.SEATS, Outcome.LEFT,
 )  # fmt: skip
 LEFT_OVER = (
-    Outcome.WAITING, Outcome.DECLINED, Outcome.BUSY, Outcome.NO_PROMPT, Outcome.CAP, Outcome.HOURS, Outcome.LEFT,
+    Outcome.WAITING, Outcome.DECLINED, Outcome.BUSY, Outcome.NO_PROMPT, Outcome.CAP, Outcome.HOURS,
+    Outcome.SEATS, Outcome.LEFT,
 )  # fmt: skip
 
 

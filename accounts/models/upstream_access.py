@@ -17,6 +17,12 @@ class UpstreamAccess(models.Model):
     refused_at = models.DateTimeField(_("refused at"), null=True, blank=True)
     refused_why = models.CharField(_("reason"), max_length=20, blank=True, default="")
     refused_text = models.CharField(_("WKTeam message"), max_length=300, blank=True, default="")
+    # What the last sign-in answered about the developer account, as far as it did, and when. When to check next
+    # whether that must be read again; empty: now.
+    seats = models.PositiveIntegerField(_("seats"), null=True, blank=True)
+    ends_at = models.DateTimeField(_("ends"), null=True, blank=True)
+    read_at = models.DateTimeField(_("read at"), null=True, blank=True)
+    read_due_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name = _("WKTeam connection")

@@ -260,6 +260,8 @@ class Sent:
                 return notification.ended_at is None and messages.of_rule(drops, delivery.rule).exists()
             case NotificationKind.INCIDENT_OVER:
                 return notification.pk in self.ends
+            case NotificationKind.LIMITS:
+                return notification.ended_at is None
             case NotificationKind.UPSTREAM:
                 return (
                     notification.pk in self.ends

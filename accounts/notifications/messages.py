@@ -7,7 +7,7 @@ number or code is ever in it, because it passes through third-party services.
 import re
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -146,6 +146,33 @@ def _upstream(notification: Notification, _delivery: Delivery) -> tuple[str, lis
     return _("WKTeam access denied"), [*lines, *link("accounts")]
 
 
+def _limits(notification: Notification, _delivery: Delivery) -> tuple[str, list[str]]:
+    facts = notification.facts
+    if "ends_at" in facts:
+        ends_at = datetime.fromisoformat(facts["ends_at"])
+        days = -((notification.at - ends_at) // timedelta(days=1))
+        title = ngettext(
+            "Developer account ends in %(count)s day", "Developer account ends in %(count)s days", days
+        )
+        lines = [
+            _("It ends on %(date)s. No account can log in after that.") % {"date": day(ends_at)},
+            _("Next: an admin must renew it with WKTeam."),
+        ]
+        return title % {"count": days}, [*lines, *link("accounts")]
+    seats = facts.get("seats", 0)
+    used = ngettext(
+        "The %(count)s seat of the developer account is taken.",
+        "All %(count)s seats of the developer account are taken.",
+        seats,
+    )
+    lines = [
+        used % {"count": seats},
+        _("No phone prompts are sent until a seat is free."),
+        _("Next: log out accounts that aren’t needed, or have an admin buy seats from WKTeam."),
+    ]
+    return _("No free seat at WKTeam"), [*lines, *link("accounts")]
+
+
 def _plan(notification: Notification, _delivery: Delivery) -> tuple[str, list[str]]:
     counts = notification.facts.get("counts", {})
     titles = {
@@ -179,6 +206,7 @@ WORDS: dict[str, Callable[[Notification, Delivery], tuple[str, list[str]]]] = {
     NotificationKind.INCIDENT: _incident,
     NotificationKind.INCIDENT_OVER: _incident_over,
     NotificationKind.UPSTREAM: _upstream,
+    NotificationKind.LIMITS: _limits,
     NotificationKind.PLAN: _plan,
     NotificationKind.CHANNEL: _channel,
 }
@@ -191,6 +219,7 @@ def _digest(deliveries: list[Delivery]) -> tuple[str, list[str]]:
     shorts = {
         NotificationKind.INCIDENT: pgettext("numbers in a message", "incidents"),
         NotificationKind.UPSTREAM: pgettext("numbers in a message", "WKTeam"),
+        NotificationKind.LIMITS: pgettext("numbers in a message", "developer account"),
         NotificationKind.CHANNEL: pgettext("numbers in a message", "channels disabled"),
         NotificationKind.TO_SCAN: pgettext("numbers in a message", "queued for scan"),
         NotificationKind.OFFLINE: pgettext("numbers in a message", "offline"),
@@ -301,6 +330,11 @@ def without_names(text: str, w_id: str, account: Account) -> str:
 def said(at: datetime) -> str:
     """Return a time in the portal's default time zone as month-day hour:minute."""
     return timezone.localtime(at, timezone.get_default_timezone()).strftime("%m-%d %H:%M")
+
+
+def day(at: datetime) -> str:
+    """Return a date in the portal's default time zone as year-month-day."""
+    return timezone.localtime(at, timezone.get_default_timezone()).strftime("%Y-%m-%d")
 
 
 def lasted(began: datetime, ended: datetime) -> str:

@@ -4,7 +4,7 @@ Each notification gets one delivery for every channel with a matching rule. A no
 cause, so reading the same rows again adds nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -26,7 +26,8 @@ from accounts.models import (
 )
 from accounts.presence import incidents
 from accounts.states import EventType, NotificationKind
-from accounts.upstream import token_store
+from accounts.upstream import developer_account, token_store
+from accounts.upstream.developer_account import DeveloperAccount
 
 # IDs are not committed in order: rows are read again for as long as a transaction may take.
 COMMIT = timedelta(seconds=60)
@@ -38,6 +39,7 @@ READ = (EventType.ACCOUNT_OFFLINE, EventType.TO_SCAN, EventType.ACCOUNT_ONLINE)
 KINDS = {EventType.ACCOUNT_OFFLINE: NotificationKind.OFFLINE, EventType.TO_SCAN: NotificationKind.TO_SCAN}
 OF_ACCOUNT = (NotificationKind.OFFLINE, NotificationKind.TO_SCAN)
 REFUSED, UNKNOWN = "refused:", "unknown:"
+SEATS, ENDS = "seats:", "ends:"
 
 
 class Event(NamedTuple):
@@ -64,7 +66,8 @@ def read(now: datetime) -> None:
         incidents.gather(now)
         rules = _rules()
         events = _events(reading, now)
-        _write([*_of_incidents(), *_of_upstream(now), *_of_events(events)], rules, now)
+        found = [*_of_incidents(), *_of_upstream(now), *_of_limits(now), *_of_events(events)]
+        _write(found, rules, now)
         _close_accounts(events, now)
         _close_others(now)
         _write(list(_overs(now)), rules, now)
@@ -111,7 +114,7 @@ def _of_events(events: list[Event]) -> Iterator[Found]:
             )
 
 
-def _known(keys: list[str]) -> set[str]:
+def _known(keys: Iterable[str]) -> set[str]:
     return set(Notification.objects.filter(key__in=keys).values_list("key", flat=True))
 
 
@@ -171,6 +174,34 @@ def _alarm(prefix: str, at: datetime, facts: dict) -> Found:
     return Found(
         Notification(key=f"{prefix}{at.isoformat()}", kind=NotificationKind.UPSTREAM, facts=facts, at=at)
     )
+
+
+def _of_limits(now: datetime) -> Iterator[Found]:
+    """Yield a notification for each warning before the developer account ends, and at most one a day for full seats.
+
+    Marks those that are over, so that they are not sent any more. Their end is no notification.
+    """
+    wanted = _limits(developer_account.known(), now)
+    full = any(key.startswith(SEATS) for key in wanted)
+    last = list(Notification.objects.filter(kind=NotificationKind.LIMITS, ended_at=None))
+    over = [one.pk for one in last if not (full if one.key.startswith(SEATS) else one.key in wanted)]
+    Notification.objects.filter(pk__in=over).update(ended_at=now)
+    known = _known(wanted)
+    for key, facts in wanted.items():
+        goes_on = key.startswith(SEATS) and any(one.key.startswith(SEATS) for one in last)
+        if key not in known and not goes_on:
+            yield Found(Notification(key=key, kind=NotificationKind.LIMITS, facts=facts, at=now))
+
+
+def _limits(account: DeveloperAccount | None, now: datetime) -> dict[str, dict]:
+    """Return {key: facts} of what people should know now about the developer account."""
+    found = {}
+    if account is not None and account.warning:
+        ends_at = account.ends_at.isoformat()
+        found[f"{ENDS}{ends_at}:{account.warning}"] = {"ends_at": ends_at}
+    if account is not None and account.is_full:
+        found[f"{SEATS}{now.date()}"] = {"seats": account.seats}
+    return found
 
 
 def _open_alarms() -> list[Notification]:

@@ -12,6 +12,8 @@ from accounts.upstream.responses import SCAN_WANTED
 DAY, MINUTE = timedelta(hours=24), timedelta(minutes=1)
 # How long to wait before the next try when no worker slot is free.
 SLOTS_AGAIN = timedelta(seconds=10)
+# How long until the next look for a free seat of the developer account.
+SEATS_AGAIN = MINUTE
 # Jitter added to a pause: at most half of the pause.
 JITTER = 0.5
 
@@ -48,11 +50,13 @@ def decide_step(
     free: int,
     now: datetime,
     luck: float = 0.0,
+    seats: int | None = None,
 ) -> Decision:
     """Decide the next step of a drop. The account is offline, kept online and has no attempt in progress.
 
     `prompts`: the account's prompts of the last 24 hours, oldest first. `ahead`: prompts of its policy that
-    come before it within a minute. `free`: free worker slots. `luck`: jitter, from 0 to 1.
+    come before it within a minute. `free`: free worker slots. `luck`: jitter, from 0 to 1. `seats`: free seats of
+    the developer account, None if that is not known.
     """
     ours = [prompt for prompt in prompts if prompt.at >= drop.at]
     # First decision, requested by a person, or delayed after its pause: no further pause is needed.
@@ -60,7 +64,7 @@ def decide_step(
     why = _no_prompt(drop, account, policy) or ("" if straight else _scan_wanted(account, ours))
     if why:
         return _to_scan(policy, why)
-    room = prompt_room(account, policy, prompts, ahead, free, now)
+    room = prompt_room(account, policy, prompts, ahead, free, now, seats)
     if room.why or (room.step == NextStep.CAP and policy.scan):
         return _to_scan(policy, room.why or ScanReason.USED_UP)
     if room.step != NextStep.CAP and ours and not straight:
@@ -94,12 +98,18 @@ def _to_scan(policy: RecoveryPolicy, why: str) -> Decision:
 
 
 def prompt_room(
-    account: Account, policy: RecoveryPolicy, prompts: list[Prompt], ahead: int, free: int, now: datetime
+    account: Account,
+    policy: RecoveryPolicy,
+    prompts: list[Prompt],
+    ahead: int,
+    free: int,
+    now: datetime,
+    seats: int | None = None,
 ) -> Decision:
     """Return POPUP if a prompt may be sent now, else what it waits for.
 
-    CAP: the daily limit. HOURS: prompt hours; `at` None means that they never open. WAITING: a worker slot, or
-    the prompts ahead of it in this minute.
+    CAP: the daily limit. HOURS: prompt hours; `at` None means that they never open. SEATS: a free seat of the
+    developer account. WAITING: a worker slot, or the prompts ahead of it in this minute.
     """
     counted = sorted(prompt.at for prompt in prompts if prompt.reached and prompt.at > now - DAY)
     if len(counted) >= policy.prompts_a_day:
@@ -110,6 +120,8 @@ def prompt_room(
         return Decision(NextStep.HOURS, None, ScanReason.NEVER_OPEN)
     if opens > now:
         return Decision(NextStep.HOURS, opens)
+    if seats is not None and seats <= 0:
+        return Decision(NextStep.SEATS, now + SEATS_AGAIN)
     if free <= 0:
         return Decision(NextStep.WAITING, now + SLOTS_AGAIN)
     if ahead >= policy.prompts_a_minute:

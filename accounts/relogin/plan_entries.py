@@ -19,6 +19,11 @@ HOURS_AGAIN = timedelta(minutes=5)
 # How long a run follows an account that it handed to recovery.
 FOLLOWED = timedelta(hours=24)
 SETTLED_AT_ONCE = 500
+NOT_PROMPTED = {
+    NextStep.CAP: Outcome.CAP,
+    NextStep.HOURS: Outcome.HOURS,
+    NextStep.SEATS: Outcome.SEATS,
+}
 
 
 def take(entry: PlanResult, run: PlanRun, now: datetime) -> int | object | None:
@@ -72,12 +77,11 @@ def _prompt(entry: PlanResult, run: PlanRun, now: datetime) -> int | object | No
         return NO_SLOT
     if step == NextStep.BACK_OFF:
         return _later(entry, now + AGAIN)
-    if step == NextStep.HOURS and not run.plan_name:
+    if step in (NextStep.HOURS, NextStep.SEATS) and not run.plan_name:
         return _later(entry, now + HOURS_AGAIN)
     if step == NextStep.CAP and run.method == PlanMethod.LADDER:
         return _to_scan(entry, now)
-    outcome = {NextStep.CAP: Outcome.CAP, NextStep.HOURS: Outcome.HOURS}.get(step, Outcome.CHANGED)
-    return _write(entry, outcome, now, ended=True)
+    return _write(entry, NOT_PROMPTED.get(step, Outcome.CHANGED), now, ended=True)
 
 
 def _later(entry: PlanResult, at: datetime) -> None:

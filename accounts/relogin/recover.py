@@ -21,13 +21,14 @@ from accounts.reasons import Reason
 from accounts.relogin import decide
 from accounts.relogin.decide import DAY, MINUTE, Decision, Prompt
 from accounts.states import AccountState, EventType, Method, NextStep, ScanReason, Trigger
+from accounts.upstream import developer_account
 
 AT_A_TIME, MOST_AT_A_TICK = 200, 1000
 # A prompt that ended with one of these was shown on no phone: it counts only for the pause.
 UNSENT = frozenset(
     {
         *(Reason.UNREACHABLE, Reason.CERTIFICATE, Reason.SIGN_IN_REFUSED),
-        *(Reason.DEVELOPER_FROZEN, Reason.DEVELOPER_EXPIRED),
+        *(Reason.DEVELOPER_FROZEN, Reason.DEVELOPER_EXPIRED, Reason.NO_SEAT),
     }
 )
 
@@ -88,8 +89,9 @@ def start_prompt(
 ) -> tuple[LoginAttempt | None, NextStep]:
     """Start a prompt on the account's phone if all limits allow it now. The account may be online.
 
-    Returns (attempt, POPUP), or (None, reason). CAP: the daily limit. HOURS: prompt hours. BACK_OFF: the
-    limit of this minute. WAITING: no worker slot. NOTHING: paused, merged, an attempt in progress, or no wcId.
+    Returns (attempt, POPUP), or (None, reason). CAP: the daily limit. HOURS: prompt hours. SEATS: no free seat,
+    which an account that is online has. BACK_OFF: the limit of this minute. WAITING: no worker slot. NOTHING:
+    paused, merged, an attempt in progress, or no wcId.
     """
     now = db_clock.now()
     with transaction.atomic():
@@ -101,7 +103,8 @@ def start_prompt(
         policy = policies.of(account)
         prompts = _prompts([account.pk], now)[account.pk]
         ahead, free = _ahead(now, policies)[policy.pk], _free_slots(now)
-        room = decide.prompt_room(account, policy, prompts, ahead, free, now)
+        seats = None if account.state == AccountState.ONLINE else developer_account.free_seats()
+        room = decide.prompt_room(account, policy, prompts, ahead, free, now, seats)
         if room.step != NextStep.POPUP:
             paced = room.step == NextStep.WAITING and free > 0
             return None, NextStep.BACK_OFF if paced else NextStep(room.step)
@@ -219,6 +222,7 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
         return []
     prompts = _prompts([drop.account_id for drop in drops], now)
     ahead, free, steps = _ahead(now, policies), _free_slots(now), _Steps()
+    seats = developer_account.free_seats()
     for drop in drops:
         theirs, policy = prompts[drop.account_id], policies.of(drop.account)
         known, before = sum(prompt.at >= drop.at for prompt in theirs), drop.next_step
@@ -226,11 +230,13 @@ def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool =
         if asked or drop.asked_by:
             drop.next_step, drop.prompts_sent = NextStep.WAITING, known
         luck = random.random()  # noqa: S311 - no secret
-        how = decide.decide_step(drop, drop.account, policy, theirs, ahead[policy.pk], free, now, luck)
+        how = decide.decide_step(drop, drop.account, policy, theirs, ahead[policy.pk], free, now, luck, seats)
         # A prompt, or a wait for this minute's limit, uses one place of the policy's pace.
         paced = how.step == NextStep.POPUP or (how.step == NextStep.WAITING and free > 0)
         ahead[policy.pk] += paced
         free -= how.step == NextStep.POPUP
+        if seats is not None:
+            seats -= how.step == NextStep.POPUP
         _note(steps, drop, how, before)
         drop.next_step, drop.next_at = how.step, how.at
         drop.prompts_sent = known + (how.step == NextStep.POPUP)

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from accounts.upstream import errors, pictures, presence_responses, responses, transport
+from accounts.upstream import errors, pictures, presence_responses, responses, sign_in_response, transport
 from accounts.upstream.errors import (
     Busy,
     OutcomeUnknown,
@@ -59,6 +59,9 @@ class Tokens(Protocol):
     def accepted(self) -> None:
         """Note that WKTeam accepted the Authorization."""
 
+    def signed_in(self, answer: sign_in_response.SignIn) -> None:
+        """Save what a sign-in answered about the developer account."""
+
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -91,10 +94,12 @@ class Client:
             raise SignInRefused("WK_PASSWORD is not set, so no new sign-in is possible")
         body = {"account": self.account, "password": self.password}
         try:
-            return responses.sign_in(self._answer("/member/login", body, self.seconds)).authorization
+            answer = sign_in_response.sign_in(self._answer("/member/login", body, self.seconds))
         except (OutcomeUnknown, Busy) as error:
             # Unknown for the sign-in only: the call that needs it has not been sent.
             raise Unreachable(f"no answer to the sign-in: {error.text}") from None
+        self.tokens.signed_in(answer)
+        return answer.authorization
 
     def fetch_qr_code(self, wc_id: str, proxy: int | None) -> LoginCode:
         """Return a QR code, by POST `/iPadLogin` (step 2). Each call creates a login instance: never retried.

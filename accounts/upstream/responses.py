@@ -1,9 +1,9 @@
 """Readers of WKTeam's answers: answers become frozen values, refusals become errors named by their meaning.
 
 Nothing in an answer is trusted: neither its type, nor its length, nor that it is JSON. Facts about the
-answers come from WKTeam's docs of several generations for `/member/login`, `/iPadLogin`, `/getIPadLoginInfo`
-and `/secondLogin`, and from what public clients of that API handle. `presence_responses` reads the answers about
-presence.
+answers come from WKTeam's docs of several generations for `/iPadLogin`, `/getIPadLoginInfo` and `/secondLogin`, and
+from what public clients of that API handle. `presence_responses` reads the answers about presence,
+`sign_in_response` that of the sign-in.
 """
 
 import json
@@ -16,9 +16,6 @@ from urllib.parse import urlsplit
 from accounts.lib import typed_text
 from accounts.upstream.errors import (
     BadAnswer,
-    Busy,
-    DeveloperExpired,
-    DeveloperFrozen,
     LineDown,
     Refused,
     SignInRefused,
@@ -47,7 +44,6 @@ SCAN_WANTED = re.compile("扫码|scan", re.IGNORECASE)
 BUSY = re.compile(
     "繁忙|频繁|稍[后候]|维护|busy|too many|too frequent|try again later|maintenance", re.IGNORECASE
 )
-CREDENTIALS = re.compile("密码|用户名|账号|帐号|password|user ?name|account", re.IGNORECASE)
 # Matches whole strings, closed or not, so that brackets inside them do not count.
 STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 # 4xx statuses that come from a gateway; WKTeam's own refusals have status 200.
@@ -65,11 +61,6 @@ class Answer:
     @property
     def fields(self) -> dict:
         return self.data if isinstance(self.data, dict) else {}
-
-
-@dataclass(frozen=True, slots=True)
-class SignIn:
-    authorization: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +211,7 @@ def read(status: int, charset: str, body: bytes, secrets: tuple[str, ...] = ()) 
     data = document.get("data")
     if isinstance(data, dict):
         data |= {key: _without(secrets, data[key]) for key in ("message", "msg") if key in data}
-    answer = Answer(_code(document["code"]), _words(document, secrets), data)
+    answer = Answer(code_text(document["code"]), _words(document, secrets), data)
     refused = 400 <= status < 500 and status not in GATEWAY and answer.code not in ("1000", "200")
     if not (200 <= status < 300 or refused):
         raise BadAnswer(f"an answer that is none ({what})", answer.code)
@@ -239,7 +230,7 @@ def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _code(value: object) -> str:
+def code_text(value: object) -> str:
     """Return a code or a status as text, whatever its JSON type."""
     return clean(int(value) if isinstance(value, float) and value.is_integer() else value, 20)
 
@@ -266,8 +257,8 @@ def succeeded(answer: Answer) -> Answer:
     if answer.code != "1000":
         raise refusal(answer)
     inner = answer.fields
-    if inner.get("code") is not None and _code(inner["code"]) != "1000":
-        raise refusal(Answer(_code(inner["code"]), _words(inner) or answer.text, None))
+    if inner.get("code") is not None and code_text(inner["code"]) != "1000":
+        raise refusal(Answer(code_text(inner["code"]), _words(inner) or answer.text, None))
     return answer
 
 
@@ -282,23 +273,6 @@ def refused_text(answer: Answer) -> str:
     except Refused as refused:
         return refused.text
     return ""
-
-
-def sign_in(answer: Answer) -> SignIn:
-    """Return the Authorization. Raises Busy for a refusal that concerns neither the account nor its password."""
-    try:
-        succeeded(answer)
-    except Refused as refused:
-        if BUSY.search(refused.text) and not CREDENTIALS.search(refused.text):
-            raise Busy(refused.text, refused.code) from None
-        raise SignInRefused(refused.text, refused.code) from None
-    authorization = answer.fields.get("Authorization")
-    blocked = {"1": DeveloperFrozen, "2": DeveloperExpired}.get(_code(answer.fields.get("status")))
-    if blocked:
-        raise blocked(answer.text, answer.code)
-    if not isinstance(authorization, str) or not re.fullmatch(r"[ -~]{1,4000}", authorization.strip()):
-        raise BadAnswer("a sign-in without Authorization", answer.code)
-    return SignIn(authorization.strip())
 
 
 def login_code(answer: Answer) -> LoginCode:
@@ -329,7 +303,7 @@ def login_answer(answer: Answer) -> LoginAnswer:
         return _not_logged_in(refused.code, refused.text)
     profile = _profile(answer.fields)
     if profile is None:
-        if _code(answer.fields.get("status")) == "0":
+        if code_text(answer.fields.get("status")) == "0":
             return NotLoggedIn(Ending.RUN_OUT, answer.code, answer.text)
         raise BadAnswer("a login without wcId", answer.code)
     return LoggedIn(profile, answer.code, answer.text)

@@ -25,6 +25,7 @@ from accounts.upstream.errors import (
     Unreachable,
     UpstreamError,
 )
+from accounts.upstream.sign_in_response import SignIn
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,16 @@ WHY: dict[type[UpstreamError], str] = {
 }
 
 
-def refused() -> UpstreamAccess | None:
-    """Return the row of a WKTeam connection that is refused, without its Authorization, or None."""
+def access() -> UpstreamAccess | None:
+    """Return the row of the WKTeam connection, without its Authorization; None before the first call."""
     rows = UpstreamAccess.objects.filter(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
-    return rows.exclude(refused_at=None).defer("authorization").first()
+    return rows.defer("authorization").first()
+
+
+def refused() -> UpstreamAccess | None:
+    """Return the row of the WKTeam connection if WKTeam refuses access, or None."""
+    row = access()
+    return row if row is not None and row.refused_at else None
 
 
 class KeptTokens:
@@ -87,6 +94,25 @@ class KeptTokens:
 
     def rows(self):
         return UpstreamAccess.objects.filter(base_url=self.base_url, account=self.account)
+
+    def signed_in(self, answer: SignIn) -> None:
+        """Save the seats and the end of the developer account, also that this sign-in told none."""
+        found = {"seats": answer.seats, "ends_at": answer.ends_at}
+        self.write(self.rows(), **found, read_at=db_clock.now())
+
+    def sign_in_again(self, sign_in: Callable[[], str]) -> bool:
+        """Sign in although the Authorization is accepted, because the answer also describes the developer account.
+
+        Returns False if another process signs in. Saves no alarm if WKTeam refuses: it accepts the Authorization,
+        and calls that it refuses tell that by themselves.
+        """
+        lease = self.claim(self.row())
+        if lease is None:
+            return False
+        with lease:
+            release_connection()
+            self.known = self.keep(sign_in())
+        return True
 
     @staticmethod
     def write(rows, **changes) -> None:
@@ -148,6 +174,9 @@ class KeptTokens:
         except Refused as error:
             self.alarm(error)
             raise
+        return self.keep(value)
+
+    def keep(self, value: str) -> str:
         known = {"authorization": value, "renewed_at": db_clock.now()}
         self.write(self.rows(), **known, refused_at=None, refused_why="", refused_text="")
         return value

@@ -1,5 +1,7 @@
 """Context of every page besides its own subject. Each value is queried only if the template uses it."""
 
+from functools import cache
+
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
@@ -7,13 +9,21 @@ from django.utils.functional import SimpleLazyObject
 from accounts import permissions
 from accounts.lib.lists.keyset_pagination import Number
 from accounts.models import Account, Channel, Incident, UnmanagedAccount
-from accounts.upstream import token_store
+from accounts.upstream import developer_account, token_store
 from accounts.web import navigation
 
 
 def upstream_alarm(request: HttpRequest) -> dict:
-    """Provide `upstream_alarm`: the row that says that WKTeam refuses access, or None."""
-    return {"upstream_alarm": SimpleLazyObject(token_store.refused)}
+    """Provide what every page says about WKTeam.
+
+    `upstream_alarm`: the row that says that WKTeam refuses access, or None. `developer_account`: what is known of
+    the developer account, or None.
+    """
+    row = cache(token_store.access)
+    return {
+        "upstream_alarm": SimpleLazyObject(lambda: (found := row()) and found.refused_at and found),
+        "developer_account": SimpleLazyObject(lambda: (found := row()) and developer_account.known(found)),
+    }
 
 
 def keeping_online(request: HttpRequest) -> dict:

@@ -705,3 +705,75 @@ def test_an_idle_tick_asks_little(db, time, phone, django_assert_max_num_queries
     notify()
     with django_assert_max_num_queries(32):
         dispatch.tick()
+
+
+# --- the developer account -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def developer(db, settings):
+    """The WKTeam connection of a portal that signs in itself."""
+    settings.WK_AUTHORIZATION = ""
+    return UpstreamAccess.objects.create(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
+
+
+def told(row, time, **facts):
+    UpstreamAccess.objects.filter(pk=row.pk).update(**facts, read_at=time.now)
+
+
+@pytest.mark.slow
+def test_the_end_of_the_developer_account_is_notified_14_7_and_1_days_before(developer, time, phone):
+    channel_to(phone)
+    ends_at = time.now + timedelta(days=16)
+    for _day in range(18):
+        told(developer, time, ends_at=ends_at)
+        for _minute in range(5):
+            notify()
+            time.goes_on(minutes=1)
+        time.goes_on(hours=23, minutes=55)
+    titles = [f"Developer account ends in {days}" for days in ("14 days", "7 days", "1 day")]
+    assert phone.titles == titles
+    assert f"ends on {timezone.localtime(ends_at):%Y-%m-%d}" in phone.messages[0]["message"]
+
+
+def test_what_was_renewed_within_the_notification_delay_is_not_notified(developer, time, phone):
+    channel = channel_to(phone)
+    told(developer, time, ends_at=time.now + timedelta(days=3))
+    notify()
+    time.goes_on(minutes=2)
+    told(developer, time, ends_at=time.now + timedelta(days=365))
+    notify()
+    time.goes_on(hours=1)
+    notify()
+    assert phone.titles == []
+    assert states(channel) == [("limits", "unneeded")]
+
+
+@pytest.mark.slow
+def test_seats_that_are_all_taken_are_notified_at_most_once_a_day(developer, time, phone):
+    channel_to(phone)
+    (first, _second) = online(), online()
+    time.now = time.now.replace(hour=1)
+    for hour in range(40):
+        told(developer, time, seats=2)
+        notify()
+        time.goes_on(minutes=10)
+        notify()
+        if hour < 30:
+            # One is free again for a while: that neither ends nor starts anything worth a message.
+            drops(first)
+            notify()
+            time.goes_on(minutes=1)
+            comes_back(first)
+        time.goes_on(minutes=49)
+    assert phone.titles.count("No free seat at WKTeam") == 2
+    assert "All 2 seats of the developer account are taken." in phone.messages[0]["message"]
+
+
+def test_only_rules_that_name_it_notify_about_the_developer_account(developer, time, phone):
+    channel_to(phone, kinds=[NotificationKind.UPSTREAM])
+    told(developer, time, ends_at=time.now + timedelta(days=1))
+    notify()
+    time.goes_on(hours=1)
+    notify()
+    assert phone.titles == []

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from accounts.upstream import errors, pictures, presence_responses, responses
+from accounts.upstream import errors, pictures, presence_responses, responses, sign_in_response
 from accounts.upstream.errors import BadAnswer, Refused, SignInRefused, UpstreamError
 from accounts.upstream.responses import (
     Answer,
@@ -22,13 +22,13 @@ from accounts.upstream.responses import (
     NotLoggedIn,
     PageAsked,
     Profile,
-    SignIn,
 )
+from accounts.upstream.sign_in_response import SignIn
 from tests.support import payloads
 from tests.support.payloads import CODE, PROFILE, SIGN_IN, W_ID, WC_ID, WHOLE, envelope
 
 MEANINGS = {
-    "sign_in": (responses.sign_in, SignIn),
+    "sign_in": (sign_in_response.sign_in, SignIn),
     "login_code": (responses.login_code, LoginCode),
     "login_answer": (responses.login_answer, LoggedIn | CodeAsked | PageAsked | NotLoggedIn),
     "online_list": (presence_responses.online_list, list),
@@ -229,38 +229,41 @@ def test_a_sent_secret_that_comes_back_is_hidden_wherever_the_words_stand():
 
 
 def test_a_sign_in_is_an_authorization_as_it_came():
-    assert responses.sign_in(read(envelope(SIGN_IN))).authorization == SIGN_IN["Authorization"]
-    assert responses.sign_in(read(envelope({"Authorization": " raw value "}))).authorization == "raw value"
-    assert SIGN_IN["Authorization"] not in repr(responses.sign_in(read(envelope(SIGN_IN))))
+    assert sign_in_response.sign_in(read(envelope(SIGN_IN))).authorization == SIGN_IN["Authorization"]
+    assert (
+        sign_in_response.sign_in(read(envelope({"Authorization": " raw value "}))).authorization
+        == "raw value"
+    )
+    assert SIGN_IN["Authorization"] not in repr(sign_in_response.sign_in(read(envelope(SIGN_IN))))
 
 
 @pytest.mark.parametrize("data", payloads.NO_SIGN_IN, ids=lambda data: ascii(data)[:40])
 def test_a_sign_in_without_a_usable_authorization_is_a_bad_answer(data):
     with pytest.raises(BadAnswer):
-        responses.sign_in(read(envelope(data)))
+        sign_in_response.sign_in(read(envelope(data)))
 
 
 @pytest.mark.parametrize("status", [1, "1", 1.0, " 1 "])
 def test_a_frozen_developer_has_no_sign_in(status):
     with pytest.raises(errors.DeveloperFrozen):
-        responses.sign_in(read(envelope({**SIGN_IN, "status": status})))
+        sign_in_response.sign_in(read(envelope({**SIGN_IN, "status": status})))
 
 
 @pytest.mark.parametrize("status", [2, "2", 2.0])
 def test_a_developer_that_ran_out_has_no_sign_in(status):
     with pytest.raises(errors.DeveloperExpired):
-        responses.sign_in(read(envelope({**SIGN_IN, "status": status})))
+        sign_in_response.sign_in(read(envelope({**SIGN_IN, "status": status})))
 
 
 @pytest.mark.parametrize("status", [0, "0", None, "", "ok", [], True])
 def test_any_other_status_does_not_stop_a_sign_in(status):
-    assert responses.sign_in(read(envelope({**SIGN_IN, "status": status}))).authorization
+    assert sign_in_response.sign_in(read(envelope({**SIGN_IN, "status": status}))).authorization
 
 
 @pytest.mark.parametrize("code", ["1001", 10001, "401"])
 def test_a_sign_in_that_is_refused_is_that_whatever_its_words(code):
     with pytest.raises(SignInRefused) as caught:
-        responses.sign_in(read(envelope(None, code, "用户名或密码错误")))
+        sign_in_response.sign_in(read(envelope(None, code, "用户名或密码错误")))
     assert (caught.value.text, caught.value.code) == ("用户名或密码错误", str(code))
 
 
@@ -276,13 +279,13 @@ def test_words_alone_do_not_refuse_the_sign_in(text):
 )
 def test_a_sign_in_that_is_put_off_is_not_refused(text):
     with pytest.raises(errors.Busy):
-        responses.sign_in(read(envelope(None, "1001", text)))
+        sign_in_response.sign_in(read(envelope(None, "1001", text)))
 
 
 @pytest.mark.parametrize("text", ["密码错误次数过多，请稍后再试", "账号已停用，请稍候联系客服", "失败", ""])
 def test_a_sign_in_refused_for_its_account_is_refused_also_with_words_of_haste(text):
     with pytest.raises(SignInRefused):
-        responses.sign_in(read(envelope(None, "1001", text)))
+        sign_in_response.sign_in(read(envelope(None, "1001", text)))
 
 
 @pytest.mark.parametrize(

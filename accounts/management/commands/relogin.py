@@ -36,6 +36,7 @@ WHY_NOT = {
     NextStep.HOURS: "it is outside its prompt hours",
     NextStep.BACK_OFF: "the limit of prompts per minute is reached",
     NextStep.WAITING: "no worker has a free slot",
+    NextStep.SEATS: "the developer account has no free seat",
     NextStep.NOTHING: "it cannot be prompted: it is paused, or never logged in",
 }
 DO = {
