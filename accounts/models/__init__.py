@@ -5,6 +5,7 @@ from accounts.models.drop import Drop, Incident
 from accounts.models.event import AccountEvent
 from accounts.models.login_attempt import LoginAttempt, WaitsWorker
 from accounts.models.notification import Channel, Delivery, Notification, OutboxCursor, Rule
+from accounts.models.operators.saved_view import SavedView
 from accounts.models.plan import Plan, PlanResult, PlanRun
 from accounts.models.presence import Presence, UnmanagedAccount
 from accounts.models.recovery_policy import RecoveryPolicy
@@ -28,6 +29,7 @@ __all__ = [
     "OutboxCursor",
     "RecoveryPolicy",
     "Rule",
+    "SavedView",
     "Tag",
     "UpstreamAccess",
     "WaitsWorker",

@@ -257,6 +257,9 @@ class Account(TimeWindow):
             models.Index("team", "state", "id", "merged_into", name="account_team_state"),
             models.Index("proxy", "label_key", "id", name="account_line"),
             models.Index("keep_online", "label_key", "id", name="account_keep_online"),
+            models.Index("rack", "id", name="account_rack"),
+            # Those whose last login did not succeed, or is in progress.
+            models.Index("id", name="account_unanswered", condition=Q(login_seq__gt=F("bound_seq"))),
             models.Index("merged_into", condition=Q(merged_into__isnull=False), name="account_joined"),
             models.Index("first_login_at", name="account_first_login"),
             models.Index("last_login_at", name="account_last_login"),

@@ -1,0 +1,120 @@
+"""Which group an account is in, and what it needs a person for. Each account is in exactly one group.
+
+The conditions here are tested account by account, and `needing` and `waiting` find their accounts by an index: there
+are few of them among many. Accounts are expected as `Account.objects.kept()` returns them.
+"""
+
+from django.db import models
+from django.db.models import Case, F, OuterRef, Q, QuerySet, Value, When
+from django.utils.translation import gettext_lazy as _
+
+from accounts.lib.lists.keyset_pagination import for_each
+from accounts.models import Account, Drop, LoginAttempt
+from accounts.states import AccountState, AttemptState, Trigger
+
+
+class AccountGroup(models.TextChoices):
+    """In the order of their tabs. The last three are the states of accounts that no login and no person is at."""
+
+    ATTENTION = "attention", _("Needs attention")
+    WAITING = "waiting", _("Waiting")
+    OFFLINE = AccountState.OFFLINE.value, _("Offline")
+    ONLINE = AccountState.ONLINE.value, _("Online")
+    NEW = AccountState.NEW.value, _("New")
+
+
+class Need(models.TextChoices):
+    """What an account needs a person for, the most urgent first. Each account has at most one."""
+
+    VERIFICATION = "verification", _("Verification waiting")
+    SCAN = "scan", _("Queued for scan")
+    FAILED = "failed", _("Last login failed")
+
+
+G = AccountGroup
+URGENCY = (G.ATTENTION, G.WAITING, G.OFFLINE, G.NEW, G.ONLINE)
+VERIFYING = (AttemptState.CODE_REQUIRED, AttemptState.PAGE_REQUIRED)
+UNSUCCESSFUL = (AttemptState.FAILED, AttemptState.EXPIRED)
+
+_QUEUED = Q(queued_for_scan_at__isnull=False, keep_online=True)
+# Nobody wants a paused account online. A login that succeeded late has `bound_seq`, however its attempt ended.
+_UNANSWERED = Q(login_seq__gt=F("bound_seq")) & Q(keep_online=True) & ~Q(state=AccountState.ONLINE)
+
+
+def _verifying() -> Q:
+    return Q(for_each(_open_attempts().filter(state__in=VERIFYING)))
+
+
+def _failed() -> Q:
+    """Match accounts that are not online and whose last login failed or timed out.
+
+    After a failed phone prompt of recovery, recovery decides what is next: it says itself when it needs a person.
+    """
+    recovering = Drop.objects.open().filter(account=OuterRef("account"), next_at__isnull=False)
+    last = LoginAttempt.objects.filter(account=OuterRef("pk"), seq=OuterRef("login_seq"))
+    unsuccessful = last.filter(state__in=UNSUCCESSFUL)
+    of_ours = unsuccessful.exclude(Q(for_each(recovering)), trigger=Trigger.RECOVERY)
+    return _UNANSWERED & Q(for_each(of_ours))
+
+
+def _open_attempts() -> QuerySet:
+    return LoginAttempt.objects.open().filter(account=OuterRef("pk"))
+
+
+def _needs_attention() -> Q:
+    return _QUEUED | _verifying() | _failed()
+
+
+def in_group(group: str) -> Q:
+    """Match the accounts of a group, account by account."""
+    if group == G.ATTENTION:
+        return _needs_attention()
+    if group == G.WAITING:
+        return Q(for_each(_open_attempts())) & ~_needs_attention()
+    return Q(state=group) & ~Q(for_each(_open_attempts())) & ~_needs_attention()
+
+
+def group_of_each() -> Case:
+    """Return the expression for the group of each account."""
+    return Case(
+        When(_needs_attention(), then=Value(G.ATTENTION.value)),
+        When(for_each(_open_attempts()), then=Value(G.WAITING.value)),
+        default=F("state"),
+    )
+
+
+def needing(accounts: QuerySet, need: str) -> QuerySet:
+    """Return those of the accounts that need a person for this."""
+    if need == Need.VERIFICATION:
+        return _with_attempt(accounts, LoginAttempt.objects.open().filter(state__in=VERIFYING))
+    if need == Need.SCAN:
+        return accounts.filter(_QUEUED).exclude(_verifying())
+    return accounts.filter(_failed()).exclude(_QUEUED)
+
+
+def needing_attention(accounts: QuerySet) -> QuerySet:
+    """Return the accounts of the group ATTENTION: those with any need."""
+    return _any_of(*(needing(accounts, need) for need in Need))
+
+
+def waiting(accounts: QuerySet) -> QuerySet:
+    """Return the accounts of the group WAITING: a login is in progress, and none needs a person for more."""
+    return _with_attempt(accounts, LoginAttempt.objects.open()).exclude(_needs_attention())
+
+
+def attended(accounts: QuerySet) -> QuerySet:
+    """Return the accounts of the groups ATTENTION and WAITING: every other one is in the group of its state."""
+    every = _with_attempt(accounts, LoginAttempt.objects.open())
+    return _any_of(every, *(needing(accounts, need) for need in (Need.SCAN, Need.FAILED)))
+
+
+def _with_attempt(accounts: QuerySet, attempts: QuerySet) -> QuerySet:
+    """Return those of the accounts that have one of these attempts in progress, beginning with the attempts."""
+    theirs = attempts.filter(for_each(accounts.filter(pk=OuterRef("account"))))
+    return Account.objects.filter(pk__in=theirs.values("account"))
+
+
+def _any_of(*found: QuerySet) -> QuerySet:
+    """Return the accounts of all querysets, each found by its own index."""
+    first, *others = (rows.order_by().values("pk") for rows in found)
+    return Account.objects.filter(pk__in=first.union(*others))

@@ -1,0 +1,1 @@
+"""What the portal keeps of its people: their saved views."""

@@ -1,0 +1,116 @@
+"""Groups of accounts: whatever an account has been through, it is in the one group that a plain look at it names."""
+
+import random
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.attention import groups
+from accounts.attention.groups import AccountGroup, Need
+from accounts.models import Account, Drop
+from accounts.states import AttemptState, NextStep, Trigger
+from tests.support.factories import fresh, make_account, make_attempt
+
+STATES = ["new", "offline", "online"]
+LAST_STEPS = [None, NextStep.BACK_OFF, NextStep.SCAN, NextStep.NOTHING]
+
+
+def any_account(pick: random.Random) -> Account:
+    """An account of any state with any logins behind it, an open drop or none, in the scan queue or not."""
+    state = pick.choice(STATES)
+    number = Account.objects.count()
+    account = make_account(
+        label=f"Account {number}",
+        state=state,
+        keep_online=pick.random() < 0.7,
+        w_id=f"w{number}" if state == "online" else "",
+        wc_id=None if state == "new" else f"wxid_{number:03}",
+        queued_for_scan_at=timezone.now() if pick.random() < 0.2 else None,
+    )
+    for _earlier in range(pick.randrange(3)):
+        make_attempt(account, pick.choice(["failed", "expired", "cancelled", "succeeded"]))
+    step = pick.choice(LAST_STEPS)
+    if state == "offline" and step:
+        next_at = timezone.now() + timedelta(minutes=5) if step == NextStep.BACK_OFF else None
+        Drop.objects.create(account=account, w_id="gone", next_step=step, next_at=next_at)
+    if pick.random() < 0.7:
+        trigger = pick.choice([Trigger.OPERATOR, Trigger.RECOVERY])
+        attempt = make_attempt(account, pick.choice(AttemptState.values), trigger=trigger)
+        if attempt.state == "succeeded" or pick.random() < 0.1:  # also one that was confirmed after its end
+            Account.objects.filter(pk=account.pk).update(bound_seq=attempt.seq)
+    return fresh(account)
+
+
+def need_as_meant(account: Account) -> str | None:
+    last = account.attempts.order_by("seq").last()
+    open_state = last.state if last and last.is_open else ""
+    if open_state in ("code_required", "page_required"):
+        return Need.VERIFICATION
+    if account.queued_for_scan_at and account.keep_online:
+        return Need.SCAN
+    drop = account.drops.filter(ended_at=None).first()
+    left_to_recovery = last and last.trigger == "recovery" and drop and drop.next_at
+    ended_badly = last and last.state in ("failed", "expired") and account.bound_seq < last.seq
+    if ended_badly and account.state != "online" and account.keep_online and not left_to_recovery:
+        return Need.FAILED
+    return None
+
+
+def group_as_meant(account: Account) -> str:
+    if need_as_meant(account):
+        return AccountGroup.ATTENTION
+    if any(attempt.is_open for attempt in account.attempts.all()):
+        return AccountGroup.WAITING
+    return account.state
+
+
+@pytest.fixture
+def crowd(db):
+    pick = random.Random(11)
+    return [any_account(pick) for _number in range(250)]
+
+
+def ids(accounts) -> set[int]:
+    return set(accounts.values_list("pk", flat=True))
+
+
+def test_each_account_is_in_the_one_group_that_is_meant(crowd):
+    meant = {account.pk: group_as_meant(account) for account in crowd}
+    assert set(meant.values()) == set(AccountGroup)
+    grouped = Account.objects.annotate(group=groups.group_of_each()).values_list("pk", "group")
+    assert dict(grouped) == meant
+    for group in AccountGroup:
+        assert ids(Account.objects.filter(groups.in_group(group))) == {
+            pk for pk in meant if meant[pk] == group
+        }
+
+
+def test_what_is_found_by_an_index_is_what_is_meant(crowd):
+    needs = {account.pk: need_as_meant(account) for account in crowd}
+    assert {*Need, None} == set(needs.values())
+    every = Account.objects.kept()
+    for need in Need:
+        assert ids(groups.needing(every, need)) == {pk for pk in needs if needs[pk] == need}
+    attention = {pk for pk in needs if needs[pk]}
+    waiting = {a.pk for a in crowd if group_as_meant(a) == AccountGroup.WAITING}
+    assert ids(groups.needing_attention(every)) == attention
+    assert ids(groups.waiting(every)) == waiting
+    assert ids(groups.attended(every)) == attention | waiting
+
+
+def test_only_the_accounts_asked_about_are_found(crowd):
+    some = Account.objects.kept().filter(pk__lt=crowd[100].pk)
+    allowed = ids(some)
+    assert (
+        ids(groups.needing_attention(some)) == ids(groups.needing_attention(Account.objects.kept())) & allowed
+    )
+    assert ids(groups.waiting(some)) == ids(groups.waiting(Account.objects.kept())) & allowed
+
+
+def test_a_person_who_cancels_a_login_leaves_nothing_to_attend_to(db):
+    account = make_account()
+    make_attempt(account, "expired")
+    assert ids(groups.needing(Account.objects.kept(), Need.FAILED)) == {account.pk}
+    make_attempt(account, "cancelled")
+    assert not groups.needing_attention(Account.objects.kept()).exists()
