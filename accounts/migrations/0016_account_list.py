@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0014_sort_keys"),
+        ("accounts", "0015_developer_account"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
