@@ -467,6 +467,23 @@ def test_what_was_saved_of_many_drops_stays_and_the_next_check_saves_the_rest(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_what_was_saved_of_many_first_misses_stays_too(five_drop, monkeypatch):
+    Account.objects.filter(absent=1).update(absent=0)
+    batches = []
+
+    def third_fails(accounts, at, by):
+        batches.append(miss(accounts, at, by))
+        if len(batches) == 3:
+            raise OperationalError("terminating connection due to idle-in-transaction timeout")
+
+    miss = offline.miss
+    monkeypatch.setattr(offline, "miss", third_fails)
+    with pytest.raises(OperationalError):
+        sweep.check()
+    assert Account.objects.filter(absent=1).count() == 4
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_check_that_a_later_one_overtakes_saves_no_more(five_drop, monkeypatch):
     """Its marks would confirm, or miss, what the later one has settled."""
     later = []

@@ -36,7 +36,7 @@ from accounts.upstream.transport import Route
 from tests.support import payloads, raw_http
 from tests.support.environment import CANARIES
 from tests.support.payloads import envelope
-from tests.support.processes import DEADLINE, until
+from tests.support.processes import DEADLINE, reserve_port, until
 from tests.support.raw_http import GIVEN, client_of, dripping, json_answer, outcome, saying, silent, wire
 from tests.support.simulator import ROOT
 from tests.support.stopped_clock import StoppedClock
@@ -444,6 +444,13 @@ def test_a_proxy_that_is_down_or_refuses_is_the_cause(db):
         for base_url, proxy in (("http://wk.invalid", gone), ("https://wk.invalid", refusing)):
             found = outcome(client_of(base_url, route=Route(http_proxy=proxy.url)).online)
             assert (type(found), "WK_HTTP_PROXY" in found.text) == (Unreachable, True)
+
+
+def test_the_http_proxy_of_the_settings_is_the_one_used(upstream, settings, db):
+    assert configured.client().online() == []
+    settings.WK_HTTP_PROXY = f"http://127.0.0.1:{reserve_port()}"
+    with pytest.raises(Unreachable, match="WK_HTTP_PROXY"):
+        configured.client().online()
 
 
 def test_a_redirect_is_not_followed_and_its_address_sees_nothing(client, upstream):

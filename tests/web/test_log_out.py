@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from accounts.models import Account, Drop
+from accounts.models import Account, Drop, Presence
 from accounts.presence import sweep
 from accounts.relogin import recover
 from tests.support.factories import fresh
@@ -66,6 +66,23 @@ def test_a_refused_log_out_leaves_the_account_as_it_was(online, committed, upstr
     upstream.fault(OFFLINE, "raw", json={"code": "1001", "message": "不存在", "data": None})
     clicked(committed, online, sure=1)
     assert (fresh(online).keep_online, fresh(online).relogin_at) == (True, due)
+
+
+def test_a_presence_check_is_due_at_once(online, committed, monkeypatch):
+    monkeypatch.setattr("accounts.lib.pubsub.ping", lambda: False)  # nothing is put into a queue
+    Presence.objects.create(pk=Presence.ONLY, due_at=timezone.now() + timedelta(minutes=1))
+    clicked(committed, online, sure=1)
+    assert Presence.objects.get().due_at <= timezone.now()
+
+
+@pytest.mark.parametrize("changed", ["offline", "merged"])
+def test_only_an_account_that_is_online_is_logged_out(changed, online, committed, upstream):
+    if changed == "offline":
+        Account.objects.filter(pk=online.pk).update(state="offline", w_id="")
+    else:
+        Account.objects.filter(pk=online.pk).update(merged_into=committed.account())
+    assert clicked(committed, online, sure=1).status_code == 404
+    assert (upstream.calls(OFFLINE), fresh(online).keep_online) == (0, True)
 
 
 @pytest.mark.parametrize(("path", "data"), [("log-out", {"sure": 1}), ("keep-online", {"wanted": "0"})])
