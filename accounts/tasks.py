@@ -18,6 +18,8 @@ from accounts.notifications import dispatch
 from accounts.presence import offline
 from accounts.presence import sweep as presence_sweep
 from accounts.relogin import plan_runs, recover
+from accounts.scanning import claims
+from accounts.scanning import queue as scan_queue
 from accounts.upstream import developer_account
 from wkportal import sign_in_limits
 
@@ -52,7 +54,7 @@ def end_overdue() -> None:
 def tick() -> None:
     """Start everything that is due; runs every 2 s. A step that may take long is queued as its own task."""
     queued = (_presence_if_due, _reasons_if_due, _developer_account_if_due)
-    for step in (*queued, offline.end_drops, _recover, _plans, _notifications):
+    for step in (*queued, offline.end_drops, _recover, _plans, claims.release_unattended, _notifications):
         _by_itself(step)
 
 
@@ -131,6 +133,7 @@ def delete_old_rows() -> None:
     call_command("clearsessions")
     leases.forget_old_workers()
     plan_runs.forget_old_runs()
+    scan_queue.forget_old_runs()
     dispatch.forget_old()
     sign_in_limits.forget_old()
 

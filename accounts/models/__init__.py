@@ -6,6 +6,7 @@ from accounts.models.event import AccountEvent
 from accounts.models.login_attempt import LoginAttempt, WaitsWorker
 from accounts.models.notification import Channel, Delivery, Notification, OutboxCursor, Rule
 from accounts.models.operators.saved_view import SavedView
+from accounts.models.operators.scan_run import ScanRun, ScanRunItem
 from accounts.models.plan import Plan, PlanResult, PlanRun
 from accounts.models.presence import Presence, UnmanagedAccount
 from accounts.models.recovery_policy import RecoveryPolicy
@@ -30,6 +31,8 @@ __all__ = [
     "RecoveryPolicy",
     "Rule",
     "SavedView",
+    "ScanRun",
+    "ScanRunItem",
     "Tag",
     "UpstreamAccess",
     "WaitsWorker",

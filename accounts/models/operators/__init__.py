@@ -1,1 +1,1 @@
-"""What the portal keeps of its people: their saved views."""
+"""What people work with and what the portal keeps of them: saved views, scan runs."""

@@ -1,0 +1,92 @@
+"""The queue of a scan run: which accounts belong to it, in the order in which their phones stand."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import Max, OuterRef, QuerySet, Subquery
+
+from accounts.lib import db_clock
+from accounts.lib.rows import in_batches
+from accounts.models import Account, LoginAttempt, ScanRun, ScanRunItem
+from accounts.models.operators.scan_run import ScanSource, ScanState
+from accounts.states import AccountState, AttemptState
+
+MOST = 1000
+ITEMS_AT_ONCE = 200
+KEPT = timedelta(days=90)
+FORGOTTEN_AT_ONCE = 500
+
+
+def source_accounts(user, source: str) -> QuerySet[Account]:
+    """Return the accounts of a source that is a rule, not a list of accounts."""
+    accounts = Account.objects.visible_to(user).kept()
+    if source == ScanSource.SCAN_QUEUE:
+        return accounts.to_scan()
+    if source == ScanSource.NEW:
+        return accounts.filter(state=AccountState.NEW)
+    newest = LoginAttempt.objects.filter(account=OuterRef("pk")).order_by("-id").values("state")[:1]
+    not_online = accounts.filter(state__in=(AccountState.NEW, AccountState.OFFLINE), keep_online=True)
+    return not_online.annotate(newest=Subquery(newest)).filter(
+        newest__in=(AttemptState.FAILED, AttemptState.EXPIRED)
+    )
+
+
+def in_order(accounts: Iterable[Account]) -> list[Account]:
+    """Sort by place, in natural order, then by label. Accounts without a place come last."""
+    return sorted(accounts, key=lambda a: (not a.place_key, a.place_key, a.label_key, a.pk))
+
+
+def start_run(user, source: str, accounts: QuerySet[Account]) -> ScanRun | None:
+    """Start a run with the accounts (at most MOST) in their order, or return None if there are none.
+
+    The user's earlier runs end: a person works through one queue at a time.
+    """
+    chosen = in_order(accounts.only("pk", "label_key", "place_key")[:MOST])
+    if not chosen:
+        return None
+    now = db_clock.now()
+    with transaction.atomic():
+        for earlier in ScanRun.objects.open().filter(person=user):
+            end_run(earlier)
+        run = ScanRun.objects.create(person=user, source=source, created_at=now, seen_at=now)
+        _append(run, chosen, 0)
+    return run
+
+
+def add(run: ScanRun, accounts: QuerySet[Account]) -> int:
+    """Add the accounts that the run does not have yet at its end; return how many."""
+    last = run.items.aggregate(last=Max("position"))["last"] or 0
+    new = accounts.exclude(pk__in=run.items.values("account")).only("pk", "label_key", "place_key")
+    chosen = in_order(new[: max(0, MOST - last)])
+    _append(run, chosen, last)
+    return len(chosen)
+
+
+def _append(run: ScanRun, accounts: list[Account], last: int) -> None:
+    items = [
+        ScanRunItem(run=run, account=account, position=position)
+        for position, account in enumerate(accounts, start=last + 1)
+    ]
+    ScanRunItem.objects.bulk_create(items, ITEMS_AT_ONCE, ignore_conflicts=True)
+
+
+def failed_of(run: ScanRun) -> QuerySet[Account]:
+    """Return the accounts of a run that did not come online."""
+    ended = run.items.filter(state__in=(ScanState.FAILED, ScanState.SKIPPED))
+    return Account.objects.visible_to(run.person).kept().filter(pk__in=ended.values("account"))
+
+
+def end_run(run: ScanRun) -> None:
+    """End the run; what it has claimed is free again. Its QR codes stay valid until their deadline."""
+    now = db_clock.now()
+    run.items.claimed().update(state=ScanState.QUEUED)
+    ScanRun.objects.filter(pk=run.pk, ended_at=None).update(ended_at=now)
+    run.ended_at = run.ended_at or now
+
+
+def forget_old_runs() -> None:
+    """Delete the runs that nobody has looked at for KEPT."""
+    old = ScanRun.objects.filter(seen_at__lt=db_clock.now() - KEPT).values_list("pk", flat=True)
+    for some in in_batches(list(old.order_by("pk")[:FORGOTTEN_AT_ONCE]), 50):
+        ScanRun.objects.filter(pk__in=some).delete()
