@@ -18,6 +18,7 @@ class Reason(models.TextChoices):
     NEW_DEVICE_CHECK = "new_device_check", _("New-device verification required")
     CODE_WRONG = "code_wrong", _("Too many wrong verification codes")
     LINE_DOWN = "line_down", _("Proxy unavailable")
+    OWN_PROXY = "own_proxy", _("Own proxy can’t be read")
     REFUSED = "refused", _("Refused by WKTeam")
     UNREACHABLE = "unreachable", _("Can’t reach WKTeam")
     CERTIFICATE = "certificate", _("WKTeam certificate not trusted")
@@ -57,6 +58,10 @@ ADVICE: dict[str, Promise] = {
     Reason.CODE_WRONG: _("Get a new QR code, then enter the verification code shown on the phone."),
     Reason.LINE_DOWN: _(
         "The selected proxy is not responding. Choose another proxy in the same region and try again."
+    ),
+    Reason.OWN_PROXY: _(
+        "The own proxy of this account was encrypted with a key that is missing now, so no QR code was requested. "
+        "Enter it again on the account’s edit page, or have an admin restore the key in FIELD_KEYS."
     ),
     Reason.REFUSED: _(
         "Follow the WKTeam message below. If it needs nothing from you, try again in a minute."

@@ -1,5 +1,6 @@
 """Generations of WKTeam's API: the fields each requires, and the texts of its answers."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,11 @@ class Dialect:
 
     def _proxy_refusal(self, body: dict[str, Any], unknown_proxy: str) -> str | None:
         if body.get("proxyIp"):
-            return None
+            names = ("proxyIp", "proxyUser", "proxyPassword")
+            wrong = next((name for name in names if not isinstance(body.get(name, ""), str)), None)
+            if wrong is None and not re.fullmatch(r"\S+:\d{1,5}", body["proxyIp"]):
+                wrong = "proxyIp"
+            return f"参数错误: {wrong}" if wrong else None
         proxy = body.get("proxy")
         if proxy is None:
             return "参数错误: proxy" if self.proxy_required else None

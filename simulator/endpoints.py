@@ -85,12 +85,15 @@ async def sign_in(call: Call) -> Answer:
 
 
 async def make_qr(call: Call) -> Answer:
-    """/iPadLogin {wcId, type, proxy, ...} -> {wId, qrCodeUrl}. Every call makes a new instance."""
+    """/iPadLogin {wcId, type, proxy, proxyIp, ...} -> {wId, qrCodeUrl}. Every call makes a new instance.
+
+    An own proxy (proxyIp with its user and password) is used in place of the listed one.
+    """
     world, settings, body = call.world, call.settings, call.body
     why = settings.speech.qr_refusal(body, settings.unknown_proxy)
     if why:
         return refused(why)
-    if body.get("proxy") in settings.bad_proxies:
+    if (body.get("proxyIp") or body.get("proxy")) in settings.bad_proxies:
         return refused("网络链接异常")
     wcId = call.text_of("wcId")
     if wcId and settings.old_qr == "expire":
@@ -98,7 +101,8 @@ async def make_qr(call: Call) -> Answer:
             if old.wcId_sent == wcId:
                 world.expire(old)
     world.devices += not wcId
-    login = Login("qr", wcId, body.get("proxy"), body.get("type"), body.get("deviceType"))
+    used = body.get("proxyIp") or body.get("proxy")
+    login = Login("qr", wcId, used, body.get("type"), body.get("deviceType"))
     login.qr_url = f"{settings.picture_url.rstrip('/') or call.base}/qr/{login.qr_name}.png"
     login.phone_url = f"{call.phone_base}/phone/{login.wId}"
     login.page_url = f"{call.phone_base}/verify/{login.wId}"

@@ -63,7 +63,7 @@ class Settings:
     page_repeat: str = "again"
     unknown_wid: str = "fail"
     unknown_proxy: str = "refuse"
-    bad_proxies: tuple[int, ...] = ()
+    bad_proxies: tuple[int | str, ...] = ()  # codes, or host:port of own ones
     nobody_online: str = "list"
     old_qr: str = "keep"
     popup_failure: str = "auto"

@@ -15,7 +15,7 @@ MASK = "[hidden]"
 NAMED = re.compile(
     r"""(?ix)
     ( (?: authorization | password | passwd | verify_?code | (?:qr_?code|page|picture)_?url | secret_?key
-        | sessionid | [_-]session | [_-]csrf | csrf_?token | token | (?<=[?&])(?:x-amz-)?signature )
+        | proxy_?(?:ip|user) | sessionid | [_-]session | [_-]csrf | csrf_?token | token | (?<=[?&])(?:x-amz-)?signature )
       (?: \\*["']\s*[:=,] | \s*[:=] ) \s* (?:b(?=["']))? )
     (?: "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | (\\+["']).*?(?<!\\)\2
       | (?:(?:bearer|basic|digest|token)\s+)? [^\s,;&}\]]+ )"""

@@ -24,7 +24,7 @@ from accounts.admin.base import (
     of_visible_accounts,
 )
 from accounts.admin.display import LATEST, NOTHING, link_to
-from accounts.admin.filters import DayFilter, ProxyFilter, TagFilter, TeamFilter
+from accounts.admin.filters import DayFilter, OwnProxyFilter, TagFilter, TeamFilter
 from accounts.lib.lists.keyset_pagination import FEW
 from accounts.logins import expire
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
@@ -63,7 +63,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     list_display_links = ("name",)
     list_select_related = ("team",)
     list_filter = (
-        "state", ProxyFilter, TeamFilter, TagFilter, "keep_online",
+        "state", OwnProxyFilter, TeamFilter, TagFilter, "keep_online",
         ("last_login_at", DayFilter), ("first_login_at", DayFilter),
     )  # fmt: skip
     lookups = ("state__exact", "keep_online__exact", "team")
@@ -74,7 +74,7 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     fieldsets = (
         (None, {"fields": EDITABLE}),
         (_("Recovery after a drop"), {"fields": RECOVERY}),
-        (_("Current state"), {"fields": ("state_chip", "state_since", "w_id", "last_checked", "outcome")}),
+        (_("Current state"), {"fields": ("state_chip", "state_since", "w_id", "proxy_name", "last_checked", "outcome")}),
         (
             _("Logins"),
             {

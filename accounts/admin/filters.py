@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import permissions
 from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, count_up_to, for_each
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
+from accounts.proxies import OWN, proxy_name
 
 CHOICE_LIMIT = 100
 NONE = "none"
@@ -55,7 +56,20 @@ class ProxyFilter(ChoiceFilter):
     empty_title = _("none")
 
     def options(self, request: HttpRequest) -> list[tuple[int, str]]:
-        return list(settings.WK_PROXIES.items())
+        return [*settings.WK_PROXIES.items(), (OWN, proxy_name(OWN))]
+
+
+class OwnProxyFilter(ProxyFilter):
+    """The proxy in use by an account: a listed one does not count beside an own one."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        found = super().queryset(request, queryset)
+        return found.filter(own_proxy=None) if self.value() not in (None, str(OWN)) else found
+
+    def narrowed(self, queryset: QuerySet, key: int) -> QuerySet:
+        if key == OWN:
+            return queryset.filter(own_proxy__isnull=False)
+        return super().narrowed(queryset, key)
 
 
 class TeamFilter(ChoiceFilter):

@@ -9,6 +9,7 @@ from accounts.admin.base import EveryTeams, HistoryAdmin, TypedInput
 from accounts.admin.display import NOTHING
 from accounts.admin.filters import DayFilter
 from accounts.models import Drop, RecoveryPolicy
+from accounts.proxies import proxy_name
 
 
 @admin.register(RecoveryPolicy)
@@ -80,13 +81,17 @@ class DropAdmin(HistoryAdmin):
             "kind",
             "detected_by",
             "online_since",
-            "proxy",
+            "proxy_name",
             "region",
             "words",
         ),
         *("next_step", "next_at", "prompts_sent", "ended_at", "ended_by"),
     )
     readonly_fields = fields
+
+    @admin.display(description=_("proxy"))
+    def proxy_name(self, drop: Drop) -> str:
+        return proxy_name(drop.proxy) or NOTHING
 
     @admin.display(description=_("WKTeam message"))
     def words(self, drop: Drop) -> str:

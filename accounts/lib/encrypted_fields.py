@@ -54,7 +54,7 @@ def check_keys(*models: type[models.Model]) -> None:
     for model in models:
         for field in model._meta.concrete_fields:
             if isinstance(field, EncryptedTextField):
-                rows = model._base_manager.exclude(**{field.name: ""}).order_by("-pk")
+                rows = model._base_manager.filter(**{f"{field.name}__gt": ""}).order_by("-pk")
                 rows.values_list(field.name, flat=True).first()
 
 

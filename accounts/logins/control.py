@@ -100,7 +100,7 @@ def _fill(account: Account, source: Account) -> None:
     changes = {"label": source.label} if named_by_phone else {}
     changes |= {
         name: getattr(source, name)
-        for name in ("note", "place", "proxy", "policy_id")
+        for name in ("note", "place", "proxy", "own_proxy", "policy_id")
         if getattr(account, name) in ("", None)
     }
     changes |= sort_keys(changes.get("label", account.label), changes.get("place", account.place))

@@ -13,6 +13,7 @@ from accounts.logins.failure import why, words
 from accounts.logins.success import next_seq
 from accounts.models import Account, LoginAttempt
 from accounts.models.event import record
+from accounts.proxies import OWN, OwnProxy
 from accounts.reasons import Reason
 from accounts.states import AttemptState, EventType, Method, Trigger
 from accounts.upstream import configured, errors, pictures
@@ -43,7 +44,7 @@ def start_login(
 ) -> tuple[LoginAttempt, bool]:
     """Start a login attempt, or return the one in progress (at most one per account).
 
-    `proxy`: proxy code, None for the account's own. `queued`: leave the request to a waits worker with a
+    `proxy`: proxy code, None for the account's. An account with an own proxy always uses that. `queued`: leave the request to a waits worker with a
     free slot, so that no QR code expires in a queue. `device_type`: sent as deviceType ("ipad", "mac"), ""
     for the setting. Returns (attempt, created). Raises ValueError for a phone prompt without `queued` or
     without a wcId, IntegrityError after three lost races. Ends an overdue attempt of the account first.
@@ -52,7 +53,7 @@ def start_login(
         raise ValueError("a prompt is for a worker, and for an account whose wcId is known")
     how = {"method": method, "trigger": trigger, "device_type": device_type}
     if method == Method.QR:
-        how["proxy"] = proxy if proxy is not None else account.proxy
+        how["proxy"] = account.proxy_in_use if proxy is None or account.has_own_proxy else proxy
     else:  # a prompt has no proxy; re-read the wId because `account` may be stale
         how["old_w_id"] = Account.objects.values_list("w_id", flat=True).get(pk=account.pk)
     expire.expire_on_read(account)
@@ -103,13 +104,16 @@ def fetch_qr_code(attempt: LoginAttempt) -> bool:
     unreachable.
     """
     now = db_clock.now()
+    line, own = _proxy_of(attempt)
     sent = LoginAttempt.objects.filter(pk=attempt.pk, state=AttemptState.PREPARING, sent_at=None)
-    if not sent.update(sent_at=now, deadline_at=now + _time_for_code()):
+    if not sent.update(sent_at=now, deadline_at=now + _time_for_code(), proxy=attempt.proxy):
         return False
-    wc_id, proxy = attempt.account.wc_id or "", attempt.proxy
+    if attempt.proxy == OWN and own is None:
+        attempt.move(AttemptState.FAILED, reason=Reason.OWN_PROXY)
+        return False
     db_errors.release_connection()
     try:
-        code = configured.client_for(attempt).fetch_qr_code(wc_id, proxy)
+        code = configured.client_for(attempt).fetch_qr_code(attempt.account.wc_id or "", line, own)
         db_errors.retry_until_saved(_keep_w_id, attempt, code.w_id, seconds=PERSON_WAITS)
         db_errors.release_connection()
         text, png = _read_picture(code.picture_url)
@@ -124,6 +128,20 @@ def fetch_qr_code(attempt: LoginAttempt) -> bool:
         LoginAttempt.move, attempt, AttemptState.FAILED, seconds=PERSON_WAITS, **failure
     )
     return False
+
+
+def _proxy_of(attempt: LoginAttempt) -> tuple[int | None, OwnProxy | None]:
+    """Return the proxy code and the own proxy to send.
+
+    The account may have got an own proxy, or lost it, while its login was queued: `attempt.proxy` follows.
+    """
+    account = Account.objects.filter(pk=attempt.account_id)
+    of_account, stored = account.values_list("proxy", "own_proxy").first() or (None, None)
+    if stored is None:
+        attempt.proxy = of_account if attempt.proxy == OWN else attempt.proxy
+        return attempt.proxy, None
+    attempt.proxy = OWN
+    return of_account, OwnProxy.of(stored)
 
 
 def _keep_w_id(attempt: LoginAttempt, w_id: str) -> None:

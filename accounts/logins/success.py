@@ -93,8 +93,9 @@ class _Login:
 
     @property
     def fields(self) -> dict[str, object]:
-        """The expected account's new values: the profile, and the proxy that the attempt used, if any."""
-        used = {} if self.attempt.proxy is None else {"proxy": self.attempt.proxy}
+        """The expected account's new values: the profile, and the listed proxy that the attempt used, if any."""
+        line = self.attempt.listed_proxy
+        used = {} if line is None else {"proxy": line}
         return _profile(self.answer.profile) | used
 
     @property
@@ -301,7 +302,7 @@ def _other(login: _Login, owner: Account | None) -> Account:
             label=label,
             wc_id=profile.wc_id,
             team_id=login.account.team_id,
-            proxy=attempt.proxy,
+            proxy=attempt.listed_proxy,
             state_since=login.now,
         )
         record(owner, EventType.ADDED, attempt=attempt, at=login.now)

@@ -1,7 +1,4 @@
-"""Accounts: their table, what can be asked of them, and the door through which their state changes.
-
-All tables of the app are reached from here; attempts and events have modules of their own.
-"""
+"""Accounts: their table, what can be asked of them, and the door through which their state changes."""
 
 from datetime import datetime
 from functools import reduce
@@ -17,13 +14,14 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib import typed_text
+from accounts.lib.encrypted_fields import EncryptedTextField
 from accounts.lib.lists.natural_order import KEY_LENGTH, natural_key
 from accounts.lib.time_windows import TimeWindow
 from accounts.models.event import record
 from accounts.models.login_attempt import LoginAttempt
 from accounts.models.presence import Presence
 from accounts.models.recovery_policy import RecoveryPolicy
-from accounts.proxies import proxy_name
+from accounts.proxies import OWN, proxy_name
 from accounts.roles import ROLES
 from accounts.states import AccountState, DetectedBy, EventType
 
@@ -135,6 +133,8 @@ class Account(TimeWindow):
     place_key = models.CharField(max_length=KEY_LENGTH, blank=True, default="", db_default="", editable=False)
 
     proxy = models.PositiveSmallIntegerField(_("proxy"), null=True, blank=True)
+    # OwnProxy.stored(), which every login by QR code uses; null without one. One that no key decrypts reads as "".
+    own_proxy = EncryptedTextField(_("own proxy"), null=True, blank=True, editable=False)
     tags = models.ManyToManyField(Tag, verbose_name=_("tags"), blank=True, related_name="accounts")
     note = models.TextField(_("note"), blank=True, default="", max_length=2000)
     team = models.ForeignKey(
@@ -256,6 +256,7 @@ class Account(TimeWindow):
             models.Index("team", "state_since", "id", name="account_team_since"),
             models.Index("team", "state", "id", "merged_into", name="account_team_state"),
             models.Index("proxy", "label_key", "id", name="account_line"),
+            models.Index("label_key", "id", name="account_own_proxy", condition=Q(own_proxy__isnull=False)),
             models.Index("keep_online", "label_key", "id", name="account_keep_online"),
             models.Index("rack", "id", name="account_rack"),
             # Those whose last login did not succeed, or is in progress.
@@ -301,18 +302,22 @@ class Account(TimeWindow):
         return self.state != AccountState.NEW
 
     @property
+    def has_own_proxy(self) -> bool:
+        return self.own_proxy is not None
+
+    @property
+    def proxy_in_use(self) -> int | None:
+        return OWN if self.has_own_proxy else self.proxy
+
+    @property
     def proxy_name(self) -> str:
-        return proxy_name(self.proxy)
+        return proxy_name(self.proxy_in_use)
 
     @property
     def masked_mobile(self) -> str:
-        return (
-            f"{self.mobile[:3]}****{self.mobile[-4:]}"
-            if len(self.mobile) >= 8
-            else "****"
-            if self.mobile
-            else ""
-        )
+        if len(self.mobile) < 8:
+            return "****" if self.mobile else ""
+        return f"{self.mobile[:3]}****{self.mobile[-4:]}"
 
     def last_checked(self, presence: Presence | None) -> datetime | None:
         """Return when WKTeam last confirmed the state. `presence`: the presence check's row, None before the first.

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.lib import db_clock
 from accounts.lib.encrypted_fields import EncryptedPngField, EncryptedTextField
 from accounts.models.event import ForbiddenMove, record
-from accounts.proxies import proxy_name
+from accounts.proxies import listed, proxy_name
 from accounts.reasons import Reason
 from accounts.states import (
     ATTEMPT_MOVES,
@@ -199,6 +199,10 @@ class LoginAttempt(models.Model):
     @property
     def proxy_name(self) -> str:
         return proxy_name(self.proxy)
+
+    @property
+    def listed_proxy(self) -> int | None:
+        return listed(self.proxy)
 
     @property
     def is_queued(self) -> bool:

@@ -12,6 +12,7 @@ from django.db.models import Exists, OuterRef, Q
 from accounts.lib import db_clock
 from accounts.lib.rows import in_batches
 from accounts.models import AccountEvent, Drop, Incident, OutboxCursor
+from accounts.proxies import listed
 from accounts.states import DropKind
 
 MANY = 10
@@ -111,7 +112,7 @@ def _put(drops: list[Drop], incident: Incident) -> None:
 
 def _value(drop: Drop, shares: str) -> str:
     if shares == "proxy":
-        return "" if drop.proxy is None else str(drop.proxy)
+        return "" if listed(drop.proxy) is None else str(drop.proxy)  # own proxies may all differ
     return drop.region
 
 

@@ -114,7 +114,7 @@ def _drop(account: Account, now: datetime) -> Drop:
         w_id=account.w_id,
         online_since=account.last_login_at,
         at=now,
-        proxy=account.proxy,
+        proxy=account.proxy_in_use,
         region=account.region,
         next_step=NextStep.WAITING,
         next_at=now,

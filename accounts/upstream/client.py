@@ -19,6 +19,7 @@ from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from accounts.proxies import OwnProxy
 from accounts.upstream import errors, pictures, presence_responses, responses, sign_in_response, transport
 from accounts.upstream.errors import (
     Busy,
@@ -101,11 +102,12 @@ class Client:
         self.tokens.signed_in(answer)
         return answer.authorization
 
-    def fetch_qr_code(self, wc_id: str, proxy: int | None) -> LoginCode:
+    def fetch_qr_code(self, wc_id: str, proxy: int | None, own: OwnProxy | None = None) -> LoginCode:
         """Return a QR code, by POST `/iPadLogin` (step 2). Each call creates a login instance: never retried.
 
         `wc_id`: "" for an account that never logged in, required for every later login: without it WKTeam
-        creates a new device each time. `proxy`: proxy code, None sends none.
+        creates a new device each time. `proxy`: proxy code, None sends none. `own`: the account's own
+        proxy, which WKTeam uses in place of the code. The code is sent too, because newer servers require one.
         """
         body: dict[str, object] = {"wcId": wc_id}
         if self.login_type:
@@ -114,6 +116,8 @@ class Client:
             body["deviceType"] = self.device_type
         if proxy is not None:
             body["proxy"] = proxy
+        if own is not None:
+            body |= own.body
         return self._signed("/iPadLogin", body, responses.login_code, visible=True)
 
     def wait_for_login(
@@ -221,7 +225,9 @@ class Client:
         got = transport.exchange(
             "POST", self.base_url + path, seconds, limit, call, self.route, json=body, headers=headers
         )
-        return responses.read(got.status, got.charset, got.content, (authorization, self.password))
+        sent = OwnProxy(*(str(body.get(name, "")) for name in ("proxyIp", "proxyUser", "proxyPassword")))
+        secrets = (authorization, self.password, *sent.secrets)
+        return responses.read(got.status, got.charset, got.content, secrets)
 
     def _signed(
         self,

@@ -682,3 +682,15 @@ def test_reset_forgets_everything_and_frees_who_waits(upstream, token, pool):
     state = upstream.state()
     assert (state["calls"], state["logins"], state["online"], state["bodies"]) == ({}, [], {}, {})
     assert state["settings"]["dialect"] == "default"
+
+
+def test_an_own_proxy_takes_the_place_of_the_listed_one(upstream, token):
+    upstream.settings(dialect="g2", bad_proxies=[3, "203.0.113.7:1080"])
+    own = {"proxyUser": "u", "proxyPassword": "p"}
+    asked = lambda **body: upstream.call("/iPadLogin", token, wcId="", **body)  # noqa: E731
+    assert asked(proxy=3, proxyIp="203.0.113.8:1080", **own)["code"] == "1000"
+    assert asked(proxyIp="203.0.113.8:1080")["code"] == "1000"
+    assert asked(proxy=4, proxyIp="203.0.113.7:1080", **own)["message"] == "网络链接异常"
+    assert asked(proxy=4, proxyIp="nowhere")["message"] == "参数错误: proxyIp"
+    assert asked(proxy=4, proxyIp="203.0.113.8:1080", proxyUser=1)["message"] == "参数错误: proxyUser"
+    assert [login["proxy"] for login in upstream.logins()] == ["203.0.113.8:1080"] * 2

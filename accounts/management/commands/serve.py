@@ -12,7 +12,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.utils.module_loading import import_string
 
 from accounts.lib.encrypted_fields import check_keys
-from accounts.models import Channel, UpstreamAccess
+from accounts.models import Account, Channel, UpstreamAccess
 from accounts.realtime import sse
 from wkportal.http_limits import LimitedProtocol, behind_proxies
 from wkportal.local import services
@@ -92,7 +92,7 @@ class Command(BaseCommand):
 def report_lost_keys() -> None:
     """Log at the start, and not only when a value is needed, that a key of FIELD_KEYS is missing."""
     try:
-        check_keys(Channel, UpstreamAccess)
+        check_keys(Channel, UpstreamAccess, Account)
     except (DatabaseError, InterfaceError):
         log.warning("the database does not answer; pages say so until it does")
     finally:

@@ -20,6 +20,7 @@ from accounts.states import AccountState, EventType
 from accounts.web import forms
 from accounts.web.account_list import AccountList
 from accounts.web.forms import AccountForm, DueForm
+from accounts.web.own_proxy import OwnProxyForm
 from accounts.web.presenters import live_account, rights
 
 # --- the list -------------------------------------------------------------------------------------------
@@ -92,10 +93,7 @@ def account_live(request: HttpRequest, account_id: int) -> HttpResponse:
 def new_account(request: HttpRequest) -> HttpResponse:
     permissions.only(permissions.may_add(request.user), None)
     form = AccountForm(request.POST or None, user=request.user)
-    if request.method == "POST" and form.is_valid() and (account := form.save_if_free()):
-        _adopt_if_listed(request, form)
-        return redirect("account", account.pk)
-    return render(request, "accounts/edit_account.html", {"form": form}, status=422 if form.errors else 200)
+    return _edited(request, form, OwnProxyForm(request.POST or None), None)
 
 
 @require_http_methods(["GET", "POST"])
@@ -104,12 +102,29 @@ def new_account(request: HttpRequest) -> HttpResponse:
 def edit_account(request: HttpRequest, account_id: int) -> HttpResponse:
     account = permissions.account_to_edit(request, account_id)
     form = AccountForm(request.POST or None, instance=account, user=request.user)
-    if request.method == "POST" and form.is_valid() and form.save_if_free():
-        _adopt_if_listed(request, form)
-        messages.success(request, _("Saved."))
-        return redirect("account", account.pk)
-    ctx = {"form": form, "account": Account.objects.get(pk=account_id)}
-    return render(request, "accounts/edit_account.html", ctx, status=422 if form.errors else 200)
+    return _edited(request, form, OwnProxyForm(request.POST or None, account=account), account_id)
+
+
+def _edited(
+    request: HttpRequest, form: AccountForm, own_proxy: OwnProxyForm, account_id: int | None
+) -> HttpResponse:
+    """Save the account and its own proxy, or show the form. The proxy is checked before, outside of a transaction."""
+    typed = request.method == "POST"
+    if typed and form.is_valid() & own_proxy.is_valid() and own_proxy.is_checked():
+        with transaction.atomic():
+            account = form.save_if_free()
+            if account is not None:
+                own_proxy.save(account, by=request.user)
+        if account is not None:
+            _adopt_if_listed(request, form)
+            if account_id or own_proxy.said:
+                messages.success(request, own_proxy.said or _("Saved."))
+            return redirect("account", account.pk)
+    ctx = {"form": form, "own_proxy": own_proxy}
+    if account_id:
+        ctx["account"] = Account.objects.get(pk=account_id)
+    wrong = form.errors or own_proxy.errors
+    return render(request, "accounts/edit_account.html", ctx, status=422 if wrong else 200)
 
 
 def _adopt_if_listed(request: HttpRequest, form: AccountForm) -> None:
