@@ -18,6 +18,7 @@ from PIL import Image
 from accounts.management.commands.relogin import WHY_NOT, Command, chosen, in_terminal, named
 from accounts.models import Account, LoginAttempt, RecoveryPolicy, Tag
 from accounts.states import AccountState, AttemptState, Method, NextStep, Trigger
+from tests.support import preloaded
 from tests.support.factories import fresh, make_account, make_attempt
 from tests.support.processes import DEADLINE, until
 from tests.support.scenarios import running_stack
@@ -130,7 +131,7 @@ class Relogin:
         self.errors = self.log.with_suffix(".errors")
         with self.log.open("wb") as log, self.errors.open("wb") as errors:
             command = [sys.executable, "manage.py", "relogin", *words]
-            self.process = subprocess.Popen(command, cwd=ROOT, env=stack.env, stdout=log, stderr=errors)
+            self.process = preloaded.start(command, stack.env, stdout=log, stderr=errors)
 
     @property
     def said(self) -> str:

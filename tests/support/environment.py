@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.support import services
+from tests.support import preloaded, services
 from tests.support.processes import ROOT, reserve_port
 from tests.support.simulator import Simulator
 
@@ -125,6 +125,7 @@ def databases_of(item: pytest.Item) -> tuple[str, ...]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
+    preloaded.stop()
     simulator.stop()
     valkey.kill()
     if not WORKER:

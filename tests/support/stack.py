@@ -16,7 +16,7 @@ from pathlib import Path
 import requests
 
 from accounts.models import Account, LoginAttempt
-from tests.support import environment
+from tests.support import environment, preloaded
 from tests.support.factories import PASSWORD
 from tests.support.processes import DEADLINE, reserve_port, until
 
@@ -32,7 +32,7 @@ class Stack:
     def __init__(self, *names: str, **env: str):
         self.names = names or ONE_OF_EACH
         self.env = {**os.environ, "DATABASE_URL": environment.database_url, "LOG_LEVEL": "DEBUG", **env}
-        self.processes: dict[str, subprocess.Popen] = {}
+        self.processes: dict[str, preloaded.Process] = {}
         self.log_from: dict[str, int] = {}
         self.leaving: set[str] = set()
         self.port = reserve_port()
@@ -72,17 +72,12 @@ class Stack:
     def environment(self, name: str) -> dict[str, str]:
         return self.env
 
-    def start(self, name: str, **env: str) -> subprocess.Popen:
+    def start(self, name: str, **env: str) -> preloaded.Process:
         """Start one, with these variables beside those of all. It may not be ready yet: see `wait_ready`."""
         assert name not in self.processes or self.processes[name].poll() is not None, f"{name} runs already"
         with self.log_file(name).open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                self.command(name),
-                cwd=ROOT,
-                env=self.environment(name) | env,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
+            self.processes[name] = preloaded.start(
+                self.command(name), self.environment(name) | env, stdout=log, stderr=log
             )
             self.log_from[name] = log.tell()
         self.leaving.discard(name)

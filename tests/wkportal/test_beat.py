@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from tests.support import environment
+from tests.support import environment, preloaded
 from tests.support.processes import DEADLINE, until
 from tests.support.services import Valkey
 from tests.support.stack import CELERY, ROOT
@@ -91,7 +91,7 @@ def started(valkey: Valkey, folder: Path, *options: str):
     env = os.environ | {"REDIS_URL": valkey.url, "DATABASE_URL": DATABASE_AWAY, "VAR_DIR": str(folder)}
     command = [sys.executable, *CELERY, "--skip-checks", "beat", *options]
     with (folder / "beat.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+        process = preloaded.start(command, env, stdout=log, stderr=log)
     try:
         yield process
     finally:
