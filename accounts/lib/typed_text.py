@@ -20,8 +20,12 @@ def line(text: str, limit: int | None = None) -> str:
     Removes invisible characters, except where they shape an emoji or a script. Line ends, tabs and other control
     characters count as spaces, and several spaces as one.
     """
-    kept = _shaping(text)
-    shown = "".join(char if at in kept else _as_shown(char) for at, char in enumerate(text))
+    as_shown = {ord(char): _as_shown(char) for char in set(text)}
+    parts, end = [], 0
+    for start, stop in _shaping(text):
+        parts += [text[end:start].translate(as_shown), text[start:stop]]
+        end = stop
+    shown = "".join([*parts, text[end:].translate(as_shown)])
     return " ".join(unicodedata.normalize("NFC", shown).split())[:limit].rstrip()
 
 
@@ -49,11 +53,11 @@ def is_control(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Zl", "Zp")
 
 
-def _shaping(text: str) -> set[int]:
-    """Return where the text has invisible characters that shape what stands before them."""
-    found = [range(*flag.span()) for flag in FLAG.finditer(text)]
-    found += [range(base.start() + 1, base.end()) for base in JOINED.finditer(text) if _as_shown(base[0][0])]
-    return {at for places in found for at in places}
+def _shaping(text: str) -> list[tuple[int, int]]:
+    """Return where, first and behind, the text has invisible characters that shape what stands before them."""
+    found = [flag.span() for flag in FLAG.finditer(text)]
+    found += [(base.start() + 1, base.end()) for base in JOINED.finditer(text) if _as_shown(base[0][0])]
+    return sorted(found)
 
 
 def _as_shown(char: str) -> str:
