@@ -32,7 +32,7 @@ def answered() -> bool:
 @pytest.mark.timeout(180)
 def test_without_callbacks_a_drop_is_known_after_two_sweeps(live, upstream):
     account, other = (online(upstream, wc_id, team=live.east) for wc_id in ("wxid_a", "wxid_b"))
-    elsewhere = make_account(wc_id="wxid_c")
+    elsewhere = make_account(wc_id="wxid_c", state="offline")
     with Stack("web", "jobs", "beat", WK_PRESENCE_SECONDS="5") as stack:
         until(answered, "no presence check")
         with Listener(Operator(stack, live.operator)) as page:
