@@ -47,11 +47,19 @@ def account_to_see(request: HttpRequest, account_id: int) -> Account:
 
 def account_to_edit(request: HttpRequest, account_id: int) -> Account:
     account = account_to_see(request, account_id)
-    return only(may_edit(request.user) and account.merged_into_id is None, account)
+    return only(
+        may_edit(request.user) and account.merged_into_id is None and not account.is_archived, account
+    )
+
+
+def account_to_restore(request: HttpRequest, account_id: int) -> Account:
+    account = account_to_see(request, account_id)
+    return only(may_edit(request.user) and account.merged_into_id is None and account.is_archived, account)
 
 
 def account_to_log_in(request: HttpRequest, account_id: int) -> Account:
-    return only(may_log_in(request.user), account_to_see(request, account_id))
+    account = account_to_see(request, account_id)
+    return only(may_log_in(request.user) and not account.is_archived, account)
 
 
 def attempt_to_see(request: HttpRequest, attempt_id: int) -> LoginAttempt:

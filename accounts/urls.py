@@ -2,12 +2,14 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from accounts.realtime import sse
+from accounts.web.attention import views as attention
 from accounts.web.views import accounts, health, incidents, logins, scan_queue, unmanaged, upstream_callback
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="accounts", query_string=True), name="overview"),
     path("accounts/", accounts.account_list, name="accounts"),
     path("accounts/counts/", accounts.account_counts, name="account_counts"),
+    path("accounts/archived/", attention.archived_accounts, name="archived_accounts"),
     path("accounts/new/", accounts.new_account, name="new_account"),
     path("accounts/<int:account_id>/", accounts.account_detail, name="account"),
     path("accounts/<int:account_id>/edit/", accounts.edit_account, name="edit_account"),
@@ -18,7 +20,12 @@ urlpatterns = [
     path("accounts/<int:account_id>/popup/", logins.send_prompt, name="ask_phone"),
     path("accounts/<int:account_id>/check/", accounts.check_account, name="check_account"),
     path("accounts/<int:account_id>/log-out/", accounts.log_out_account, name="log_out_account"),
-    path("accounts/<int:account_id>/keep-online/", accounts.keep_online, name="keep_online"),
+    path("accounts/<int:account_id>/keep-online/", attention.keep_online, name="keep_online"),
+    path("accounts/<int:account_id>/take/", attention.take_account, name="take_account"),
+    path("accounts/<int:account_id>/release/", attention.release_account, name="release_account"),
+    path("accounts/<int:account_id>/silence/", attention.silence_account, name="silence_account"),
+    path("accounts/<int:account_id>/archive/", attention.archive_account, name="archive_account"),
+    path("accounts/<int:account_id>/restore/", attention.restore_account, name="restore_account"),
     path("accounts/<int:account_id>/due/", accounts.set_relogin_time, name="due"),
     path("accounts/check/", accounts.check_all, name="check_all"),
     path("to-scan/", scan_queue.scan_queue, name="to_scan"),

@@ -1,10 +1,11 @@
 """All models of the app."""
 
 from accounts.models.account import Account, Avatar, Tag
-from accounts.models.drop import Drop, Incident
+from accounts.models.drop import Drop, Incident, IncidentNote
 from accounts.models.event import AccountEvent
 from accounts.models.login_attempt import LoginAttempt, WaitsWorker
 from accounts.models.notification import Channel, Delivery, Notification, OutboxCursor, Rule
+from accounts.models.operators.last_visit import LastVisit
 from accounts.models.operators.saved_view import SavedView
 from accounts.models.operators.scan_run import ScanRun, ScanRunItem
 from accounts.models.plan import Plan, PlanResult, PlanRun
@@ -21,6 +22,8 @@ __all__ = [
     "UnmanagedAccount",
     "Drop",
     "Incident",
+    "IncidentNote",
+    "LastVisit",
     "LoginAttempt",
     "Notification",
     "Plan",

@@ -89,13 +89,13 @@ class AccountQuerySet(models.QuerySet):
         waiting = self.kept().filter(queued_for_scan_at__isnull=False, keep_online=True)
         return waiting.order_by("queued_for_scan_at", "pk")
 
-    def pause(self) -> int:
+    def pause(self, reason: str = "") -> int:
         """Turn keep online off: no recovery, no scan queue, no scheduled re-login. Return how many it was on for.
 
-        Accounts that are paused already stay as they are.
+        Accounts that are paused already stay as they are, with the reason that they have.
         """
         return self.filter(keep_online=True).update(
-            keep_online=False, queued_for_scan_at=None, relogin_at=None
+            keep_online=False, pause_reason=reason, queued_for_scan_at=None, relogin_at=None
         )
 
     def with_open_attempt(self) -> Self:
@@ -310,6 +310,14 @@ class Account(TimeWindow):
         return OWN if self.has_own_proxy else self.proxy
 
     @property
+    def is_archived(self) -> bool:
+        return self.state == AccountState.ARCHIVED
+
+    @property
+    def is_silenced(self) -> bool:
+        return self.silenced_until is not None and self.silenced_until > timezone.now()
+
+    @property
     def proxy_name(self) -> str:
         return proxy_name(self.proxy_in_use)
 
@@ -364,6 +372,8 @@ class Account(TimeWindow):
             for name, value in {**fields, "first_login_at": self.first_login_at or now}.items():
                 setattr(self, name, value)
             record(self, EventType.ACCOUNT_ONLINE, attempt=attempt, old=old, new=self.state, at=now)
+            if old == AccountState.ARCHIVED:
+                record(self, EventType.RESTORED, attempt=attempt, at=now)
         return bool(rows)
 
 

@@ -36,6 +36,18 @@ class Incident(models.Model):
     shared = models.CharField(_("shared value"), max_length=101, blank=True, default="")
     last_drop_at = models.DateTimeField(_("latest drop"), default=timezone.now)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    # Who takes care of it, until it ends or the person releases it.
+    assignee = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("taken by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
+    assigned_at = models.DateTimeField(null=True, blank=True, editable=False)
+    assignment_note = models.CharField(_("note"), max_length=200, blank=True, default="", db_default="")
 
     objects = IncidentQuerySet.as_manager()
 
@@ -47,6 +59,41 @@ class Incident(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.pk}"
+
+
+class IncidentNoteKind(models.TextChoices):
+    NOTE = "note", _("Note")
+    TAKEN = "taken", _("Taken by a person")
+    RELEASED = "released", _("Released")
+
+
+class IncidentNote(models.Model):
+    """What a person wrote about an incident, or that a person took or released it. Rows are added, never changed.
+
+    Everybody who may see the incident reads it.
+    """
+
+    incident = models.ForeignKey(
+        Incident, verbose_name=_("incident"), on_delete=models.CASCADE, related_name="notes"
+    )
+    kind = models.CharField(max_length=10, choices=IncidentNoteKind, default=IncidentNoteKind.NOTE)
+    text = models.CharField(_("note"), max_length=500, blank=True, default="")
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+    )
+    author_name = models.CharField(max_length=150, blank=True, default="")
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} #{self.pk}"
 
 
 class DropQuerySet(models.QuerySet):

@@ -32,6 +32,7 @@ TRIES = 12  # over about a day
 REFUSALS = 3  # consecutive refusals, minutes apart, that disable a channel
 MANY = 5  # more deliveries than this at once share one message
 MESSAGES_AT_ONCE = 20
+SILENCE_CHECKED_EVERY = timedelta(minutes=5)
 SENDERS = 2  # slow services must not block the other short tasks
 ROWS_AT_ONCE = 500
 SWITCHED_OFF = "the channel was switched off"
@@ -138,14 +139,15 @@ def _due(channel: Channel, now: datetime) -> list[Delivery]:
 def _still_needed(due: list[Delivery], channel: Channel, now: datetime) -> list[Delivery]:
     """Return the deliveries that must be sent now.
 
-    Those that are over are marked unneeded. Those in quiet hours are deferred until the quiet hours end.
+    Those that are over are marked unneeded. Those in quiet hours are deferred until the quiet hours end, and those of
+    a silenced account until the silence ends.
     """
     sent, needed, over = Sent.by(channel, due), [], []
     kept: dict[datetime, list[int]] = {}
     for delivery in due:
         if not sent.needs(delivery):
             over.append(delivery.pk)
-        elif until := _quiet_until(delivery, now):
+        elif until := _silenced_until(delivery, now) or _quiet_until(delivery, now):
             kept.setdefault(until, []).append(delivery.pk)
         else:
             needed.append(delivery)
@@ -153,6 +155,13 @@ def _still_needed(due: list[Delivery], channel: Channel, now: datetime) -> list[
     for until, ids in kept.items():
         Delivery.objects.filter(pk__in=ids).update(next_at=until, together=True)
     return needed
+
+
+def _silenced_until(delivery: Delivery, now: datetime) -> datetime | None:
+    """Return when to decide again about a notification of a silenced account: soon, as the silence may be lifted."""
+    account = delivery.notification.account
+    until = account.silenced_until if account else None
+    return min(until, now + SILENCE_CHECKED_EVERY) if until and until > now else None
 
 
 def _quiet_until(delivery: Delivery, now: datetime) -> datetime | None:

@@ -6,6 +6,7 @@
 | another wId | online | logged in elsewhere, or a late login of ours |
 | a wId | offline | logged in elsewhere, or a late login of ours |
 | a wId | never logged in | a late login of ours, or an unmanaged account: a wcId that was typed proves nothing |
+| a wId | archived | a late login of ours, or an unmanaged account: adopting it restores the record |
 | the same wId, without a wcId | online | confirmed online |
 | nothing | online | missed; offline when this is the second sign |
 | nothing, and an entry that names no record | online | unknown, unless `/isOnline` denies its wId |
@@ -207,7 +208,7 @@ class Reconciler:
             elif older:
                 # A newer login of ours replaced this wId: WKTeam's list may be outdated.
                 self.missing.append(row)
-            elif row.state == AccountState.NEW:
+            elif row.state in (AccountState.NEW, AccountState.ARCHIVED):
                 unconfirmed[row.wc_id] = w_ids
             else:
                 elsewhere[row.pk] = w_ids[-1]

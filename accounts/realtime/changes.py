@@ -123,7 +123,9 @@ class Rows:
         self.moved_at = 0.0
 
     def heard(self, event: PublishedEvent) -> bool:
-        """Record the event. Return whether it is the first for its row."""
+        """Record the event. Return whether it is the first for its row; one without a row always is."""
+        if not event.id:
+            return True
         first = event.id not in self.published
         self.published.add(event.id)
         return first

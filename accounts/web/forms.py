@@ -163,7 +163,11 @@ class AccountForm(forms.ModelForm):
             if account.pk is None:
                 account.save()
             else:
-                account.save(update_fields=[name for name in self.changed_columns() if name != "wc_id"])
+                columns = [name for name in self.changed_columns() if name != "wc_id"]
+                if "keep_online" in columns:  # the reason belongs to the pause that ended
+                    account.pause_reason = ""
+                    columns.append("pause_reason")
+                account.save(update_fields=columns)
                 if "wc_id" in self.changed_columns():
                     unconfirmed = Q(wc_id=None) | Q(state=AccountState.NEW)
                     Account.objects.filter(unconfirmed, pk=account.pk, merged_into=None).update(

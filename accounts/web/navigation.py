@@ -30,6 +30,7 @@ class Page:
 PAGES = (
     Page("accounts", _("Accounts"), "list", parts=frozenset({
         "account", "attempt", "new_account", "edit_account", "start_login", "log_out_account", "due",
+        "keep_online", "silence_account", "archive_account", "archived_accounts",
     })),
     Page("to_scan", _("Scan queue"), "qr", "to_scan"),
     Page("incidents", _("Incidents"), "bolt", "incidents", urgent=True, parts=frozenset({"incident"})),

@@ -21,6 +21,7 @@ DROPS_SHOWN = 5
 SHOWN_LIVE = [
     *("state", "w_id", "state_since", "checked_at", "absent", "keep_online", "relogin_at"),
     *("queued_for_scan_at", "last_offline_at", "last_offline_reason"),
+    *("assignee", "assigned_at", "assignment_note", "pause_reason", "silenced_until"),
 ]
 
 

@@ -777,3 +777,31 @@ def test_only_rules_that_name_it_notify_about_the_developer_account(developer, t
     time.goes_on(hours=1)
     notify()
     assert phone.titles == []
+
+
+# --- silenced accounts -----------------------------------------------------------------------------------
+
+
+def test_nobody_is_notified_of_a_silenced_account_until_the_silence_ends(db, time, phone, site):
+    channel_to(phone)
+    account = online()
+    account.silenced_until = time.now + timedelta(hours=1)
+    account.save()
+    drops(account)
+    assert notify() == 0
+    time.goes_on(minutes=59)
+    assert notify() == 0
+    time.goes_on(minutes=2)
+    assert notify() == 1
+
+
+def test_a_silence_that_is_lifted_counts_within_minutes(db, time, phone, site):
+    channel_to(phone)
+    account = online()
+    account.silenced_until = time.now + timedelta(days=3)
+    account.save()
+    drops(account)
+    assert notify() == 0
+    Account.objects.update(silenced_until=None)
+    time.goes_on(minutes=5)
+    assert notify() == 1

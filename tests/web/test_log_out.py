@@ -85,7 +85,9 @@ def test_only_an_account_that_is_online_is_logged_out(changed, online, committed
     assert (upstream.calls(OFFLINE), fresh(online).keep_online) == (0, True)
 
 
-@pytest.mark.parametrize(("path", "data"), [("log-out", {"sure": 1}), ("keep-online", {"wanted": "0"})])
+@pytest.mark.parametrize(
+    ("path", "data"), [("log-out", {"sure": 1}), ("keep-online", {"wanted": "0", "reason": "lost"})]
+)
 @pytest.mark.parametrize("paused", [False, True])
 def test_there_is_one_way_to_pause(paused, path, data, online, committed):
     """It clears the scheduled re-login; an account that is paused already keeps one that was set since."""

@@ -35,7 +35,13 @@ MATRIX = {
     "ask_phone": ("post", {**DO, "operator": 404, "admin": 404}),  # it never logged in
     "check_all": ("post", {**DO, "viewer": 302, "stranger": 302}),
     "check_account": ("post", {**DO, "viewer": 302}),
-    "keep_online": ("post", DO),
+    "keep_online": ("post", {**DO, "operator": 200, "admin": 200}),  # asks for a reason
+    "take_account": ("post", DO),
+    "release_account": ("post", DO),
+    "silence_account": ("post", {**DO, "operator": 200, "admin": 200}),  # asks for how long
+    "archive_account": ("post", {**DO, "operator": 200, "admin": 200}),  # asks first
+    "restore_account": ("post", {**DO, "operator": 404, "admin": 404}),  # it is not archived
+    "archived_accounts": ("get", SIGNED_IN),
     "log_out_account": ("post", {**DO, "operator": 404, "admin": 404}),  # it is not online
     "due": ("post", DO),
     "to_scan": ("get", SIGNED_IN),
@@ -79,7 +85,8 @@ def client_of(people, who, client):
 def address(name, account, attempt) -> str:
     pattern = (
         {"account_id": account.pk}
-        if "account" in name and name not in ("accounts", "account_counts", "new_account")
+        if "account" in name
+        and name not in ("accounts", "account_counts", "new_account", "archived_accounts")
         else {}
     )
     if name in ("avatar", "start_login", "ask_phone", "keep_online", "due"):

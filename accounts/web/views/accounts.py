@@ -12,11 +12,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts import permissions, tasks
 from accounts.logins import expire, failure
 from accounts.models import Account, Avatar, UnmanagedAccount
-from accounts.models.event import record
 from accounts.presence import log_out, reconcile, sweep
 from accounts.reasons import Reason
 from accounts.relogin import plan_runs
-from accounts.states import AccountState, EventType
+from accounts.states import AccountState
 from accounts.web import forms
 from accounts.web.account_list import AccountList
 from accounts.web.forms import AccountForm, DueForm
@@ -167,26 +166,6 @@ def check_account(request: HttpRequest, account_id: int) -> HttpResponse:
     sweep.check_soon()
     tasks.put_into_queue(tasks.check_account, account.pk)
     messages.success(request, _("Checking the account. The result appears on this page."))
-    return redirect("account", account.pk)
-
-
-@require_POST
-@never_cache
-@login_required
-def keep_online(request: HttpRequest, account_id: int) -> HttpResponse:
-    """Set keep online: `wanted` is 1 or 0. A paused account is never prompted automatically.
-
-    Pausing also removes the account from the scan queue and clears its scheduled re-login (`pause`).
-    """
-    account = permissions.account_to_log_in(request, account_id)
-    mine = Account.objects.filter(pk=account.pk)
-    with transaction.atomic():
-        if request.POST.get("wanted") == "1":
-            changed = mine.filter(keep_online=False).update(keep_online=True)
-        else:
-            changed = mine.pause()
-        if changed:
-            record(account, EventType.CHANGED, detail="keep_online", by=request.user)
     return redirect("account", account.pk)
 
 

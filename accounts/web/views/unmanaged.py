@@ -23,7 +23,7 @@ from accounts.web.views.scan_queue import SHOWN_MOST
 def unmanaged_accounts(request: HttpRequest) -> HttpResponse:
     permissions.only(permissions.may_adopt(request.user), None)
     unmanaged = list(UnmanagedAccount.objects.filter(ignored=False)[:SHOWN_MOST])
-    claims = Account.objects.kept().filter(wc_id__in=[found.wc_id for found in unmanaged])
+    claims = Account.objects.filter(merged_into=None, wc_id__in=[found.wc_id for found in unmanaged])
     by_wc_id = {account.wc_id: account for account in claims.select_related("team")}
     for found in unmanaged:
         found.record = by_wc_id.get(found.wc_id)

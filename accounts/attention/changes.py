@@ -1,0 +1,33 @@
+"""Decisions of people about accounts: what is written, with one event for each account, in one transaction."""
+
+from collections.abc import Callable
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from accounts.lib.rows import in_batches
+from accounts.models import Account
+from accounts.models.event import gathered, record
+
+WRITTEN_AT_ONCE = 500
+
+
+def change(
+    accounts: QuerySet[Account],
+    happened: str,
+    write: Callable[[QuerySet[Account]], object],
+    *,
+    by,
+    detail: str = "",
+) -> int:
+    """Lock the accounts, write what `write` does to them and an event for each. Return how many they were.
+
+    Call it outside of `gathered()`.
+    """
+    with transaction.atomic(), gathered():
+        rows = list(accounts.order_by("pk").select_for_update(of=("self",), no_key=True))
+        for ids in in_batches([account.pk for account in rows], WRITTEN_AT_ONCE):
+            write(Account.objects.filter(pk__in=ids))
+        for account in rows:
+            record(account, happened, detail=detail, by=by)
+    return len(rows)

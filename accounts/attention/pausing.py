@@ -1,0 +1,31 @@
+"""Pausing accounts with a reason, and silencing them: nobody is notified for a while, and recovery goes on."""
+
+from datetime import datetime
+
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from accounts.attention.changes import change
+from accounts.models import Account
+from accounts.states import EventType
+
+
+def pause(accounts: QuerySet[Account], reason: str, *, by) -> int:
+    """Pause the accounts that are kept online. Return how many."""
+    kept_online = accounts.filter(keep_online=True)
+    return change(kept_online, EventType.PAUSED, lambda rows: rows.pause(reason), by=by, detail=reason)
+
+
+def resume(accounts: QuerySet[Account], *, by) -> int:
+    paused = accounts.kept().filter(keep_online=False)
+    on = {"keep_online": True, "pause_reason": ""}
+    return change(paused, EventType.RESUMED, lambda rows: rows.update(**on), by=by)
+
+
+def silence(accounts: QuerySet[Account], until: datetime | None, *, by) -> int:
+    """Notify nobody about these accounts until then; None: notify again. Return how many accounts."""
+    detail = timezone.localtime(until).isoformat(" ", "minutes") if until else ""
+    silenced = accounts.kept()
+    return change(
+        silenced, EventType.SILENCED, lambda rows: rows.update(silenced_until=until), by=by, detail=detail
+    )
