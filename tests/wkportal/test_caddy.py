@@ -132,6 +132,18 @@ def test_people_sign_in_by_tls_and_cannot_choose_their_address(site):
 
 
 @pytest.mark.live
+def test_web_takes_the_address_that_its_one_proxy_adds(stack, live):
+    """As if another host were Caddy's client; what the client itself claims stands before it."""
+    headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "1.2.3.4, 203.0.113.7"}
+    page = requests.get(stack.url + "/login/", headers=headers)
+    token = page.headers["Set-Cookie"].partition("__Host-csrf=")[2].partition(";")[0]
+    headers |= {"Cookie": f"__Host-csrf={token}", "Referer": stack.url.replace("http:", "https:") + "/"}
+    form = {"username": "operator", "password": "wrong", "csrfmiddlewaretoken": token}
+    assert requests.post(stack.url + "/login/", data=form, headers=headers).status_code == 200
+    assert AccessFailureLog.objects.get().ip_address == "203.0.113.7"
+
+
+@pytest.mark.live
 def test_events_pass_at_once(site, live):
     http, _answer = sign_in(site, PASSWORD)
     with http.get(site.url + "/events/", stream=True, timeout=DEADLINE) as stream:

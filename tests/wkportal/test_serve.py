@@ -7,15 +7,17 @@ import sys
 
 import pytest
 import requests
+from cryptography.fernet import Fernet
 
+from accounts.models import Channel
 from tests.support.processes import DEADLINE, Program, alive, port_answers, reserve_port, until
 from wkportal import __version__
 
 pytestmark = pytest.mark.live
 
 
-def serve(folder, *options: object) -> Program:
-    return Program([sys.executable, "manage.py", "serve", *options], folder, dict(os.environ))
+def serve(folder, *options: object, **env: str) -> Program:
+    return Program([sys.executable, "manage.py", "serve", *options], folder, {**os.environ, **env})
 
 
 def test_it_serves_and_stops(tmp_path):
@@ -53,3 +55,11 @@ def test_it_names_a_taken_port(tmp_path):
                 server.said()
                 == f"CommandError: Port {port} is taken by another program; choose another with --port.\n"
             )
+
+
+def test_a_lost_key_is_in_its_log_before_anybody_needs_the_value(transactional_db, tmp_path):
+    Channel.objects.create(name="Chat", url="json://chat.example.com/")
+    other_key = Fernet.generate_key().decode()
+    with serve(tmp_path, "--port", reserve_port(), FIELD_KEYS=other_key) as server:
+        server.until_said("Started server process")
+        assert "accounts.Channel.url cannot be decrypted" in server.said()
