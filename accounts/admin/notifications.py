@@ -12,6 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
+from django.template.loader import render_to_string
 from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext
@@ -154,11 +155,11 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
     search_fields = ("name",)
     ordering = ("name",)
     sortable_by = ("name",)
-    readonly_fields = ("service", "shown", "trouble", "log")
+    readonly_fields = ("where", "service", "shown", "trouble", "log")
 
     def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None):
         writes = self.has_change_permission(request, obj) if obj else True
-        fields = ["name", *(["address", "secret"] if writes else []), "language", "active"]
+        fields = ["name", *(["address", "secret", "where"] if writes else []), "language", "active"]
         if obj is None:
             return ((None, {"fields": fields}),)
         now = (_("Current state"), {"fields": ("service", "shown", "trouble", "log")})
@@ -205,6 +206,10 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
         return super().changelist_view(request, extra_context)
 
     # --- columns ---
+
+    @admin.display(description=_("where to find them"))
+    def where(self, channel: Channel) -> str:
+        return render_to_string("admin/accounts/channel/where.html")
 
     @admin.display(description=_("service"))
     def service(self, channel: Channel) -> str:

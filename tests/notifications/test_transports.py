@@ -1,6 +1,7 @@
 """Channels: their addresses are secrets, only well-known services are let in, and what a service says is heard."""
 
 import logging
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -320,6 +321,15 @@ def test_an_admin_adds_a_channel_and_never_sees_its_address_again(people, logs):
         assert "canary" not in text
     assert "企业微信" in client.get(CHANNELS).content.decode()
     assert "canary" not in logs.text
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", "Sketch"), ("zh-hans", "示意图")])
+def test_sketches_show_where_robots_have_their_address_and_secret(people, language, words):
+    people.admin.client.cookies["django_language"] = language
+    page = people.admin.client.get("/admin/accounts/channel/add/").content.decode()
+    figures = re.findall(r'<img src="(/static/robots/[^"]+)".*?alt="([^"]+)"', page, re.DOTALL)
+    assert [re.split(r"[/.]", address)[3] for address, _alt in figures] == ["wecom", "dingtalk", "feishu"]
+    assert all(words in alt for _address, alt in figures)
 
 
 def test_an_address_is_kept_when_the_form_has_none_and_replaced_when_it_has_one(people):
