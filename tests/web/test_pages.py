@@ -498,6 +498,13 @@ def test_pages_are_not_kept_by_caches_and_run_only_our_scripts(people):
         assert answer["X-Content-Type-Options"] == "nosniff"
 
 
+def test_a_page_with_a_secret_repeats_nothing_of_its_address(people):
+    attempt = make_attempt(people.account(), qr_png=b"\x89PNG")
+    asked = {"page": "repeated-0", "any": "repeated-1"}
+    for path in (f"/accounts/{attempt.account_id}/", f"/attempts/{attempt.pk}/"):
+        assert "repeated-" not in html(people.operator.client.get(path, asked))
+
+
 def test_the_footer_shows_the_version_to_people_who_are_signed_in(people, client):
     page = people.viewer.client.get("/accounts/", follow=True).content.decode()
     footer = page[page.index("<footer") : page.index("</footer>")]
