@@ -299,7 +299,18 @@ def test_many_drops_are_prompted_at_the_pace_of_their_policy(worker):
         assert max(seconds) <= 60 * (-(-len(drops) // pace) - 1) + 5
 
 
-def test_those_who_ask_do_not_wait_but_keep_the_pace_and_the_caps(worker, default, committed):
+def asked_at_once(drops: list[Drop], by) -> int:
+    return recover.recover_now(drops, by=by)
+
+
+def asked_of_the_next_tick(drops: list[Drop], by) -> int:
+    count = recover.ask(Drop.objects.filter(pk__in=[drop.pk for drop in drops]), by=by)
+    recover.tick()
+    return count
+
+
+@pytest.mark.parametrize("asked_for", [asked_at_once, asked_of_the_next_tick])
+def test_those_who_ask_do_not_wait_but_keep_the_pace_and_the_caps(asked_for, worker, default, committed):
     pace = default.prompts_a_minute
     drops = [dropped(next_step=NextStep.BACK_OFF, next_at=timezone.now() + H) for _n in range(pace + 2)]
     for drop in drops:
@@ -312,7 +323,7 @@ def test_those_who_ask_do_not_wait_but_keep_the_pace_and_the_caps(worker, defaul
         make_attempt(used_up.account, "failed", method="popup", sent_at=sent, created_at=sent)
     with time_machine.travel(timezone.now() + 2 * M, tick=False) as clock:
         assert recover.tick() == []
-        assert recover.recover_now([*drops, used_up], by=committed.operator) == pace + 3
+        assert asked_for([*drops, used_up], committed.operator) == pace + 3
         asked = LoginAttempt.objects.open()
         assert asked.count() == pace
         assert {attempt.asked_by for attempt in asked} == {committed.operator}
