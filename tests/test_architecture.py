@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,12 @@ MODULES = {
     for path in sorted((ROOT / folder).rglob("*.py"))
     if "migrations" not in path.parts
 }
-TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 MODULE_LINES, FUNCTION_LINES, FOLDER_MODULES = 400, 40, 10
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    return {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 
 def functions(tree: ast.Module) -> list:
@@ -34,7 +39,7 @@ def test_imports_go_one_way():
 def test_no_import_hides_in_a_function():
     hidden = {
         f"{name}:{node.lineno}"
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for function in functions(tree)
         for node in ast.walk(function)
         if isinstance(node, ast.Import | ast.ImportFrom)
@@ -46,7 +51,7 @@ def test_modules_and_functions_stay_readable():
     long = {name for name, path in MODULES.items() if len(path.read_text().splitlines()) > MODULE_LINES}
     long |= {
         f"{name}.{function.name}"
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for function in functions(tree)
         if function.end_lineno - function.lineno >= FUNCTION_LINES
     }

@@ -183,11 +183,13 @@ def in_greenlets() -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
 def test_greenlets(in_greenlets, scene):
     assert in_greenlets[scene] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scene",
     [

@@ -76,7 +76,6 @@ NO_PICTURES = {
     "a promise of 4 megapixels and one": png_of(4_000_001, 1, b""),
     "a very long line": png_of(9000, 1, bytes(9001)),
     "a wrong checksum": saved(code()).replace(b"IDAT", b"IDAU"),
-    "a bomb of text": png_of(1, 1, b"\0\0", chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(100_000_000), 9))),
 }
 
 
@@ -208,6 +207,7 @@ assert threads and ident() not in threads
 """
 
 
+@pytest.mark.slow
 def test_a_picture_is_searched_beside_the_greenlets_of_a_worker():
     subprocess.run([sys.executable, "-c", GREENLETS], input=saved(code()), check=True, timeout=60, cwd=ROOT)
 
@@ -220,6 +220,14 @@ def test_a_picture_is_searched_beside_the_greenlets_of_a_worker():
 def test_what_is_no_picture_is_refused(name, use):
     with pytest.raises(NoPicture):
         use(NO_PICTURES[name])
+
+
+@pytest.mark.slow
+def test_a_bomb_of_text_is_refused():
+    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(100_000_000), 9))
+    for use in (images.read_code, images.avatar):
+        with pytest.raises(NoPicture):
+            use(png_of(1, 1, b"\0\0", text))
 
 
 @pytest.mark.slow

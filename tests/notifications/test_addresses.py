@@ -166,6 +166,14 @@ def test_what_a_robot_says_of_a_signature_is_shown(internet):
 # --- parameters ----------------------------------------------------------------------------------------
 
 
+def why_refused(address: str) -> str:
+    try:
+        addresses.checked(address)
+    except UnusableAddress as error:
+        return error.code
+    return ""
+
+
 def test_each_service_has_a_list_of_its_parameters_and_an_example():
     assert {name for name in NAMES if name not in PARAMETERS} == {
         name for name in NAMES if name not in PARAMETERS and name.removesuffix("s") in PARAMETERS
@@ -180,7 +188,6 @@ def test_a_service_takes_its_address_and_the_parameters_on_its_list(service):
         assert addresses.checked(f"{example(service)}?{name}")
 
 
-@pytest.mark.parametrize("service", NAMES)
 @pytest.mark.parametrize(
     "parameter",
     [
@@ -190,11 +197,10 @@ def test_a_service_takes_its_address_and_the_parameters_on_its_list(service):
         "unheard-of=1",
     ],
 )  # fmt: skip
-def test_no_service_takes_a_parameter_that_is_not_on_its_list(service, parameter):
-    with pytest.raises(UnusableAddress) as caught:
-        addresses.checked(f"{example(service)}?{parameter}")
-    assert caught.value.code == "parameter"
-    assert transports.deliver(f"{example(service)}?{parameter}", "Title", "Text").unusable
+def test_no_service_takes_a_parameter_that_is_not_on_its_list(parameter):
+    given = [f"{example(service)}?{parameter}" for service in NAMES]
+    assert [address for address in given if why_refused(address) != "parameter"] == []
+    assert [address for address in given if not transports.deliver(address, "Title", "Text").unusable] == []
 
 
 @pytest.mark.parametrize("prefix", [":", "+", "-"])

@@ -670,6 +670,7 @@ def test_a_plan_that_was_deleted_meanwhile_does_not_run(at):
     assert plan_runs.run_now(plan, None) is None
 
 
+@pytest.mark.slow
 def test_accounts_outside_their_hours_do_not_hold_up_the_others(at):
     shut = {"hours_from": time(20, 0), "hours_until": time(22, 0), "time_zone": "Asia/Shanghai"}
     waiting = offline(plan_runs.TAKEN_AT_ONCE + 5, **shut)

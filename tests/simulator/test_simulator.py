@@ -639,6 +639,7 @@ def test_it_stops_on_interrupt_and_keeps_its_token_over_a_restart():
         assert third.authorization != token
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_one_clear_sentence(upstream):
     port = upstream.url.rpartition(":")[2]
     command = [sys.executable, "-m", "simulator", "--port", port]

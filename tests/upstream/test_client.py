@@ -676,12 +676,14 @@ def test_of_a_body_without_end_no_more_is_read_than_is_allowed(length, db):
         assert served.sent < limit + IN_BUFFERS
 
 
+@pytest.mark.slow
 def test_twenty_thousand_who_are_online_fit_into_one_answer(client, upstream):
     entries = [{"wcId": f"wxid_{n:014}", "wId": str(uuid.UUID(int=n))} for n in range(20_000)]
     upstream.fault(WHO, "raw", json={"code": "1000", "message": "成功", "data": entries})
     assert client.online() == [Online(entry["wcId"], entry["wId"]) for entry in entries]
 
 
+@pytest.mark.slow
 def test_the_list_of_online_accounts_may_be_as_long_as_we_know_accounts(db):
     """Also where an entry tells more than its IDs."""
     entries = [{"wcId": f"wxid_{n}", "wId": f"w-{n}", "nickName": "小" * 60} for n in range(19_000)]

@@ -45,6 +45,7 @@ def test_guessing_is_stopped_for_a_while_also_with_the_right_word(people, name, 
     assert sign_in(Client(REMOTE_ADDR="10.9.8.7"), name, PASSWORD, path).status_code == 302
 
 
+@pytest.mark.slow
 def test_an_address_that_guesses_many_names_is_stopped_and_no_other(people):
     guesser = Client(REMOTE_ADDR="203.0.113.9")
     for guess in range(sign_in_limits.FAILURES_OF_ADDRESS):
@@ -57,6 +58,7 @@ def test_an_address_that_guesses_many_names_is_stopped_and_no_other(people):
     assert sign_in(guesser).status_code == 302
 
 
+@pytest.mark.slow
 def test_a_name_is_not_kept_out_by_guesses_from_many_addresses(people):
     for number in range(3 * sign_in_limits.FAILURES_OF_ADDRESS):
         sign_in(Client(REMOTE_ADDR=f"203.0.113.{number}"), "operator", "wrong")

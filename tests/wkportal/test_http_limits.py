@@ -125,6 +125,7 @@ def test_the_client_is_counted_from_the_end(count, forwarded, client):
     assert seen == [client]
 
 
+@pytest.mark.slow
 def test_everybody_is_no_trusted_proxy(tmp_path):
     with Program(
         [sys.executable, "manage.py", "serve", "--trusted-proxies", "*"], tmp_path, dict(os.environ)
