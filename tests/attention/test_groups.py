@@ -75,6 +75,7 @@ def ids(accounts) -> set[int]:
     return set(accounts.values_list("pk", flat=True))
 
 
+@pytest.mark.slow
 def test_each_account_is_in_the_one_group_that_is_meant(crowd):
     meant = {account.pk: group_as_meant(account) for account in crowd}
     assert set(meant.values()) == set(AccountGroup)
@@ -86,6 +87,7 @@ def test_each_account_is_in_the_one_group_that_is_meant(crowd):
         }
 
 
+@pytest.mark.slow
 def test_what_is_found_by_an_index_is_what_is_meant(crowd):
     needs = {account.pk: need_as_meant(account) for account in crowd}
     assert {*Need, None} == set(needs.values())
@@ -99,6 +101,7 @@ def test_what_is_found_by_an_index_is_what_is_meant(crowd):
     assert ids(groups.attended(every)) == attention | waiting
 
 
+@pytest.mark.slow
 def test_only_the_accounts_asked_about_are_found(crowd):
     some = Account.objects.kept().filter(pk__lt=crowd[100].pk)
     allowed = ids(some)
