@@ -17,9 +17,8 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from accounts.lib import db_clock
+from accounts.lib import cron, db_clock
 from accounts.lib.time_windows import known_zone, zone_named
-from accounts.models import cron
 from accounts.states import LISTED_STATES, AccountState
 
 WEEKDAYS = (

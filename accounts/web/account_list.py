@@ -23,7 +23,7 @@ from accounts.lib.lists.keyset_pagination import (
 )
 from accounts.lib.typed_text import line
 from accounts.models import Account, LoginAttempt, Tag
-from accounts.models.account import SEARCH_LENGTH, SEARCH_WORDS
+from accounts.models.account_queries import SEARCH_LENGTH, SEARCH_WORDS
 from accounts.states import LISTED_STATES, AccountState
 
 LISTED = tuple(dict(LISTED_STATES))

@@ -75,7 +75,7 @@ CHANGES = {
         "if mark_prompt_sent(attempt, lease.epoch) is None:"),
     ),
     "a prompt is sent by who has lost the wait": (
-        "by who had lost the wait", (popup, "mark_prompt_sent", "epoch=epoch,\n        now", "now"),
+        "by who had lost the wait", (popup, "mark_prompt_sent", "epoch=epoch,\n            now=now", "now=now"),
     ),
     "a prompt is sent for a paused account": (
         "paused", (popup, "mark_prompt_sent", "not wanted.exists()", "False"),

@@ -8,7 +8,8 @@ from celery.schedules import crontab
 from django.apps import apps
 from django.db import connection
 
-from accounts.models import Plan, cron
+from accounts.lib import cron
+from accounts.models import Plan
 
 migration = import_module("accounts.migrations.0003_cron_expressions")
 

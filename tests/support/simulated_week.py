@@ -23,6 +23,7 @@ from accounts.models.plan import PlanMethod
 from accounts.notifications import dispatch
 from accounts.presence import offline
 from accounts.presence import sweep as presence_sweep
+from accounts.proxies import OwnProxy
 from accounts.relogin import plan_runs, recover
 from accounts.states import AccountState, NotificationKind
 from accounts.upstream import configured
@@ -122,7 +123,7 @@ class Phones:
             return NotLoggedIn(Ending.RUN_OUT, "1001", "操作超时")
         return self.logs_in(wc_id)
 
-    def fetch_qr_code(self, wc_id: str, _proxy: int | None) -> LoginCode:
+    def fetch_qr_code(self, wc_id: str, _proxy: int | None, _own: OwnProxy | None) -> LoginCode:
         w_id = f"w{next(self.numbers)}"
         self.codes[w_id] = wc_id
         return LoginCode(w_id, "https://upstream.example/code.png", "")

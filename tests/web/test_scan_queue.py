@@ -273,7 +273,8 @@ def test_keep_online_is_not_changed_without_its_event(people, monkeypatch):
         raise OperationalError("the server closed the connection unexpectedly")
 
     monkeypatch.setattr(event, "_write", fails)
-    answer = people.operator.client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "0"})
+    asked = {"wanted": "0", "reason": "Phone at the repair shop"}
+    answer = people.operator.client.post(f"/accounts/{account.pk}/keep-online/", asked)
     assert answer.status_code == 503
     account.refresh_from_db()
     assert account.keep_online
@@ -285,11 +286,12 @@ def test_a_paused_account_leaves_the_list_and_says_so(people):
     assert (
         people.viewer.client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "0"}).status_code == 404
     )
+    asked = {"wanted": "0", "reason": "Phone at the repair shop"}
     for _twice in range(2):
-        assert client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "0"}).status_code == 302
+        assert client.post(f"/accounts/{account.pk}/keep-online/", asked).status_code == 302
     account.refresh_from_db()
     assert (account.keep_online, account.queued_for_scan_at, account.relogin_at) == (False, None, None)
-    assert AccountEvent.objects.filter(account=account, happened=EventType.CHANGED).count() == 1
+    assert AccountEvent.objects.filter(account=account, happened=EventType.PAUSED).count() == 1
     assert 'data-recovery="paused"' in html(client.get(f"/accounts/{account.pk}/"))
     client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "1"})
     account.refresh_from_db()

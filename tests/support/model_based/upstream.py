@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from accounts.lib import images
 from accounts.logins import leases
 from accounts.models import LoginAttempt
+from accounts.proxies import OwnProxy
 from accounts.states import AttemptState, Trigger
 from accounts.upstream.errors import OutcomeUnknown
 from accounts.upstream.presence_responses import Online
@@ -89,7 +90,7 @@ class Upstream:
     typed: Counter = field(default_factory=Counter)
     sent_by: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def fetch_qr_code(self, wc_id: str, proxy: int | None) -> LoginCode:
+    def fetch_qr_code(self, wc_id: str, proxy: int | None, _own: OwnProxy | None) -> LoginCode:
         self.world.outside()
         attempt = LoginAttempt.objects.light().get(proxy=proxy)  # every login has a line of its own here
         self.sent[attempt.pk] += 1

@@ -1,0 +1,69 @@
+"""Which accounts: the queries that lists, jobs and permissions share."""
+
+from functools import reduce
+from operator import or_
+from typing import Self
+
+from django.db import models
+from django.db.models import Q, Value
+from django.db.models.functions import Lower
+
+from accounts.lib import typed_text
+from accounts.models.login_attempt import LoginAttempt
+from accounts.roles import ROLES
+from accounts.states import AccountState
+
+# So much of a search counts.
+SEARCH_LENGTH, SEARCH_WORDS = 100, 6
+
+
+class AccountQuerySet(models.QuerySet):
+    def bulk_create(self, objs, *args, **kwargs) -> list:
+        accounts = list(objs)
+        for account in accounts:
+            account.derive_sort_keys()
+        return super().bulk_create(accounts, *args, **kwargs)
+
+    def visible_to(self, user) -> Self:
+        """Those of the user's teams; every one for who may see every account. Nothing for anybody else."""
+        if not user.is_active or not user.has_perm("accounts.view_account"):
+            return self.none()
+        if user.has_perm("accounts.view_every_account"):
+            return self
+        return self.filter(team__in=user.groups.exclude(name__in=ROLES))
+
+    def kept(self) -> Self:
+        """Without the records that were merged into another one, and without the archived ones."""
+        return self.exclude(state=AccountState.ARCHIVED).filter(merged_into=None)
+
+    def matching(self, text: str) -> Self:
+        """Those with every word of `text` (at most SEARCH_WORDS) in the label, nickname, wcId or WeChat ID.
+
+        A word counts as it is typed, and as the ID that it looks like: without quotes, full-width forms as ASCII.
+        The database folds the case of the words, as it did that of the column: SQLite folds A to Z, PostgreSQL all
+        letters of its locale.
+        """
+        for word in text.split()[:SEARCH_WORDS]:
+            forms = dict.fromkeys([word, typed_text.code(word) or word])
+            conditions = (Q(search_text__contains=Lower(Value(form))) for form in forms)
+            self = self.filter(reduce(or_, conditions))
+        return self
+
+    def to_scan(self) -> Self:
+        """The list "To scan": those that wait for a person with the phone, the longest first."""
+        waiting = self.kept().filter(queued_for_scan_at__isnull=False, keep_online=True)
+        return waiting.order_by("queued_for_scan_at", "pk")
+
+    def pause(self, reason: str = "") -> int:
+        """Turn keep online off: no recovery, no scan queue, no scheduled re-login. Return how many it was on for.
+
+        Accounts that are paused already stay as they are, with the reason that they have.
+        """
+        return self.filter(keep_online=True).update(
+            keep_online=False, pause_reason=reason, queued_for_scan_at=None, relogin_at=None
+        )
+
+    def with_open_attempt(self) -> Self:
+        """Each with `open_attempts`, a list of none or one."""
+        open_ones = LoginAttempt.objects.open().light().select_related("asked_by")
+        return self.prefetch_related(models.Prefetch("attempts", open_ones, to_attr="open_attempts"))
