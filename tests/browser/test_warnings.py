@@ -387,7 +387,7 @@ def test_a_user_without_a_role_sees_that_and_the_page_stops_asking(desk, stack, 
 def test_who_signs_out_in_another_tab_is_led_to_signing_in(desk, stack, live):
     context = desk.browser(live.operator)
     pages = [desk.open(context), desk.open(context)]
-    pages[0].locator("form[action$='/logout/'] button").click()
+    pages[0].locator("footer form[action$='/logout/'] button").click()
     pages[1].wait_for_url("**/login/**")
 
 

@@ -52,6 +52,12 @@ def test_a_password_is_not_written_into_the_page(field):
     assert 'href="/login/"' in page
 
 
+def test_what_was_typed_beside_an_empty_password_field_is_kept():
+    request = RequestFactory().post("/accounts/new/", {"label": "Shop 1", "own_proxy_password": ""})
+    page = outage.database_down(request, OperationalError("away")).content.decode()
+    assert 'name="label" value="Shop 1"' in page
+
+
 def test_an_error_outside_of_a_view_is_distinguished_from_others(caplog):
     def answer_to(error: Exception):
         try:

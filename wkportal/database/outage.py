@@ -37,7 +37,7 @@ def database_down(request: HttpRequest, error: Exception) -> HttpResponse:
         "again_after": RETRY_SECONDS,
         "sent": request.method == "POST",
         # Secrets are not written into a page.
-        "typed": [] if any("password" in name for name, _value in typed) else typed,
+        "typed": [] if any(value and "password" in name for name, value in typed) else typed,
         "path": request.get_full_path(),
     }
     return HttpResponse(
