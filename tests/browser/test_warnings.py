@@ -5,6 +5,7 @@ A real Chromium in front of the real stack on a PostgreSQL and a Valkey of its o
 
 import os
 import re
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -136,9 +137,9 @@ def streams(page: Page) -> list[str]:
     return asked
 
 
-def is_said(locators: list[Locator]) -> None:
+def is_said(locators: list[Locator], *languages: str) -> None:
     """On the page in English in English, on the page in Chinese in Chinese."""
-    for locator, language in zip(locators, LANGUAGES, strict=True):
+    for locator, language in zip(locators, languages or LANGUAGES, strict=True):
         expect(locator).to_be_visible()
         assert bool(HAN.search(locator.inner_text())) is (language != "en"), locator.inner_text()
 
@@ -202,20 +203,29 @@ def test_a_verification_code_that_was_sent_is_no_interruption(desk, stack, live,
 def test_without_the_queue_a_login_takes_a_little_longer_and_its_page_says_so(
     desk, stack, rig, live, upstream
 ):
-    account = live.account()
-    pages = desk.in_both_languages(live.operator, f"/accounts/{account.pk}/")
+    accounts = [live.account() for _language in LANGUAGES]
+    pages = [
+        desk.page(live.operator, f"/accounts/{account.pk}/", language)
+        for account, language in zip(accounts, LANGUAGES, strict=True)
+    ]
     mates_list = desk.page(live.mate)
     rig.valkey.proxy.refuse()
-    attempt = press_log_in(pages[0])
-    is_said([warning(page, "queue_unreachable") for page in pages])
+    stack.send("waits", signal.SIGSTOP)  # until the pages have said so, however slowly they are drawn
+    attempts = []
+    for page, language in zip(pages, LANGUAGES, strict=True):
+        attempts.append(press_log_in(page))
+        is_said([warning(page, "queue_unreachable")], language)
+    stack.send("waits", signal.SIGCONT)
     for page in pages:
         expect(warning(page, "queue_unreachable")).to_have_count(0)
-        assert warning(page, "no_worker").count() == 0
+        expect(warning(page, "no_worker")).to_have_count(0)
 
-    upstream.wait(wId=attempt.w_id, step3_now=1)
-    upstream.phone("confirm", wId=attempt.w_id)
-    row = mates_list.locator(f"tr[data-account='{account.pk}']")
+    for attempt in attempts:
+        upstream.wait(wId=attempt.w_id, step3_now=1)
+        upstream.phone("confirm", wId=attempt.w_id)
     are_online(pages)
+    account = accounts[0]
+    row = mates_list.locator(f"tr[data-account='{account.pk}']")
     expect(row).to_have_attribute("data-state", "online")
 
     rig.valkey.proxy.accept()
