@@ -33,7 +33,6 @@ class Trigger(models.TextChoices):
     BULK = "bulk", _("Bulk login")
     RECOVERY = "recovery", _("Recovery")
     API = "api", _("API")
-    OWNER = "owner", _("Phone owner")
 
 
 class DropKind(models.TextChoices):
@@ -122,10 +121,6 @@ class EventType(models.TextChoices):
     SILENCED = "silenced", _("Notifications silenced")
     ARCHIVED = "archived", _("Archived")
     RESTORED = "restored", _("Restored from the archive")
-    UNMERGED = "unmerged", _("Merge undone")
-    LINK_CREATED = "link_created", _("Scan link created")
-    LINK_OPENED = "link_opened", _("Scan link opened")
-    LINK_REVOKED = "link_revoked", _("Scan link revoked")
 
 
 # The states of accounts that lists and jobs work with.

@@ -10,13 +10,13 @@ first. An archived account that comes online after all is never lost:
 """
 
 from django.db import transaction
-from django.db.models import Case, Exists, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Exists, OuterRef, QuerySet
 
-from accounts.attention.assignment import FREE
 from accounts.lib import db_clock
 from accounts.logins import control
 from accounts.models import Account, LoginAttempt
 from accounts.models.event import gathered, record
+from accounts.models.operators.assignable import UNASSIGNED
 from accounts.states import AccountState, EventType
 
 
@@ -42,7 +42,7 @@ def archive(accounts: QuerySet[Account], *, by) -> int:
             relogin_at=None,
             queued_for_scan_at=None,
             silenced_until=None,
-            **FREE,
+            **UNASSIGNED,
         )
         for account in rows:
             old, account.state = account.state, AccountState.ARCHIVED
@@ -56,12 +56,10 @@ def restore(accounts: QuerySet[Account], *, by) -> int:
     with transaction.atomic(), gathered():
         archived = accounts.filter(state=AccountState.ARCHIVED, merged_into=None).order_by("pk")
         rows = list(archived.select_for_update(of=("self",), no_key=True))
-        state = Case(
-            When(Q(last_login_at=None), then=Value(AccountState.NEW)), default=Value(AccountState.OFFLINE)
-        )
-        mine = Account.objects.filter(pk__in=[account.pk for account in rows])
-        mine.update(state=state, state_since=now)
         for account in rows:
             account.state = AccountState.NEW if account.last_login_at is None else AccountState.OFFLINE
+            account.state_since = now
+        Account.objects.bulk_update(rows, ["state", "state_since"])
+        for account in rows:
             record(account, EventType.RESTORED, old=AccountState.ARCHIVED, new=account.state, by=by, at=now)
     return len(rows)

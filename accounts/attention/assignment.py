@@ -11,9 +11,9 @@ from accounts.attention.changes import change
 from accounts.lib import db_clock, pubsub
 from accounts.models import Account, Incident, IncidentNote
 from accounts.models.drop import IncidentNoteKind
+from accounts.models.operators.assignable import UNASSIGNED
 from accounts.states import AccountState, EventType
 
-FREE = {"assignee": None, "assigned_at": None, "assignment_note": ""}
 # More than this many teams in one incident: the pages of the others learn of a note with the next change.
 TEAMS_MOST = 100
 
@@ -26,9 +26,9 @@ def take(accounts: QuerySet[Account], *, by, note: str = "") -> int:
 
 
 def release(accounts: QuerySet[Account], *, by) -> int:
-    """Release the accounts, whoever has them. Return how many were taken."""
+    """Release the accounts, also those of other people. Return how many were taken."""
     taken = accounts.filter(assignee__isnull=False)
-    return change(taken, EventType.RELEASED, lambda rows: rows.update(**FREE), by=by)
+    return change(taken, EventType.RELEASED, lambda rows: rows.update(**UNASSIGNED), by=by)
 
 
 # --- incidents -----------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def take_incident(incident: Incident, *, by, note: str = "") -> bool:
 
 def release_incident(incident: Incident, *, by) -> bool:
     taken = Incident.objects.filter(assignee__isnull=False, ended_at=None)
-    return _write(incident, taken, FREE, IncidentNoteKind.RELEASED, by, "")
+    return _write(incident, taken, UNASSIGNED, IncidentNoteKind.RELEASED, by, "")
 
 
 def add_note(incident: Incident, text: str, *, by) -> None:

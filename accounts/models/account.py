@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import models
 from django.db.models import F, Q, Value
@@ -16,6 +15,7 @@ from accounts.lib.time_windows import TimeWindow
 from accounts.models.account_queries import AccountQuerySet
 from accounts.models.event import record
 from accounts.models.login_attempt import LoginAttempt
+from accounts.models.operators.assignable import UNASSIGNED, Assignable
 from accounts.models.presence import Presence
 from accounts.models.recovery_policy import RecoveryPolicy
 from accounts.proxies import OWN, proxy_name
@@ -46,7 +46,7 @@ class Tag(models.Model):
         return self.name
 
 
-class Account(TimeWindow):
+class Account(Assignable, TimeWindow):
     label = models.CharField(_("label"), max_length=100, help_text=_("Your own name for this account."))
     wc_id = models.CharField("wcId", max_length=100, null=True, blank=True, unique=True, default=None)
     w_id = models.CharField("wId", max_length=100, blank=True, default="")
@@ -96,17 +96,6 @@ class Account(TimeWindow):
     )
     # Nobody is notified about the account until then; recovery goes on.
     silenced_until = models.DateTimeField(_("silenced until"), null=True, blank=True)
-    # Who takes care of it, until it is online again or the person releases it.
-    assignee = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        verbose_name=_("taken by"),
-        null=True,
-        blank=True,
-        on_delete=models.SET_NULL,
-        related_name="+",
-    )
-    assigned_at = models.DateTimeField(null=True, blank=True, editable=False)
-    assignment_note = models.CharField(_("note"), max_length=200, blank=True, default="", db_default="")
     relogin_at = models.DateTimeField(_("scheduled re-login"), null=True, blank=True)
     policy = models.ForeignKey(
         RecoveryPolicy,
@@ -225,14 +214,17 @@ class Account(TimeWindow):
         return self.label
 
     def save(self, *args, update_fields=None, **kwargs) -> None:
-        self.derive_sort_keys()
-        if update_fields is not None and not {"label", "place"}.isdisjoint(update_fields):
-            update_fields = {*update_fields, "rack", "label_key", "place_key"}
+        if update_fields is None:
+            self.derive_sort_keys()
+        elif not {"label", "place"}.isdisjoint(update_fields):
+            update_fields = {*update_fields, *self.derive_sort_keys()}
         super().save(*args, update_fields=update_fields, **kwargs)
 
-    def derive_sort_keys(self) -> None:
-        for name, value in sort_keys(self.label, self.place).items():
+    def derive_sort_keys(self) -> dict[str, str]:
+        keys = sort_keys(self.label, self.place)
+        for name, value in keys.items():
             setattr(self, name, value)
+        return keys
 
     @property
     def display_name(self) -> str:
@@ -332,9 +324,7 @@ def online_since(now: datetime) -> dict[str, object]:
         "absent": 0,
         "missed_at": None,
         "missed_by": "",
-        "assignee": None,
-        "assigned_at": None,
-        "assignment_note": "",
+        **UNASSIGNED,
     }
 
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib.lists.keyset_pagination import for_each
+from accounts.models.operators.assignable import Assignable
 from accounts.states import DetectedBy, DropKind, Method, NextStep
 
 # WKTeam's rules: an account drops once within a day of its first login. An immediate drop concerns the proxy.
@@ -27,7 +28,7 @@ class IncidentQuerySet(models.QuerySet):
         return self.filter(for_each(Drop.objects.of(accounts).filter(incident=OuterRef("pk"))))
 
 
-class Incident(models.Model):
+class Incident(Assignable):
     """Drops that occurred together and have something in common: one notification covers all of them."""
 
     at = models.DateTimeField(_("started"), default=timezone.now)
@@ -36,18 +37,6 @@ class Incident(models.Model):
     shared = models.CharField(_("shared value"), max_length=101, blank=True, default="")
     last_drop_at = models.DateTimeField(_("latest drop"), default=timezone.now)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
-    # Who takes care of it, until it ends or the person releases it.
-    assignee = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        verbose_name=_("taken by"),
-        null=True,
-        blank=True,
-        on_delete=models.SET_NULL,
-        related_name="+",
-        db_index=False,
-    )
-    assigned_at = models.DateTimeField(null=True, blank=True, editable=False)
-    assignment_note = models.CharField(_("note"), max_length=200, blank=True, default="", db_default="")
 
     objects = IncidentQuerySet.as_manager()
 

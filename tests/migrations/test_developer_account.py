@@ -6,7 +6,7 @@ from django.apps import apps
 
 from accounts.models import Channel, Rule
 
-migration = import_module("accounts.migrations.0015_developer_account")
+migration = import_module("accounts.migrations.0014_existing_rows")
 
 
 def test_rules_about_denied_access_cover_the_developer_account(db):
