@@ -44,9 +44,9 @@ def start_login(
 ) -> tuple[LoginAttempt, bool]:
     """Start a login attempt, or return the one in progress (at most one per account).
 
-    `proxy`: proxy code, None for the account's. An account with an own proxy always uses that. `queued`: leave the request to a waits worker with a
-    free slot, so that no QR code expires in a queue. `device_type`: sent as deviceType ("ipad", "mac"), ""
-    for the setting. Returns (attempt, created). Raises ValueError for a phone prompt without `queued` or
+    `proxy`: proxy code, None for the account's. An account with an own proxy always uses that. `queued`: leave
+    the request to a waits worker with a free slot, so that no QR code expires in a queue. `device_type`: sent
+    as deviceType ("ipad", "mac"), "" for the setting. Returns (attempt, created). Raises ValueError for a phone prompt without `queued` or
     without a wcId, IntegrityError after three lost races. Ends an overdue attempt of the account first.
     """
     if method == Method.POPUP and not (queued and account.wc_id):
@@ -104,7 +104,7 @@ def fetch_qr_code(attempt: LoginAttempt) -> bool:
     unreachable.
     """
     now = db_clock.now()
-    line, own = _proxy_of(attempt)
+    proxy, own = _proxy_of(attempt)
     sent = LoginAttempt.objects.filter(pk=attempt.pk, state=AttemptState.PREPARING, sent_at=None)
     if not sent.update(sent_at=now, deadline_at=now + _time_for_code(), proxy=attempt.proxy):
         return False
@@ -113,7 +113,7 @@ def fetch_qr_code(attempt: LoginAttempt) -> bool:
         return False
     db_errors.release_connection()
     try:
-        code = configured.client_for(attempt).fetch_qr_code(attempt.account.wc_id or "", line, own)
+        code = configured.client_for(attempt).fetch_qr_code(attempt.account.wc_id or "", proxy, own)
         db_errors.retry_until_saved(_keep_w_id, attempt, code.w_id, seconds=PERSON_WAITS)
         db_errors.release_connection()
         text, png = _read_picture(code.picture_url)

@@ -94,8 +94,8 @@ class _Login:
     @property
     def fields(self) -> dict[str, object]:
         """The expected account's new values: the profile, and the listed proxy that the attempt used, if any."""
-        line = self.attempt.listed_proxy
-        used = {} if line is None else {"proxy": line}
+        proxy = self.attempt.listed_proxy
+        used = {} if proxy is None else {"proxy": proxy}
         return _profile(self.answer.profile) | used
 
     @property

@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import Max, OuterRef, QuerySet, Subquery
+from django.db.models import Max, QuerySet
 
+from accounts.attention import groups
 from accounts.lib import db_clock
 from accounts.lib.rows import in_batches
-from accounts.models import Account, LoginAttempt, ScanRun, ScanRunItem
+from accounts.models import Account, ScanRun, ScanRunItem
 from accounts.models.operators.scan_run import ScanSource, ScanState
-from accounts.states import AccountState, AttemptState
+from accounts.states import AccountState
 
 MOST = 1000
 ITEMS_AT_ONCE = 200
@@ -25,11 +26,7 @@ def source_accounts(user, source: str) -> QuerySet[Account]:
         return accounts.to_scan()
     if source == ScanSource.NEW:
         return accounts.filter(state=AccountState.NEW)
-    newest = LoginAttempt.objects.filter(account=OuterRef("pk")).order_by("-id").values("state")[:1]
-    not_online = accounts.filter(state__in=(AccountState.NEW, AccountState.OFFLINE), keep_online=True)
-    return not_online.annotate(newest=Subquery(newest)).filter(
-        newest__in=(AttemptState.FAILED, AttemptState.EXPIRED)
-    )
+    return groups.needing(accounts, groups.Need.FAILED)
 
 
 def in_order(accounts: Iterable[Account]) -> list[Account]:

@@ -28,7 +28,7 @@ def _only(account: Account) -> QuerySet[Account]:
 @never_cache
 @login_required
 def take_account(request: HttpRequest, account_id: int) -> HttpResponse:
-    """Assign the account to the person, whoever has it."""
+    """Assign the account to the person, also from another one."""
     account = permissions.account_to_log_in(request, account_id)
     form = NoteForm(request.POST)
     assignment.take(_only(account), by=request.user, note=form.text())
