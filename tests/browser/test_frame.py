@@ -28,12 +28,6 @@ def stack(django_db_setup, django_db_blocker):
         yield running
 
 
-@pytest.fixture(scope="module")
-def chrome():
-    with chromium.browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def open_page(chrome, stack, live):
     contexts = []

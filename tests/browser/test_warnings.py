@@ -64,12 +64,6 @@ def stack(rig):
     until(lambda: requests.get(rig.stack.url + "/readyz", timeout=5).ok, "the stack does not recover")
 
 
-@pytest.fixture(scope="module")
-def chrome():
-    with chromium.browser() as browser:
-        yield browser
-
-
 class Desk:
     """Browsers with a person signed in, and pages in them that must never be reloaded."""
 
