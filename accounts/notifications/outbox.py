@@ -185,7 +185,10 @@ def _of_limits(now: datetime) -> Iterator[Found]:
     full = any(key.startswith(SEATS) for key in wanted)
     last = list(Notification.objects.filter(kind=NotificationKind.LIMITS, ended_at=None))
     over = [one.pk for one in last if not (full if one.key.startswith(SEATS) else one.key in wanted)]
-    Notification.objects.filter(pk__in=over).update(ended_at=now)
+    ended = Notification.objects.filter(pk__in=over)
+    ended.update(ended_at=now)
+    # Seats that were full too shortly to be told do not use up the day's message.
+    ended.filter(key__startswith=SEATS).exclude(deliveries__in=Delivery.objects.sent()).delete()
     known = _known(wanted)
     for key, facts in wanted.items():
         goes_on = key.startswith(SEATS) and any(one.key.startswith(SEATS) for one in last)

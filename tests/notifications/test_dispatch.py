@@ -753,7 +753,7 @@ def test_what_was_renewed_within_the_notification_delay_is_not_notified(develope
 def test_seats_that_are_all_taken_are_notified_at_most_once_a_day(developer, time, phone):
     channel_to(phone)
     (first, _second) = online(), online()
-    time.now = time.now.replace(hour=1)
+    time.now = time.now.replace(hour=1, minute=0)
     for hour in range(40):
         told(developer, time, seats=2)
         notify()
@@ -768,6 +768,24 @@ def test_seats_that_are_all_taken_are_notified_at_most_once_a_day(developer, tim
         time.goes_on(minutes=49)
     assert phone.titles.count("No free seat at WKTeam") == 2
     assert "All 2 seats of the developer account are taken." in phone.messages[0]["message"]
+
+
+def test_seats_that_were_taken_too_shortly_to_be_notified_are_notified_later_that_day(developer, time, phone):
+    channel_to(phone, kinds=[NotificationKind.LIMITS])
+    (first, _second) = online(), online()
+    time.now = time.now.replace(hour=1, minute=0)
+    told(developer, time, seats=2)
+    notify()
+    drops(first)
+    notify()
+    time.goes_on(minutes=10)
+    notify()
+    assert phone.titles == []
+    comes_back(first)
+    for _minute in range(10):
+        notify()
+        time.goes_on(minutes=1)
+    assert phone.titles == ["No free seat at WKTeam"]
 
 
 def test_only_rules_that_name_it_notify_about_the_developer_account(developer, time, phone):
