@@ -33,7 +33,7 @@ PAGES = (
         "keep_online", "silence_account", "archive_account", "archived_accounts",
     })),
     Page("to_scan", _("Scan queue"), "qr", "to_scan"),
-    Page("incidents", _("Incidents"), "bolt", "incidents", urgent=True, parts=frozenset({"incident"})),
+    Page("incidents", _("Incidents"), "bolt", "incidents", urgent=True, parts=frozenset({"incident", "add_incident_note"})),
     Page("unmanaged", _("Unmanaged"), "find", "unmanaged", seen_by=permissions.may_adopt),
     Page("admin:index", pgettext_lazy("the admin's pages", "Admin"), "gear", seen_by=lambda user: user.is_staff),
 )  # fmt: skip

@@ -45,7 +45,7 @@ def dropped(people, to_scan_hours: int | None = None, **fields) -> Account:
 
 
 def accounts_on(page: str) -> list[int]:
-    return [int(number) for number in re.findall(r'<tr[^>]*data-account="(\d+)"', page)]
+    return [int(number) for number in re.findall(r'<(?:tr|li)[^>]*data-account="(\d+)"', page)]
 
 
 def test_one_place_of_the_navigation_is_where_one_is(people):

@@ -10,10 +10,16 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts import permissions
+from accounts.attention import assignment
+from accounts.attention.incident_progress import Part, Progress, progress_of, ways_back
 from accounts.models import Account, Drop, Incident
+from accounts.models.drop import IncidentNoteKind
 from accounts.relogin import recover
 from accounts.web.account_list import VisibleAccounts
-from accounts.web.views.scan_queue import INCIDENTS_SHOWN, SHOWN_MOST
+from accounts.web.attention.forms import IncidentNoteForm, NoteForm
+from accounts.web.overview.incident_timeline import timeline
+from accounts.web.overview.station import station_address
+from accounts.web.views.scan_queue import INCIDENTS_SHOWN
 
 
 @require_GET
@@ -39,17 +45,50 @@ def incident_list(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def incident_detail(request: HttpRequest, incident_id: int) -> HttpResponse:
-    """Show the accounts of an incident that the user may see; 404 if there are none."""
+    """Show the accounts of an incident that the user may see, by what they wait for; 404 if there are none."""
+    return render(request, "accounts/incident.html", _detail(request, incident_id))
+
+
+def _detail(request: HttpRequest, incident_id: int, form: IncidentNoteForm | None = None) -> dict:
     found, drops = _incident(request, incident_id)
-    rows = drops.select_related("account").order_by("ended_at", "pk")
-    ctx = {
+    progress, notes = progress_of(drops), list(found.notes.select_related("author"))
+    may_log_in = permissions.may_log_in(request.user)
+    return {
         "incident": found,
-        "drops": rows[:SHOWN_MOST],
-        "count": drops.count(),
-        "open_count": drops.open().count(),
-        "may_log_in": permissions.may_log_in(request.user),
+        "progress": progress,
+        "groups": _groups(progress),
+        "bar": sorted(_groups(progress), key=lambda group: group["part"] != Part.BACK),
+        "notes": [note for note in notes if note.kind == IncidentNoteKind.NOTE],
+        "timeline": timeline(found, drops, progress, notes),
+        "ways_back": _ways_back(drops) if found.ended_at else {},
+        "form": form or IncidentNoteForm(),
+        "station": station_address() if may_log_in else "",
+        "may_log_in": may_log_in,
     }
-    return render(request, "accounts/incident.html", ctx)
+
+
+# The chip and the fill of each part, in the colors of the states.
+LOOKS = {
+    Part.SCAN: ("due", "f-due"),
+    Part.FAILED: ("failed", "f-out"),
+    Part.PHONE: ("waiting", "f-wait"),
+    Part.QUEUED: ("", ""),
+    Part.PAUSED: ("", "hollow"),
+    Part.BACK: ("online", "f-up"),
+}
+
+
+def _groups(progress: Progress) -> list[dict]:
+    """Return the parts that have accounts, those that need a person first."""
+    return [
+        {"part": part, "number": number, "drops": progress.rows[part], "chip": chip, "fill": fill}
+        for part, (chip, fill) in LOOKS.items()
+        if (number := progress.numbers[part])
+    ]
+
+
+def _ways_back(drops: QuerySet) -> dict[str, int]:
+    return {method or "other": number for method, number in ways_back(drops).items()}
 
 
 def _incident(request: HttpRequest, incident_id: int) -> tuple[Incident, QuerySet]:
@@ -75,3 +114,40 @@ def _paced(count: int) -> str:
         "Recovering %(n)s accounts one by one, within the limits of their recovery policies.",
         count,
     ) % {"n": count}
+
+
+# --- people ----------------------------------------------------------------------------------------------
+
+
+@require_POST
+@never_cache
+@login_required
+def take_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
+    """Assign the incident to the person, whoever has it."""
+    permissions.only(permissions.may_log_in(request.user), None)
+    found, _drops = _incident(request, incident_id)
+    assignment.take_incident(found, by=request.user, note=NoteForm(request.POST).text())
+    return redirect("incident", found.pk)
+
+
+@require_POST
+@never_cache
+@login_required
+def release_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
+    permissions.only(permissions.may_log_in(request.user), None)
+    found, _drops = _incident(request, incident_id)
+    assignment.release_incident(found, by=request.user)
+    return redirect("incident", found.pk)
+
+
+@require_POST
+@never_cache
+@login_required
+def add_note(request: HttpRequest, incident_id: int) -> HttpResponse:
+    permissions.only(permissions.may_log_in(request.user), None)
+    found, _drops = _incident(request, incident_id)
+    form = IncidentNoteForm(request.POST)
+    if not form.is_valid():
+        return render(request, "accounts/incident.html", _detail(request, incident_id, form), status=422)
+    assignment.add_note(found, form.cleaned_data["text"], by=request.user)
+    return redirect("incident", found.pk)
