@@ -18,7 +18,7 @@ class Part(models.TextChoices):
     """In the order of the page: what needs a person comes first."""
 
     SCAN = "scan", _("Queued for scan")
-    FAILED = "failed", _("Recovery failed")
+    FAILED = "failed", _("No automatic recovery")
     PHONE = "phone", _("On the phone")
     QUEUED = "queued", _("Waiting for recovery")
     PAUSED = "paused", _("Paused")
@@ -80,10 +80,10 @@ def progress_of(drops: QuerySet[Drop], with_rows: bool = True) -> Progress:
 def _part(ended_at, next_step: str, state: str, keep_online: bool, queued_at, busy: bool) -> Part:
     if ended_at is not None or state == AccountState.ONLINE:
         return Part.BACK
-    if not keep_online or state == AccountState.ARCHIVED:
-        return Part.PAUSED
     if busy:
         return Part.PHONE
+    if not keep_online:
+        return Part.PAUSED
     if queued_at is not None:
         return Part.SCAN
     return Part.FAILED if next_step == NextStep.NOTHING else Part.QUEUED

@@ -59,6 +59,9 @@ function swap(element, fresh) {
   const placed = document.getElementById(id);
   if (!placed) return;
   remember(placed);
+  for (const { id } of element.querySelectorAll("details[id][open]")) {
+    document.getElementById(id)?.setAttribute("open", "");
+  }
   document.dispatchEvent(new CustomEvent("wk:drawn"));
   if (focused.isConnected && focused !== document.activeElement && placed.contains(focused)) {
     focused.focus({ preventScroll: true });

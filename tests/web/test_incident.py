@@ -54,6 +54,8 @@ def test_each_account_is_in_the_part_of_what_it_waits_for(people, incident):
     [scan] = dropped(people, incident, queued_for_scan_at=now)
     [phone] = dropped(people, incident)
     make_attempt(phone, method=Method.POPUP, asked_by=people.mate)
+    [by_hand] = dropped(people, incident, keep_online=False)
+    make_attempt(by_hand, asked_by=people.mate)
     [queued] = dropped(people, incident, drop={"next_step": NextStep.HOURS, "next_at": now})
     [failed] = dropped(people, incident, drop={"next_step": NextStep.NOTHING, "next_at": None})
     [paused] = dropped(people, incident, keep_online=False, pause_reason="in repair")
@@ -63,12 +65,25 @@ def test_each_account_is_in_the_part_of_what_it_waits_for(people, incident):
     Account.objects.filter(pk=back.pk).update(state=AccountState.ONLINE, wc_id="wxid", w_id="w-new")
     text = page(people.operator, incident)
     assert members(text) == {
-        "scan": [scan.pk], "failed": [failed.pk], "phone": [phone.pk], "queued": [queued.pk],
+        "scan": [scan.pk], "failed": [failed.pk], "phone": [phone.pk, by_hand.pk], "queued": [queued.pk],
         "paused": sorted([paused.pk, archived.pk], key=lambda pk: fresh(Account(pk=pk)).place_key),
         "back": [back.pk],
     }  # fmt: skip
-    assert "<b>1</b> <span>of 7 back</span>" in text
+    assert "<b>1</b> <span>of 8 back</span>" in text
     assert "in repair" in text and "<bdi>mate</bdi>" in text
+
+
+def test_recovery_is_asked_to_go_on_once_for_all_that_wait_for_it_or_were_given_up(people, incident):
+    [waiting] = dropped(people, incident, drop={"next_step": NextStep.BACK_OFF})
+    [given_up] = dropped(people, incident, drop={"next_step": NextStep.NOTHING, "next_at": None})
+    dropped(people, incident, keep_online=False)
+    assert page(people.operator, incident).count('id="recover"') == 1
+    people.operator.client.post(f"/incidents/{incident.pk}/recover/")
+    asked = Drop.objects.filter(asked_by=people.operator).values_list("account", flat=True)
+    assert set(asked) == {waiting.pk, given_up.pk}
+    assert 'id="recover"' not in page(people.viewer, incident)
+    Drop.objects.filter(account=waiting).update(ended_at=timezone.now())
+    assert page(people.operator, incident).count('id="recover"') == 1
 
 
 def test_a_row_that_moves_takes_no_other_rows_place(people, incident):

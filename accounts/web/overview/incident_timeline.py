@@ -38,7 +38,7 @@ def _dropped(progress: Progress) -> Entry:
 
 
 def _recovery(incident: Incident, drops: QuerySet[Drop]):
-    accounts = list(drops.values_list("account", flat=True)[:1000])
+    accounts = drops.order_by().values("account")
     counted = {"number": Count("pk"), "first": Min("created_at")}
     prompts = LoginAttempt.objects.filter(
         account__in=accounts, created_at__gte=incident.at, trigger=Trigger.RECOVERY, method=Method.POPUP

@@ -18,7 +18,6 @@ from accounts.relogin import recover
 from accounts.web.account_list import VisibleAccounts
 from accounts.web.attention.forms import IncidentNoteForm, NoteForm
 from accounts.web.overview.incident_timeline import timeline
-from accounts.web.overview.station import station_address
 from accounts.web.views.scan_queue import INCIDENTS_SHOWN
 
 
@@ -51,19 +50,18 @@ def incident_detail(request: HttpRequest, incident_id: int) -> HttpResponse:
 
 def _detail(request: HttpRequest, incident_id: int, form: IncidentNoteForm | None = None) -> dict:
     found, drops = _incident(request, incident_id)
-    progress, notes = progress_of(drops), list(found.notes.select_related("author"))
-    may_log_in = permissions.may_log_in(request.user)
+    progress, notes = progress_of(drops), list(found.notes.all())
+    groups = _groups(progress)
     return {
         "incident": found,
         "progress": progress,
-        "groups": _groups(progress),
-        "bar": sorted(_groups(progress), key=lambda group: group["part"] != Part.BACK),
+        "groups": groups,
+        "bar": sorted(groups, key=lambda group: group["part"] != Part.BACK),
         "notes": [note for note in notes if note.kind == IncidentNoteKind.NOTE],
         "timeline": timeline(found, drops, progress, notes),
         "ways_back": _ways_back(drops) if found.ended_at else {},
         "form": form or IncidentNoteForm(),
-        "station": station_address() if may_log_in else "",
-        "may_log_in": may_log_in,
+        "may_log_in": permissions.may_log_in(request.user),
     }
 
 
@@ -79,12 +77,15 @@ LOOKS = {
 
 
 def _groups(progress: Progress) -> list[dict]:
-    """Return the parts that have accounts, those that need a person first."""
-    return [
+    """Return the parts that have accounts, those that need a person first. One of them asks recovery to go on."""
+    groups = [
         {"part": part, "number": number, "drops": progress.rows[part], "chip": chip, "fill": fill}
         for part, (chip, fill) in LOOKS.items()
         if (number := progress.numbers[part])
     ]
+    for group in [group for group in groups if group["part"] in (Part.FAILED, Part.QUEUED)][:1]:
+        group["recovers"] = True
+    return groups
 
 
 def _ways_back(drops: QuerySet) -> dict[str, int]:
@@ -123,7 +124,7 @@ def _paced(count: int) -> str:
 @never_cache
 @login_required
 def take_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
-    """Assign the incident to the person, whoever has it."""
+    """Assign the incident to the person, also from another one."""
     permissions.only(permissions.may_log_in(request.user), None)
     found, _drops = _incident(request, incident_id)
     assignment.take_incident(found, by=request.user, note=NoteForm(request.POST).text())
