@@ -3,6 +3,7 @@ from django.views.generic import RedirectView
 
 from accounts.realtime import sse
 from accounts.web.attention import views as attention
+from accounts.web.station import views as station
 from accounts.web.views import accounts, health, incidents, logins, scan_queue, unmanaged, upstream_callback
 
 urlpatterns = [
@@ -29,6 +30,13 @@ urlpatterns = [
     path("accounts/<int:account_id>/due/", accounts.set_relogin_time, name="due"),
     path("accounts/check/", accounts.check_all, name="check_all"),
     path("to-scan/", scan_queue.scan_queue, name="to_scan"),
+    path("station/", station.start, name="start_station"),
+    path("station/<int:run_id>/", station.station, name="station"),
+    path("station/<int:run_id>/live/", station.station_live, name="station_live"),
+    path("station/<int:run_id>/queue/", station.station_queue, name="station_queue"),
+    path("station/<int:run_id>/do/", station.act, name="station_do"),
+    path("wall/<int:run_id>/", station.wall, name="wall"),
+    path("wall/<int:run_id>/live/", station.wall_live, name="wall_live"),
     path("incidents/", incidents.incident_list, name="incidents"),
     path("incidents/<int:incident_id>/", incidents.incident_detail, name="incident"),
     path("incidents/<int:incident_id>/recover/", incidents.recover_incident, name="recover_incident"),

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from accounts.lib import db_clock
-from accounts.logins import control, start
+from accounts.logins import start
 from accounts.models import LoginAttempt, ScanRun, ScanRunItem
 from accounts.models.operators.scan_run import ENDED, ScanState
 from accounts.reasons import Reason
@@ -35,7 +35,7 @@ RENEWALS, AHEAD_MOST = 3, 3
 # So long a tile of the wall shows how its login ended.
 SHOWS_END = timedelta(seconds=3)
 # A page looks again after so many seconds at the latest, and sooner while a QR code is being requested.
-LOOK_SECONDS, LOOK_SOON = 15.0, 2.0
+LOOK_SECONDS, LOOK_SOON, LOOK_AT_ONCE = 15.0, 2.0, 0.2
 USUAL_OF = 20
 # Reasons that concern WKTeam or the portal, not the account: the next account would fail in the same way.
 SHARED_REASONS = frozenset({
@@ -64,15 +64,16 @@ class Advance:
         return self.places > 1
 
     def look_at(self, moment: datetime) -> None:
-        self.look_in = max(0.2, min(self.look_in, (moment - self.now).total_seconds()))
+        self.look_in = max(LOOK_AT_ONCE, min(self.look_in, (moment - self.now).total_seconds()))
 
     def step(self) -> "Advance":
         ScanRun.objects.filter(pk=self.run.pk).update(seen_at=self.now)
         self._find_online()
         for item in self._claimed():
-            self._settle(item)
-        if self.run.paused_at is None:
-            self._fill()
+            # The screen has become smaller: what has no place any more waits in the queue.
+            if item.state != ScanState.SHOWN or item.slot < self.places or not claims.put_back(item):
+                self._settle(item)
+        if self.run.paused_at is None and not self._fill():
             self._fetch_ahead()
         if not self.run.items.exclude(state__in=ENDED).exists():
             queue.end_run(self.run)
@@ -82,10 +83,7 @@ class Advance:
         items = list(self.run.items.claimed().with_attempt().order_by("state", "slot"))
         for item in items:
             item.run = self.run
-            # The screen has become smaller: what has no place any more waits in the queue.
-            if item.state == ScanState.SHOWN and item.slot >= self.places:
-                claims.put_back(item)
-        return [item for item in items if item.state != ScanState.QUEUED]
+        return items
 
     def _find_online(self) -> None:
         """End items whose account came online by another way: a code that was skipped, recovery, another person."""
@@ -101,7 +99,7 @@ class Advance:
         attempt = item.attempt
         if attempt is None:
             if self.run.paused_at is None:
-                self._request(item)
+                self.request(item)
         elif attempt.is_open:
             if item.state == ScanState.READY:
                 self._keep_fresh(item)
@@ -125,13 +123,13 @@ class Advance:
         if attempt.reason in SHARED_REASONS:
             self.pause(attempt.reason)
         elif attempt.method == Method.POPUP:
-            self._request(item)
+            self.request(item)
         elif attempt.state != AttemptState.EXPIRED:
             self._end(item, ScanState.FAILED, attempt.reason)
         elif item.renewals >= RENEWALS:
             self._end(item, ScanState.SKIPPED, attempt.reason)
         else:
-            self._request(item, renewals=item.renewals + 1)
+            self.request(item, renewals=item.renewals + 1)
 
     def _keep_fresh(self, item: ScanRunItem) -> None:
         """Replace a QR code that gets too old before it is shown."""
@@ -143,7 +141,7 @@ class Advance:
             return
         claims.withdraw(item)
         if item.attempt is None and item.fetched_ahead < AHEAD_MOST and self.run.paused_at is None:
-            self._request(item, fetched_ahead=item.fetched_ahead + 1)
+            self.request(item, fetched_ahead=item.fetched_ahead + 1)
         elif item.attempt is None:
             claims.put_back(item)
 
@@ -153,15 +151,24 @@ class Advance:
 
     # --- what comes next ------------------------------------------------------------------------------------
 
-    def _fill(self) -> None:
-        """Show the next accounts in the places that are free."""
+    def _fill(self) -> bool:
+        """Show the next accounts in the places that are free; return whether one was shown.
+
+        The page that gets one looks again right after, and only then is another QR code requested ahead.
+        """
         if not (self.run.automatic_next or self.run.next_wanted):
-            return
+            return False
         taken = set(self.run.items.filter(state=ScanState.SHOWN).values_list("slot", flat=True))
         resting = self._places_at_rest() if self.is_wall else set()
+        filled = False
         for slot in range(self.places):
-            if slot not in taken | resting and not self._show_next(slot):
-                break
+            if slot not in taken | resting:
+                if not self._show_next(slot):
+                    break
+                filled = True
+        if filled:
+            self.look_in = LOOK_AT_ONCE
+        return filled
 
     def _places_at_rest(self) -> set[int]:
         """Return the tiles that still show how their login ended."""
@@ -192,7 +199,7 @@ class Advance:
         if shown_at is not None and self.now - shown_at > FRESH:
             claims.withdraw(item)
         if item.attempt is None or not item.attempt.is_open:
-            self._request(item)
+            self.request(item)
 
     def _ready(self) -> ScanRunItem | None:
         ready = self.run.items.filter(state=ScanState.READY).with_attempt().first()
@@ -218,7 +225,7 @@ class Advance:
             claims.put_back(waiting)  # it was requested often enough: it is requested when it is shown
         elif waiting is not None:
             waiting.run = self.run
-            self._request(waiting, fetched_ahead=waiting.fetched_ahead + 1)
+            self.request(waiting, fetched_ahead=waiting.fetched_ahead + 1)
 
     def _usual_wait(self) -> timedelta:
         """Return how long after a QR code is shown the next one is requested: the quickest tenth, less LEAD."""
@@ -229,7 +236,7 @@ class Advance:
         seconds = sorted(ended_at - shown_at for shown_at, ended_at in times)
         return max(timedelta(), seconds[len(seconds) // 10] - LEAD) if seconds else timedelta()
 
-    def _request(self, item: ScanRunItem, **changes) -> None:
+    def request(self, item: ScanRunItem, **changes) -> None:
         """Request a QR code for a claimed item, or take the account's attempt in progress."""
         attempt, created = start.start_login(item.account, by=self.run.person, queued=True)
         ScanRunItem.objects.filter(pk=item.pk).update(attempt=attempt, **changes)
@@ -239,15 +246,6 @@ class Advance:
         self.look_in = min(self.look_in, LOOK_SOON)
         if created:
             self.started.append(attempt.pk)
-
-    def renew(self, item: ScanRunItem, *, even_prompt: bool = False) -> None:
-        """Replace the attempt in progress by a new QR code. A phone prompt is withdrawn only if asked for."""
-        attempt = item.attempt
-        if attempt is not None and attempt.is_open:
-            if attempt.method == Method.POPUP and not even_prompt:
-                return
-            control.cancel(attempt, by=self.run.person)
-        self._request(item)
 
     # --- the run itself -------------------------------------------------------------------------------------
 
@@ -259,7 +257,7 @@ class Advance:
     def pause(self, reason: str = "") -> None:
         """Pause the run and put its QR codes away, so that they do not age."""
         self.set_run(paused_at=self.now, pause_reason=reason)
-        for item in self._claimed():
+        for item in self._claimed():  # on whichever places
             claims.withdraw(item)
             if item.state == ScanState.READY:
                 claims.put_back(item)

@@ -36,9 +36,8 @@ def take_over(run: ScanRun, item: ScanRunItem) -> bool:
     return bool(others.update(state=ScanState.QUEUED))
 
 
-def put_back(item: ScanRunItem, *, last: bool = False) -> bool:
+def put_back(item: ScanRunItem, *, last: bool = False, **changes) -> bool:
     """Give up the claim: the item waits in its place of the queue again, or at the end of it."""
-    changes = {}
     if last:
         changes["position"] = (item.run.items.aggregate(last=Max("position"))["last"] or 0) + 1
     return item.move(ScanState.QUEUED, **changes)

@@ -173,9 +173,15 @@ def when(moment: datetime | None) -> SafeString | str:
 @register.simple_tag
 def took(begin: datetime | None, end: datetime | None) -> str:
     """Return a duration such as “0.4 s”, “21 s” or “2 min 30 s”."""
-    if begin is None or end is None:
+    return duration(None if begin is None or end is None else (end - begin).total_seconds())
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """Format seconds as `took` does; "—" for None."""
+    if seconds is None:
         return "—"
-    seconds = max(0.0, (end - begin).total_seconds())
+    seconds = max(0.0, seconds)
     if seconds < 10:
         return str(UNITS[0][2]).replace("{n}", f"{seconds:.1f}")
     whole = round(seconds)

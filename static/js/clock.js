@@ -26,7 +26,7 @@ function countDown(element) {
   const whole = Math.max(0, Math.floor(left));
   write(element, left > 0 ? `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}` : checking);
   element.classList.toggle("over", left <= 0);
-  const bar = element.closest(".say")?.querySelector("progress");
+  const bar = (element.closest(".scan, .tile") ?? element.closest(".say"))?.querySelector("progress");
   if (bar) bar.value = Math.max(0, left);
   if (left > 0) return;
   const subject = element.closest("[data-live]")?.dataset.live;

@@ -16,7 +16,7 @@ function wished(key) {
 
 function press(element) {
   element.focus();
-  if (element.matches("a, button")) element.click();
+  if (element.matches("a, button, [type=checkbox]")) element.click();
   else element.select?.();
 }
 

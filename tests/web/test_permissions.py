@@ -62,6 +62,10 @@ ELSEWHERE = {
     "add_incident_note": "web/test_incident.py",
     "adopt": "web/test_scan_queue.py",
     "ignore": "web/test_scan_queue.py",
+    **dict.fromkeys(
+        ("start_station", "station", "station_live", "station_queue", "station_do", "wall", "wall_live"),
+        "web/test_station.py",
+    ),
     "callback": "web/test_upstream_callback.py",
 }
 

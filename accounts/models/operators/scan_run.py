@@ -142,6 +142,11 @@ class ScanRunItem(models.Model):
         return (self.ended_at - self.shown_at).total_seconds() if self.ended_at and self.shown_at else None
 
     @property
+    def outcome(self) -> str:
+        """Return why it has ended, or its state."""
+        return self.get_reason_display() if self.reason else self.get_state_display()
+
+    @property
     def is_ended(self) -> bool:
         return self.state in ENDED
 
