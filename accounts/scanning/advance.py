@@ -9,7 +9,7 @@ device take the run up where it is. `advance` runs whenever a page looks at the 
               online another way
     shown     timed out unscanned                shown with a new QR code, RENEWALS times; then skipped
     shown     another account scanned            stays: the person decides
-    shown     failed as every other one would    stays, and the run is paused
+    shown     failed as every other one would    stays, and the run is paused if no other QR code is shown
     shown     ended otherwise                    failed
     shown     a phone prompt that has ended      shown with a QR code
     ready     older than FRESH                   ready with a new QR code, AHEAD_MOST times; then queued
@@ -120,7 +120,7 @@ class Advance:
     def _settle_shown(self, item: ScanRunItem, attempt: LoginAttempt) -> None:
         if attempt.reason == Reason.WRONG_ACCOUNT or self.run.paused_at is not None:
             return
-        if attempt.reason in SHARED_REASONS:
+        if attempt.reason in SHARED_REASONS and not self._others_wait(item):
             self.pause(attempt.reason)
         elif attempt.method == Method.POPUP:
             self.request(item)
@@ -130,6 +130,11 @@ class Advance:
             self._end(item, ScanState.SKIPPED, attempt.reason)
         else:
             self.request(item, renewals=item.renewals + 1)
+
+    def _others_wait(self, item: ScanRunItem) -> bool:
+        """Return whether another QR code of the run is on the screen: then WKTeam does answer."""
+        others = self.run.items.filter(state=ScanState.SHOWN, attempt__state=AttemptState.WAITING)
+        return others.exclude(pk=item.pk).exists()
 
     def _keep_fresh(self, item: ScanRunItem) -> None:
         """Replace a QR code that gets too old before it is shown."""

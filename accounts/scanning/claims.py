@@ -25,9 +25,15 @@ def claim_next(run: ScanRun, to: str, slot: int, **changes) -> ScanRunItem | Non
         account__in=held
     )
     for item in waiting.with_attempt().order_by("position")[:TRIED_AT_ONCE]:
-        if item.move(to, slot=slot, **changes):
+        if item.move(to, slot=slot, **changes) or _was_ready_by_now(item, to, slot, changes):
             return item
     return None
+
+
+def _was_ready_by_now(item: ScanRunItem, to: str, slot: int, changes: dict[str, object]) -> bool:
+    """Show an item whose QR code another request of the same run began to fetch at this moment."""
+    item.refresh_from_db(fields=["state", "attempt"])
+    return item.state == ScanState.READY and to == ScanState.SHOWN and item.move(to, slot=slot, **changes)
 
 
 def take_over(run: ScanRun, item: ScanRunItem) -> bool:

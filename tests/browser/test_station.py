@@ -165,9 +165,10 @@ def test_a_verification_code_is_typed_without_a_click_and_sent_by_its_sixth_digi
 
 def test_the_wrong_phone_is_named_and_the_right_one_scans_again(desk, live, phone, upstream):
     upstream.person("wxid_right")
+    upstream.person("wxid_wrong")
     account = live.account(label="门店 1", place="Slot 1", wc_id="wxid_right", state="offline")
     page = desk(f"/station/{run_of(live.operator, [account]).pk}/")
-    phone("other", code_at(page, 1))
+    phone("confirm", code_at(page, 1), who="wxid_wrong")
     expect(page.locator("[data-mode=wrong]")).to_be_attached()
     expect(page.locator(".two")).to_contain_text("门店 1")
     page.keyboard.press("Enter")

@@ -226,6 +226,18 @@ def test_the_wall_fills_its_places_and_a_place_rests_after_an_end(people):
     assert run.items.get(state=ScanState.SHOWN, slot=1).account == accounts[4]
 
 
+def test_a_failure_of_one_code_leaves_the_other_codes_of_the_wall(people):
+    run = run_of(people.operator, [people.account() for _n in range(3)])
+    look(run, 4)
+    first, second, third = run.items.order_by("position")
+    code_arrives(second)
+    ends(first, AttemptState.FAILED, "unreachable")
+    look(run, 4)
+    assert fresh(run).paused_at is None
+    assert (fresh(first).state, fresh(first).reason) == (ScanState.FAILED, "unreachable")
+    assert fresh(second).attempt.state == AttemptState.WAITING
+
+
 def test_a_smaller_screen_puts_back_what_has_no_place(people):
     run = run_of(people.operator, [people.account() for _n in range(4)])
     look(run, 4)
