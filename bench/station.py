@@ -42,7 +42,6 @@ def measure(session: Session, accounts: int) -> list[float]:
     for _number in range(accounts - 1):
         attempt = page.wait_for_function(SHOWN, polling=50).json_value()
         page.locator("[data-state=ready]").filter(has_text="QR").wait_for()  # scanning takes a person longer
-        w_ids = {login["wId"] for login in session.state()["logins"] if not login.get("ended")}
         w_id = page.evaluate("document.querySelector('.code img').dataset.wId")
         confirmed = time.time() * 1000
         session.control("phone", wId=w_id, do="confirm")

@@ -14,6 +14,10 @@ from tests.support.factories import PASSWORD
 from tests.support.processes import until
 from tests.support.stack import Stack
 
+# The attempts whose QR code is drawn.
+DRAWN = """[...document.querySelectorAll(".tile .code img")]
+    .filter((img) => img.complete && img.naturalWidth)
+    .map((img) => Number(img.closest("[data-attempt]").dataset.attempt))"""
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400)]
 if environment.DATABASE != "sqlite":
     # What a page shows is the same; tests/scanning is here for the steps of a run on each database.
@@ -228,12 +232,14 @@ def test_the_wall_of_24_fills_up_until_all_are_online(desk, live, phone):
     page.keyboard.press("ArrowRight")
     expect(page.locator("#tile-0")).to_be_focused()
 
-    def waiting() -> list[int]:
-        shown = run.items.filter(state=ScanState.SHOWN, attempt__state="waiting")
-        return list(shown.values_list("attempt", flat=True))
+    def on_screen() -> list[int]:
+        """Return the attempts whose QR codes a phone can scan now."""
+        waiting = run.items.filter(state=ScanState.SHOWN, attempt__state="waiting")
+        drawn = page.evaluate(DRAWN)
+        return [attempt for attempt in waiting.values_list("attempt", flat=True) if attempt in drawn]
 
     while Account.objects.filter(state="online").count() < len(accounts):
-        for attempt in until(waiting, "no code on the wall"):
+        for attempt in until(on_screen, "no code on the wall"):
             phone("confirm", attempt)
             until(lambda a=attempt: not LoginAttempt.objects.get(pk=a).is_open, "no end of a login")
     expect(page.locator(".aside")).to_contain_text("30")
