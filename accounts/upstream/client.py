@@ -6,7 +6,7 @@ opens a new connection for each call: on one that the other side closed while id
 `/iPadLogin` was sent.
 
 Every call ends at its deadline, however slowly bytes arrive. It reads at most 1 MiB after decoding (512 KiB
-for a picture; the bound of the list of online accounts follows the number of accounts we know). Every
+for a picture; the list of online accounts, read as it comes, 32 MiB and more the more accounts we know). Every
 failure is an error of `errors`, named by its meaning.
 """
 
@@ -156,7 +156,7 @@ class Client:
 
         One cheap call, whatever the number of accounts. `seconds`: time limit, None for the client's own.
         """
-        return self._signed(WHO_IS_ONLINE, {}, presence_responses.online_list, seconds, limit=self.list_limit)
+        return self._signed(WHO_IS_ONLINE, {}, presence_responses.online_list, seconds)
 
     def is_online(self, w_id: str) -> bool | None:
         """Return whether the wId is online, by POST `/isOnline {wId}`; None if the answer does not say."""
@@ -219,15 +219,17 @@ class Client:
         seconds: float,
         authorization: str = "",
         call: Cuttable | None = None,
-        limit: int = BODY_LIMIT,
     ) -> responses.Answer:
         headers = {"Authorization": authorization} if authorization else {}
+        limit, take = BODY_LIMIT, responses.Body
+        if path == WHO_IS_ONLINE:
+            limit, take = self.list_limit, presence_responses.ListBody
         got = transport.exchange(
-            "POST", self.base_url + path, seconds, limit, call, self.route, json=body, headers=headers
+            "POST", self.base_url + path, seconds, limit, call, self.route, take, json=body, headers=headers
         )
         sent = OwnProxy(*(str(body.get(name, "")) for name in ("proxyIp", "proxyUser", "proxyPassword")))
         secrets = (authorization, self.password, *sent.secrets)
-        return responses.read(got.status, got.charset, got.content, secrets)
+        return responses.read(got.status, got.content, secrets)
 
     def _signed(
         self,
@@ -236,7 +238,6 @@ class Client:
         meaning,
         seconds: float | None = None,
         call: Cuttable | None = None,
-        limit: int = BODY_LIMIT,
         *,
         visible: bool = False,
         confirm: bool = False,
@@ -248,13 +249,13 @@ class Client:
         of a call without effect. `confirm`: a refusal whose words could concern the Authorization counts only if
         WKTeam repeats it.
         """
-        answer = self._authorized(path, body, seconds or self.seconds, call, limit, visible, confirm)
+        answer = self._authorized(path, body, seconds or self.seconds, call, visible, confirm)
         found = meaning(answer)
         self.tokens.accepted()
         return found
 
     def _authorized(
-        self, path: str, body: dict, seconds: float, call, limit: int, visible: bool, confirm: bool
+        self, path: str, body: dict, seconds: float, call, visible: bool, confirm: bool
     ) -> responses.Answer:
         """Return the answer to a call whose Authorization is not refused; renew that as `_signed` says."""
         began, refusals = time.monotonic(), 0
@@ -268,7 +269,7 @@ class Client:
         while True:
             left = max(1.0, began + seconds - time.monotonic())
             try:
-                answer = self._checked(path, body, left, authorization, call, limit, visible)
+                answer = self._checked(path, body, left, authorization, call, visible)
                 if not (confirm and self._may_concern_sign_in(responses.refused_text(answer))):
                     return answer
                 confirm = False
@@ -285,7 +286,7 @@ class Client:
                 authorization = renewed
 
     def _checked(
-        self, path: str, body: dict, left: float, authorization: str, call, limit: int, visible: bool
+        self, path: str, body: dict, left: float, authorization: str, call, visible: bool
     ) -> responses.Answer:
         """Make the call. Raises SignInRefused only if it is proved that the Authorization is refused.
 
@@ -295,7 +296,7 @@ class Client:
         """
         doubt: Refused | None = None
         try:
-            answer = self._answer(path, body, left, authorization, call, limit)
+            answer = self._answer(path, body, left, authorization, call)
             text = responses.refused_text(answer)
             if self._may_concern_sign_in(text):
                 doubt = Refused(text, answer.code)
@@ -319,7 +320,7 @@ class Client:
     def _probe(self, authorization: str) -> bool | None:
         """Return whether WKTeam refuses this Authorization for a call without effect; None if it does not say."""
         try:
-            answer = self._answer(WHO_IS_ONLINE, {}, self.seconds, authorization, limit=self.list_limit)
+            answer = self._answer(WHO_IS_ONLINE, {}, self.seconds, authorization)
         except SignInRefused:
             return True
         except UpstreamError:

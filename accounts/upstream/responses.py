@@ -6,8 +6,10 @@ from what public clients of that API handle. `presence_responses` reads the answ
 `sign_in_response` that of the sign-in.
 """
 
+import codecs
 import json
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -171,11 +173,14 @@ def web_address(value: object, limit: int = 2000) -> str:
     return value if usable and "@" not in parts.netloc and not set(value) & set(" \\") else ""
 
 
-def _decoded(body: bytes, charset: str) -> str:
+def encoding_of(sample: bytes, charset: str) -> str:
+    """Return the encoding that reads bytes, of which more may follow. `charset`: the one that the answer names."""
     for encoding in ("utf-8-sig", charset, "gb18030"):
         with suppress(LookupError, ValueError):
-            return body.decode(encoding)
-    return body.decode("utf-8", "replace")
+            b"".decode(encoding)  # refuses codecs that are none of text
+            codecs.getincrementaldecoder(encoding)().decode(sample)
+            return encoding
+    return "utf-8"
 
 
 def deeper_than(text: str, limit: int) -> bool:
@@ -190,7 +195,22 @@ def deeper_than(text: str, limit: int) -> bool:
     return False
 
 
-def read(status: int, charset: str, body: bytes, secrets: tuple[str, ...] = ()) -> Answer:
+class Body:
+    """The body of an answer: one JSON document."""
+
+    def __init__(self, charset: str, chunks: Iterable[bytes]):
+        self.content = b"".join(chunks)
+        self.charset, self.size = charset, len(self.content)
+
+    def document(self) -> object:
+        """Raises ValueError or RecursionError if it is no JSON, or nested too deep."""
+        text = self.content.decode(encoding_of(self.content, self.charset), "replace")
+        if deeper_than(text, DEPTH_LIMIT):
+            raise ValueError("nested too deep")
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+
+
+def read(status: int, body: Body, secrets: tuple[str, ...] = ()) -> Answer:
     """Return the envelope in a body.
 
     `secrets`: secrets that the request sent; they are removed from the answer's messages, which are shown to
@@ -198,12 +218,9 @@ def read(status: int, charset: str, body: bytes, secrets: tuple[str, ...] = ()) 
     """
     if status in (401, 403):
         raise SignInRefused(f"HTTP {status}", str(status))
-    what = f"HTTP {status}, {len(body)} bytes"
+    what = f"HTTP {status}, {body.size} bytes"
     try:
-        text = _decoded(body, charset)
-        if deeper_than(text, DEPTH_LIMIT):
-            raise BadAnswer(f"nested too deep ({what})")
-        document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+        document = body.document()
     except (ValueError, RecursionError) as error:
         raise BadAnswer(f"no JSON ({what})") from error
     if not isinstance(document, dict) or "code" not in document:

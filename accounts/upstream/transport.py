@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import requests
 import urllib3
@@ -178,8 +178,9 @@ class SecurePool(_OneCall, HTTPSConnectionPool):
 
 
 BODY_LIMIT = 1024 * 1024
-# The list of online accounts: room for 50,000 that we do not know, at about 90 bytes each, and for those we know.
-LIST_LIMIT, ENTRY_LIMIT = 4 * BODY_LIMIT, 512
+# The list of online accounts, of which only IDs are kept: room for 370,000 that we do not know, at about 90 bytes
+# each, and for those we know.
+LIST_LIMIT, ENTRY_LIMIT = 32 * BODY_LIMIT, 512
 PICTURE_LIMIT = 512 * 1024
 CONNECT_SECONDS = 4
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -253,9 +254,12 @@ _session_trusting = lru_cache(maxsize=4)(_new_session)
 @dataclass(frozen=True, slots=True)
 class _Body:
     status: int
-    charset: str
-    content: bytes
+    content: Any
     location: str = ""
+
+
+def whole(_charset: str, chunks: Iterator[bytes]) -> bytes:
+    return b"".join(chunks)
 
 
 def exchange(
@@ -265,13 +269,14 @@ def exchange(
     limit: int,
     call: Cuttable | None = None,
     route: Route = DIRECT,
+    take: Callable[[str, Iterator[bytes]], object] = whole,
     **request,
 ) -> _Body:
     """Make one request and return its whole answer, within `seconds` and `limit` bytes (decoded).
 
-    `call`: its `cut` is set to a function that ends the request from another thread. Raises the errors of
-    `errors`: Unreachable if nothing was sent, OutcomeUnknown if no whole answer arrived, BadAnswer if it is
-    too long.
+    `call`: its `cut` is set to a function that ends the request from another thread. `take(charset, chunks)`:
+    makes the content of the body's chunks, as they come. Raises the errors of `errors`: Unreachable if nothing
+    was sent, OutcomeUnknown if no whole answer arrived, BadAnswer if it is too long.
     """
     with Deadline(seconds) as deadline:
         if call is not None:
@@ -281,7 +286,7 @@ def exchange(
         session = _session_trusting(route.ca_bundle) if route.ca_bundle else _session
         try:
             with session.request(method, url, **how, **request) as response:
-                content = _read(response, limit)
+                content = take(_charset(response), _chunks(response, limit))
         except UpstreamError:
             raise
         except Exception as error:  # the libraries raise more kinds of errors than they document
@@ -289,10 +294,7 @@ def exchange(
         whole = response.raw.chunked or response.raw.length_remaining == 0
         if deadline.passed and not whole:
             raise OutcomeUnknown("out of time")
-    # Without a charset, requests assumes Latin-1 for text, which WKTeam does not use.
-    said = "charset" in response.headers.get("Content-Type", "").lower()
-    charset = (said and response.encoding) or "utf-8"
-    return _Body(response.status_code, charset, content, response.headers.get("Location", ""))
+    return _Body(response.status_code, content, response.headers.get("Location", ""))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -327,11 +329,16 @@ def _failure(error: Exception, deadline: Deadline) -> UpstreamError:
     return OutcomeUnknown("the connection broke" if broken else type(error).__name__)
 
 
-def _read(response: requests.Response, limit: int) -> bytes:
-    chunks, size = [], 0
+def _charset(response: requests.Response) -> str:
+    # Without a charset, requests assumes Latin-1 for text, which WKTeam does not use.
+    said = "charset" in response.headers.get("Content-Type", "").lower()
+    return (said and response.encoding) or "utf-8"
+
+
+def _chunks(response: requests.Response, limit: int) -> Iterator[bytes]:
+    size = 0
     while chunk := response.raw.read(65536, decode_content=True):
         size += len(chunk)
         if size > limit:
             raise BadAnswer(f"more than {limit} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+        yield chunk

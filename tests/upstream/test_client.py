@@ -677,16 +677,25 @@ def test_of_a_body_without_end_no_more_is_read_than_is_allowed(length, db):
 
 
 @pytest.mark.slow
-def test_twenty_thousand_who_are_online_fit_into_one_answer(client, upstream):
-    entries = [{"wcId": f"wxid_{n:014}", "wId": str(uuid.UUID(int=n))} for n in range(20_000)]
-    upstream.fault(WHO, "raw", json={"code": "1000", "message": "成功", "data": entries})
-    assert client.online() == [Online(entry["wcId"], entry["wId"]) for entry in entries]
+def test_a_hundred_thousand_who_are_online_and_unknown_fit_into_one_answer(db):
+    """Memory is that of their IDs: neither the answer nor its document is ever whole."""
+    entries = [
+        {"wcId": f"wxid_{n:014}", "wId": str(uuid.UUID(int=n)), "nickName": "小" * 60} for n in range(100_000)
+    ]
+    expected = [Online(entry["wcId"], entry["wId"]) for entry in entries]
+    answer = json_answer(envelope(entries))
+    del entries
+    with wire(saying(answer)) as served:
+        client = client_of(served.url, seconds=DEADLINE)
+        before = forget_peak()
+        assert client.online() == expected
+        assert peak() - before < 40 * MIB
 
 
 @pytest.mark.slow
 def test_the_list_of_online_accounts_may_be_as_long_as_we_know_accounts(db):
     """Also where an entry tells more than its IDs."""
-    entries = [{"wcId": f"wxid_{n}", "wId": f"w-{n}", "nickName": "小" * 60} for n in range(19_000)]
+    entries = [{"wcId": f"wxid_{n}", "wId": f"w-{n}", "nickName": "小" * 600} for n in range(19_000)]
     with wire(saying(json_answer(envelope(entries)))) as served:
         assert isinstance(outcome(client_of(served.url, seconds=DEADLINE).online), BadAnswer)
         assert len(client_of(served.url, seconds=DEADLINE, accounts=lambda: 19_000).online()) == 19_000

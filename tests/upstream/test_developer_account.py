@@ -65,7 +65,7 @@ def online(count: int) -> None:
     ],
 )
 def test_what_a_sign_in_tells_of_the_developer_account(data, seats, ends_at):
-    answer = responses.read(200, "", envelope({"Authorization": "a", "status": 0} | data))
+    answer = responses.read(200, responses.Body("", [envelope({"Authorization": "a", "status": 0} | data)]))
     found = sign_in_response.sign_in(answer)
     assert (found.seats, found.ends_at) == (seats, ends_at)
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts.upstream import presence_responses, responses
-from accounts.upstream.errors import BadAnswer, Refused
-from accounts.upstream.presence_responses import Online, sentence
+from accounts.upstream.errors import BadAnswer, Refused, UpstreamError
+from accounts.upstream.presence_responses import ListBody, Online, sentence
 from accounts.upstream.responses import Answer
 from tests.support.payloads import envelope
 
@@ -17,19 +17,36 @@ XML = f"<e><ShowType>1</ShowType><Content><![CDATA[{SAID}]]></Content><Url><![CD
 
 
 def read(body: bytes) -> Answer:
-    return responses.read(200, "utf-8", body)
+    return responses.read(200, responses.Body("utf-8", [body]))
+
+
+def listed(body: bytes, at_a_time: int = 65536, charset: str = "utf-8") -> list[Online]:
+    chunks = (body[n : n + at_a_time] for n in range(0, len(body), at_a_time))
+    return presence_responses.online_list(responses.read(200, ListBody(charset, chunks)))
+
+
+def plainly(body: bytes) -> list[Online]:
+    """What a plain reader of JSON finds."""
+    answer = read(body)
+    if isinstance(answer.data, list):
+        entries = [entry if isinstance(entry, dict) else {} for entry in answer.data]
+        rows = [
+            Online(*(responses.identifier(entry.get(key)) for key in ("wcId", "wId"))) for entry in entries
+        ]
+        answer = Answer(answer.code, answer.text, rows)
+    return presence_responses.online_list(answer)
 
 
 def test_who_is_online_is_a_list_of_ids():
     entries = [{"wcId": "a", "wId": "1"}, {"wcId": "b", "wId": None}, {"wcId": ""}, "x", None, {"wId": "3"}]
-    assert presence_responses.online_list(read(envelope(entries))) == [
+    assert listed(envelope(entries)) == [
         *(Online("a", "1"), Online("b", ""), Online("", ""), Online("", ""), Online("", ""), Online("", "3"))
     ]
 
 
 @pytest.mark.parametrize("nobody", [None, []])
 def test_nobody_online_is_an_empty_list_or_null(nobody):
-    assert presence_responses.online_list(read(envelope(nobody))) == []
+    assert listed(envelope(nobody)) == []
 
 
 @pytest.mark.parametrize(
@@ -37,7 +54,101 @@ def test_nobody_online_is_an_empty_list_or_null(nobody):
 )
 def test_any_other_shape_does_not_mean_that_nobody_is_online(data):
     with pytest.raises(BadAnswer):
-        presence_responses.online_list(read(envelope(data)))
+        listed(envelope(data))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 7, 64])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *(
+            {"wcId": {"wcId": "x"}, "wId": "1"},
+            {"wcId": ["wcId", "x"], "wId": "1"},
+            {"in": {"wcId": "x"}, "wId": "1"},
+        ),
+        *(
+            {"wcId": "小明", "nickName": "小明", "wId": "1"},
+            {"wId": "1", "data": [{"wcId": "x"}], "wcId": None},
+        ),
+        *({"wId": "1", "seconds": 1.5, "big": 10**40, "yes": True, "null": None}, {"wId": "1", "": {"": []}}),
+    ],
+)
+def test_of_an_entry_only_its_own_ids_count_wherever_a_chunk_ends(entry, at_a_time):
+    entries = [entry, {"wcId": "b", "wId": "2"}, ["wId", "3"], [["wId"]], 5]
+    body = json.dumps({"code": "1000", "data": entries, "more": [{"wcId": "c"}]}, ensure_ascii=False).encode()
+    nobody = Online("", "")
+    assert listed(body, at_a_time) == [Online("", "1"), Online("b", "2"), nobody, nobody, nobody]
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.sampled_from(["wcId", "wId", "a", "小", "", '"]}'])
+KEYS = st.sampled_from(["wcId", "wId", "data", "code", "message", ""])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(data=VALUES | st.lists(VALUES, min_size=1, max_size=4), at_a_time=st.integers(1, 40))
+def test_a_list_read_as_it_comes_is_the_list_of_a_plain_reader(data, at_a_time):
+    def outcome(read_list):
+        try:
+            return read_list()
+        except UpstreamError as error:
+            return type(error), error.text
+
+    body = envelope(data)
+    assert outcome(lambda: listed(body, at_a_time)) == outcome(lambda: plainly(body))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(
+            '[{"wId": "1", "wId": "2"}]',
+            '[{"wId": "1", "in": {"a": 1, "a": 2}}]',
+            '[{"wId": NaN}]',
+            '[{"wId": "1"},]',
+        ),
+        *('[{"wId": "1"}', '[{"wId": "1"}]]', '[{"wId": "1"}], "data": []', "[" * 40 + "]" * 40),
+        *('[{"wId": "1", "in": ' + "[" * 30 + "]" * 30 + "}]", '[{"wId": "1"}]} {"code": "1000"', ""),
+    ],
+)
+@pytest.mark.parametrize("at_a_time", [1, 65536])
+def test_a_list_is_refused_for_what_any_answer_is_refused_for(data, at_a_time):
+    body = b'{"code": "1000", "data": %b}' % data.encode()
+    with pytest.raises(BadAnswer):
+        read(body)
+    with pytest.raises(BadAnswer):
+        listed(body, at_a_time)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "charset"),
+    [("utf-8-sig", "utf-8"), ("gb18030", "utf-8"), ("gb18030", "gbk"), ("utf-16", "utf-16")],
+)
+def test_a_list_is_read_in_any_of_the_encodings(encoding, charset):
+    body = envelope([{"nickName": "小明", "wcId": "a", "wId": "1"}]).decode().encode(encoding)
+    assert listed(body, 64, charset) == [Online("a", "1")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"code": "1000", "data": [], "more": [%b0]}' % (b"0," * 20_000),
+        b'{"code": "1000", "data": [{%b"wId": "1"}]}' % b"".join(b'"%d": 0,' % n for n in range(20_000)),
+        b'{"code": "1000", "data": [{"wId": "1"}], "message": "%b"}' % (b"a" * 300_000),
+    ],
+    ids=["around the list", "keys of an entry", "a text"],
+)
+def test_what_no_list_of_accounts_has_is_not_kept_in_memory(body):
+    assert read(body).code == "1000"
+    with pytest.raises(BadAnswer):
+        listed(body)
+
+
+def test_a_code_that_is_a_number_is_read_from_a_list_too():
+    assert listed(b'{"code": 1000.0, "data": [{"wcId": "a", "wId": "1"}]}') == [Online("a", "1")]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from accounts.upstream import errors, pictures, presence_responses, responses, s
 from accounts.upstream.errors import BadAnswer, Refused, SignInRefused, UpstreamError
 from accounts.upstream.responses import (
     Answer,
+    Body,
     CodeAsked,
     Ending,
     LoggedIn,
@@ -31,7 +32,6 @@ MEANINGS = {
     "sign_in": (sign_in_response.sign_in, SignIn),
     "login_code": (responses.login_code, LoginCode),
     "login_answer": (responses.login_answer, LoggedIn | CodeAsked | PageAsked | NotLoggedIn),
-    "online_list": (presence_responses.online_list, list),
     "is_online": (presence_responses.is_online, bool | None),
     "offline_reason": (partial(presence_responses.offline_reason, wc_id="w"), str),
     "succeeded": (responses.succeeded, Answer),
@@ -45,7 +45,7 @@ ENDINGS = {
 
 
 def read(body: bytes, status: int = 200, charset: str = "utf-8") -> Answer:
-    return responses.read(status, charset, body)
+    return responses.read(status, responses.Body(charset, [body]))
 
 
 def step_3(data, code="1000", text="处理成功", **more):
@@ -220,7 +220,7 @@ def test_a_sent_secret_that_comes_back_is_hidden_wherever_the_words_stand():
     ):
         with pytest.raises(Refused) as caught:
             responses.succeeded(
-                responses.read(200, "utf-8", json.dumps(document).encode(), secrets=["", secret])
+                responses.read(200, Body("utf-8", [json.dumps(document).encode()]), secrets=["", secret])
             )
         assert "canary" not in caught.value.text
 
