@@ -18,9 +18,9 @@ databases["default"]["OPTIONS"].get("pool", {}).update(timeout=4, reconnect_time
 
 django_application = get_asgi_application()
 
-from accounts.realtime import sse  # noqa: E402 - its models need Django to be set up
+from accounts.realtime import connects  # noqa: E402 - its models need Django to be set up
 
-application = limited(sse.outside(django_application))
+application = limited(connects.outside(django_application))
 
 # Everything loaded so far lives as long as the process. Scanning it for garbage would repeatedly stop every
 # request and every stream of this process for a tenth of a second.

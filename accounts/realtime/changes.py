@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from django.contrib.auth import get_user_model
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.models import Group
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.db.models import Max, Q
 from django.utils import timezone
+from django.utils.crypto import constant_time_compare
 
 from accounts.lib import db_clock
 from accounts.lib.group_commit import GroupCommit
@@ -32,6 +34,9 @@ COMMIT_SECONDS = 10
 # unreachable, a worker finds the wait within seconds.
 NO_WORKER_AFTER, NO_WORKER_WITHOUT_QUEUE_AFTER = 5, 8
 EVENTS_MOST = 500
+# So many rows are read for pages whose streams were interrupted.
+REPLAYED_MOST = 2000
+BACKEND = "django.contrib.auth.backends.ModelBackend"
 # Open pages learn of an overdue login by the next check. Older ones are not searched for: while PostgreSQL may
 # remove no versions of rows, as during a dump, their index keeps an entry of each login that has ended since.
 OVERDUE_FOR = timedelta(minutes=1)
@@ -110,6 +115,27 @@ def _rights_of(asked: list[tuple[int, str]]) -> list[Rights | None]:
 rights_of = GroupCommit(_rights_of)
 
 
+def admitted(session_keys: list[str]) -> list[tuple[int, Rights] | None]:
+    """Return (user, rights) for each session whose user may view accounts, None for the others.
+
+    The checks of Django's session and authentication middleware, with as many queries for hundreds as for one.
+    Also None for a session that these would change, such as one signed with an old SECRET_KEY.
+    """
+    rows = Session.objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
+    owners: dict[str, tuple[int, str]] = {}
+    for row in rows:
+        data = SessionStore().decode(row.session_data)
+        if data.get(BACKEND_SESSION_KEY) == BACKEND:
+            owners[row.session_key] = int(data[SESSION_KEY]), data.get(HASH_SESSION_KEY, "")
+    found, _sessions = rights({user for user, _hash in owners.values()}, set())
+    may = {
+        key: (user, found[user])
+        for key, (user, auth_hash) in owners.items()
+        if user in found and constant_time_compare(auth_hash, found[user].auth_hash)
+    }
+    return [may.get(key) for key in session_keys]
+
+
 # --- rows without an event -----------------------------------------------------------------------------
 
 
@@ -121,6 +147,13 @@ class Rows:
         self.floor: int | None = None  # rows up to here are old
         self.newest = 0
         self.moved_at = 0.0
+        self.moves = 0
+
+    @property
+    def passed_on(self) -> int | None:
+        """The ID up to which all rows were passed on; None if that is not known yet."""
+        # The floor has been read from the table for COMMIT_SECONDS from its second move on.
+        return self.floor if self.moves > 1 else None
 
     def heard(self, event: PublishedEvent) -> bool:
         """Record the event. Return whether it is the first for its row; one without a row always is."""
@@ -143,6 +176,7 @@ class Rows:
             self.floor, self.newest = self.newest, max([*ids, self.newest])
             self.published = {number for number in self.published if number > self.floor}
             self.moved_at = time.monotonic()
+            self.moves += 1
         return missed
 
 
@@ -175,6 +209,13 @@ def unpublished_events(ids: list[int]) -> list[PublishedEvent]:
             AccountEvent.objects.filter(pk__in=ids).order_by("pk").values_list(*names)
         )
     ]
+
+
+def newest_events(above: int) -> tuple[int, list[PublishedEvent]]:
+    """Return the events of the newest rows above an ID, and the ID above which none is left out."""
+    rows = AccountEvent.objects.filter(pk__gt=above).order_by("-pk")
+    ids = list(rows.values_list("pk", flat=True)[:REPLAYED_MOST])
+    return (ids[-1] if len(ids) == REPLAYED_MOST else above), unpublished_events(ids)
 
 
 # --- logins without a worker ---------------------------------------------------------------------------

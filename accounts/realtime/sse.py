@@ -1,10 +1,13 @@
 """Server-sent events: one subscription per process, fanned out to its browsers. The only async code.
 
-A message is `{"account", "attempt", "state"}` for an account that its reader may see, with the event row's
-ID. The page then fetches what it shows from a normal, authorized view. Rights are checked again every few
+A message is `{"account", "attempt", "state"}` for an account that its reader may see. The page then fetches
+what it shows from a normal, authorized view. Rights are checked again every few
 seconds, for all readers of the process at once. A reader without a session or the right to view accounts
 loses the stream, and so does one whose password or roles changed: the browser connects again if it still may,
-and reloads what it shows. A reader that lost a team gets no more events of that team.
+and reloads what it shows. A reader whose teams changed reloads too, and gets no more events of a team it lost.
+
+A page whose stream was interrupted names the last ID that it received, which a `ping` carries. If the rows since
+then tell all that it missed, it gets their events. Otherwise, as on its first connect, it reloads what it shows.
 
 Events may be lost. Every 2 s the process sends the rows without an event, even while Redis is unreachable. It
 also sends, without an ID, a login that no worker waits for. Other messages:
@@ -21,16 +24,17 @@ import itertools
 import json
 import logging
 import random
+import re
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from accounts.lib import pubsub
@@ -53,20 +57,33 @@ RETRY_MILLISECONDS = (1000, 3000)
 RELOAD_MILLISECONDS = 10  # for each browser, when all reload
 PING = b"event: ping\ndata: {}\n\n"
 ALARM = b"event: alarm\ndata: {}\n\n"
-DATABASE_DOWN = b"event: away\ndata: {}\n\n"
+# Of no stream: a page that was told what no row tells reloads what it shows when it connects again.
+NO_ID = "id: 0\n"
+DATABASE_DOWN = NO_ID.encode() + b"event: away\ndata: {}\n\n"
 # Key in the scope of a request: the list that receives its reader, if the stream is sent outside of Django.
 LEAVING = "wkportal.leaving"
+LAST_ID = re.compile(r"(\d{1,18})-[0-9a-f]{8}")
 _streams_so_far = itertools.count()
 
 
 @dataclass(eq=False, slots=True)
-class _Reader:
+class Reader:
     user_id: int
     session_key: str
     rights: changes.Rights
+    last_id: str = ""  # of the stream that this one continues, until its page was told what it missed
     teams: frozenset[int] = frozenset()
     queue: asyncio.Queue = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
     ping_at: int = field(default_factory=lambda: next(_streams_so_far) % PING_SECONDS)
+
+    @property
+    def continues(self) -> int | None:
+        """The ID of the last row that its page knows of, None if it has to reload."""
+        known = LAST_ID.fullmatch(self.last_id)
+        return int(known[1]) if known else None
+
+    def sees(self, event: pubsub.PublishedEvent) -> bool:
+        return -1 in self.teams or event.team in self.teams
 
     def put(self, message: bytes | None) -> None:
         """Queue a message; None ends the stream. A full queue means a sleeping browser: its stream ends.
@@ -80,32 +97,34 @@ class _Reader:
         self.queue.put_nowait(message)
 
 
-class _Readers(set[_Reader]):
+class _Readers(set[Reader]):
     """All open streams of this process, indexed by team and counted by user."""
 
     def __init__(self):
         super().__init__()
-        self.by_team: defaultdict[int | None, set[_Reader]] = defaultdict(set)
+        self.by_team: defaultdict[int | None, set[Reader]] = defaultdict(set)
         self.of_user: Counter[int] = Counter()
         self.ended = False  # the process stops
 
     def clear(self) -> None:
         self.__init__()
 
-    def join(self, reader: _Reader) -> None:
+    def join(self, reader: Reader) -> None:
+        if reader in self:
+            return
         self.add(reader)
         self.of_user[reader.user_id] += 1
         self.seat(reader, reader.rights.teams)
         if self.ended:
             reader.put(None)
 
-    def leave(self, reader: _Reader) -> None:
+    def leave(self, reader: Reader) -> None:
         if reader in self:
             self.remove(reader)
             self.of_user[reader.user_id] -= 1
             self.seat(reader, frozenset())
 
-    def seat(self, reader: _Reader, teams: frozenset[int]) -> None:
+    def seat(self, reader: Reader, teams: frozenset[int]) -> None:
         for team in reader.teams - teams:
             self.by_team[team].discard(reader)
         for team in teams:
@@ -138,10 +157,10 @@ class _Hub:
         self.alarm: tuple[str, str] | None = None
         self.alone: dict[pubsub.PublishedEvent, int] = {}
 
-    def join(self, reader: _Reader) -> None:
+    def join(self, reader: Reader) -> None:
         self.start()
         self.readers.join(reader)
-        if self.rows.floor is None:
+        if self.rows.floor is None or reader.continues is not None:
             self.poll_now.set()
 
     def start(self) -> None:
@@ -182,7 +201,7 @@ class _Hub:
                 except Exception:  # this loop must survive: without it revoked rights would stay in effect
                     log.exception("the rights of open streams were not checked")
 
-    async def check_rights(self, readers: list[_Reader]) -> None:
+    async def check_rights(self, readers: list[Reader]) -> None:
         if not readers:
             return
         people, keys = {r.user_id for r in readers}, {r.session_key for r in readers}
@@ -193,6 +212,7 @@ class _Hub:
                 reader.put(None)
             elif reader in self.readers and reader.teams != now.teams:
                 self.readers.seat(reader, now.teams)
+                reader.put(_reload(0))
 
     async def ping(self) -> None:
         """Send each stream a message every PING_SECONDS, or an HTTP proxy closes it.
@@ -203,7 +223,43 @@ class _Hub:
             for second in range(PING_SECONDS):
                 await asyncio.sleep(1)
                 for reader in [reader for reader in self.readers if reader.ping_at == second]:
-                    reader.put(PING)
+                    reader.put(self.ping_of(reader))
+
+    def ping_of(self, reader: Reader) -> bytes:
+        """Return a ping. Its ID, if it has one, says that the reader was sent all rows up to now."""
+        passed_on = self.rows.passed_on
+        if passed_on is None or self.database_down or reader.continues is not None or self.is_alone(reader):
+            return PING
+        return f"id: {self.id_of(reader, passed_on)}\n".encode() + PING
+
+    def id_of(self, reader: Reader, row: int) -> str:
+        """Return the ID of a reader that knows the rows up to `row`, and of what no row tells."""
+        shown = (reader.user_id, sorted(reader.teams), sorted(reader.rights.roles), self.alarm)
+        return f"{row}-{zlib.crc32(repr(shown).encode()):08x}"
+
+    def is_alone(self, reader: Reader) -> bool:
+        return any(reader.sees(event) for event in self.alone)
+
+    async def tell_missed(self) -> None:
+        """Send each reader that continues a stream the events since then, or let it reload."""
+        readers = {reader: row for reader in self.readers if (row := reader.continues) is not None}
+        if not readers:
+            return
+        complete, events = await self.in_thread(changes.newest_events, min(readers.values()))
+        of_team: defaultdict[int | None, list[pubsub.PublishedEvent]] = defaultdict(list)
+        for event in events:
+            of_team[event.team].append(event)
+            of_team[-1].append(event)
+        for reader, row in readers.items():
+            known = (
+                row >= complete and reader.last_id == self.id_of(reader, row) and not self.is_alone(reader)
+            )
+            missed = [event for team in reader.teams for event in of_team[team] if event.id > row]
+            if known and len(missed) <= MISSED_MOST:
+                reader.put(b"".join([*map(_message, missed), PING]))
+            else:
+                reader.put(_reload(len(self.readers)))
+            reader.last_id = ""
 
     async def keep_polling_rows(self) -> None:
         while True:
@@ -227,7 +283,9 @@ class _Hub:
         seen = await self.in_thread(changes.poll, self.rows.floor)
         missed = self.rows.missed(seen.ids)
         if begun:
-            self.readers.send_to_all(_reload(0))  # for changes between their page load and this first check
+            # For changes between their page load and this first check.
+            for reader in [reader for reader in self.readers if reader.continues is None]:
+                reader.put(_reload(0))
         elif len(missed) > MISSED_MOST or self.database_down:
             self.rows.published.update(missed)
             self.readers.send_to_all(_reload(len(self.readers)))
@@ -240,6 +298,7 @@ class _Hub:
         if seen.alarm != self.alarm:
             self.readers.send_to_all(ALARM)
         self.alarm, self.alone, self.database_down = seen.alarm, seen.alone, False
+        await self.tell_missed()
 
     def report_outage(self, error: Exception) -> None:
         if not self.database_down:
@@ -258,10 +317,24 @@ def stop() -> None:
         _hub.loop.call_soon_threadsafe(_hub.readers.send_to_all, None)
 
 
+in_thread = _hub.in_thread
+
+
+def join(reader: Reader) -> bool:
+    """Let the reader hear what happens from now on. Return False if its user has too many streams."""
+    if _hub.readers.of_user[reader.user_id] >= STREAMS_PER_USER:
+        return False
+    _hub.join(reader)
+    return True
+
+
+def leave(reader: Reader) -> None:
+    _hub.readers.leave(reader)
+
+
 def _message(event: pubsub.PublishedEvent) -> bytes:
     data = json.dumps({"account": event.account, "attempt": event.attempt, "state": event.state})
-    number = f"id: {event.id}\n" if event.id else ""
-    return f"{number}event: change\ndata: {data}\n\n".encode()
+    return f"{'' if event.id else NO_ID}event: change\ndata: {data}\n\n".encode()
 
 
 def _reload(browsers: int) -> bytes:
@@ -276,7 +349,7 @@ def _with_connection(call: Callable, *args):
         connection.close()
 
 
-def _reader_of(request: HttpRequest) -> _Reader | None:
+def _reader_of(request: HttpRequest) -> Reader | None:
     """Return a reader for the user of the request, None if the user may not view accounts."""
     if not request.user.is_authenticated:
         return None
@@ -285,7 +358,12 @@ def _reader_of(request: HttpRequest) -> _Reader | None:
     # A password that changed since the session was checked must not be taken for the one it was checked with.
     if rights is None or rights.auth_hash != request.user.get_session_auth_hash():
         return None
-    return _Reader(user, key, rights)
+    return Reader(user, key, rights, last_id(request))
+
+
+def last_id(request: HttpRequest) -> str:
+    """Return the ID that a browser sends by itself, or that our script sends with a new EventSource."""
+    return request.headers.get("Last-Event-ID") or request.GET.get("last", "")
 
 
 @require_safe
@@ -303,7 +381,7 @@ async def stream(request: HttpRequest) -> HttpResponse:
     if request.method == "HEAD" or leaving is not None:
         response = HttpResponse()
     else:
-        response = StreamingHttpResponse(_messages(reader))
+        response = StreamingHttpResponse(messages(reader))
     if leaving is not None:
         leaving.append(reader)
     response["Content-Type"] = "text/event-stream"
@@ -312,61 +390,12 @@ async def stream(request: HttpRequest) -> HttpResponse:
     return response
 
 
-async def _messages(reader: _Reader) -> AsyncIterator[bytes]:
+async def messages(reader: Reader) -> AsyncIterator[bytes]:
     _hub.join(reader)
     try:
-        yield b"retry: %d\n" % random.randint(*RETRY_MILLISECONDS) + _reload(0)  # noqa: S311 - no secret
+        retry = b"retry: %d\n" % random.randint(*RETRY_MILLISECONDS)  # noqa: S311 - no secret
+        yield retry + (_reload(0) if reader.continues is None else b"\n")
         while (message := await reader.queue.get()) is not None:
             yield message
     finally:
-        _hub.readers.leave(reader)
-
-
-# --- streams outside of Django -------------------------------------------------------------------------
-
-
-def outside(django: Callable) -> Callable:
-    """Return the ASGI application `django` with its streams sent outside of it.
-
-    Django decides who may open a stream, and then its request ends. Otherwise the request's thread,
-    middleware and objects would live as long as the stream.
-    """
-    address = reverse("events")
-
-    async def application(scope: dict, receive: Callable, send: Callable) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != address:
-            await django(scope, receive, send)
-            return
-        leaving: list[_Reader] = []
-        head: list[dict] = []
-
-        async def send_unless_leaving(message: dict) -> None:
-            if not leaving:
-                await send(message)
-            elif message["type"] == "http.response.start":
-                head.append(message)
-
-        await django({**scope, LEAVING: leaving}, receive, send_unless_leaving)
-        if head:
-            await _send_all(leaving[0], head[0], receive, send)
-
-    return application
-
-
-async def _send_all(reader: _Reader, head: dict, receive: Callable, send: Callable) -> None:
-    head["headers"] = [(name, value) for name, value in head["headers"] if name.lower() != b"content-length"]
-    watching = asyncio.create_task(_end_with_browser(reader, receive))
-    try:
-        await send(head)
-        async with aclosing(_messages(reader)) as messages:
-            async for message in messages:
-                await send({"type": "http.response.body", "body": message, "more_body": True})
-        await send({"type": "http.response.body"})
-    finally:
-        watching.cancel()
-
-
-async def _end_with_browser(reader: _Reader, receive: Callable) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    reader.put(None)
+        leave(reader)

@@ -15,6 +15,7 @@ const RELOAD_WITHIN = 10000;
 const ALARM_WITHIN = 1000;
 let collecting = 0;
 let refreshedAt = performance.now();
+let failed = false; // whether a refresh got no answer since everything was refreshed last
 
 function withoutNumbers(element) {
   const copy = element.cloneNode(true);
@@ -90,7 +91,9 @@ async function refresh(element) {
       headers: { "HX-Request": "true" },
       signal: AbortSignal.timeout?.(20000),
     });
-    said(answer.headers.get("X-Away") ?? (answer.status >= 502 ? "server" : ""));
+    const wrong = answer.headers.get("X-Away") ?? (answer.status >= 502 ? "server" : "");
+    said(wrong);
+    failed ||= Boolean(wrong);
     const elsewhere = answer.headers.get("HX-Redirect");
     if (elsewhere) location.assign(elsewhere);
     else if (answer.redirected) location.reload(); // signed out
@@ -98,6 +101,7 @@ async function refresh(element) {
     else if (answer.status === 404) gone(element);
   } catch {
     said("server");
+    failed = true;
   }
   const again = under.get(element) === "again";
   under.delete(element);
@@ -123,6 +127,7 @@ function gone(element) {
 function refreshEverything() {
   if (document.hidden) return;
   refreshedAt = performance.now();
+  failed = false;
   for (const element of document.querySelectorAll("[data-live]")) {
     if (!element.parentElement.closest("[data-live]")) refresh(element);
   }
@@ -178,6 +183,10 @@ document.addEventListener("wk:relook", ({ detail }) => {
   // After an outage all browsers get this at the same moment: each refreshes at a random one.
   if (detail?.within) setTimeout(refreshEverything, Math.random() * Math.min(detail.within, RELOAD_WITHIN));
   else refreshEverything();
+});
+// A stream that continues tells what was missed, but not what could not be fetched.
+document.addEventListener("wk:stream", ({ detail }) => {
+  if (detail === "up" && failed) refreshEverything();
 });
 document.addEventListener("wk:alarm", () => {
   const alarm = document.getElementById("alarm");

@@ -14,6 +14,7 @@ const channel = navigator.locks && window.BroadcastChannel ? new BroadcastChanne
 let state = "down"; // of the stream, wherever it is: down, up, full (too many of one person), refused (no right)
 let source = null;
 let heard = 0;
+let last = ""; // the last ID received while this tab leads: where the next stream continues
 let pause = PAUSE.least;
 let retry = 0;
 let leader = null; // while this tab leads: the function that ends it
@@ -41,11 +42,12 @@ function become(now) {
 function open() {
   clearTimeout(retry);
   source?.close();
-  source = new EventSource(url);
+  source = new EventSource(last ? `${url}?last=${encodeURIComponent(last)}` : url);
   heard = performance.now();
   for (const kind of ["relook", "change", "alarm", "away", "ping"]) {
-    source.addEventListener(kind, ({ data }) => {
+    source.addEventListener(kind, ({ data, lastEventId }) => {
       heard = performance.now();
+      last = lastEventId || last;
       pause = PAUSE.least;
       if (state !== "up") become("up");
       if (kind === "relook") fresh = true;
@@ -62,6 +64,7 @@ function close() {
   clearTimeout(retry);
   source?.close();
   source = null;
+  last = "";
 }
 
 // The server said no, and an EventSource does not say why.

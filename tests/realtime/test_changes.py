@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -61,6 +62,39 @@ def test_thousands_are_asked_about_by_as_many_queries_as_one(people):
 
     few = queries([people.operator])
     assert queries([people.operator, people.mate, people.viewer, people.stranger, people.admin]) == few <= 8
+
+
+def test_who_is_admitted_is_who_django_lets_in(people):
+    def signed_in(name: str, role: str = "Viewers", **session) -> str:
+        user = people.person(name, role, people.east)
+        store = user.client.session
+        for field, value in session.items():
+            store[field] = value
+        store.save()
+        return store.session_key
+
+    asleep, password, expired = people.mate, people.stranger, people.viewer
+    keys = [key(user) for user in (people.operator, people.admin, asleep, password, expired)]
+    keys += [signed_in("no role", ""), signed_in("odd", _auth_user_backend="other.Backend"), "gone", ""]
+    keys += [signed_in("hashless", _auth_user_hash="")]
+    type(asleep).objects.filter(pk=asleep.pk).update(is_active=False)
+    password.set_password("another")
+    password.save()
+    Session.objects.filter(session_key=key(expired)).update(expire_date=seconds_ago(1))
+
+    found = changes.admitted(keys)
+
+    assert [user and user[0] for user in found] == [people.operator.pk, people.admin.pk, *[None] * 8]
+    assert found[0][1] == changes.rights({people.operator.pk}, set())[0][people.operator.pk]
+
+
+def test_thousands_are_admitted_with_as_many_queries_as_one(people):
+    def queries(users):
+        with CaptureQueriesContext(connection) as captured:
+            assert all(changes.admitted([key(user) for user in users]))
+        return len(captured)
+
+    assert queries([people.operator]) == queries([people.operator, people.mate, people.viewer, people.admin])
 
 
 # --- rows -----------------------------------------------------------------------------------------------

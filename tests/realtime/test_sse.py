@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts.lib import pubsub
 from accounts.models import AccountEvent, UpstreamAccess
 from accounts.models.event import record
-from accounts.realtime import changes, sse
+from accounts.realtime import changes, connects, sse
 from accounts.states import EventType
 from tests.support.factories import make_attempt
 from tests.support.processes import DEADLINE
@@ -27,6 +27,7 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 @pytest.fixture(autouse=True)
 def nobody_reads():
     sse._hub.readers.clear()
+    connects._admission.headers = []
     yield
     sse._hub.readers.clear()
 
@@ -60,8 +61,8 @@ class Stream:
         return lines.get("event", ""), json.loads(lines.get("data", "{}"))
 
     async def heard(self) -> tuple[str, dict]:
-        """The next message that is more than "reload"."""
-        while (message := await self.message())[0] == "relook":
+        """The next message that is more than "reload" or a ping."""
+        while (message := await self.message())[0] in ("relook", "ping"):
             pass
         return message
 
@@ -103,12 +104,12 @@ def test_a_message_has_ids_and_a_state_and_nothing_else(committed):
 
     async def story():
         stream = await Stream.of(committed.operator)
-        number = await change(account)
+        await change(account)
         while "relook" in (text := (await asyncio.wait_for(anext(stream.messages), DEADLINE)).decode()):
             pass
         assert (
             text
-            == f'id: {number}\nevent: change\ndata: {{"account": {account.pk}, "attempt": null, "state": "online"}}\n\n'
+            == f'event: change\ndata: {{"account": {account.pk}, "attempt": null, "state": "online"}}\n\n'
         )
 
     asyncio.run(story())
@@ -198,7 +199,7 @@ def test_all_streams_of_a_process_share_one_connection_to_redis(committed):
 
 
 def test_a_reader_that_sleeps_is_cut_off_rather_than_kept_in_memory():
-    reader = sse._Reader(1, "key", changes.Rights(changes.EVERY_TEAM, frozenset(), ""))
+    reader = sse.Reader(1, "key", changes.Rights(changes.EVERY_TEAM, frozenset(), ""))
     for number in range(sse.QUEUE_SIZE + 1):
         reader.put(f"message {number}")
     assert reader.queue.qsize() == 1
@@ -211,7 +212,7 @@ def test_streams_on_which_nothing_happens_are_pinged_again_and_again(committed, 
 
     async def story():
         for stream in [await Stream.of(user) for user in (committed.operator, committed.stranger)]:
-            assert [await stream.heard(), await stream.heard()] == [("ping", {})] * 2
+            assert [await text_with(stream, "event: ping") for _ in range(2)]
 
     asyncio.run(story())
 
@@ -363,7 +364,9 @@ def test_many_rows_without_a_published_event_are_one_reload_for_all(committed, m
     asyncio.run(story())
 
 
-def test_a_login_that_no_worker_waits_for_is_sent_without_an_id(committed, monkeypatch):
+def test_a_login_that_no_worker_waits_for_is_sent_and_a_page_that_connects_again_reloads(
+    committed, monkeypatch
+):
     monkeypatch.setattr(sse, "POLL_SECONDS", 0.05)
     attempt = make_attempt(committed.account(), queued_at=timezone.now() - timezone.timedelta(seconds=6))
 
@@ -371,7 +374,7 @@ def test_a_login_that_no_worker_waits_for_is_sent_without_an_id(committed, monke
         stream = await Stream.of(committed.operator)
         while "relook" in (text := (await asyncio.wait_for(anext(stream.messages), DEADLINE)).decode()):
             pass
-        assert "id:" not in text and f'"attempt": {attempt.pk}' in text
+        assert text.startswith("id: 0\n") and f'"attempt": {attempt.pk}' in text
 
     asyncio.run(story())
 
@@ -402,13 +405,125 @@ def test_the_alarm_is_sent_to_all_when_it_begins_and_when_it_ends(committed, mon
     asyncio.run(story())
 
 
+# --- a stream that continues another one --------------------------------------------------------------
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """Rows count as passed on at the second poll, and each second every stream is pinged."""
+    monkeypatch.setattr(sse, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "PING_SECONDS", 1)
+    monkeypatch.setattr(changes, "COMMIT_SECONDS", -1)
+
+
+async def text_with(stream: Stream, words: str) -> str:
+    """The first text of the stream that contains them."""
+    while words not in (text := (await asyncio.wait_for(anext(stream.messages), DEADLINE)).decode()):
+        pass
+    return text
+
+
+async def interrupted(user) -> str:
+    """The last ID that a browser has when its stream is cut."""
+    stream = await Stream.of(user)
+    text = await text_with(stream, "-")
+    await stream.messages.aclose()
+    return re.match(r"id: (\S+)\nevent: ping\n", text)[1]
+
+
+async def continued(user, last_id: str, how: str = "header") -> str:
+    """What a stream says first that continues another one."""
+    named = (
+        {"headers": {"Last-Event-ID": last_id}} if how == "header" else {"query_params": {"last": last_id}}
+    )
+    stream = Stream(await (await client_for(user)).get("/events/", **named))
+    text = await text_with(stream, "event: ")
+    await stream.messages.aclose()
+    return text
+
+
+@pytest.mark.parametrize("how", ["header", "address"])
+def test_a_page_is_told_what_it_missed_and_reloads_nothing(committed, quickly, how):
+    ours, theirs = committed.account(), committed.account(team=committed.west)
+
+    async def story():
+        last_id = await interrupted(committed.operator)
+        assert await continued(committed.operator, last_id, how) == "event: ping\ndata: {}\n\n"
+        await asyncio.to_thread(unpublished, theirs)
+        await change(ours)
+        missed = {"account": ours.pk, "attempt": None, "state": "new"}
+        told = f"event: change\ndata: {json.dumps(missed)}\n\nevent: ping\ndata: {{}}\n\n"
+        assert await continued(committed.operator, last_id, how) == told
+        assert await continued(committed.operator, last_id, how) == told
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("why", ["teams", "alarm", "alone", "many", "forgotten", "unknown", "another person"])
+def test_a_page_reloads_if_the_rows_do_not_tell_all_that_it_missed(committed, quickly, monkeypatch, why):
+    account = committed.account()
+
+    def happens():
+        try:
+            if why == "teams":
+                committed.operator.groups.add(committed.west)
+            elif why == "alarm":
+                access = {"base_url": django_settings.WK_BASE_URL, "account": django_settings.WK_ACCOUNT}
+                UpstreamAccess.objects.update_or_create(**access, defaults={"refused_at": timezone.now()})
+            elif why == "alone":
+                make_attempt(account, queued_at=timezone.now() - timezone.timedelta(seconds=6))
+            elif why in ("many", "forgotten"):
+                monkeypatch.setattr(
+                    *((sse, "MISSED_MOST", 2) if why == "many" else (changes, "REPLAYED_MOST", 3))
+                )
+                AccountEvent.objects.bulk_create(
+                    AccountEvent(account=account, happened=EventType.CHANGED) for _ in range(4)
+                )
+        finally:
+            connections.close_all()
+
+    async def story():
+        last_id = await interrupted(committed.operator)
+        await asyncio.to_thread(happens)
+        last_id = f"{last_id[:-8]}00000000" if why == "unknown" else last_id
+        person = committed.mate if why == "another person" else committed.operator
+        assert "event: relook" in await continued(person, last_id)
+
+    asyncio.run(story())
+
+
+def test_a_page_reloads_if_what_no_row_tells_was_sent_before_the_interruption(committed, quickly):
+    make_attempt(committed.account(), queued_at=timezone.now() - timezone.timedelta(seconds=6))
+
+    async def story():
+        stream = await Stream.of(committed.operator)
+        assert (await text_with(stream, "event: change")).startswith("id: 0\n")
+        assert (await text_with(stream, "event: ping")) == "event: ping\ndata: {}\n\n"
+
+    asyncio.run(story())
+
+
+def test_a_page_reloads_when_its_teams_change(committed, monkeypatch):
+    monkeypatch.setattr(sse, "RIGHTS_SECONDS", 0.05)
+
+    async def story():
+        stream = await Stream.of(committed.operator)
+        await polled()
+        while not all(reader.queue.empty() for reader in sse._hub.readers):
+            await stream.message()
+        await committed.operator.groups.aadd(committed.west)
+        assert (await stream.message()) == ("relook", {"within": 0})
+
+    asyncio.run(story())
+
+
 # --- outside of Django ----------------------------------------------------------------------------------
 
 
 class Connection:
     """One request to the whole ASGI application, as a server makes it."""
 
-    def __init__(self, cookie: str, **scope):
+    def __init__(self, cookie: str, django=None, **scope):
         self.sent: asyncio.Queue = asyncio.Queue()
         self.received: asyncio.Queue = asyncio.Queue()
         self.received.put_nowait({"type": "http.request", "body": b"", "more_body": False})
@@ -421,7 +536,7 @@ class Connection:
             "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("testserver", 80),
             "client": ("127.0.0.1", 1), "asgi": {"version": "3.0"}, **scope,
         }  # fmt: skip
-        application = sse.outside(get_asgi_application())
+        application = connects.outside(django or get_asgi_application())
         self.task = asyncio.create_task(application(self.scope, self.received.get, self.sent.put))
 
     async def answer(self) -> dict:
@@ -481,3 +596,34 @@ def test_a_head_request_asks_which_answer_it_would_be(committed):
         assert not sse._hub.readers
 
     asyncio.run(story())
+
+
+def test_after_the_first_stream_django_is_asked_only_where_the_answer_is_no(committed, monkeypatch):
+    monkeypatch.setattr(sse, "STREAMS_PER_USER", 2)
+    asked = []
+    django = get_asgi_application()
+
+    async def counting(scope, receive, send):
+        asked.append(scope["path"])
+        await django(scope, receive, send)
+
+    async def story():
+        key = await session_of(committed.operator)
+        first, second = [await opened(key, counting) for _ in range(2)]
+        assert first["headers"] == second["headers"] and second["status"] == 200
+        assert len(asked) == 1
+        for cookie, status in ((key, 503), ("none", 403)):
+            assert (await opened(cookie, counting))["status"] == status
+        assert (await opened(await session_of(committed.mate), counting, host=b"evil.example"))[
+            "status"
+        ] == 400
+        assert len(asked) == 4
+
+    asyncio.run(story())
+
+
+async def opened(key: str, django, host: bytes = b"testserver") -> dict:
+    """The head of the answer to a browser's request for a stream."""
+    cookie = f"{django_settings.SESSION_COOKIE_NAME}={key}".encode()
+    connection = Connection("", django, headers=[(b"host", host), (b"cookie", cookie)])
+    return await connection.answer()
