@@ -65,11 +65,15 @@ class Process:
     """
 
     def __init__(self, arguments: list[str], env: dict[str, str], log: Path, answers: bool = False):
-        self.log_file = log
-        with log.open("wb") as output:
+        self.log_file, self.arguments, self.env, self.answers = log, arguments, env, answers
+        self.start()
+
+    def start(self) -> None:
+        """Also again, after `kill`."""
+        with self.log_file.open("ab") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, env=env, start_new_session=True, stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if answers else output, stderr=output,
+                [sys.executable, *self.arguments], cwd=ROOT, env=self.env, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE if self.answers else output, stderr=output,
             )  # fmt: skip
         self.pid = self.popen.pid
 

@@ -28,10 +28,11 @@ class Services:
     pids: dict[str, int]
 
     def set_up_django(self) -> None:
-        """Use these services in this process, too, with all tables."""
+        """Use these services in this process, too, with all tables and static files."""
         os.environ.update(self.env)
         django.setup()
         call_command("migrate", verbosity=0)
+        call_command("collectstatic", interactive=False, verbosity=0)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from accounts.realtime import changes, sse
 log = logging.getLogger(__name__)
 
 ADMITTED_AT_ONCE = 50
+PAUSE = 0.1  # seconds after a batch, in which pages are answered
 DJANGO_AT_ONCE = 8  # each takes a thread
 # Headers of Django's answer that are about one request.
 OWN = frozenset({b"content-length", b"content-language", b"set-cookie"})
@@ -62,6 +63,7 @@ class _Admission:
             for (_key, decided), result in zip(batch, found, strict=True):
                 if not decided.done():
                     decided.set_result(result)
+            await asyncio.sleep(PAUSE)
 
 
 _admission = _Admission()
@@ -80,10 +82,15 @@ def outside(django: Callable) -> Callable:
             await django(scope, receive, send)
             return
         _admission.start()
-        reader = await _admitted(scope)
-        if reader is None:
-            async with _admission.django:
-                reader = await _admitted_by_django(django, scope, receive, send)
+        while True:
+            first = not _admission.headers
+            reader = None if first else await _admitted(scope)
+            if reader is None:
+                async with _admission.django:
+                    if first and _admission.headers:
+                        continue  # another request was the first meanwhile
+                    reader = await _admitted_by_django(django, scope, receive, send)
+            break
         if reader is not None:
             await _send_all(reader, receive, send)
 
@@ -98,7 +105,7 @@ async def _admitted(scope: dict) -> sse.Reader | None:
         request.get_host()
     except SuspiciousOperation:
         return None
-    if not key or not _admission.headers or (settings.SECURE_SSL_REDIRECT and not request.is_secure()):
+    if not key or (settings.SECURE_SSL_REDIRECT and not request.is_secure()):
         return None
     decided = await _admission.decide(key)
     if decided is None:
