@@ -60,7 +60,7 @@ ALARM = b"event: alarm\ndata: {}\n\n"
 # Of no stream: a page that was told what no row tells reloads what it shows when it connects again.
 NO_ID = "id: 0\n"
 DATABASE_DOWN = NO_ID.encode() + b"event: away\ndata: {}\n\n"
-# Key in the scope of a request: the list that receives its reader, if the stream is sent outside of Django.
+# Key in a request's scope: the list that gets its reader, if the stream is sent outside of Django.
 LEAVING = "wkportal.leaving"
 LAST_ID = re.compile(r"(\d{1,18})-[0-9a-f]{8}")
 _streams_so_far = itertools.count()
@@ -162,6 +162,9 @@ class _Hub:
         self.readers.join(reader)
         if self.rows.floor is None or reader.continues is not None:
             self.poll_now.set()
+
+    def leave(self, reader: Reader) -> None:
+        self.readers.leave(reader)
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -317,7 +320,7 @@ def stop() -> None:
         _hub.loop.call_soon_threadsafe(_hub.readers.send_to_all, None)
 
 
-in_thread = _hub.in_thread
+in_thread, leave = _hub.in_thread, _hub.leave
 
 
 def join(reader: Reader) -> bool:
@@ -326,10 +329,6 @@ def join(reader: Reader) -> bool:
         return False
     _hub.join(reader)
     return True
-
-
-def leave(reader: Reader) -> None:
-    _hub.readers.leave(reader)
 
 
 def _message(event: pubsub.PublishedEvent) -> bytes:
@@ -398,4 +397,4 @@ async def messages(reader: Reader) -> AsyncIterator[bytes]:
         while (message := await reader.queue.get()) is not None:
             yield message
     finally:
-        leave(reader)
+        _hub.leave(reader)

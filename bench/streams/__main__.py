@@ -134,7 +134,9 @@ def main() -> None:
             browsers.ask("set_people", people=logins.people)
             run = Run(services, options, browsers, logins)
             ours, reference = (run.measure(name) for name in SERVERS)
-    figures = [report.Figure(name, value, reference.get(name), AIMS.get(name)) for name, value in ours.items()]
+    figures = [
+        report.Figure(name, value, reference.get(name), AIMS.get(name)) for name, value in ours.items()
+    ]
     report.finish(figures, options)
 
 

@@ -431,13 +431,13 @@ async def interrupted(user) -> str:
     return re.match(r"id: (\S+)\nevent: ping\n", text)[1]
 
 
-async def continued(user, last_id: str, how: str = "header") -> str:
-    """What a stream says first that continues another one."""
+async def continued(user, last_id: str, how: str = "header", words: str = "event: ") -> str:
+    """The first text with these words of a stream that continues another one."""
     named = (
         {"headers": {"Last-Event-ID": last_id}} if how == "header" else {"query_params": {"last": last_id}}
     )
     stream = Stream(await (await client_for(user)).get("/events/", **named))
-    text = await text_with(stream, "event: ")
+    text = await text_with(stream, words)
     await stream.messages.aclose()
     return text
 
@@ -487,7 +487,7 @@ def test_a_page_reloads_if_the_rows_do_not_tell_all_that_it_missed(committed, qu
         await asyncio.to_thread(happens)
         last_id = f"{last_id[:-8]}00000000" if why == "unknown" else last_id
         person = committed.mate if why == "another person" else committed.operator
-        assert "event: relook" in await continued(person, last_id)
+        assert await continued(person, last_id, words="event: relook")
 
     asyncio.run(story())
 
