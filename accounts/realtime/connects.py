@@ -18,6 +18,7 @@ from django.db import DatabaseError, InterfaceError
 from django.urls import reverse
 
 from accounts.realtime import changes, sse
+from accounts.realtime.readers import Reader, last_id
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def outside(django: Callable) -> Callable:
     return application
 
 
-async def _admitted(scope: dict) -> sse.Reader | None:
+async def _admitted(scope: dict) -> Reader | None:
     """Return the reader of a request that may have a stream, None if Django must answer."""
     request = ASGIRequest(scope, io.BytesIO())
     key = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
@@ -111,15 +112,15 @@ async def _admitted(scope: dict) -> sse.Reader | None:
     if decided is None:
         return None
     user, rights = decided
-    reader = sse.Reader(user, key, rights, sse.last_id(request))
+    reader = Reader(user, key, rights, last_id(request))
     return reader if sse.join(reader) else None
 
 
 async def _admitted_by_django(
     django: Callable, scope: dict, receive: Callable, send: Callable
-) -> sse.Reader | None:
+) -> Reader | None:
     """Let Django answer. Return the reader if its answer is a stream, which it leaves to us."""
-    leaving: list[sse.Reader] = []
+    leaving: list[Reader] = []
 
     async def send_unless_leaving(message: dict) -> None:
         if not leaving:
@@ -132,7 +133,7 @@ async def _admitted_by_django(
     return leaving[0] if leaving else None
 
 
-async def _send_all(reader: sse.Reader, receive: Callable, send: Callable) -> None:
+async def _send_all(reader: Reader, receive: Callable, send: Callable) -> None:
     watching = asyncio.create_task(_end_with_browser(reader, receive))
     try:
         await send({"type": "http.response.start", "status": 200, "headers": _admission.headers})
@@ -145,7 +146,7 @@ async def _send_all(reader: sse.Reader, receive: Callable, send: Callable) -> No
         sse.leave(reader)
 
 
-async def _end_with_browser(reader: sse.Reader, receive: Callable) -> None:
+async def _end_with_browser(reader: Reader, receive: Callable) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     reader.put(None)

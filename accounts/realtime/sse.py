@@ -20,17 +20,13 @@ also sends, without an ID, a login that no worker waits for. Other messages:
 
 import asyncio
 import contextvars
-import itertools
-import json
 import logging
 import random
-import re
 import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, connection
@@ -40,10 +36,10 @@ from django.views.decorators.http import require_safe
 from accounts.lib import pubsub
 from accounts.lib.rows import in_batches
 from accounts.realtime import changes
+from accounts.realtime.readers import ALARM, DATABASE_DOWN, PING, Reader, Readers, last_id, message_of, reload
 
 log = logging.getLogger(__name__)
 
-QUEUE_SIZE = 200
 PING_SECONDS = 15
 RIGHTS_SECONDS = 4
 RIGHTS_AT_ONCE = 250  # a check of thousands would block everything else in this process
@@ -54,98 +50,15 @@ MISSED_MOST = 200
 STREAMS_PER_USER = 40
 # Spreads the reconnects of browsers that lost their streams at the same time.
 RETRY_MILLISECONDS = (1000, 3000)
-RELOAD_MILLISECONDS = 10  # for each browser, when all reload
-PING = b"event: ping\ndata: {}\n\n"
-ALARM = b"event: alarm\ndata: {}\n\n"
-# Of no stream: a page that was told what no row tells reloads what it shows when it connects again.
-NO_ID = "id: 0\n"
-DATABASE_DOWN = NO_ID.encode() + b"event: away\ndata: {}\n\n"
 # Key in a request's scope: the list that gets its reader, if the stream is sent outside of Django.
 LEAVING = "wkportal.leaving"
-LAST_ID = re.compile(r"(\d{1,18})-[0-9a-f]{8}")
-_streams_so_far = itertools.count()
-
-
-@dataclass(eq=False, slots=True)
-class Reader:
-    user_id: int
-    session_key: str
-    rights: changes.Rights
-    last_id: str = ""  # of the stream that this one continues, until its page was told what it missed
-    teams: frozenset[int] = frozenset()
-    queue: asyncio.Queue = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
-    ping_at: int = field(default_factory=lambda: next(_streams_so_far) % PING_SECONDS)
-
-    @property
-    def continues(self) -> int | None:
-        """The ID of the last row that its page knows of, None if it has to reload."""
-        known = LAST_ID.fullmatch(self.last_id)
-        return int(known[1]) if known else None
-
-    def sees(self, event: pubsub.PublishedEvent) -> bool:
-        return -1 in self.teams or event.team in self.teams
-
-    def put(self, message: bytes | None) -> None:
-        """Queue a message; None ends the stream. A full queue means a sleeping browser: its stream ends.
-
-        The browser reloads what it shows when it reconnects.
-        """
-        if self.queue.full():
-            while not self.queue.empty():
-                self.queue.get_nowait()
-            message = None
-        self.queue.put_nowait(message)
-
-
-class _Readers(set[Reader]):
-    """All open streams of this process, indexed by team and counted by user."""
-
-    def __init__(self):
-        super().__init__()
-        self.by_team: defaultdict[int | None, set[Reader]] = defaultdict(set)
-        self.of_user: Counter[int] = Counter()
-        self.ended = False  # the process stops
-
-    def clear(self) -> None:
-        self.__init__()
-
-    def join(self, reader: Reader) -> None:
-        if reader in self:
-            return
-        self.add(reader)
-        self.of_user[reader.user_id] += 1
-        self.seat(reader, reader.rights.teams)
-        if self.ended:
-            reader.put(None)
-
-    def leave(self, reader: Reader) -> None:
-        if reader in self:
-            self.remove(reader)
-            self.of_user[reader.user_id] -= 1
-            self.seat(reader, frozenset())
-
-    def seat(self, reader: Reader, teams: frozenset[int]) -> None:
-        for team in reader.teams - teams:
-            self.by_team[team].discard(reader)
-        for team in teams:
-            self.by_team[team].add(reader)
-        reader.teams = teams
-
-    def send_event(self, event: pubsub.PublishedEvent) -> None:
-        message = _message(event)
-        for reader in self.by_team[event.team] | self.by_team[-1]:
-            reader.put(message)
-
-    def send_to_all(self, message: bytes | None) -> None:
-        for reader in list(self):
-            reader.put(message)
 
 
 class _Hub:
     """Work done once for all streams of this process."""
 
     def __init__(self):
-        self.readers = _Readers()
+        self.readers = Readers()
         self.tasks: list[asyncio.Task] = []
         self.loop: asyncio.AbstractEventLoop | None = None
         # One database check at a time, in a thread that belongs to no request.
@@ -215,7 +128,7 @@ class _Hub:
                 reader.put(None)
             elif reader in self.readers and reader.teams != now.teams:
                 self.readers.seat(reader, now.teams)
-                reader.put(_reload(0))
+                reader.put(reload(0))
 
     async def ping(self) -> None:
         """Send each stream a message every PING_SECONDS, or an HTTP proxy closes it.
@@ -225,7 +138,7 @@ class _Hub:
         while True:
             for second in range(PING_SECONDS):
                 await asyncio.sleep(1)
-                for reader in [reader for reader in self.readers if reader.ping_at == second]:
+                for reader in [reader for reader in self.readers if reader.number % PING_SECONDS == second]:
                     reader.put(self.ping_of(reader))
 
     def ping_of(self, reader: Reader) -> bytes:
@@ -259,9 +172,9 @@ class _Hub:
             )
             missed = [event for team in reader.teams for event in of_team[team] if event.id > row]
             if known and len(missed) <= MISSED_MOST:
-                reader.put(b"".join([*map(_message, missed), PING]))
+                reader.put(b"".join([*map(message_of, missed), PING]))
             else:
-                reader.put(_reload(len(self.readers)))
+                reader.put(reload(len(self.readers)))
             reader.last_id = ""
 
     async def keep_polling_rows(self) -> None:
@@ -288,10 +201,10 @@ class _Hub:
         if begun:
             # For changes between their page load and this first check.
             for reader in [reader for reader in self.readers if reader.continues is None]:
-                reader.put(_reload(0))
+                reader.put(reload(0))
         elif len(missed) > MISSED_MOST or self.database_down:
             self.rows.published.update(missed)
-            self.readers.send_to_all(_reload(len(self.readers)))
+            self.readers.send_to_all(reload(len(self.readers)))
         elif missed:
             for event in await self.in_thread(changes.unpublished_events, missed):
                 self.pass_event(event)
@@ -331,15 +244,6 @@ def join(reader: Reader) -> bool:
     return True
 
 
-def _message(event: pubsub.PublishedEvent) -> bytes:
-    data = json.dumps({"account": event.account, "attempt": event.attempt, "state": event.state})
-    return f"{'' if event.id else NO_ID}event: change\ndata: {data}\n\n".encode()
-
-
-def _reload(browsers: int) -> bytes:
-    return b'event: relook\ndata: {"within": %d}\n\n' % (browsers * RELOAD_MILLISECONDS)
-
-
 def _with_connection(call: Callable, *args):
     """Run `call`, then return the database connection: a stream must not keep one."""
     try:
@@ -358,11 +262,6 @@ def _reader_of(request: HttpRequest) -> Reader | None:
     if rights is None or rights.auth_hash != request.user.get_session_auth_hash():
         return None
     return Reader(user, key, rights, last_id(request))
-
-
-def last_id(request: HttpRequest) -> str:
-    """Return the ID that a browser sends by itself, or that our script sends with a new EventSource."""
-    return request.headers.get("Last-Event-ID") or request.GET.get("last", "")
 
 
 @require_safe
@@ -393,7 +292,7 @@ async def messages(reader: Reader) -> AsyncIterator[bytes]:
     _hub.join(reader)
     try:
         retry = b"retry: %d\n" % random.randint(*RETRY_MILLISECONDS)  # noqa: S311 - no secret
-        yield retry + (_reload(0) if reader.continues is None else b"\n")
+        yield retry + (reload(0) if reader.continues is None else b"\n")
         while (message := await reader.queue.get()) is not None:
             yield message
     finally:

@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts.lib import pubsub
 from accounts.models import AccountEvent, UpstreamAccess
 from accounts.models.event import record
-from accounts.realtime import changes, connects, sse
+from accounts.realtime import changes, connects, readers, sse
 from accounts.states import EventType
 from tests.support.factories import make_attempt
 from tests.support.processes import DEADLINE
@@ -199,8 +199,8 @@ def test_all_streams_of_a_process_share_one_connection_to_redis(committed):
 
 
 def test_a_reader_that_sleeps_is_cut_off_rather_than_kept_in_memory():
-    reader = sse.Reader(1, "key", changes.Rights(changes.EVERY_TEAM, frozenset(), ""))
-    for number in range(sse.QUEUE_SIZE + 1):
+    reader = readers.Reader(1, "key", changes.Rights(changes.EVERY_TEAM, frozenset(), ""))
+    for number in range(readers.QUEUE_SIZE + 1):
         reader.put(f"message {number}")
     assert reader.queue.qsize() == 1
     assert reader.queue.get_nowait() is None
