@@ -46,7 +46,11 @@ function tick() {
     wrong = is;
   }
   say(is && now - since >= SAID_AFTER[is] ? is : "");
-  if (!is || is === "refused" || document.hidden || now - since < 1000 || now - asked < askEvery()) return;
+  // A lost stream comes back by itself and tells what was missed: nothing is asked for before it is said to be lost.
+  const patience = stream === "up" ? 1000 : SAID_AFTER.stream;
+  if (!is || is === "refused" || document.hidden || now - since < patience || now - asked < askEvery()) {
+    return;
+  }
   asked = now + Math.random() * 1000; // not all tabs and all people at once
   document.dispatchEvent(new CustomEvent("wk:relook", { detail: {} }));
 }

@@ -252,6 +252,28 @@ def test_a_server_that_does_not_answer_is_said_and_pages_come_back_by_themselves
     assert all(map(stays, [*pages, in_chinese]))
 
 
+def test_a_page_asks_for_nothing_while_its_lost_stream_may_come_back(desk, stack, live):
+    page = desk.browser(live.operator).new_page()
+    page.clock.install()
+    page.goto(stack.url)
+    expect(page.locator("#outage")).to_be_hidden()
+    page.evaluate("document.addEventListener('wk:stream', ({ detail }) => { window.streamIs = detail; })")
+    until(lambda: page.evaluate("window.streamIs") == "up", "the page has no stream")
+    page.clock.pause_at(page.evaluate("Date.now() + 1000"))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "hx-request" in request.headers else None)
+    stack.kill("web")
+    until(lambda: page.evaluate("window.streamIs") == "down", "the stream is not lost")
+    page.clock.run_for(4000)
+    assert asked == []
+
+    page.clock.run_for(3000)
+    until(lambda: page.wait_for_timeout(100) or asked, "the page waits for its stream for ever")
+    stack.start("web")
+    page.clock.resume()
+    expect(page.locator("#outage")).to_be_hidden()
+
+
 def test_a_database_that_does_not_answer_is_said_and_nothing_typed_is_lost(desk, stack, rig, live, upstream):
     pages = desk.in_both_languages(live.operator, f"/accounts/{live.account().pk}/")
     attempt = press_log_in(pages[0])
