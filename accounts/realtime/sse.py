@@ -1,10 +1,10 @@
 """Server-sent events: one subscription per process, fanned out to its browsers. The only async code.
 
 A message is `{"account", "attempt", "state"}` for an account that its reader may see. The page then fetches
-what it shows from a normal, authorized view. Rights are checked again every few
-seconds, for all readers of the process at once. A reader without a session or the right to view accounts
-loses the stream, and so does one whose password or roles changed: the browser connects again if it still may,
-and reloads what it shows. A reader whose teams changed reloads too, and gets no more events of a team it lost.
+what it shows from a normal, authorized view. Rights are checked again every few seconds, for all readers of the
+process at once. A reader without a session or the right to view accounts loses the stream, and so does one whose
+password or roles changed: the browser connects again if it still may, and reloads what it shows. A reader whose
+teams changed reloads too, and gets no more events of a team it lost.
 
 A page whose stream was interrupted names the last ID that it received, which a `ping` carries. If the rows since
 then tell all that it missed, it gets their events. Otherwise, as on its first connect, it reloads what it shows.
