@@ -21,7 +21,8 @@ def may_edit(user) -> bool:
 
 
 def may_add(user) -> bool:
-    return user.has_perm("accounts.add_account")
+    """Whether this user may add an account and has a team to add it to, or needs none."""
+    return user.has_perm("accounts.add_account") and (sees_all(user) or teams_of(user).exists())
 
 
 def sees_all(user) -> bool:
@@ -31,7 +32,7 @@ def sees_all(user) -> bool:
 
 def may_adopt(user) -> bool:
     """An account that has no record here is nobody's team yet: only for those who see every account."""
-    return may_add(user) and sees_all(user)
+    return user.has_perm("accounts.add_account") and sees_all(user)
 
 
 def teams_of(user):

@@ -9,6 +9,10 @@ from django.utils.translation import gettext as _
 
 # Stands for the account's own proxy in logins and drops. WKTeam's codes have at most four digits.
 OWN = 32767
+# What forms send for "no proxy, WKTeam chooses". An empty value says that nothing was chosen.
+NONE = "none"
+# Stands for NONE where an account's proxy would be used otherwise.
+NO_PROXY = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +67,4 @@ def proxy_choices(also: int | None = None) -> list[tuple[str | int, str]]:
     codes = list(settings.WK_PROXIES)
     if also is not None and also not in codes:
         codes.append(also)
-    return [("", _("None (chosen by WKTeam)")), *((code, f"{code} · {proxy_name(code)}") for code in codes)]
+    return [(NONE, _("None (chosen by WKTeam)")), *((code, f"{code} · {proxy_name(code)}") for code in codes)]

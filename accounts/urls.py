@@ -4,17 +4,29 @@ from django.views.generic import RedirectView
 from accounts.realtime import sse
 from accounts.web.attention import views as attention
 from accounts.web.station import views as station
-from accounts.web.views import accounts, health, incidents, logins, scan_queue, unmanaged, upstream_callback
+from accounts.web.views import (
+    account_list,
+    accounts,
+    health,
+    incidents,
+    logins,
+    scan_queue,
+    unmanaged,
+    upstream_callback,
+)
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="accounts", query_string=True), name="overview"),
-    path("accounts/", accounts.account_list, name="accounts"),
-    path("accounts/counts/", accounts.account_counts, name="account_counts"),
+    path("accounts/", account_list.account_list, name="accounts"),
+    path("accounts/counts/", account_list.account_counts, name="account_counts"),
+    path("accounts/news/", account_list.list_news, name="list_news"),
+    path("accounts/views/", account_list.save_view, name="save_view"),
+    path("accounts/views/<int:view_id>/remove/", account_list.remove_view, name="remove_view"),
     path("accounts/archived/", attention.archived_accounts, name="archived_accounts"),
     path("accounts/new/", accounts.new_account, name="new_account"),
     path("accounts/<int:account_id>/", accounts.account_detail, name="account"),
     path("accounts/<int:account_id>/edit/", accounts.edit_account, name="edit_account"),
-    path("accounts/<int:account_id>/row/", accounts.account_row, name="account_row"),
+    path("accounts/<int:account_id>/row/", account_list.account_row, name="account_row"),
     path("accounts/<int:account_id>/live/", accounts.account_live, name="account_live"),
     path("accounts/<int:account_id>/avatar.png", accounts.avatar, name="avatar"),
     path("accounts/<int:account_id>/login/", logins.start_login, name="start_login"),
@@ -28,7 +40,7 @@ urlpatterns = [
     path("accounts/<int:account_id>/archive/", attention.archive_account, name="archive_account"),
     path("accounts/<int:account_id>/restore/", attention.restore_account, name="restore_account"),
     path("accounts/<int:account_id>/due/", accounts.set_relogin_time, name="due"),
-    path("accounts/check/", accounts.check_all, name="check_all"),
+    path("accounts/check/", account_list.check_all, name="check_all"),
     path("to-scan/", scan_queue.scan_queue, name="to_scan"),
     path("station/", station.start, name="start_station"),
     path("station/<int:run_id>/", station.station, name="station"),

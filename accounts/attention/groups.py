@@ -4,8 +4,10 @@ The conditions here are tested account by account, and `needing` and `waiting` f
 are few of them among many. Accounts are expected as `Account.objects.kept()` returns them.
 """
 
+from collections.abc import Iterable
+
 from django.db import models
-from django.db.models import Case, F, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Case, F, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib.lists.keyset_pagination import for_each
@@ -51,10 +53,38 @@ def _failed() -> Q:
     After a failed phone prompt of recovery, recovery decides what is next: it says itself when it needs a person.
     """
     recovering = Drop.objects.open().filter(account=OuterRef("account"), next_at__isnull=False)
-    last = LoginAttempt.objects.filter(account=OuterRef("pk"), seq=OuterRef("login_seq"))
-    unsuccessful = last.filter(state__in=UNSUCCESSFUL)
-    of_ours = unsuccessful.exclude(Q(for_each(recovering)), trigger=Trigger.RECOVERY)
-    return _UNANSWERED & Q(for_each(of_ours))
+    newest = LoginAttempt.objects.filter(account=OuterRef(OuterRef("pk"))).order_by("-id").values("pk")[:1]
+    last = LoginAttempt.objects.filter(pk=Subquery(newest), seq=OuterRef("login_seq"))
+    failed = last.filter(state__in=UNSUCCESSFUL)
+    return _UNANSWERED & Q(for_each(failed.exclude(Q(for_each(recovering)), trigger=Trigger.RECOVERY)))
+
+
+def last_failures(accounts: Iterable[Account]) -> dict[int, LoginAttempt]:
+    """Return the last logins of these accounts, by account ID, where they failed or timed out."""
+    newest = LoginAttempt.objects.filter(account=OuterRef("pk")).order_by("-id").values("pk")[:1]
+    asked = [account.pk for account in accounts if account.login_seq > account.bound_seq]
+    last = Account.objects.filter(pk__in=asked).values(newest=Subquery(newest))
+    failed = LoginAttempt.objects.light().filter(
+        pk__in=last, state__in=UNSUCCESSFUL, seq=F("account__login_seq")
+    )
+    return {attempt.account_id: attempt for attempt in failed}
+
+
+def need_of(
+    account: Account, attempt: LoginAttempt | None, failure: LoginAttempt | None, drop: Drop | None
+) -> str:
+    """Return what an account that was read needs a person for, "" for nothing.
+
+    `attempt`: the one in progress. `failure`: its last login, if it failed or timed out. `drop`: the open one.
+    """
+    if attempt and attempt.state in VERIFYING:
+        return Need.VERIFICATION
+    if account.queued_for_scan_at and account.keep_online:
+        return Need.SCAN
+    if attempt or not failure or not account.keep_online or account.state == AccountState.ONLINE:
+        return ""
+    recovering = failure.trigger == Trigger.RECOVERY and drop is not None and drop.next_at is not None
+    return "" if recovering else Need.FAILED
 
 
 def _open_attempts() -> QuerySet:
@@ -71,7 +101,12 @@ def in_group(group: str) -> Q:
         return _needs_attention()
     if group == G.WAITING:
         return Q(for_each(_open_attempts())) & ~_needs_attention()
-    return Q(state=group) & ~Q(for_each(_open_attempts())) & ~_needs_attention()
+    return Q(state=group) & unattended()
+
+
+def unattended() -> Q:
+    """Match the accounts that no login and no person is at: those of the groups that are named like states."""
+    return ~Q(for_each(_open_attempts())) & ~_needs_attention()
 
 
 def group_of_each() -> Case:

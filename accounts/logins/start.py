@@ -13,7 +13,7 @@ from accounts.logins.failure import why, words
 from accounts.logins.success import next_seq
 from accounts.models import Account, LoginAttempt
 from accounts.models.event import record
-from accounts.proxies import OWN, OwnProxy
+from accounts.proxies import NO_PROXY, OWN, OwnProxy
 from accounts.reasons import Reason
 from accounts.states import AttemptState, EventType, Method, Trigger
 from accounts.upstream import configured, errors, pictures
@@ -44,16 +44,18 @@ def start_login(
 ) -> tuple[LoginAttempt, bool]:
     """Start a login attempt, or return the one in progress (at most one per account).
 
-    `proxy`: proxy code, None for the account's. An account with an own proxy always uses that. `queued`: leave
-    the request to a waits worker with a free slot, so that no QR code expires in a queue. `device_type`: sent
-    as deviceType ("ipad", "mac"), "" for the setting. Returns (attempt, created). Raises ValueError for a phone prompt without `queued` or
+    `proxy`: proxy code, None for the account's, NO_PROXY for none. An account with an own proxy always uses that.
+    `queued`: leave the request to a waits worker with a free slot, so that no QR code expires in a queue.
+    `device_type`: sent as deviceType ("ipad", "mac"), "" for the setting.
+    Returns (attempt, created). Raises ValueError for a phone prompt without `queued` or
     without a wcId, IntegrityError after three lost races. Ends an overdue attempt of the account first.
     """
     if method == Method.POPUP and not (queued and account.wc_id):
         raise ValueError("a prompt is for a worker, and for an account whose wcId is known")
     how = {"method": method, "trigger": trigger, "device_type": device_type}
     if method == Method.QR:
-        how["proxy"] = account.proxy_in_use if proxy is None or account.has_own_proxy else proxy
+        own = proxy is None or account.has_own_proxy
+        how["proxy"] = account.proxy_in_use if own else None if proxy == NO_PROXY else proxy
     else:  # a prompt has no proxy; re-read the wId because `account` may be stale
         how["old_w_id"] = Account.objects.values_list("w_id", flat=True).get(pk=account.pk)
     expire.expire_on_read(account)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from django import template
 from django.conf import settings
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.functional import Promise
@@ -14,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext
 
 from accounts import permissions, reasons
+from accounts.attention.groups import Need
 from accounts.lib.lists.keyset_pagination import COUNT_LIMIT
 from accounts.models import Account, Avatar, Drop, LoginAttempt, Presence
 from accounts.proxies import proxy_choices as choices_of_proxies
@@ -66,6 +68,16 @@ def attempt_chip(attempt: LoginAttempt) -> dict:
     prompted = attempt.method == Method.POPUP and attempt.state == AttemptState.WAITING
     label = _("Waiting for confirmation") if prompted else attempt.get_state_display()
     return {"kind": ATTEMPT_KINDS.get(attempt.state, ""), "label": label}
+
+
+@register.inclusion_tag("accounts/_chip.html")
+def row_chip(account: Account) -> dict:
+    """The chip of an account as `account_rows.describe` returns it: the login in progress, the need, the state."""
+    if account.open_attempt:
+        return attempt_chip(account.open_attempt)
+    if account.need == Need.SCAN:
+        return {"kind": "due", "label": Need.SCAN.label}
+    return attempt_chip(account.failure) if account.need == Need.FAILED else account_chip(account)
 
 
 @register.inclusion_tag("accounts/_chip.html")
@@ -149,13 +161,13 @@ def lasting(moment: datetime | None) -> SafeString | str:
 
 
 @register.simple_tag
-def when(moment: datetime | None) -> SafeString | str:
-    """Return a time such as “Today 14:02” or “19 Nov 09:11”, with the exact time on hover."""
+def when(moment: datetime | None, short: bool = False) -> SafeString | str:
+    """Return a time such as “Today 14:02” or “19 Nov 09:11”, with the exact time on hover. `short`: “14:02” today."""
     if moment is None:
         return "—"
     local, today = timezone.localtime(moment), timezone.localdate()
     if local.date() == today:
-        text = _("Today {time}").replace("{time}", local.strftime("%H:%M"))
+        text = ("{time}" if short else _("Today {time}")).replace("{time}", local.strftime("%H:%M"))
     elif local.year == today.year:
         text = date_format(
             local, pgettext("a day and a time of this year, as Django writes dates", "j M H:i")
@@ -244,6 +256,12 @@ def query(search, **changes) -> str:
     return search.query(**changes)
 
 
+@register.simple_tag
+def current_tab(tabs: list[dict]) -> dict:
+    """Return the tab that is shown."""
+    return next(tab for tab in tabs if tab["current"])
+
+
 @register.filter
 def capped(count: int) -> str:
     """Format a count: 312, 9,999, or 10,000+ where counting stopped."""
@@ -252,21 +270,22 @@ def capped(count: int) -> str:
 
 @register.simple_tag
 def know_avatars(accounts: list[Account]) -> str:
-    """Set `avatar_known` on these accounts with one query. Returns no text."""
-    known = set(
-        Avatar.objects.filter(account__in=[account.pk for account in accounts]).values_list("pk", flat=True)
-    )
+    """Set `avatar_made` on these accounts with one query: when their pictures were made. Returns no text."""
+    made = dict(Avatar.objects.filter(account__in=accounts).values_list("pk", "fetched_at"))
     for account in accounts:
-        account.avatar_known = account.pk in known
+        account.avatar_made = made.get(account.pk)
     return ""
 
 
-@register.filter
-def has_avatar(account: Account) -> bool:
+@register.simple_tag
+def avatar(account: Account) -> str:
+    """Return the address of the account's picture, "" without one. Another picture has another address."""
     if not account.avatar_url:
-        return False
-    known = getattr(account, "avatar_known", None)
-    return Avatar.objects.filter(pk=account.pk).exists() if known is None else known
+        return ""
+    if not hasattr(account, "avatar_made"):
+        know_avatars([account])
+    made = account.avatar_made
+    return f"{reverse('avatar', args=[account.pk])}?v={made:%y%m%d%H%M%S%f}" if made else ""
 
 
 @register.filter

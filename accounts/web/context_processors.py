@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from accounts import permissions
+from accounts.attention import groups
 from accounts.lib.lists.keyset_pagination import Number
 from accounts.models import Account, Channel, Incident, UnmanagedAccount
 from accounts.upstream import developer_account, token_store
@@ -30,7 +31,7 @@ def keeping_online(request: HttpRequest) -> dict:
     """Provide what needs attention on every page, and the navigation that shows it.
 
     `navigation`: the pages that this person may see.
-    `waiting`: the counts `to_scan`, `incidents` and `unmanaged` (None for users who may not adopt).
+    `waiting`: the counts `attention`, `to_scan`, `incidents` and `unmanaged` (None for users who may not adopt).
     `broken_channels`: channels disabled after failures, for admins.
     """
     user = request.user
@@ -46,6 +47,7 @@ def waiting(user) -> dict[str, int | None]:
     """Return all counts with one query, because every page shows them."""
     accounts = Account.objects.visible_to(user)
     counts = {
+        "attention": Number(groups.needing_attention(accounts.kept())),
         "to_scan": Number(accounts.to_scan()),
         "incidents": Number(Incident.objects.filter(ended_at=None).of(accounts)),
         "unmanaged": Number(UnmanagedAccount.objects.filter(ignored=False)),

@@ -3,14 +3,13 @@
 import re
 
 from django import forms
-from django.conf import settings
 from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.forms import BaseForm
 from django.utils.translation import gettext_lazy as _
 
-from accounts import permissions
+from accounts import permissions, proxies
 from accounts.lib import db_clock, typed_text
 from accounts.lib.time_windows import is_half
 from accounts.models import Account, Tag, UnmanagedAccount
@@ -25,12 +24,18 @@ TAG_SEPARATORS = re.compile("[,，、;；]")
 
 
 class ProxyField(forms.TypedChoiceField):
-    """A proxy, shown by its name; None if none is chosen."""
+    """A proxy, shown by its name. `none`: the value for no proxy; None if nothing was chosen."""
 
-    def __init__(self, **kwargs):
-        super().__init__(
-            choices=proxy_choices, coerce=int, empty_value=None, required=False, label=_("Proxy"), **kwargs
-        )
+    def __init__(self, none: int | None = None, **kwargs):
+        self.none = none
+        how = {"choices": proxy_choices, "empty_value": None, "required": False, "label": _("Proxy")}
+        super().__init__(coerce=self._code, **how, **kwargs)
+
+    def _code(self, value: str) -> int | None:
+        return self.none if value == proxies.NONE else int(value)
+
+    def prepare_value(self, value: object) -> object:
+        return proxies.NONE if value is None else value
 
 
 class AccountForm(forms.ModelForm):
@@ -42,10 +47,10 @@ class AccountForm(forms.ModelForm):
     class Meta:
         model = Account
         fields = [
-            *("label", "wc_id", "proxy", "tag_names", "team", "keep_online", "note"),
+            *("label", "place", "wc_id", "proxy", "tag_names", "team", "keep_online", "note"),
             *("policy", "hours_from", "hours_until", "time_zone"),
         ]
-        field_classes = {"label": LineField, "wc_id": CodeField, "time_zone": CodeField}
+        field_classes = {"label": LineField, "place": LineField, "wc_id": CodeField, "time_zone": CodeField}
         widgets = {
             "note": forms.Textarea(attrs={"rows": 3}),
             "hours_from": forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
@@ -60,12 +65,18 @@ class AccountForm(forms.ModelForm):
             "wc_id": _(
                 "Only if the account was logged in before and you know its wcId. Otherwise leave it empty."
             ),
+            "place": _(
+                "Where the phone is, for example Rack 3 · Slot 10. The part before the “·” is the rack."
+            ),
             "team": _("Members of this team can see this account and log it in."),
             "hours_until": _(
                 "Phone prompts are sent automatically only during these hours. Leave empty for any time."
             ),
         }
-        error_messages = {"label": {"required": _("Enter a label so that people can recognize the account.")}}
+        error_messages = {
+            "label": {"required": _("Enter a label so that people can recognize the account.")},
+            "team": {"required": _("Choose the team that the account belongs to.")},
+        }
 
     def __init__(self, *args, user, **kwargs):
         super().__init__(*args, **kwargs)
@@ -74,16 +85,17 @@ class AccountForm(forms.ModelForm):
         self.fields["team"].queryset = teams
         sees_all = permissions.sees_all(user)
         self.fields["team"].required = not sees_all
-        self.fields["team"].empty_label = _("Admins only") if sees_all else None
+        self.fields["team"].empty_label = _("Admins only") if sees_all else _("Choose a team")
         if "policy" in self.fields:
             self.fields["policy"].empty_label = _("Default policy")
-        self.fields["label"].widget.attrs["autofocus"] = True
         if self.instance.pk is None:
-            self.initial.setdefault("team", teams.first())
-            self.initial.setdefault("proxy", next(iter(settings.WK_PROXIES), None))
+            self.initial["proxy"] = ""
+            self.fields["proxy"].choices = [("", _("Choose a proxy")), *proxy_choices()]
+            if not sees_all and len(teams) == 1:
+                self.initial.setdefault("team", teams[0])
         else:
             self.initial["tag_names"] = ", ".join(tag.name for tag in self.instance.tags.all())
-        self.fields["proxy"].choices = proxy_choices(self.instance.proxy)
+            self.fields["proxy"].choices = proxy_choices(self.instance.proxy)
         if self.instance.wc_id and self.instance.is_confirmed:
             self.fields["wc_id"].disabled = True
             self.fields["wc_id"].help_text = _("Set at the first login. It never changes.")
@@ -116,6 +128,12 @@ class AccountForm(forms.ModelForm):
         if known.exists():
             return not known.visible_to(self.user).exists()
         return not permissions.may_adopt(self.user) and UnmanagedAccount.objects.filter(wc_id=wc_id).exists()
+
+    def clean_proxy(self) -> int | None:
+        """Nobody saves a proxy that nobody chose: what the page shows first is no proxy."""
+        if self.instance.pk is None and self.data.get("proxy") == "":
+            raise forms.ValidationError(_("Choose a proxy in the phone’s own region, or “None”."))
+        return self.cleaned_data["proxy"]
 
     def clean_tag_names(self) -> list[str]:
         names = {typed_text.line(name) for name in TAG_SEPARATORS.split(self.cleaned_data["tag_names"])} - {
@@ -216,7 +234,7 @@ class StartLoginForm(forms.Form):
     `sure` confirms a login of an online account.
     """
 
-    proxy = ProxyField()
+    proxy = ProxyField(none=proxies.NO_PROXY)
     sure = forms.BooleanField(required=False)
     # A new QR code as a Mac, for phones that require verification on a new device.
     mac = forms.BooleanField(required=False)
@@ -234,6 +252,13 @@ class VerificationCodeForm(forms.Form):
             attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "autofocus": True}
         ),
     )
+
+
+def focus(*forms: BaseForm) -> None:
+    """Give the focus to the first wrong field of these forms, which one page shows; without one, to the first field."""
+    fields = [(form, name) for form in forms for name in form.fields]
+    form, name = next((field for field in fields if field[1] in field[0].errors), fields[0])
+    form.fields[name].widget.attrs["autofocus"] = True
 
 
 def form_errors(form: BaseForm) -> str:

@@ -28,7 +28,7 @@ class Page:
 
 
 PAGES = (
-    Page("accounts", _("Accounts"), "list", parts=frozenset({
+    Page("accounts", _("Accounts"), "list", "attention", parts=frozenset({
         "account", "attempt", "new_account", "edit_account", "start_login", "log_out_account", "due",
         "keep_online", "silence_account", "archive_account", "archived_accounts",
     })),

@@ -9,21 +9,23 @@ LAST = "#last"
 # Searches: found once in a label (flagship), once in a nickname (骆驿), in every account (店, shop, 1), at the end of the
 # order (西安), at its beginning (上海), never.
 PEOPLE = """
-    /accounts/ /accounts/?page=last /accounts/?page=%3E{middle} /accounts/counts/ /accounts/counts/?q=西安
-    /accounts/?state=online /accounts/?state=waiting /accounts/?state=offline /accounts/?state=new
-    /accounts/?state=online&page=last /accounts/?state=waiting&page=last /accounts/?state=offline&page=last
-    /accounts/?state=new&page=last /accounts/?state=online&sort=since /accounts/?state=waiting&sort=since
-    /accounts/?state=offline&sort=since /accounts/?state=new&sort=since /accounts/?sort=-label
-    /accounts/?sort=state /accounts/?sort=-state /accounts/?sort=since /accounts/?sort=-since
-    /accounts/?page=%3E{middle}&sort=-label /accounts/?page=%3E{middle}&sort=state
-    /accounts/?page=%3E{middle}&sort=-state /accounts/?page=%3E{middle}&sort=since
+    /accounts/ /accounts/?page=last /accounts/?page=%3E{middle}&sort=label /accounts/counts/ /accounts/counts/?q=西安
+    /accounts/?group=online /accounts/?group=waiting /accounts/?group=offline /accounts/?group=new
+    /accounts/?group=online&page=last /accounts/?group=waiting&page=last /accounts/?group=offline&page=last
+    /accounts/?group=new&page=last /accounts/?group=online&sort=since /accounts/?group=waiting&sort=since
+    /accounts/?group=offline&sort=since /accounts/?group=new&sort=since /accounts/?sort=-label
+    /accounts/?sort=place /accounts/?sort=place&page=last /accounts/?sort=since /accounts/?sort=-since
+    /accounts/?page=%3E{middle}&sort=-label /accounts/?page=%3E{middle}&sort=since
     /accounts/?page=%3E{middle}&sort=-since /accounts/?tag=tag+01 /accounts/?tag=many /accounts/?tag=most
     /accounts/?tag=few /accounts/?tag=none /accounts/?tag=many&sort=since
-    /accounts/?tag=many&state=offline&page=last /accounts/?q=flagship /accounts/?q={wc_id} /accounts/?q=骆驿
+    /accounts/?tag=many&group=offline&page=last /accounts/?q=flagship /accounts/?q={wc_id} /accounts/?q=骆驿
     /accounts/?q=骆驼 /accounts/?q=店 /accounts/?q=驼 /accounts/?q=西安 /accounts/?q=上海 /accounts/?q=shop
     /accounts/?q=shop+西安 /accounts/?q=1 /accounts/?q=zzzzzz /accounts/?q=西安&page=last
-    /accounts/?q=shop&sort=since /accounts/?q=shop&page=last /accounts/?q=shop&state=offline&tag=many
-    /to-scan/ /incidents/ /incidents/{incident}/ /incidents/{newest_incident}/
+    /accounts/?q=shop&sort=since /accounts/?q=shop&page=last /accounts/?q=shop&group=offline&tag=many
+    /accounts/?group=attention /accounts/?group=attention&page=last /accounts/?group=attention&sort=label
+    /accounts/?proxy=3 /accounts/?proxy=3&group=offline /accounts/?sort=label /accounts/?rack=Rack+7
+    /accounts/?page=%3Eonline.{until_day}T00:00:00%2B00:00.1 /accounts/?team={team}
+    /accounts/news/ /waiting/ /to-scan/ /incidents/ /incidents/{incident}/ /incidents/{newest_incident}/
 """
 ADMIN = """
     /accounts/500/ /accounts/1/ /accounts/1/?page=%3E{attempt} /accounts/1/?page=last /discovered/

@@ -101,7 +101,10 @@ class World:
         team = self.pick({None: 6, self.most: 74, self.teams[city]: 20})
         row = {"state": state, "state_since": since, "created_at": self.start, "region": city}
         row |= {"keep_online": self.random.random() < 0.8, "proxy": self.random.choice(PROXIES)}
-        row |= {"login_seq": logins[number], "bound_seq": logins[number]}
+        # Of few accounts the last login may have failed: people or recovery saw to all others.
+        unsuccessful = number in PLAIN or number % 20 == 1
+        row |= {"login_seq": logins[number], "bound_seq": max(0, logins[number] - unsuccessful)}
+        row["place"] = f"Rack {number % 40} · Slot {number // 40}" if number % 3 else ""
         account = Account(label=f"{city} {'Flagship' if number == 500 else 'Shop'} {number:06}", **row)
         account.team = self.few if number % 25 == 0 and number <= SMALL else team
         if state != "new":

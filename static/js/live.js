@@ -11,6 +11,7 @@ const wanted = new Set();
 const posting = new Set(); // ids of elements whose own form was sent just now: its answer shows what happens meanwhile
 const POST_PATIENCE = 350;
 const LIST_EVERY = 3000;
+const ORDER_EVERY = 10000;
 const RELOAD_WITHIN = 10000;
 const ALARM_WITHIN = 1000;
 let collecting = 0;
@@ -51,6 +52,8 @@ function swap(element, fresh) {
   const text = withoutNumbers(fresh);
   if (shown.get(element) === text) return takeNumbers(element, fresh);
   const { id } = element;
+  const offer = new CustomEvent("wk:swap", { detail: { element, fresh }, cancelable: true });
+  if (!document.dispatchEvent(offer)) return; // the page's own script takes what is new
   window.htmx.swap(element, fresh.outerHTML, {
     swapStyle: "outerHTML",
     swapDelay: 0,
@@ -139,21 +142,21 @@ function refreshWanted() {
   const found = all.flat();
   wanted.clear();
   const list = document.getElementById("accounts-live");
-  const strange = all.some((some) => !some.length) || new URLSearchParams(location.search).has("state");
+  const strange = all.some((some) => !some.length);
   // A list that is under way may hold older rows: it is asked for once more rather than drawn over newer ones.
   if (list && (found.length > ROWS_AT_ONCE || under.has(list))) refresh(list);
   else found.filter(({ id }) => !posting.has(id)).forEach(refresh);
-  if (list && strange) refreshListLater();
+  if (list) refreshListLater(strange ? LIST_EVERY : ORDER_EVERY);
 }
 
-// Rows come and go: an account was added, or is no longer what a tab shows.
+// Rows come and go: an account was added, is no longer in a group, or has another place in the order.
 let listLater = 0;
-function refreshListLater() {
+function refreshListLater(after) {
   listLater ||= setTimeout(() => {
     listLater = 0;
     const list = document.getElementById("accounts-live");
     if (list && !document.hidden) refresh(list);
-  }, LIST_EVERY);
+  }, after);
 }
 
 function ownForm({ detail }) {
@@ -192,6 +195,10 @@ document.addEventListener("wk:alarm", () => {
   const alarm = document.getElementById("alarm");
   if (alarm && !document.hidden) setTimeout(refresh, Math.random() * ALARM_WITHIN, alarm);
 });
+document.addEventListener(
+  "wk:row",
+  ({ target, detail: fresh }) => (fresh ? swap(target, fresh) : refresh(target)),
+);
 document.addEventListener("wk:due", ({ target }) => {
   const element = target.closest("[data-live]");
   if (element && !document.hidden) refresh(element);

@@ -102,6 +102,15 @@ def test_what_is_found_by_an_index_is_what_is_meant(crowd):
 
 
 @pytest.mark.slow
+def test_what_is_said_of_an_account_that_was_read_is_what_the_database_says(crowd):
+    failures = groups.last_failures(crowd)
+    for account in crowd:
+        drop = account.drops.filter(ended_at=None).first()
+        need = groups.need_of(account, account.open_attempt, failures.get(account.pk), drop)
+        assert need == (need_as_meant(account) or "")
+
+
+@pytest.mark.slow
 def test_only_the_accounts_asked_about_are_found(crowd):
     some = Account.objects.kept().filter(pk__lt=crowd[100].pk)
     allowed = ids(some)

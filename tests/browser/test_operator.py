@@ -71,6 +71,7 @@ def press_log_in(page) -> None:
 def test_from_signing_in_to_online_without_a_reload(desk, chrome, live, viewport, scheme, language):
     page = desk(viewport=viewport, color_scheme=scheme, language=language, path="/accounts/new/")
     page.locator("[name=label]").fill("旗舰店 01")
+    page.locator("[name=proxy]").select_option("1")
     page.locator("form:has([name=label]) button").first.click()
     page.evaluate("window.neverReloaded = true")
     press_log_in(page)

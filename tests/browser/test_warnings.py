@@ -313,6 +313,7 @@ def test_a_page_asked_for_without_a_database_comes_by_itself_when_it_is_back(des
 def test_a_form_sent_without_a_database_is_kept_and_sent_again(desk, stack, rig, live):
     page = desk.page(live.operator, "/accounts/new/")
     page.locator("[name=label]").fill('<b>旗舰店</b> "01"')
+    page.locator("[name=proxy]").select_option("none")
     page.locator("[name=note]").fill("two\nlines")
     rig.postgres.proxy.refuse()
     page.locator("main form button.primary").click()

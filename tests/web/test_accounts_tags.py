@@ -85,7 +85,10 @@ def test_the_avatars_of_a_page_are_found_with_one_query(people, django_assert_nu
     Avatar.objects.create(account=accounts[1], png=b"png", source_url="http://example.com/a")
     with django_assert_num_queries(1):
         accounts_tags.know_avatars(accounts)
-        assert [accounts_tags.has_avatar(account) for account in accounts] == [False, True, False]
+        pictures = [accounts_tags.avatar(account) for account in accounts]
+    assert [bool(picture) for picture in pictures] == [False, True, False]
+    Avatar.objects.update(fetched_at=timezone.now())
+    assert accounts_tags.avatar(Account.objects.get(pk=accounts[1].pk)) != pictures[1]
 
 
 def test_a_drop_looks_other_than_an_account_that_may_be_offline(people):

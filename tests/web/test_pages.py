@@ -8,7 +8,16 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import Account, LoginAttempt, Tag, UnmanagedAccount, UpstreamAccess, WaitsWorker
+from accounts.models import (
+    Account,
+    Drop,
+    Incident,
+    LoginAttempt,
+    Tag,
+    UnmanagedAccount,
+    UpstreamAccess,
+    WaitsWorker,
+)
 from accounts.reasons import Reason, advice
 from accounts.states import FINAL_STATES, OPEN_STATES, AttemptState
 from accounts.web.forms import AccountForm
@@ -37,7 +46,17 @@ def queries(client, path: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "query", ["", "?sort=-state", "?state=waiting", "?state=online", "?q=account", "?tag=vip", "?page=last"]
+    "query",
+    [
+        "",
+        "?sort=-label",
+        "?sort=place",
+        "?group=waiting",
+        "?group=online",
+        "?q=account",
+        "?tag=vip",
+        "?page=last",
+    ],
 )
 def test_the_list_needs_as_many_queries_for_2n_rows_as_for_n(people, query):
     def grow(number):
@@ -54,7 +73,7 @@ def test_the_list_needs_as_many_queries_for_2n_rows_as_for_n(people, query):
     few = queries(client, f"/accounts/{query}")
     grow(6)
     assert queries(client, f"/accounts/{query}") == few
-    assert few <= 16
+    assert few <= 23
 
 
 @pytest.mark.parametrize(
@@ -72,30 +91,42 @@ def test_the_search_looks_in_label_nickname_wc_id_and_wechat_id(people, text, fo
     assert sorted(names[pk] for pk in rows(page)) == sorted(found)
 
 
-def test_the_tabs_filter_and_count(people):
+def test_the_groups_filter_count_and_add_up(people):
     new, online, offline = (
         people.account(),
         people.account(w_id="w1"),
         people.account(state="offline", wc_id="x1"),
     )
     waiting = make_attempt(people.account()).account
+    failed = make_attempt(people.account(), "failed", reason="declined").account
     expected = {
-        "": {new, online, offline, waiting},
+        "": {new, online, offline, waiting, failed},
+        "attention": {failed},
         "online": {online},
         "waiting": {waiting},
         "offline": {offline},
-        "new": {new, waiting},
+        "new": {new},
     }
-    for state, accounts in expected.items():
-        page = html(people.operator.client.get("/accounts/", {"state": state}))
+    for group, accounts in expected.items():
+        page = html(people.operator.client.get("/accounts/", {"group": group}))
         assert set(rows(page)) == {account.pk for account in accounts}
         assert re.search(rf'aria-current="[^"]*"[^>]*>.*?<b>{len(accounts)}</b>', page, re.DOTALL)
+
+
+def test_an_address_of_the_time_of_states_leads_to_the_group_of_that_name(people):
+    online = people.account(w_id="w1")
+    people.account()
+    page = html(people.operator.client.get("/accounts/", {"state": "online", "sort": "state"}))
+    assert rows(page) == [online.pk]
 
 
 @pytest.mark.parametrize(
     "junk",
     [
-        "?state=junk",
+        "?group=junk",
+        "?team=7&proxy=x&rack=%00",
+        "?page=>attention.junk.1",
+        "?page=<online.2026-01-01.1",
         "?sort=password",
         "?page=zzz",
         "?page=>99",
@@ -518,3 +549,64 @@ def test_health_says_little_and_readiness_says_what_is_unreachable(client, db, u
     settings.WK_BASE_URL = "http://127.0.0.1:1"
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["upstream"]) == (503, "away")
+
+
+# --- what nobody chose is not saved ---------------------------------------------------------------------
+
+
+def chosen(page: str, name: str) -> list[str]:
+    select = re.search(rf'<select[^>]*name="{name}".*?</select>', page, re.DOTALL)[0]
+    return re.findall(r'<option value="([^"]*)"\s+selected', select)
+
+
+def test_a_new_account_has_the_proxy_and_the_team_that_somebody_chose(people):
+    people.operator.groups.add(people.west)
+    client = people.operator.client
+    page = html(client.get("/accounts/new/"))
+    assert (chosen(page, "proxy"), chosen(page, "team")) == ([""], [""])
+    typed = {"label": "Shop", "proxy": "", "team": "", "keep_online": "on", "place": "Rack 3 · Slot 10"}
+    wrong = html(client.post("/accounts/new/", typed), 422)
+    assert "Choose a proxy in the phone’s own region" in wrong and "Choose the team" in wrong
+    assert re.search(r'<select[^>]*name="proxy"[^>]*autofocus', wrong)
+    assert wrong.count("autofocus") == 1
+    client.post("/accounts/new/", {**typed, "proxy": "none", "team": people.west.pk})
+    account = Account.objects.get()
+    assert (account.proxy, account.team, account.rack) == (None, people.west, "Rack 3")
+
+
+def test_who_is_in_one_team_need_not_choose_it_and_who_is_in_none_is_not_asked_to_add(people):
+    assert chosen(html(people.operator.client.get("/accounts/new/")), "team") == [str(people.east.pk)]
+    lone = people.person("lone", "Operators")
+    assert lone.client.get("/accounts/new/").status_code == 404
+    page = html(lone.client.get("/accounts/"))
+    assert "/accounts/new/" not in page and "Ask an admin to add you to one" in page
+
+
+def test_no_proxy_is_a_choice_for_an_account_that_has_one(committed, upstream):
+    account = committed.account(proxy=4)
+    client = committed.operator.client
+    client.post(f"/accounts/{account.pk}/login/", {"proxy": "none"})
+    assert "proxy" not in upstream.bodies("/iPadLogin")[0]
+    first = LoginAttempt.objects.get()
+    client.post(f"/attempts/{first.pk}/cancel/")
+    client.post(
+        f"/accounts/{account.pk}/edit/", {"label": "Shop", "proxy": "none", "team": committed.east.pk}
+    )
+    account.refresh_from_db()
+    assert (first.proxy, account.proxy) == (None, None)
+
+
+def test_after_a_prompt_that_failed_the_accounts_own_proxy_is_selected(people):
+    account = people.account(proxy=4, state="offline", wc_id="x1")
+    make_attempt(account, "failed", method="popup", reason="prompt_declined")
+    assert chosen(html(people.operator.client.get(f"/accounts/{account.pk}/")), "proxy") == ["4"]
+
+
+def test_a_drop_of_many_is_said_on_the_list_to_those_who_see_one_of_them(people):
+    incident = Incident.objects.create()
+    for team in (people.east, people.east, people.west):
+        Drop.objects.create(account=people.account(team=team, state="offline"), w_id="x", incident=incident)
+    page = html(people.operator.client.get("/accounts/"))
+    assert "2 accounts dropped at once" in page and f"/incidents/{incident.pk}/" in page
+    nobody = people.person("nobody", "Viewers")
+    assert "dropped at once" not in html(nobody.client.get("/accounts/news/"))

@@ -3,10 +3,11 @@
 Also counts of such tables, which stop at a limit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from django.db.models import F, Func, IntegerField, Lookup, Q, QuerySet, Subquery
+from django.db.models import F, Func, IntegerField, Lookup, Q, QuerySet, Subquery, Value
 from django.db.models.lookups import IsNull
 
 PER_PAGE = 50
@@ -24,6 +25,14 @@ class Order:
     @property
     def expression(self):
         return F(self.column)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a list that is sorted by its own, before or after other parts. `parts`: as of `page_of`."""
+
+    rows: QuerySet
+    parts: Sequence[QuerySet] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +67,7 @@ def page_of(
     anchor = _anchor(named.annotate(sort_key=order.expression), cursor)
     backwards = cursor == "last" or (cursor.startswith("<") and anchor is not None)
     up = order.descending == backwards
-    nearest = [_sorted(part, order, anchor, up)[: size + 1] for part in parts]
-    found = list(_sorted(rows.filter(_in_any(nearest)), order, anchor, up)[: size + 1])
+    found = list(_nearest(Section(rows, parts), order, anchor, up, size + 1))
     if not found and cursor:
         return page_of(rows, order, "", size, anchors=anchors, parts=parts)
     more = len(found) > size
@@ -75,10 +83,92 @@ def page_of(
     )
 
 
+def page_of_sections(
+    rows: QuerySet,
+    sections: Mapping[str, Section],
+    order: Order,
+    cursor: str = "",
+    size: int = PER_PAGE,
+    *,
+    read: Callable = str,
+) -> Page:
+    """Return one page of a list in sections: all rows of the first one in ascending order, then the second's.
+
+    A cursor is that of `page_of`, but names a section and a place in it: rows change their section between two pages.
+    `read` makes the sort value of its text, or raises ValueError. `rows`: what the page has of each row.
+    """
+    names, at = list(sections), _place(sections, cursor, read)
+    backwards = cursor == "last" or (at is not None and cursor.startswith("<"))
+    first = names.index(at[0]) if at else None
+    near = []
+    for number, section in enumerate(sections.values()):
+        if first is None or (number <= first if backwards else number >= first):
+            anchor = at[1:] if number == first else None
+            nearest = _nearest(section, order, anchor, not backwards, size + 1)
+            near.append(_placed(nearest.values("pk"), order, number))
+    side = "-" if backwards else ""
+    listed = near[0].union(*near[1:], all=True) if near[1:] else near[0]
+    found = list(listed.order_by(f"{side}section", f"{side}sort_key", f"{side}pk"))
+    if not found and cursor:
+        return page_of_sections(rows, sections, order, read=read, size=size)
+    more, found = len(found) > size, found[:size]
+    if backwards:
+        found.reverse()
+    ends = [f"{names[number]}.{_written(key)}.{pk}" for number, key, pk in (found[:1] + found[-1:])]
+    by_id = rows.in_bulk([pk for _number, _key, pk in found])
+    before = more if backwards else at is not None
+    after = (cursor != "last") if backwards else more
+    return Page(
+        [by_id[pk] for _number, _key, pk in found if pk in by_id],
+        previous=f"<{ends[0]}" if found and before else "",
+        next=f">{ends[1]}" if found and after else "",
+    )
+
+
+def moment(text: str) -> datetime:
+    """Read a sort value that is a time."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(text)
+    return time
+
+
+def _written(key: object) -> str:
+    return key.isoformat() if isinstance(key, datetime) else str(key)
+
+
+def _place(sections: Mapping[str, Section], cursor: str, read: Callable) -> tuple | None:
+    """Return the section, the sort value and the ID that a cursor of `page_of_sections` names."""
+    name, _dot, rest = cursor[1:].partition(".")
+    key, _dot, number = rest.rpartition(".")
+    if cursor[:1] not in ("<", ">") or name not in sections or not _is_id(number):
+        return None
+    try:
+        return name, read(key), int(number)
+    except ValueError:
+        return None
+
+
+def _placed(ids: QuerySet, order: Order, number: int) -> QuerySet:
+    """Return the section's number, the sort value and the ID of each row, as a part of a union."""
+    named = ids.model._default_manager.filter(pk__in=ids)
+    named = named.annotate(section=Value(number), sort_key=order.expression)
+    return named.order_by().values_list("section", "sort_key", "pk")
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def _nearest(section: Section, order: Order, anchor: tuple | None, up: bool, size: int) -> QuerySet:
+    nearest = [_sorted(part, order, anchor, up)[:size] for part in section.parts]
+    return _sorted(section.rows.filter(_in_any(nearest)), order, anchor, up)[:size]
+
+
 def _anchor(rows: QuerySet, cursor: str) -> tuple | None:
     """Return the sort value and the ID of the row that a cursor names."""
     number = cursor[1:]
-    if cursor[:1] not in ("<", ">") or not (number.isascii() and number.isdigit() and len(number) < 19):
+    if cursor[:1] not in ("<", ">") or not _is_id(number):
         return None
     return rows.filter(pk=int(number)).values_list("sort_key", "pk").first()
 

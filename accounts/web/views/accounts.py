@@ -1,4 +1,4 @@
-"""The account list and the page of one account."""
+"""The page of one account, its form and its actions."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -10,56 +10,16 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import permissions, tasks
-from accounts.logins import expire, failure
+from accounts.logins import failure
 from accounts.models import Account, Avatar, UnmanagedAccount
 from accounts.presence import log_out, reconcile, sweep
 from accounts.reasons import Reason
 from accounts.relogin import plan_runs
 from accounts.states import AccountState
 from accounts.web import forms
-from accounts.web.account_list import AccountList
 from accounts.web.forms import AccountForm, DueForm
 from accounts.web.own_proxy import OwnProxyForm
-from accounts.web.presenters import live_account, rights
-
-# --- the list -------------------------------------------------------------------------------------------
-
-
-@require_GET
-@never_cache
-@login_required
-def account_list(request: HttpRequest) -> HttpResponse:
-    search = AccountList.of(request)
-    ctx = {
-        "presence": sweep.seen(),  # before the accounts: a check that ends between must not confirm those it missed
-        "search": search,
-        "page": search.page(),
-        "tabs": search.tabs(),
-        "tags": search.tags(),
-        "sorts": {column: search.sorted_by(column) for column in ("label", "state", "since")},
-        **rights(request),
-    }
-    return render(request, "accounts/accounts.html", ctx)
-
-
-@require_GET
-@never_cache
-@login_required
-def account_counts(request: HttpRequest) -> HttpResponse:
-    search = AccountList.of(request)
-    return render(request, "accounts/_tabs.html", {"search": search, "tabs": search.tabs()})
-
-
-@require_GET
-@never_cache
-@login_required
-def account_row(request: HttpRequest, account_id: int) -> HttpResponse:
-    presence = sweep.seen()
-    account = permissions.account_to_see(request, account_id)
-    expire.expire_on_read(account)
-    ctx = {"account": account, "presence": presence, **rights(request)}
-    return render(request, "accounts/_account_row.html", ctx)
-
+from accounts.web.presenters import live_account
 
 # --- one account ----------------------------------------------------------------------------------------
 
@@ -122,6 +82,7 @@ def _edited(
     ctx = {"form": form, "own_proxy": own_proxy}
     if account_id:
         ctx["account"] = Account.objects.get(pk=account_id)
+    forms.focus(form, own_proxy)
     wrong = form.errors or own_proxy.errors
     return render(request, "accounts/edit_account.html", ctx, status=422 if wrong else 200)
 
@@ -140,21 +101,13 @@ def avatar(request: HttpRequest, account_id: int) -> HttpResponse:
     account = permissions.account_to_see(request, account_id)
     picture = get_object_or_404(Avatar, account=account)
     response = HttpResponse(bytes(picture.png), content_type="image/png")
-    response["Cache-Control"] = "private, max-age=3600"
+    # Pages name the version of the picture, so another picture has another address.
+    kept = "max-age=31536000, immutable" if "v" in request.GET else "max-age=3600"
+    response["Cache-Control"] = f"private, {kept}"
     return response
 
 
 # --- actions --------------------------------------------------------------------------------------------
-
-
-@require_POST
-@never_cache
-@login_required
-def check_all(request: HttpRequest) -> HttpResponse:
-    sweep.check_soon()
-    tasks.put_into_queue(tasks.presence)
-    messages.success(request, _("Checking which accounts are online. The result appears on this page."))
-    return redirect("accounts")
 
 
 @require_POST
@@ -165,6 +118,8 @@ def check_account(request: HttpRequest, account_id: int) -> HttpResponse:
     account = permissions.account_to_see(request, account_id)
     sweep.check_soon()
     tasks.put_into_queue(tasks.check_account, account.pk)
+    if request.htmx:  # from a row of the list, which changes when the result is known
+        return HttpResponse(status=204)
     messages.success(request, _("Checking the account. The result appears on this page."))
     return redirect("account", account.pk)
 

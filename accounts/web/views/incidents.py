@@ -15,10 +15,10 @@ from accounts.attention.incident_progress import Part, Progress, progress_of, wa
 from accounts.models import Account, Drop, Incident
 from accounts.models.drop import IncidentNoteKind
 from accounts.relogin import recover
-from accounts.web.account_list import VisibleAccounts
 from accounts.web.attention.forms import IncidentNoteForm, NoteForm
 from accounts.web.overview.incident_timeline import timeline
 from accounts.web.views.scan_queue import INCIDENTS_SHOWN
+from accounts.web.visible_accounts import VisibleAccounts
 
 
 @require_GET
