@@ -7,7 +7,7 @@ are few of them among many. Accounts are expected as `Account.objects.kept()` re
 from collections.abc import Iterable
 
 from django.db import models
-from django.db.models import Case, F, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models import Case, F, OuterRef, Q, QuerySet, Value, When
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib.lists.keyset_pagination import for_each
@@ -53,20 +53,17 @@ def _failed() -> Q:
     After a failed phone prompt of recovery, recovery decides what is next: it says itself when it needs a person.
     """
     recovering = Drop.objects.open().filter(account=OuterRef("account"), next_at__isnull=False)
-    newest = LoginAttempt.objects.filter(account=OuterRef(OuterRef("pk"))).order_by("-id").values("pk")[:1]
-    last = LoginAttempt.objects.filter(pk=Subquery(newest), seq=OuterRef("login_seq"))
-    failed = last.filter(state__in=UNSUCCESSFUL)
-    return _UNANSWERED & Q(for_each(failed.exclude(Q(for_each(recovering)), trigger=Trigger.RECOVERY)))
+    last = LoginAttempt.objects.filter(account=OuterRef("pk"), seq=OuterRef("login_seq"))
+    unsuccessful = last.filter(state__in=UNSUCCESSFUL)
+    of_ours = unsuccessful.exclude(Q(for_each(recovering)), trigger=Trigger.RECOVERY)
+    return _UNANSWERED & Q(for_each(of_ours))
 
 
 def last_failures(accounts: Iterable[Account]) -> dict[int, LoginAttempt]:
     """Return the last logins of these accounts, by account ID, where they failed or timed out."""
-    newest = LoginAttempt.objects.filter(account=OuterRef("pk")).order_by("-id").values("pk")[:1]
     asked = [account.pk for account in accounts if account.login_seq > account.bound_seq]
-    last = Account.objects.filter(pk__in=asked).values(newest=Subquery(newest))
-    failed = LoginAttempt.objects.light().filter(
-        pk__in=last, state__in=UNSUCCESSFUL, seq=F("account__login_seq")
-    )
+    last = LoginAttempt.objects.light().filter(account__in=asked, seq=F("account__login_seq"))
+    failed = last.filter(state__in=UNSUCCESSFUL)
     return {attempt.account_id: attempt for attempt in failed}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import urlencode
 
-from django.db.models import OuterRef, QuerySet
+from django.db.models import F, OuterRef, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
@@ -291,4 +291,5 @@ def _only(section: Section, **conditions) -> Section:
 def _shown(accounts: QuerySet) -> QuerySet:
     """Return the accounts with what a row of the list shows."""
     rows = accounts.select_related("team", "assignee").defer("search_text")
+    rows = rows.annotate(avatar_made=F("avatar__fetched_at"))
     return rows.with_open_attempt().prefetch_related("tags")

@@ -25,7 +25,9 @@ def test_four_pages_are_in_the_bar_and_the_others_under_more(people):
     page = people.admin.client.get("/accounts/").content.decode()
     wide = re.findall(r'<a class="item wide"[^>]*>.*?<span>(.*?)</span>', page, re.DOTALL)
     more = re.search(r'<div class="more-pages.*?</div>', page, re.DOTALL)[0]
-    assert wide == re.findall(r"<span>(.*?)</span>", more) == ["Admin"]
+    assert wide == ["Admin"]
+    assert re.findall(r"<span>(.*?)</span>", more) == ["Admin", "Add account"]
+    assert "/accounts/check/" in more
     assert "/logout/" in more and "/language/" in more
 
 
@@ -42,9 +44,10 @@ def test_the_counts_are_those_of_the_page(people):
     dropped(people, 1)
     dropped(people, 1, team=people.west)
     counts = people.operator.client.get("/waiting/").json()
-    assert counts == {"to_scan": 1, "incidents": 0, "unmanaged": None}
+    assert counts == {"attention": 1, "to_scan": 1, "incidents": 0, "unmanaged": None}
     page = people.operator.client.get("/accounts/").content.decode()
-    assert set(re.findall(r'data-count="(\w+)">(\d*)<', page)) == {("to_scan", "1"), ("incidents", "")}
+    shown = {("attention", "1"), ("to_scan", "1"), ("incidents", "")}
+    assert set(re.findall(r'data-count="(\w+)">(\d*)<', page)) == shown
 
 
 def test_every_page_has_one_heading(people):
