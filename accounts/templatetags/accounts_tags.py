@@ -73,8 +73,10 @@ def attempt_chip(attempt: LoginAttempt) -> dict:
 @register.inclusion_tag("accounts/_chip.html")
 def row_chip(account: Account) -> dict:
     """The chip of an account as `account_rows.describe` returns it: the login in progress, the need, the state."""
-    if account.open_attempt:
-        return attempt_chip(account.open_attempt)
+    if attempt := account.open_attempt:
+        chip = attempt_chip(attempt)
+        prompted = attempt.method == Method.POPUP and attempt.state == AttemptState.WAITING
+        return {**chip, "label": _("On the phone")} if prompted else chip
     if account.need == Need.SCAN:
         return {"kind": "due", "label": Need.SCAN.label}
     return attempt_chip(account.failure) if account.need == Need.FAILED else account_chip(account)

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from accounts.attention import groups
 from accounts.attention.groups import AccountGroup, Need
-from accounts.models import Account, Drop
+from accounts.models import Account, Drop, LoginAttempt
 from accounts.states import AttemptState, NextStep, Trigger
 from tests.support.factories import fresh, make_account, make_attempt
 
@@ -118,6 +118,18 @@ def test_only_the_accounts_asked_about_are_found(crowd):
         ids(groups.needing_attention(some)) == ids(groups.needing_attention(Account.objects.kept())) & allowed
     )
     assert ids(groups.waiting(some)) == ids(groups.waiting(Account.objects.kept())) & allowed
+
+
+def test_the_last_login_is_the_one_with_the_last_number_whatever_record_it_came_from(db):
+    """A login of a record that was merged into the account has a newer ID than one that was in progress then."""
+    account = make_account(state="offline", wc_id="wxid_a")
+    failed = make_attempt(account, "failed")
+    merged = make_attempt(account, "succeeded")
+    LoginAttempt.objects.filter(pk=merged.pk).update(seq=failed.seq)
+    LoginAttempt.objects.filter(pk=failed.pk).update(seq=merged.seq)
+    Account.objects.filter(pk=account.pk).update(bound_seq=failed.seq, login_seq=merged.seq)
+    assert ids(groups.needing(Account.objects.kept(), Need.FAILED)) == {account.pk}
+    assert groups.last_failures([fresh(account)]) == {account.pk: failed}
 
 
 def test_a_person_who_cancels_a_login_leaves_nothing_to_attend_to(db):

@@ -26,12 +26,6 @@ def stack(django_db_setup, django_db_blocker):
         yield running
 
 
-@pytest.fixture(scope="module")
-def chrome():
-    with chromium.browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def open_list(chrome, stack, live):
     """Opens the list; fails if a page complained on its console."""
