@@ -76,7 +76,8 @@ def row_chip(account: Account) -> dict:
     if attempt := account.open_attempt:
         chip = attempt_chip(attempt)
         prompted = attempt.method == Method.POPUP and attempt.state == AttemptState.WAITING
-        return {**chip, "label": _("On the phone")} if prompted else chip
+        label = pgettext("chip of a login whose prompt is shown", "On the phone")
+        return {**chip, "label": label} if prompted else chip
     if account.need == Need.SCAN:
         return {"kind": "due", "label": Need.SCAN.label}
     return attempt_chip(account.failure) if account.need == Need.FAILED else account_chip(account)
