@@ -8,14 +8,14 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from accounts.lib import db_clock, db_errors, images
-from accounts.logins import expire
+from accounts.logins import control, expire
 from accounts.logins.failure import why, words
 from accounts.logins.success import next_seq
 from accounts.models import Account, LoginAttempt
 from accounts.models.event import record
 from accounts.proxies import NO_PROXY, OWN, OwnProxy
 from accounts.reasons import Reason
-from accounts.states import AttemptState, EventType, Method, Trigger
+from accounts.states import AccountState, AttemptState, EventType, Method, Trigger
 from accounts.upstream import configured, errors, pictures
 from accounts.upstream.errors import UpstreamError
 
@@ -70,6 +70,18 @@ def start_login(
             tries -= 1  # the attempt in progress ended just now: a new one may be created
             if not tries:
                 raise
+
+
+def scan_instead(prompt: LoginAttempt, *, by, queued: bool = False) -> tuple[LoginAttempt, bool]:
+    """Withdraw a phone prompt and start a login by QR code in its place. Returns (attempt, created).
+
+    A prompt that was confirmed meanwhile is not replaced: its account has what the QR code would give it.
+    """
+    account = prompt.account
+    online = Account.objects.filter(pk=account.pk, state=AccountState.ONLINE)
+    if not control.cancel(prompt, by=by) and online.exists():
+        return account.open_attempt or prompt, False
+    return start_login(account, by=by, queued=queued)
 
 
 def _new_attempt(account: Account, by, queued: bool, how: dict[str, object]) -> LoginAttempt:

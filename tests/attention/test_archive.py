@@ -9,8 +9,10 @@ from accounts.attention import archive
 from accounts.logins import control, start
 from accounts.logins.success import complete_login
 from accounts.models import Account, Drop, UnmanagedAccount
+from accounts.models.operators.scan_run import ScanSource
 from accounts.presence import reconcile, sweep
 from accounts.relogin import plan_runs, recover
+from accounts.scanning import queue
 from accounts.states import AccountState, EventType, Method, NextStep
 from accounts.upstream.responses import LoggedIn, Profile
 from tests.support.factories import fresh, make_attempt
@@ -41,8 +43,9 @@ def archived(gone, committed):
 
 def test_an_archived_account_is_in_no_list_and_no_job(archived, committed):
     assert archived.state == AccountState.ARCHIVED
-    for path in ("/accounts/", "/accounts/?q=Rack", "/accounts/?state=offline", "/to-scan/"):
+    for path in ("/accounts/", "/accounts/?q=Rack", "/accounts/?state=offline"):
         assert "Rack phone" not in committed.admin.client.get(path).content.decode(), path
+    assert not queue.source_accounts(committed.admin, ScanSource.SCAN_QUEUE).exists()
     assert recover.tick() == []
     assert plan_runs.tick() == []
     assert recover.start_prompt(archived) == (None, NextStep.NOTHING)

@@ -32,12 +32,6 @@ def stack(django_db_setup, django_db_blocker):
         yield running
 
 
-@pytest.fixture(scope="module")
-def chrome():
-    with chromium.browser() as browser:
-        yield browser
-
-
 @pytest.fixture
 def desk(chrome, stack, live, upstream):
     """Opens signed-in pages; fails if one of them complained on its console."""

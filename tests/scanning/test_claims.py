@@ -8,12 +8,13 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from accounts.models import ScanRunItem
+from accounts.models import LoginAttempt, ScanRunItem
 from accounts.models.operators.scan_run import UNATTENDED_AFTER, ScanState
 from accounts.scanning import claims
+from accounts.states import AttemptState
 from tests.support.factories import fresh
 from tests.support.processes import DEADLINE
-from tests.support.scanning import code_arrives, look, ready, run_of, shown
+from tests.support.scanning import code_arrives, ends, look, ready, run_of, shown
 from tests.support.threads import in_thread
 
 
@@ -49,6 +50,33 @@ def test_two_tabs_of_one_run_show_one_account(people):
     run = run_of(people.operator, [people.account(), people.account()])
     assert claims.claim_next(run, ScanState.SHOWN, 0)
     assert claims.claim_next(run, ScanState.SHOWN, 0) is None
+
+
+def both_look(run, *, seconds: float = 0) -> list[int]:
+    """Two pages of the run look at the same moment; return the logins that they started."""
+    start = Barrier(2)
+
+    def one_looks() -> list[int]:
+        start.wait(DEADLINE)
+        return look(run, seconds=seconds).started
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(in_thread, one_looks) for _page in range(2)]
+        return sum((future.result(DEADLINE) for future in futures), [])
+
+
+def test_two_pages_of_one_run_request_each_code_once(committed):
+    run = run_of(committed.operator, [committed.account(place=f"Slot {n}") for n in (1, 2)])
+    started = both_look(run)  # the first account is shown
+    code_arrives(shown(run))
+    started += both_look(run)  # the code of the second one is requested ahead
+    code_arrives(ready(run))
+    started += both_look(run, seconds=18)  # it is too old by now
+    ends(shown(run), AttemptState.EXPIRED)
+    started += both_look(run)
+    assert started == list(LoginAttempt.objects.order_by("pk").values_list("pk", flat=True))
+    assert [item.account.attempts.count() for item in run.items.order_by("position")] == [2, 2]
+    assert shown(run).renewals == 1
 
 
 def test_what_another_run_has_is_passed_over_and_comes_when_it_is_free(people):

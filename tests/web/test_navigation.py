@@ -17,8 +17,9 @@ def test_the_first_page_leads_to_the_accounts_with_what_was_asked_for(people, cl
 
 
 def test_people_see_the_pages_that_they_may_open(people):
-    assert entries(people.viewer.client) == ["Accounts", "Scan queue", "Incidents"]
-    assert entries(people.admin.client) == ["Accounts", "Scan queue", "Incidents", "Unmanaged", "Admin"]
+    assert entries(people.viewer.client) == ["Accounts", "Incidents"]
+    assert entries(people.operator.client) == ["Accounts", "Scan station", "Incidents"]
+    assert entries(people.admin.client) == ["Accounts", "Scan station", "Incidents", "Unmanaged", "Admin"]
 
 
 def test_four_pages_are_in_the_bar_and_the_others_under_more(people):
@@ -61,7 +62,7 @@ def test_every_page_has_one_heading(people):
         f"/accounts/{offline.pk}/edit/",
         "/accounts/new/",
         f"/attempts/{attempt.pk}/",
-        "/to-scan/",
+        "/station/",
         "/incidents/",
         "/discovered/",
         "/nothing/",

@@ -31,6 +31,7 @@ MATRIX = {
     "attempt": ("get", SEE),
     "attempt_live": ("get", SEE),
     "qr_png": ("get", {**SEE, "viewer": 404}),
+    "scan_instead": ("post", {**DO, "operator": 404, "admin": 404}),  # it is no phone prompt
     "cancel_login": ("post", DO),
     "take_as_meant": ("post", {**DO, "operator": 404, "admin": 404}),  # nobody else scanned
     "submit_code": ("post", {**DO, "operator": 422, "admin": 422}),
@@ -46,7 +47,7 @@ MATRIX = {
     "archived_accounts": ("get", SIGNED_IN),
     "log_out_account": ("post", {**DO, "operator": 404, "admin": 404}),  # it is not online
     "due": ("post", DO),
-    "to_scan": ("get", SIGNED_IN),
+    "to_scan": ("get", dict.fromkeys(SEE, 302)),
     "incidents": ("get", SIGNED_IN),
     "unmanaged": ("get", {**SIGNED_IN, "viewer": 404, "operator": 404, "stranger": 404}),
     "healthz": ("get", ANYBODY),
@@ -101,7 +102,8 @@ def address(name, account, attempt) -> str:
     )
     if name in ("avatar", "start_login", "ask_phone", "keep_online", "due"):
         pattern = {"account_id": account.pk}
-    if name in ("attempt", "attempt_live", "qr_png", "cancel_login", "submit_code", "take_as_meant"):
+    of_attempt = ("attempt", "attempt_live", "qr_png", "scan_instead", "cancel_login", "submit_code")
+    if name in (*of_attempt, "take_as_meant"):
         pattern = {"attempt_id": attempt.pk}
     return reverse(name, kwargs=pattern)
 

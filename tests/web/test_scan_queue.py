@@ -1,4 +1,4 @@
-"""The pages about keeping accounts online: what has to be scanned, incidents, accounts nobody here knows, buttons."""
+"""The pages about keeping accounts online: the next one to scan, incidents, accounts nobody here knows, buttons."""
 
 import re
 from datetime import timedelta
@@ -53,7 +53,7 @@ def test_one_place_of_the_navigation_is_where_one_is(people):
     places = {
         "/accounts/": "Accounts",
         f"/accounts/{account.pk}/": "Accounts",
-        "/to-scan/": "Scan queue",
+        "/station/": "Scan station",
         "/incidents/": "Incidents",
         f"/incidents/{account.drops.get().incident_id}/": "Incidents",
         "/discovered/": "Unmanaged",
@@ -66,46 +66,7 @@ def test_one_place_of_the_navigation_is_where_one_is(people):
         ], path
 
 
-# --- to scan --------------------------------------------------------------------------------------------
-
-
-def test_who_waits_longest_is_first_and_other_teams_are_not_there(people):
-    short, long = dropped(people, 1), dropped(people, 5)
-    dropped(people, 9, team=people.west)
-    dropped(people)
-    page = html(people.operator.client.get("/to-scan/"))
-    assert accounts_on(page) == [long.pk, short.pk]
-    assert re.search(r'data-count="to_scan">2</b>', page)
-    assert not LoginAttempt.objects.exists()  # a code is asked for when somebody opens it
-
-
-def test_what_somebody_has_open_is_not_the_next_one(people):
-    first, second = dropped(people, 5), dropped(people, 1)
-    make_attempt(first, asked_by=people.mate)
-    page = html(people.operator.client.get("/to-scan/"))
-    keyed = re.search(r'<button id="do-(\d+)"[^>]*data-key="n"', page)
-    assert keyed and int(keyed[1]) == second.pk
-
-
-def test_a_viewer_sees_the_list_and_no_button(people):
-    dropped(people, 1)
-    page = html(people.viewer.client.get("/to-scan/"))
-    assert len(accounts_on(page)) == 1
-    assert "start_login" not in page and "<button id=" not in page
-
-
-def test_the_list_needs_as_many_queries_for_more_rows(people):
-    def queries() -> int:
-        with CaptureQueriesContext(connection) as captured:
-            html(people.operator.client.get("/to-scan/"))
-        return len(captured)
-
-    for _n in range(3):
-        make_attempt(dropped(people, 2), asked_by=people.mate)
-    few = queries()
-    for _n in range(6):
-        make_attempt(dropped(people, 2), asked_by=people.mate)
-    assert queries() == few
+# --- after a login ---------------------------------------------------------------------------------------
 
 
 def test_after_a_login_the_next_one_is_one_key_away(people):

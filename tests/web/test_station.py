@@ -218,3 +218,36 @@ def test_the_queue_needs_as_many_queries_for_more_accounts(people, run, django_a
     page_of(people, long)
     with django_assert_max_num_queries(40):
         page_of(people, long)
+
+
+def test_a_tile_of_the_wall_withdraws_a_prompt_for_a_code(people):
+    accounts = [people.account(label=label, wc_id=f"wxid_{label}", state="offline") for label in "ab"]
+    prompts = [make_attempt(account, method=Method.POPUP, trigger="recovery") for account in accounts]
+    run = run_of(people.operator, accounts)
+    page_of(people, run, "wall")
+    do(people, run, "scan", item=run.items.get(account=accounts[1]), status=204, wall="4x3")
+    assert [fresh(prompt).state for prompt in prompts] == [AttemptState.WAITING, AttemptState.CANCELLED]
+    assert LoginAttempt.objects.open().get(account=accounts[1]).method == Method.QR
+
+
+@pytest.mark.parametrize("what", ["scan", "prompt"])
+def test_a_login_that_has_just_succeeded_is_not_replaced(people, run, accounts, what):
+    Account.objects.filter(pk=accounts[0].pk).update(wc_id="wxid_1")
+    page_of(people, run)
+    code_arrives(shown(run))
+    phone_confirms(shown(run))
+    do(people, run, what)
+    assert not LoginAttempt.objects.open().filter(account=accounts[0]).exists()
+    assert run.items.get(account=accounts[0]).state == ScanState.DONE
+
+
+def test_the_scan_queue_leads_to_the_station_and_who_may_not_log_in_gets_the_list(people):
+    assert people.operator.client.get("/to-scan/")["Location"] == "/station/?source=scan_queue"
+    assert people.viewer.client.get("/to-scan/")["Location"] == "/accounts/?group=attention"
+    waiting = people.account(state="offline", wc_id="wxid_w")
+    Account.objects.filter(pk=waiting.pk).update(queued_for_scan_at=waiting.state_since)
+    people.account()
+    page = people.operator.client.get("/station/?source=scan_queue").content.decode()
+    green = re.search(r'<tr data-source="(\w+)"[^<]*(?:<(?!/tr).*?)*?class="btn primary"', page, re.DOTALL)
+    assert green[1] == "scan_queue"
+    assert re.search(r'data-source="scan_queue"\s+data-number="1"', page)

@@ -8,6 +8,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import permissions
+from accounts.attention.groups import AccountGroup
 from accounts.logins import control
 from accounts.models import Account, ScanRun, ScanRunItem
 from accounts.models.operators.scan_run import ScanSource, ScanState
@@ -35,6 +36,16 @@ def start(request: HttpRequest) -> HttpResponse:
         "open_runs": ScanRun.objects.open().filter(person=request.user).order_by("-id")[:1],
     }
     return render(request, "station/start.html", ctx, status=422 if ctx["nothing"] else 200)
+
+
+@require_GET
+@never_cache
+@login_required
+def scan_queue(request: HttpRequest) -> HttpResponse:
+    """Lead to the station with the scan queue chosen; who may not log in gets the list of these accounts."""
+    if permissions.may_log_in(request.user):
+        return redirect(reverse("start_station") + f"?source={ScanSource.SCAN_QUEUE}")
+    return redirect(reverse("accounts") + f"?group={AccountGroup.ATTENTION}")
 
 
 def _start_run(request: HttpRequest) -> ScanRun | None:
@@ -94,22 +105,23 @@ def act(request: HttpRequest, run_id: int) -> HttpResponse:
     """Do what a button of the station says (`do`). `item`: the one it was about; one that has ended is left alone."""
     run = _run_of(request, run_id)
     step, do = Advance(run), request.POST.get("do", "")
-    current = run.items.filter(state=ScanState.SHOWN, slot=0).with_attempt().first()
-    wrong = None
+    on_screen = {item.slot: item for item in run.items.filter(state=ScanState.SHOWN).with_attempt()}
+    current, wrong = on_screen.get(0), None
     if do == "again_for_failed" and run.ended_at is not None:
         again = queue.start_run(run.person, ScanSource.AGAIN, queue.failed_of(run))
         return _moved(request, _page_of(request, again or run))
     if run.ended_at is None:
         if do in _ON_ITEM:
-            if current is not None and str(current.pk) == request.POST.get("item"):
-                current.run = run
-                wrong = _ON_ITEM[do](request, step, current)
+            for item in on_screen.values():
+                if str(item.pk) == request.POST.get("item"):
+                    item.run = run
+                    wrong = _ON_ITEM[do](request, step, item)
         elif do in _ON_RUN:
             _ON_RUN[do](request, step, current)
         else:
             raise Http404
-        if "wall" not in request.POST:  # that page takes the next step for all its places
-            _send(step.step())
+        # The wall takes the next step itself, for all its places.
+        _send(step if "wall" in request.POST else step.step())
     if not request.htmx:
         return redirect(_page_of(request, run))
     if "wall" in request.POST:

@@ -17,8 +17,9 @@ from accounts.models.drop import IncidentNoteKind
 from accounts.relogin import recover
 from accounts.web.attention.forms import IncidentNoteForm, NoteForm
 from accounts.web.overview.incident_timeline import timeline
-from accounts.web.views.scan_queue import INCIDENTS_SHOWN
 from accounts.web.visible_accounts import VisibleAccounts
+
+INCIDENTS_SHOWN = 50
 
 
 @require_GET

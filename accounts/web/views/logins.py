@@ -44,12 +44,17 @@ def start_login(request: HttpRequest, account_id: int) -> HttpResponse:
     attempt, begun = start.start_login(
         account, by=request.user, proxy=form.cleaned_data["proxy"], device_type=device_type
     )
+    return _with_qr_code(request, attempt, begun)
+
+
+def _with_qr_code(request: HttpRequest, attempt: LoginAttempt, begun: bool) -> HttpResponse:
+    """Answer with the attempt; request its QR code first if it was begun for this request."""
     if begun and start.fetch_qr_code(attempt):
         put_into_queue(wait_for_phone, attempt.pk)
     if request.htmx and attempt.is_open:
         # The QR code first, because a person waits for it. The rest of the page is refreshed right after.
-        ctx = {"account": account, "here": request.htmx.target, **panel(request, attempt), **rights(request)}
-        return render(request, "accounts/_panel.html", ctx)
+        ctx = {"account": attempt.account, "here": request.htmx.target}
+        return render(request, "accounts/_panel.html", ctx | panel(request, attempt) | rights(request))
     return _attempt_page(request, attempt)
 
 
@@ -112,6 +117,16 @@ def cancel_login(request: HttpRequest, attempt_id: int) -> HttpResponse:
     attempt = permissions.attempt_to_log_in(request, attempt_id)
     control.cancel(attempt, by=request.user)
     return _attempt_page(request, attempt)
+
+
+@require_POST
+@never_cache
+@login_required
+def scan_instead(request: HttpRequest, attempt_id: int) -> HttpResponse:
+    """Withdraw a phone prompt and show a QR code in its place."""
+    prompt = permissions.attempt_to_log_in(request, attempt_id)
+    permissions.only(prompt.method == Method.POPUP and prompt.account.merged_into_id is None, None)
+    return _with_qr_code(request, *start.scan_instead(prompt, by=request.user))
 
 
 @require_POST

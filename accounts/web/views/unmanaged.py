@@ -14,7 +14,8 @@ from accounts.models import Account, UnmanagedAccount
 from accounts.presence import reconcile, sweep
 from accounts.web import forms
 from accounts.web.forms import AdoptForm
-from accounts.web.views.scan_queue import SHOWN_MOST
+
+SHOWN_MOST = 100
 
 
 @require_GET
