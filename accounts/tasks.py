@@ -11,6 +11,8 @@ from celery import shared_task
 from django.core.management import call_command
 from kombu.exceptions import OperationalError
 
+from accounts.bulk import execute as bulk_execute
+from accounts.bulk import runs as bulk_runs
 from accounts.lib import pubsub
 from accounts.logins import avatars, expire, leases, wait
 from accounts.models import Account
@@ -54,7 +56,8 @@ def end_overdue() -> None:
 def tick() -> None:
     """Start everything that is due; runs every 2 s. A step that may take long is queued as its own task."""
     queued = (_presence_if_due, _reasons_if_due, _developer_account_if_due)
-    for step in (*queued, offline.end_drops, _recover, _plans, claims.release_unattended, _notifications):
+    steps = (offline.end_drops, _recover, _plans, _bulk_runs, claims.release_unattended, _notifications)
+    for step in (*queued, *steps):
         _by_itself(step)
 
 
@@ -91,6 +94,11 @@ def _plans() -> None:
         put_into_queue(wait_for_phone, attempt_id)
 
 
+def _bulk_runs() -> None:
+    for run_id in bulk_execute.open_runs():
+        put_into_queue(bulk_run, run_id)
+
+
 def _notifications() -> None:
     for channel_id in dispatch.tick():
         put_into_queue(send_notifications, channel_id)
@@ -104,6 +112,13 @@ def send_notifications(channel_id: int) -> None:
 @shared_task
 def presence() -> None:
     presence_sweep.check_if_due()
+
+
+@shared_task
+def bulk_run(run_id: int) -> None:
+    for attempt_id in bulk_execute.go_on(run_id):
+        put_into_queue(wait_for_phone, attempt_id)
+    _presence_if_due()
 
 
 @shared_task
@@ -134,6 +149,7 @@ def delete_old_rows() -> None:
     leases.forget_old_workers()
     plan_runs.forget_old_runs()
     scan_queue.forget_old_runs()
+    bulk_runs.forget_old_runs()
     dispatch.forget_old()
     sign_in_limits.forget_old()
 

@@ -5,6 +5,7 @@ from accounts.models.drop import Drop, Incident, IncidentNote
 from accounts.models.event import AccountEvent
 from accounts.models.login_attempt import LoginAttempt, WaitsWorker
 from accounts.models.notification import Channel, Delivery, Notification, OutboxCursor, Rule
+from accounts.models.operators.bulk_run import BulkItem, BulkRun
 from accounts.models.operators.last_visit import LastVisit
 from accounts.models.operators.saved_view import SavedView
 from accounts.models.operators.scan_run import ScanRun, ScanRunItem
@@ -17,6 +18,8 @@ __all__ = [
     "Account",
     "AccountEvent",
     "Avatar",
+    "BulkItem",
+    "BulkRun",
     "Channel",
     "Delivery",
     "UnmanagedAccount",

@@ -112,6 +112,20 @@ def start_prompt(
         return attempt, NextStep.POPUP
 
 
+def prompt_steps(accounts: list[Account], now: datetime) -> dict[int, str]:
+    """Return {account ID: step} that `start_prompt` would have, one after another, but for slots and the pace."""
+    policies = {policy.pk: policy for policy in RecoveryPolicy.objects.all()}
+    default, seats = default_policy(policies.values()), developer_account.free_seats()
+    prompts = _prompts([account.pk for account in accounts], now)
+    steps: dict[int, str] = {}
+    for account in accounts:
+        policy, sent = policies.get(account.policy_id, default), prompts[account.pk]
+        steps[account.pk] = decide.prompt_room(account, policy, sent, 0, 1, now, seats).step
+        if seats is not None:
+            seats -= steps[account.pk] == NextStep.POPUP
+    return steps
+
+
 def queue_for_scan(
     account: Account, *, at: datetime | None = None, detail: str = ScanReason.ASKED, by=None
 ) -> bool:
