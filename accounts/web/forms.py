@@ -23,6 +23,14 @@ TAG_LIMIT = 20
 TAG_SEPARATORS = re.compile("[,，、;；]")
 
 
+def typed_tags(text: str) -> list[str]:
+    """Return the tags that somebody typed, in order. Raises ValidationError."""
+    names = {typed_text.line(name) for name in TAG_SEPARATORS.split(text)} - {""}
+    if any(len(name) > 40 for name in names) or len(names) > TAG_LIMIT:
+        raise forms.ValidationError(_("Enter at most 20 tags of up to 40 characters each."))
+    return sorted(names)
+
+
 class ProxyField(forms.TypedChoiceField):
     """A proxy, shown by its name. `none`: the value for no proxy; None if nothing was chosen."""
 
@@ -136,12 +144,7 @@ class AccountForm(forms.ModelForm):
         return self.cleaned_data["proxy"]
 
     def clean_tag_names(self) -> list[str]:
-        names = {typed_text.line(name) for name in TAG_SEPARATORS.split(self.cleaned_data["tag_names"])} - {
-            ""
-        }
-        if any(len(name) > 40 for name in names) or len(names) > TAG_LIMIT:
-            raise forms.ValidationError(_("Enter at most 20 tags of up to 40 characters each."))
-        return sorted(names)
+        return typed_tags(self.cleaned_data["tag_names"])
 
     def clean(self) -> dict:
         cleaned = super().clean()
