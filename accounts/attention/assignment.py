@@ -14,9 +14,6 @@ from accounts.models.drop import IncidentNoteKind
 from accounts.models.operators.assignable import UNASSIGNED
 from accounts.states import AccountState, EventType
 
-# More than this many teams in one incident: the pages of the others learn of a note with the next change.
-TEAMS_MOST = 100
-
 
 def take(accounts: QuerySet[Account], *, by, note: str = "") -> int:
     """Assign the accounts that are not online to `by`. Return how many."""
@@ -63,14 +60,4 @@ def _note(incident: Incident, kind: str, by, text: str) -> None:
     IncidentNote.objects.create(
         incident=incident, kind=kind, text=text, author=by, author_name=by.get_username(), at=db_clock.now()
     )
-    transaction.on_commit(lambda: pubsub.publish(_events(incident)), robust=True)
-
-
-def _events(incident: Incident) -> list[pubsub.PublishedEvent]:
-    """Return an event without a row for each team of the incident, so that open pages read it again."""
-    columns = ("account_id", "account__team_id", "account__state")
-    one_of_team = {team: (account, state) for account, team, state in incident.drops.values_list(*columns)}
-    return [
-        pubsub.PublishedEvent(0, account, team, None, state)
-        for team, (account, state) in list(one_of_team.items())[:TEAMS_MOST]
-    ]
+    transaction.on_commit(lambda: pubsub.publish([pubsub.OTHER_ROWS]), robust=True)

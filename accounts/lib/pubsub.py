@@ -29,8 +29,8 @@ QUIET_SECONDS = 2
 class PublishedEvent:
     """A published event.
 
-    `id`: of the event row, 0 without one. `team`: ID of the group that may see the account, None for admins
-    only.
+    `id`: of the event row, 0 if other rows tell what happened. `team`: ID of the group that may see the account, None
+    for admins only.
     """
 
     id: int
@@ -38,6 +38,10 @@ class PublishedEvent:
     team: int | None
     attempt: int | None
     state: str
+
+
+# Published without an event row: other rows, which open pages are sent events of, are new.
+OTHER_ROWS = PublishedEvent(0, 0, None, None, "")
 
 
 @lru_cache(maxsize=1)

@@ -14,14 +14,14 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.auth.models import Group
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
-from django.db.models import Max, Q
+from django.db.models import Min, Q
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from accounts.lib import db_clock
 from accounts.lib.group_commit import GroupCommit
 from accounts.lib.pubsub import PublishedEvent
-from accounts.models import AccountEvent, LoginAttempt, WaitsWorker
+from accounts.models import AccountEvent, Drop, IncidentNote, LoginAttempt, WaitsWorker
 from accounts.models.login_attempt import CLOSED_AFTER
 from accounts.roles import ROLES
 from accounts.upstream import token_store
@@ -34,8 +34,9 @@ COMMIT_SECONDS = 10
 # unreachable, a worker finds the wait within seconds.
 NO_WORKER_AFTER, NO_WORKER_WITHOUT_QUEUE_AFTER = 5, 8
 EVENTS_MOST = 500
-# So many rows are read for pages whose streams were interrupted.
+# So many of the newest rows are read for pages whose streams were interrupted, and when polling begins.
 REPLAYED_MOST = 2000
+NOTES_MOST = 50
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 # Open pages learn of an overdue login by the next check. Older ones are not searched for: while PostgreSQL may
 # remove no versions of rows, as during a dump, their index keeps an entry of each login that has ended since.
@@ -147,18 +148,15 @@ class Rows:
         self.floor: int | None = None  # rows up to here are old
         self.newest = 0
         self.moved_at = 0.0
-        self.moves = 0
+        self.moved = False
 
     @property
     def passed_on(self) -> int | None:
         """The ID up to which all rows were passed on; None if that is not known yet."""
-        # The floor has been read from the table for COMMIT_SECONDS from its second move on.
-        return self.floor if self.moves > 1 else None
+        return self.floor if self.moved else None
 
     def heard(self, event: PublishedEvent) -> bool:
-        """Record the event. Return whether it is the first for its row; one without a row always is."""
-        if not event.id:
-            return True
+        """Record the event. Return whether it is the first for its row."""
         first = event.id not in self.published
         self.published.add(event.id)
         return first
@@ -166,38 +164,48 @@ class Rows:
     def missed(self, ids: list[int]) -> list[int]:
         """Return those of `ids` (rows above the floor) without an event.
 
-        The floor rises to rows older than COMMIT_SECONDS. The first call only sets the floor.
+        The floor rises to rows that were read COMMIT_SECONDS ago. The first call only sets it, below the rows that
+        are there: between them, others may still be committed.
         """
         if self.floor is None:
-            self.floor = self.newest = max(ids, default=0)
+            self.floor, self.newest = min(ids, default=0), max(ids, default=0)
+            self.published.update(ids)
+            self.moved_at = time.monotonic()
             return []
         missed = [number for number in ids if number not in self.published]
         if time.monotonic() - self.moved_at > COMMIT_SECONDS:
             self.floor, self.newest = self.newest, max([*ids, self.newest])
             self.published = {number for number in self.published if number > self.floor}
             self.moved_at = time.monotonic()
-            self.moves += 1
+            self.moved = True
         return missed
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Result of one check: IDs of event rows, the alarm, and the logins that need attention."""
+    """Result of one check: IDs of event rows and of the newest notes, the alarm, the logins that need attention."""
 
     ids: list[int]
+    notes: frozenset[int]
     alarm: tuple[str, str] | None
     alone: dict[PublishedEvent, int]
 
 
 def poll(floor: int | None) -> Seen:
-    """Check the database: all rows above the floor, or only the newest if there is no floor yet."""
-    rows = AccountEvent.objects
-    if floor is None:
-        ids = [rows.aggregate(newest=Max("pk"))["newest"] or 0]
-    else:
-        ids = list(rows.filter(pk__gt=floor).values_list("pk", flat=True))
+    """Check the database: all rows above the floor, or the newest if there is no floor yet."""
+    rows = AccountEvent.objects.values_list("pk", flat=True)
+    ids = rows.order_by("-pk")[:REPLAYED_MOST] if floor is None else rows.filter(pk__gt=floor)
+    notes = IncidentNote.objects.order_by("-pk").values_list("pk", flat=True)[:NOTES_MOST]
     refused = token_store.refused()
-    return Seen(ids, refused and (refused.refused_why, refused.refused_text), alone(db_clock.now()))
+    alarm = refused and (refused.refused_why, refused.refused_text)
+    return Seen(list(ids), frozenset(notes), alarm, alone(db_clock.now()))
+
+
+def note_events(notes: frozenset[int]) -> list[PublishedEvent]:
+    """Return an event without a row for each team of the incidents that these notes are about."""
+    drops = Drop.objects.filter(incident__notes__in=notes).order_by()
+    teams = drops.values_list("account__team_id").annotate(one=Min("account_id"))
+    return [PublishedEvent(0, account, team, None, "") for team, account in teams]
 
 
 def unpublished_events(ids: list[int]) -> list[PublishedEvent]:

@@ -10,7 +10,7 @@ A page whose stream was interrupted names the last ID that it received, which a 
 then tell all that it missed, it gets their events. Otherwise, as on its first connect, it reloads what it shows.
 
 Events may be lost. Every 2 s the process sends the rows without an event, even while Redis is unreachable. It
-also sends, without an ID, a login that no worker waits for. Other messages:
+also sends what no event row tells: a login that no worker waits for, and a note about an incident. Other messages:
 
 - `relook`: reload what you show `within` so many milliseconds (spread, so that not all pages do it at once)
 - `alarm`: WKTeam access was denied or restored
@@ -69,6 +69,7 @@ class _Hub:
         self.database_down = False
         self.alarm: tuple[str, str] | None = None
         self.alone: dict[pubsub.PublishedEvent, int] = {}
+        self.notes: frozenset[int] = frozenset()
 
     def join(self, reader: Reader) -> None:
         self.start()
@@ -100,8 +101,8 @@ class _Hub:
 
     async def pass_on(self) -> None:
         async for event in pubsub.listen():
-            if event is None:
-                self.poll_now.set()  # the rows contain the events missed meanwhile
+            if event is None or not event.id:
+                self.poll_now.set()  # the rows tell what was missed meanwhile, and what no event tells
             else:
                 self.pass_event(event)
 
@@ -150,7 +151,8 @@ class _Hub:
 
     def id_of(self, reader: Reader, row: int) -> str:
         """Return the ID of a reader that knows the rows up to `row`, and of what no row tells."""
-        shown = (reader.user_id, sorted(reader.teams), sorted(reader.rights.roles), self.alarm)
+        rights = (reader.user_id, sorted(reader.teams), sorted(reader.rights.roles))
+        shown = (*rights, self.alarm, sorted(self.notes))
         return f"{row}-{zlib.crc32(repr(shown).encode()):08x}"
 
     def is_alone(self, reader: Reader) -> bool:
@@ -213,6 +215,10 @@ class _Hub:
                 self.readers.send_event(event)
         if seen.alarm != self.alarm:
             self.readers.send_to_all(ALARM)
+        if not begun and (noted := seen.notes - self.notes):
+            for event in await self.in_thread(changes.note_events, noted):
+                self.readers.send_event(event)
+        self.notes = seen.notes
         self.alarm, self.alone, self.database_down = seen.alarm, seen.alone, False
         await self.tell_missed()
 

@@ -6,9 +6,8 @@ import pytest
 from django.utils import timezone
 
 from accounts.attention import assignment
-from accounts.lib import db_clock, pubsub
+from accounts.lib import db_clock
 from accounts.models import Drop, Incident
-from accounts.realtime import changes
 from accounts.states import EventType
 from tests.support.factories import fresh
 
@@ -102,15 +101,3 @@ def test_an_incident_that_is_over_is_not_taken(incident, people):
     Incident.objects.update(ended_at=timezone.now())
     assert not assignment.take_incident(incident, by=people.operator)
     assert fresh(incident).assignee is None
-
-
-def test_every_team_of_an_incident_hears_of_a_note(
-    incident, people, monkeypatch, django_capture_on_commit_callbacks
-):
-    heard = []
-    monkeypatch.setattr(pubsub, "publish", heard.extend)
-    with django_capture_on_commit_callbacks(execute=True):
-        assignment.add_note(incident, "the provider knows", by=people.operator)
-    assert {event.team for event in heard} == {people.east.pk, people.west.pk}
-    rows = changes.Rows()
-    assert all(rows.heard(event) for event in [*heard, *heard])

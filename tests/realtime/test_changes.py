@@ -9,8 +9,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from accounts.attention import assignment
 from accounts.lib.pubsub import PublishedEvent
-from accounts.models import LoginAttempt, WaitsWorker
+from accounts.models import AccountEvent, Drop, Incident, LoginAttempt, WaitsWorker
 from accounts.models.event import record
 from accounts.realtime import changes
 from accounts.states import AttemptState, EventType
@@ -102,26 +103,46 @@ def test_thousands_are_admitted_with_as_many_queries_as_one(people):
 
 def test_a_row_that_is_committed_late_is_missed_and_one_that_rang_is_not(monkeypatch):
     rows = changes.Rows()
-    assert rows.missed([10]) == []
+    assert rows.missed([8, 10]) == []
+    assert rows.missed([8, 9, 10]) == [9]
+    rows.published.add(9)
     assert rows.heard(PublishedEvent(12, 1, 1, None, "new")) is True
     assert rows.heard(PublishedEvent(12, 1, 1, None, "new")) is False
-    assert rows.missed([12, 13]) == [13]
+    assert rows.missed([10, 12, 13]) == [13]
     rows.published.update([13])
-    assert rows.missed([11, 12, 13]) == [11]
+    assert rows.missed([10, 11, 12, 13]) == [11]
+    assert rows.passed_on is None
     monkeypatch.setattr(changes, "COMMIT_SECONDS", -1)
     for _round in range(3):
         rows.missed([11, 12, 13])
-    assert rows.floor == 13 and rows.published == set()
+    assert rows.floor == rows.passed_on == 13 and rows.published == set()
 
 
-def test_polling_begins_at_the_newest_row(people):
+def test_polling_begins_with_the_newest_rows_between_which_others_may_be_committed_late(people, monkeypatch):
+    monkeypatch.setattr(changes, "REPLAYED_MOST", 3)
     account = people.account(w_id="w-1")
-    first = record(account, EventType.CHANGED)
-    assert changes.poll(None).ids == [first.pk]
-    second = record(account, EventType.CHANGED)
-    assert changes.poll(first.pk).ids == [second.pk]
+    old, first, late, second = (record(account, EventType.CHANGED) for _ in range(4))
+    AccountEvent.objects.filter(pk=late.pk).delete()
+    rows = changes.Rows()
+    seen = changes.poll(None).ids
+    assert seen == [second.pk, first.pk, old.pk] and rows.missed(seen) == []
+    AccountEvent.objects.bulk_create([late])
+    assert rows.missed(changes.poll(rows.floor).ids) == [late.pk]
     assert changes.unpublished_events([second.pk]) == [
         PublishedEvent(second.pk, account.pk, people.east.pk, None, "online")
+    ]
+
+
+def test_every_team_of_an_incident_hears_of_a_note(people):
+    ours, theirs = people.account(), people.account(team=people.west)
+    incident = Incident.objects.create()
+    for account in (ours, people.account(), theirs):
+        Drop.objects.create(account=account, w_id="w", incident=incident)
+    before = changes.poll(None).notes
+    assignment.add_note(incident, "the provider knows", by=people.operator)
+    assert sorted(changes.note_events(changes.poll(0).notes - before), key=lambda event: event.account) == [
+        PublishedEvent(0, ours.pk, people.east.pk, None, ""),
+        PublishedEvent(0, theirs.pk, people.west.pk, None, ""),
     ]
 
 

@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+import math
 import re
 import threading
 
 import pytest
 from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.core.asgi import get_asgi_application
 from django.db import connections
 from django.test import AsyncClient
 from django.utils import timezone
 
+from accounts.attention import assignment
 from accounts.lib import pubsub
-from accounts.models import AccountEvent, UpstreamAccess
+from accounts.models import AccountEvent, Drop, Incident, UpstreamAccess
 from accounts.models.event import record
 from accounts.realtime import changes, connects, readers, sse
 from accounts.states import EventType
@@ -317,6 +320,37 @@ def test_events_reach_pages_while_redis_is_unreachable(committed, settings, monk
         pubsub._quiet.until = 0
 
 
+def noted(account) -> None:
+    try:
+        incident = Incident.objects.create()
+        Drop.objects.create(account=account, w_id="w", incident=incident)
+        assignment.add_note(incident, "the provider knows", by=get_user_model().objects.first())
+    finally:
+        connections.close_all()
+
+
+@pytest.mark.parametrize("redis", ["answers", "is unreachable"])
+def test_what_no_event_row_tells_reaches_pages_whatever_redis_does(committed, monkeypatch, redis):
+    account = committed.account()
+
+    async def story():
+        stream = await Stream.of(committed.operator)
+        await polled()
+        if redis == "is unreachable":
+            monkeypatch.setattr(sse, "POLL_SECONDS", 0.05)
+            monkeypatch.setattr(pubsub._quiet, "until", math.inf)
+            sse._hub.poll_now.set()  # the wait before was the longer one
+        else:
+            monkeypatch.setattr(sse, "POLL_SECONDS", 10 * DEADLINE)
+            sse._hub.poll_now.set()
+        while not all(reader.queue.empty() for reader in sse._hub.readers):
+            await stream.message()
+        await asyncio.to_thread(noted, account)
+        assert await stream.heard() == ("change", {"account": account.pk, "attempt": None, "state": ""})
+
+    asyncio.run(story())
+
+
 @pytest.mark.slow
 def test_listening_ends_at_whatever_moment_it_is_cancelled():
     """Else the process does not end, and who listens next in it hears nothing."""
@@ -464,7 +498,9 @@ def test_a_page_is_told_what_it_missed_and_reloads_nothing(committed, quickly, h
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("why", ["teams", "alarm", "alone", "many", "forgotten", "unknown", "another person"])
+@pytest.mark.parametrize(
+    "why", ["teams", "alarm", "alone", "many", "forgotten", "unknown", "another person", "note"]
+)
 def test_a_page_reloads_if_the_rows_do_not_tell_all_that_it_missed(committed, quickly, monkeypatch, why):
     account = committed.account()
 
@@ -477,6 +513,8 @@ def test_a_page_reloads_if_the_rows_do_not_tell_all_that_it_missed(committed, qu
                 UpstreamAccess.objects.update_or_create(**access, defaults={"refused_at": timezone.now()})
             elif why == "alone":
                 make_attempt(account, queued_at=timezone.now() - timezone.timedelta(seconds=6))
+            elif why == "note":
+                noted(account)
             elif why in ("many", "forgotten"):
                 monkeypatch.setattr(
                     *((sse, "MISSED_MOST", 2) if why == "many" else (changes, "REPLAYED_MOST", 3))
