@@ -3,6 +3,7 @@ from django.views.generic import RedirectView
 
 from accounts.realtime import sse
 from accounts.web.attention import views as attention
+from accounts.web.bulk import views as bulk
 from accounts.web.station import views as station
 from accounts.web.views import (
     account_list,
@@ -21,6 +22,12 @@ urlpatterns = [
     path("accounts/news/", account_list.list_news, name="list_news"),
     path("accounts/views/", account_list.save_view, name="save_view"),
     path("accounts/views/<int:view_id>/remove/", account_list.remove_view, name="remove_view"),
+    path("accounts/bulk/", bulk.run_list, name="bulk_runs"),
+    path("accounts/bulk/choose/", bulk.choose, name="choose_bulk"),
+    path("accounts/bulk/<str:action>/prepare/", bulk.prepare, name="prepare_bulk"),
+    path("accounts/bulk/<int:run_id>/", bulk.run_detail, name="bulk_run"),
+    path("accounts/bulk/<int:run_id>/live/", bulk.run_live, name="bulk_run_live"),
+    path("accounts/bulk/<int:run_id>/cancel/", bulk.cancel_run, name="cancel_bulk_run"),
     path("accounts/archived/", attention.archived_accounts, name="archived_accounts"),
     path("accounts/new/", accounts.new_account, name="new_account"),
     path("accounts/<int:account_id>/", accounts.account_detail, name="account"),

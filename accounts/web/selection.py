@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from django.db.models import QuerySet
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
+from accounts.bulk import actions
 from accounts.models import Account
+from accounts.models.operators.bulk_run import BulkAction
 from accounts.web.account_list import AccountList
 from accounts.web.fields import is_key
 
@@ -19,18 +23,34 @@ class SelectionAction:
 
     url_name: str
     title: str | Promise
+    args: tuple = ()
     key: str = ""
     primary: bool = False
+    # Also on a narrow screen, where the bar has room for two.
+    always: bool = False
     allowed: Callable = lambda user: True
 
 
-ACTIONS: tuple[SelectionAction, ...] = ()
+def _bulk(action: BulkAction, title: Promise, **how) -> SelectionAction:
+    allowed = partial(lambda named, user: actions.may(user, named), action)
+    return SelectionAction("prepare_bulk", title, (action.value,), allowed=allowed, **how)
+
+
+ACTIONS: tuple[SelectionAction, ...] = (
+    _bulk(BulkAction.LOG_IN, BulkAction.LOG_IN.label, key="s", primary=True, always=True),
+    _bulk(BulkAction.PROMPT, BulkAction.PROMPT.label),
+    _bulk(BulkAction.TAG, _("Tag")),
+    _bulk(BulkAction.TEAM, _("Team")),
+    _bulk(BulkAction.PROXY, _("Proxy")),
+    _bulk(BulkAction.PAUSE, _("Pause")),
+    SelectionAction("choose_bulk", _("More…"), always=True),
+)
 
 
 def actions_of(user) -> list[dict]:
     """Return the buttons that this person may press, each with its address."""
     allowed = [action for action in ACTIONS if action.allowed(user)]
-    return [{"action": action, "url": reverse(action.url_name)} for action in allowed]
+    return [{"action": action, "url": reverse(action.url_name, args=action.args)} for action in allowed]
 
 
 def chosen(user, posted: QueryDict | Mapping) -> QuerySet:

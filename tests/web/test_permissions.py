@@ -45,6 +45,8 @@ MATRIX = {
     "archive_account": ("post", {**DO, "operator": 200, "admin": 200}),  # asks first
     "restore_account": ("post", {**DO, "operator": 404, "admin": 404}),  # it is not archived
     "archived_accounts": ("get", SIGNED_IN),
+    "bulk_runs": ("get", SIGNED_IN),
+    "choose_bulk": ("post", SIGNED_IN),
     "log_out_account": ("post", {**DO, "operator": 404, "admin": 404}),  # it is not online
     "due": ("post", DO),
     "to_scan": ("get", dict.fromkeys(SEE, 302)),
@@ -65,6 +67,7 @@ ELSEWHERE = {
     "release_incident": "web/test_incident.py",
     "add_incident_note": "web/test_incident.py",
     "adopt": "web/test_scan_queue.py",
+    **dict.fromkeys(("prepare_bulk", "bulk_run", "bulk_run_live", "cancel_bulk_run"), "web/test_bulk.py"),
     "ignore": "web/test_scan_queue.py",
     **dict.fromkeys(
         ("start_station", "station", "station_live", "station_queue", "station_do", "wall", "wall_live"),
