@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from accounts.reasons import Reason
 
@@ -31,7 +32,7 @@ class BulkState(models.TextChoices):
     WAITING = "waiting", _("Not started")
     STARTED = "started", _("In progress")
     DONE = "done", _("Done")
-    FAILED = "failed", _("Failed")
+    FAILED = "failed", pgettext_lazy("result of a bulk action", "Failed")
     LEFT_OUT = "left_out", _("Left out")
     CANCELLED = "cancelled", _("Cancelled")
 

@@ -17,6 +17,7 @@ from accounts.web import selection
 from accounts.web.bulk import presenters
 from accounts.web.bulk.forms import FORMS, form_for
 from accounts.web.fields import is_key
+from accounts.web.forms import focus
 
 RUNS_SHOWN = 50
 
@@ -52,6 +53,8 @@ def prepare(request: HttpRequest, action: str) -> HttpResponse:
         most = {"limit": runs.most(action)}
         messages.error(request, _("At most %(limit)s accounts at a time. Nothing was started.") % most)
         return redirect("accounts")
+    if asks:
+        focus(form)
     ids = list(_chosen(request).values_list("pk", flat=True)[: runs.MOST + 1])
     ctx = {"action": BulkAction(action), "form": form, "asks": asks, "found": found, "again": again}
     ctx |= {"ids": _joined(ids), "number": len(ids), "value": presenters.value_words(action, value)}
