@@ -38,7 +38,7 @@ def _bulk(action: BulkAction, title: Promise, **how) -> SelectionAction:
 
 ACTIONS: tuple[SelectionAction, ...] = (
     _bulk(BulkAction.LOG_IN, BulkAction.LOG_IN.label, key="s", primary=True, always=True),
-    _bulk(BulkAction.PROMPT, BulkAction.PROMPT.label),
+    _bulk(BulkAction.PROMPT, BulkAction.PROMPT.label, key="p"),
     _bulk(BulkAction.TAG, _("Tag")),
     _bulk(BulkAction.TEAM, _("Team")),
     _bulk(BulkAction.PROXY, _("Proxy")),

@@ -18,6 +18,7 @@ from accounts.logins.success import next_seq
 from accounts.models import (
     Account,
     AccountEvent,
+    BulkRun,
     Incident,
     LoginAttempt,
     Plan,
@@ -134,6 +135,7 @@ def forget_everything() -> None:
         try:
             with transaction.atomic():
                 for model in (
+                    BulkRun,
                     Plan,
                     PlanRun,
                     Presence,
