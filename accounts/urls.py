@@ -1,9 +1,9 @@
 from django.urls import path
-from django.views.generic import RedirectView
 
 from accounts.realtime import sse
 from accounts.web.attention import views as attention
 from accounts.web.bulk import views as bulk
+from accounts.web.overview import views as overview
 from accounts.web.station import views as station
 from accounts.web.views import (
     account_list,
@@ -16,7 +16,10 @@ from accounts.web.views import (
 )
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="accounts", query_string=True), name="overview"),
+    path("", overview.overview, name="overview"),
+    path("overview/now/", overview.overview_now, name="overview_now"),
+    path("overview/charts/", overview.overview_charts, name="overview_charts"),
+    path("reports/<slug:name>.csv", overview.report, name="report"),
     path("accounts/", account_list.account_list, name="accounts"),
     path("accounts/counts/", account_list.account_counts, name="account_counts"),
     path("accounts/news/", account_list.list_news, name="list_news"),

@@ -64,7 +64,7 @@ class Session:
         page.locator("[name=username]").fill(USER)
         page.locator("[name=password]").fill(PASSWORD)
         page.locator("[name=password]").press("Enter")
-        page.wait_for_url(url + "/accounts/")
+        page.wait_for_url(url + "/")
 
     def state(self) -> dict:
         return requests.get(self.upstream + "/control/state", timeout=30).json()

@@ -192,7 +192,7 @@ AUTH_PASSWORD_VALIDATORS = [
     for validator in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 LOGIN_URL = "sign_in"
-LOGIN_REDIRECT_URL = "accounts"
+LOGIN_REDIRECT_URL = "overview"
 LOGOUT_REDIRECT_URL = "sign_in"
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = 0.25  # hours

@@ -28,6 +28,7 @@ class Page:
 
 
 PAGES = (
+    Page("overview", _("Overview"), "home"),
     Page("accounts", _("Accounts"), "list", "attention", parts=frozenset({
         "account", "attempt", "new_account", "edit_account", "start_login", "log_out_account", "due",
         "keep_online", "silence_account", "archive_account", "archived_accounts",

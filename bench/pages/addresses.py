@@ -25,6 +25,7 @@ PEOPLE = """
     /accounts/?group=attention /accounts/?group=attention&page=last /accounts/?group=attention&sort=label
     /accounts/?proxy=3 /accounts/?proxy=3&group=offline /accounts/?sort=label /accounts/?rack=Rack+7
     /accounts/?page=%3Eonline.{until_day}T00:00:00%2B00:00.1 /accounts/?team={team}
+    / /overview/now/ /overview/charts/
     /accounts/news/ /waiting/ /station/?source=scan_queue /incidents/ /incidents/{incident}/ /incidents/{newest_incident}/
 """
 ADMIN = """

@@ -40,9 +40,8 @@ def desk(chrome, stack, live, upstream):
         page.locator("[name=username]").fill(user.get_username())
         page.locator("[name=password]").fill(PASSWORD)
         page.locator("main form button[type=submit], form:has([name=password]) button").first.click()
-        page.wait_for_url(stack.url + "/accounts/")
-        if path != "/accounts/":
-            page.goto(stack.url + path)
+        page.wait_for_url(stack.url + "/")
+        page.goto(stack.url + path)
         return page
 
     yield open_page

@@ -43,7 +43,7 @@ def sign_in(page: Page, url: str, name: str, password: str) -> None:
     page.locator("[name=username]").fill(name)
     page.locator("[name=password]").fill(password)
     page.locator("[name=password]").press("Enter")
-    page.wait_for_url(url + "/accounts/")
+    page.wait_for_url(url + "/")
 
 
 def code_on(page: Page) -> str:

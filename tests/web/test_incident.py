@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.attention import archive
 from accounts.attention.incident_progress import Part, progress_of
-from accounts.models import Account, Drop, Incident
+from accounts.models import Account, Drop, Incident, ScanRun
 from accounts.states import AccountState, AttemptState, Method, NextStep
 from tests.support.factories import fresh, make_attempt
 
@@ -86,6 +86,24 @@ def test_recovery_is_asked_to_go_on_once_for_all_that_wait_for_it_or_were_given_
     assert page(people.operator, incident).count('id="recover"') == 1
 
 
+def test_the_station_starts_with_those_of_the_incident_that_wait_for_a_scan(people, incident):
+    queued = dropped(people, incident, 3, queued_for_scan_at=AN_HOUR_AGO)
+    dropped(people, incident)
+    dropped(people, incident, queued_for_scan_at=AN_HOUR_AGO, team=people.west)
+    dropped(people, Incident.objects.create(), queued_for_scan_at=AN_HOUR_AGO)
+    text = page(people.operator, incident)
+    assert re.search(
+        rf'name="incident"\s+value="{incident.pk}">\s*<button class="btn primary"\s+id="scan-these"', text
+    )
+    assert "Scan these 3" in text and 'id="scan-these"' not in page(people.viewer, incident)
+    for person in (people.operator, people.mate):
+        answer = person.client.post("/station/", {"incident": incident.pk})
+        run = ScanRun.objects.get(person=person)
+        assert answer.headers["Location"] == f"/station/{run.pk}/"
+        assert list(run.items.values_list("account", flat=True)) == [account.pk for account in queued]
+    assert people.operator.client.post("/station/", {"incident": "x"}).status_code == 422
+
+
 def test_a_row_that_moves_takes_no_other_rows_place(people, incident):
     accounts = dropped(people, incident, 5, queued_for_scan_at=AN_HOUR_AGO)
     attempt = make_attempt(accounts[2], asked_by=people.operator)
@@ -108,7 +126,7 @@ def test_nobody_learns_of_the_accounts_of_other_teams(people, incident):
     assert not other.notes.exists()
 
 
-def test_a_person_takes_it_and_writes_notes_and_a_viewer_reads(people, incident):
+def test_aperson_takes_it_and_writes_notes_and_a_viewer_reads(people, incident):
     dropped(people, incident, 2)
     path, client = f"/incidents/{incident.pk}/", people.operator.client
     client.post(f"{path}take/", {"note": "rack 1"})

@@ -24,7 +24,7 @@ def sign_in(client, name="operator", password=PASSWORD, path="/login/"):
 def test_in_and_out_again(people):
     client = Client()
     assert client.get("/accounts/").headers["Location"] == "/login/?next=/accounts/"
-    assert sign_in(client).headers["Location"] == "/accounts/"
+    assert sign_in(client).headers["Location"] == "/"
     assert client.get("/accounts/").status_code == 200
     client.post("/logout/")
     assert client.get("/accounts/").status_code == 302
@@ -33,7 +33,7 @@ def test_in_and_out_again(people):
 @pytest.mark.parametrize("target", ELSEWHERE)
 def test_nobody_is_led_to_another_host(people, target):
     answer = Client().post("/login/", {"username": "operator", "password": PASSWORD, "next": target})
-    assert answer.headers["Location"] == "/accounts/"
+    assert answer.headers["Location"] == "/"
 
 
 @pytest.mark.parametrize(("name", "path"), [("operator", "/login/"), ("admin", "/admin/login/")])

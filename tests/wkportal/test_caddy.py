@@ -128,7 +128,7 @@ def test_people_sign_in_by_tls_and_cannot_choose_their_address(site):
     assert answer.status_code == 200
     assert AccessFailureLog.objects.latest("pk").ip_address == "127.0.0.1"
     _http, answer = sign_in(site, PASSWORD)
-    assert answer.url == site.url + "/accounts/"
+    assert answer.url == site.url + "/"
 
 
 @pytest.mark.live

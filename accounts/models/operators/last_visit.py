@@ -1,4 +1,4 @@
-"""When a person was here: what happened since the last visit is told on the overview."""
+"""When a person last looked at the overview, which says what happened since."""
 
 from datetime import datetime, timedelta
 
@@ -9,12 +9,12 @@ from django.utils import timezone
 from accounts.lib import db_clock
 
 WRITTEN_EVERY = timedelta(minutes=1)
-# A person who was not here for this long comes back to a new visit.
+# A person who did not look for this long comes back to a new visit.
 VISIT_ENDS_AFTER = timedelta(minutes=30)
 
 
 class LastVisit(models.Model):
-    """One row for each person. `seen_at`: last seen, to the minute. `left_at`: end of the visit before this one."""
+    """One row for each person. `seen_at`: last look, to the minute. `left_at`: end of the visit before this one."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="last_visit"
@@ -27,7 +27,7 @@ class LastVisit(models.Model):
 
     @classmethod
     def seen(cls, user) -> datetime | None:
-        """Record that the person is here, at most once a minute. Return the end of the visit before this one."""
+        """Record that the person looks, at most once a minute. Return the end of the visit before this one."""
         now, row = db_clock.now(), cls.objects.filter(pk=user.pk).first()
         if row is None:
             try:

@@ -16,6 +16,7 @@ from accounts.scanning import actions, queue
 from accounts.scanning.advance import Advance
 from accounts.states import AttemptState
 from accounts.tasks import put_into_queue, wait_for_phone
+from accounts.web.fields import is_key
 from accounts.web.forms import VerificationCodeForm
 from accounts.web.station import presenters
 
@@ -24,7 +25,8 @@ from accounts.web.station import presenters
 @never_cache
 @login_required
 def start(request: HttpRequest) -> HttpResponse:
-    """Choose a queue; POST starts it. `source` names a rule, or `account` the accounts themselves."""
+    """Choose a queue; POST starts it. `source` names a rule, `incident` its accounts that wait for
+    a scan, `account` the accounts themselves."""
     permissions.only(permissions.may_log_in(request.user), None)
     if request.method == "POST":
         run = _start_run(request)
@@ -52,6 +54,10 @@ def _start_run(request: HttpRequest) -> ScanRun | None:
     source = request.POST.get("source", "")
     if source in presenters.RULES:
         return queue.start_run(request.user, source, queue.source_accounts(request.user, source))
+    if is_key(incident := request.POST.get("incident", "")):
+        mine = Account.objects.visible_to(request.user).to_scan()
+        dropped = mine.filter(drops__incident=int(incident), drops__ended_at=None)
+        return queue.start_run(request.user, ScanSource.SELECTION, dropped)
     ids = [int(number) for number in request.POST.getlist("account") if number.isdecimal()][: queue.MOST]
     chosen = Account.objects.visible_to(request.user).kept().filter(pk__in=ids)
     return queue.start_run(request.user, ScanSource.SELECTION, chosen)

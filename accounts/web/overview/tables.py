@@ -1,0 +1,117 @@
+"""The numbers of each chart of the overview as a table, which people load as CSV."""
+
+import csv
+from collections.abc import Callable, Iterator
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from accounts import permissions
+from accounts.lib import db_clock
+from accounts.models import Account
+from accounts.reports import at_risk
+from accounts.reports.at_risk import Risk
+from accounts.reports.figures import DECLINED, OPEN, Figures, Scan
+from accounts.states import AttemptState
+
+RISKS_MOST = 10_000
+# Texts that a spreadsheet would run as a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+OUTCOMES = {
+    AttemptState.SUCCEEDED.value: gettext_lazy("Logged in"),
+    AttemptState.EXPIRED.value: gettext_lazy("Timed out"),
+    DECLINED: gettext_lazy("Declined on the phone"),
+    AttemptState.FAILED.value: gettext_lazy("Failed"),
+    AttemptState.CANCELLED.value: gettext_lazy("Cancelled"),
+    OPEN: gettext_lazy("In progress"),
+}
+
+
+def figures_of(request: HttpRequest) -> Figures:
+    """Return the figures of the accounts that the person may see."""
+    accounts = None if permissions.sees_all(request.user) else Account.objects.visible_to(request.user)
+    return Figures(db_clock.now(), timezone.get_current_timezone(), accounts)
+
+
+def risks_of(request: HttpRequest, most: int) -> tuple[list[Risk], int]:
+    return at_risk.at_risk(Account.objects.visible_to(request.user), db_clock.now(), most)
+
+
+def reason_of(risk: Risk) -> str:
+    if risk.rule == at_risk.FIRST_DAY:
+        return _("first day: expect one drop within 24 hours of the first login")
+    if risk.rule == at_risk.OFTEN_DROPPED:
+        return _("dropped %(n)s times in 30 days") % {"n": risk.number}
+    text = ngettext(
+        "online for %(n)s day, longer than 95%% of finished sessions",
+        "online for %(n)s days, longer than 95%% of finished sessions",
+        risk.number,
+    )
+    return text % {"n": risk.number}
+
+
+def _logins_today(request: HttpRequest) -> Iterator[tuple]:
+    yield _("Outcome"), _("Logins")
+    for outcome, number in figures_of(request).today().items():
+        yield OUTCOMES[outcome], number
+
+
+def _success_rate(request: HttpRequest) -> Iterator[tuple]:
+    yield _("Day"), _("Logged in"), _("Not logged in")
+    for day in figures_of(request).success():
+        yield day.date, day.succeeded, day.other
+
+
+def _time_to_scan(request: HttpRequest) -> Iterator[tuple]:
+    yield _("Day"), _("Scans"), "p50 (s)", "p90 (s)"
+    days, week = figures_of(request).time_to_scan()
+    yield from (_scan(day.date, day) for day in days)
+    yield _scan(_("7 days"), week)
+
+
+def _scan(name: object, scan: Scan) -> tuple:
+    return name, scan.number, *("" if seconds is None else seconds for seconds in (scan.p50, scan.p90))
+
+
+def _drops_by_proxy(request: HttpRequest) -> Iterator[tuple]:
+    yield _("Proxy"), _("Drops"), _("Accounts")
+    for bar in figures_of(request).drops_by_proxy():
+        yield bar.name, bar.drops, bar.accounts
+
+
+def _drops_by_hour(request: HttpRequest) -> Iterator[tuple]:
+    yield _("Hour"), _("Drops")
+    for bar in figures_of(request).drops_by_hour():
+        yield bar.name, bar.drops
+
+
+def _at_risk(request: HttpRequest) -> Iterator[tuple]:
+    yield _("Account"), "wcId", _("Reason")
+    for risk in risks_of(request, RISKS_MOST)[0]:
+        yield risk.account.display_name, risk.account.wc_id or "", reason_of(risk)
+
+
+TABLES: dict[str, Callable[[HttpRequest], Iterator[tuple]]] = {
+    "logins-today": _logins_today,
+    "success-rate": _success_rate,
+    "time-to-scan": _time_to_scan,
+    "drops-by-proxy": _drops_by_proxy,
+    "drops-by-hour": _drops_by_hour,
+    "at-risk": _at_risk,
+}
+
+
+def as_csv(name: str, request: HttpRequest) -> HttpResponse:
+    """Return a table as a file. It begins with a byte order mark, without which Excel misreads Chinese."""
+    response = HttpResponse("\ufeff", content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    writer = csv.writer(response)
+    for row in TABLES[name](request):
+        writer.writerow([_harmless(str(cell)) for cell in row])
+    return response
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(FORMULA) else cell

@@ -1,0 +1,111 @@
+"""The first page: what needs a person now, and whether today is normal."""
+
+from contextlib import suppress
+from datetime import datetime
+
+from django.contrib.auth.decorators import login_required
+from django.db import DatabaseError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+
+from accounts import permissions
+from accounts.models import LastVisit
+from accounts.reports.figures import OPEN, WEEK, rate_of
+from accounts.web.overview import charts, now, tables
+
+RISKS_SHOWN, PROXIES_SHOWN = 5, 6
+
+
+@require_GET
+@never_cache
+@login_required
+def overview(request: HttpRequest) -> HttpResponse:
+    return render(request, "overview/overview.html", {**_now(request), **_charts(request)})
+
+
+@require_GET
+@never_cache
+@login_required
+def overview_now(request: HttpRequest) -> HttpResponse:
+    return render(request, "overview/_now.html", _now(request))
+
+
+@require_GET
+@never_cache
+@login_required
+def overview_charts(request: HttpRequest) -> HttpResponse:
+    return render(request, "overview/_charts.html", _charts(request))
+
+
+@require_GET
+@never_cache
+@login_required
+def report(request: HttpRequest, name: str) -> HttpResponse:
+    if name not in tables.TABLES:
+        raise Http404
+    return tables.as_csv(name, request)
+
+
+def _now(request: HttpRequest) -> dict:
+    user = request.user
+    todo = now.todo(user)
+    risks, at_risk_total = tables.risks_of(request, RISKS_SHOWN)
+    return {
+        "today": date_format(timezone.localdate(), pgettext("today, as Django writes dates", "l, j F")),
+        "health": now.health(),
+        "todo": todo,
+        "todo_total": sum(one.number for one in todo),
+        "incidents": now.incidents(user),
+        "risks": [
+            {"account": risk.account, "risk": risk, "reason": tables.reason_of(risk)} for risk in risks
+        ],
+        "at_risk_total": at_risk_total,
+        "since": now.since(user, _left_at(user)),
+        "may_log_in": permissions.may_log_in(user),
+    }
+
+
+def _left_at(user) -> datetime | None:
+    """Record that the person looks at this page. Return when the person left it before that, None if unknown."""
+    with suppress(DatabaseError):  # it may take no rows now, as with a full disk: people read on
+        return LastVisit.seen(user)
+    return None
+
+
+def _charts(request: HttpRequest) -> dict:
+    figures = tables.figures_of(request)
+    today, days, (scans, scans_of_week) = figures.today(), figures.success(), figures.time_to_scan()
+    hours, proxies = figures.drops_by_hour(), figures.drops_by_proxy()
+    return {
+        "outcomes": [
+            (outcome, tables.OUTCOMES[outcome], today[outcome]) for outcome in today if outcome != OPEN
+        ],
+        "logins_ended": sum(number for outcome, number in today.items() if outcome != OPEN),
+        "logins_open": today[OPEN],
+        "rate_week": _percent(rate_of(days[-WEEK:])),
+        "rate_month": _percent(rate_of(days)),
+        "days_chart": charts.stacked_days(days),
+        "scan_chart": charts.lines(scans),
+        "scan_p50": _seconds(scans_of_week.p50),
+        "scan_p90": _seconds(scans_of_week.p90),
+        "first_day": date_format(figures.days.dates[0], pgettext("a day, as Django writes dates", "j M")),
+        "hours_chart": charts.hours(hours),
+        "busiest": max(hours, key=lambda bar: bar.drops),
+        "proxies": proxies[:PROXIES_SHOWN],
+        "proxy_most": max((bar.drops for bar in proxies), default=0),
+        "proxy_out": next((bar for bar in proxies if bar.times), None),
+    }
+
+
+def _seconds(number: int | None) -> str:
+    return "—" if number is None else _("{n} s").replace("{n}", str(number))
+
+
+def _percent(rate: float | None) -> str:
+    return "—" if rate is None else f"{100 * rate:.1f}%"
