@@ -28,7 +28,7 @@ LEFT_OUT = {"var", "tests", "simulator", "locale", "staticfiles"}
 PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|%[sd]|\{\w*\}|</?\w+[^>]*>")
 NAME = re.compile(r"WKTeam|wcId|wId|wxid_\w+|WK_[A-Z_]+|Authorization")
 HAN = r"[\u4e00-\u9fff]"
-DATES = "a day and a time of this year, as Django writes dates"
+DATES = "as Django writes dates"
 
 
 def key(entry: polib.POEntry) -> tuple[str, str, str]:
@@ -69,7 +69,7 @@ def test_a_translation_keeps_placeholders_tags_names_and_outer_spaces():
 def test_chinese_is_set_as_chinese():
     """With its own punctuation, and a space between Chinese and Latin letters or figures."""
     for entry in CATALOGUE:
-        if entry.msgid == "yes,no" or entry.msgctxt == DATES:
+        if entry.msgid == "yes,no" or (entry.msgctxt or "").endswith(DATES):
             continue
         for text in translations(entry):
             assert not re.search(f"{HAN}[,.;:!?()]", text), text
@@ -375,4 +375,4 @@ def test_the_admin_is_chinese(chinese, upstream):
 
 def test_a_day_of_this_year_is_written_the_chinese_way(chinese):
     with translation.override("zh-hans"):
-        assert translation.pgettext(DATES, "j M H:i") == "n月j日 H:i"
+        assert translation.pgettext(f"a day and a time of this year, {DATES}", "j M H:i") == "n月j日 H:i"
