@@ -107,9 +107,13 @@ def _take(run: BulkRun, at_once: int, now: datetime, begun: list[int]) -> bool:
 
 
 def _sorted_out(run: BulkRun, items: list[BulkItem], now: datetime) -> list[BulkItem]:
-    """End the items that the action leaves out by now. Return the others, each with its account, which is locked."""
-    seen = runs.visible_to(run.person, [item.account_id for item in items])
-    rows = seen.order_by("pk").select_for_update(of=("self",), no_key=True)
+    """End the items that the action leaves out by now. Return the others, each with its account.
+
+    The accounts are locked, but for prompts: `start_prompt` locks the policies before it locks the account.
+    """
+    rows = runs.visible_to(run.person, [item.account_id for item in items]).order_by("pk")
+    if run.action != BulkAction.PROMPT:
+        rows = rows.select_for_update(of=("self",), no_key=True)
     accounts = {account.pk: account for account in rows}
     eligible = Eligible(run.action, run.value, list(accounts.values()), now)
     left: dict[str, list[BulkItem]] = {}

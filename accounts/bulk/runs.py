@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Count, QuerySet
 
-from accounts.bulk import actions
+from accounts import permissions
 from accounts.bulk.eligible import Eligible, minutes_at_pace
 from accounts.lib import db_clock
 from accounts.lib.rows import in_batches
@@ -149,9 +149,7 @@ def unsuccessful(run: BulkRun) -> list[int]:
 
 def visible_runs(user) -> QuerySet[BulkRun]:
     """Return the runs that a person sees: their own; every run for who sees every account."""
-    return (
-        BulkRun.objects.all() if actions.permissions.sees_all(user) else BulkRun.objects.filter(person=user)
-    )
+    return BulkRun.objects.all() if permissions.sees_all(user) else BulkRun.objects.filter(person=user)
 
 
 def forget_old_runs() -> None:

@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.bulk import actions, execute, runs
@@ -287,6 +289,16 @@ def test_phones_that_would_not_be_asked_are_left_out_with_the_reason(people, wor
         "often": "cap", "closed": "hours",
     }  # fmt: skip
     assert LoginAttempt.objects.filter(trigger=Trigger.BULK).count() == 0
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has no row locks")
+def test_a_prompt_locks_policies_before_accounts_as_recovery_does(people, worker):
+    offline(people, "a")
+    run = start(people.operator, "prompt")
+    with CaptureQueriesContext(connection) as seen:
+        execute.go_on(run.pk)
+    locks = [query["sql"].split('FROM "')[1].split('"')[0] for query in seen if " FOR " in query["sql"]]
+    assert locks.index("accounts_recoverypolicy") < locks.index("accounts_account")
 
 
 def test_without_a_free_worker_a_prompt_waits(people, worker):
