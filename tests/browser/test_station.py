@@ -106,6 +106,34 @@ def test_twenty_accounts_without_a_click(desk, live, phone):
     assert set(shown) <= {"succeeded", "cancelled"}
 
 
+def test_a_selection_of_the_list_becomes_the_queue_by_keys_alone(desk, live):
+    accounts = accounts_of(live, 4)
+    page = desk("/accounts/?sort=place")
+    for key in ("j", "x", "j", "j", "x", "s"):
+        page.keyboard.press(key)
+    page.wait_for_url(re.compile(r"/bulk/"))  # says what phones will notice
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/station/\d+/"))
+    code_at(page, 1)
+    in_queue = ScanRun.objects.get().items.order_by("position").values_list("account", flat=True)
+    assert list(in_queue) == [accounts[0].pk, accounts[2].pk]
+
+
+def test_a_prompt_under_way_is_replaced_by_a_code_with_one_key(desk, live, upstream):
+    upstream.person("wxid_asked")
+    account = live.account(label="门店 1", place="Slot 1", wc_id="wxid_asked", state="offline")
+    page = desk(f"/accounts/{account.pk}/")
+    page.keyboard.press("p")
+    page.wait_for_url(re.compile(r"/attempts/\d+/"))
+    prompt = LoginAttempt.objects.get()
+    until(lambda: LoginAttempt.objects.get().state == "waiting", "the prompt is not sent")
+    page.goto(page.url.split("/attempts/")[0] + f"/accounts/{account.pk}/")
+    page.keyboard.press("s")
+    expect(page.locator(".code img")).to_be_visible()
+    assert LoginAttempt.objects.get(pk=prompt.pk).state == "cancelled"
+    assert account.attempts.open().get().method == "qr"
+
+
 def test_what_a_camera_reads_is_the_code_of_the_account_that_is_shown(desk, live):
     page = desk(f"/station/{run_of(live.operator, accounts_of(live, 1)).pk}/")
     attempt = code_at(page, 1)

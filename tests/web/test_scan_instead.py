@@ -31,7 +31,12 @@ def offers(page: str, prompt: LoginAttempt) -> bool:
 @pytest.mark.parametrize("state", [AttemptState.PREPARING, AttemptState.WAITING])
 def test_it_is_offered_where_the_prompt_is_shown_to_those_who_may_log_in(committed, account, prompt, state):
     LoginAttempt.objects.filter(pk=prompt.pk).update(state=state)
-    for path in (f"/accounts/{account.pk}/", f"/attempts/{prompt.pk}/"):
+    for path in (
+        f"/accounts/{account.pk}/",
+        f"/attempts/{prompt.pk}/",
+        "/accounts/",
+        f"/accounts/{account.pk}/row/",
+    ):
         assert offers(committed.operator.client.get(path).content.decode(), prompt), path
         assert not offers(committed.viewer.client.get(path).content.decode(), prompt), path
 
