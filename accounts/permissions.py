@@ -42,7 +42,7 @@ def teams_of(user):
 
 
 def account_to_see(request: HttpRequest, account_id: int) -> Account:
-    accounts = Account.objects.visible_to(request.user).select_related("team", "merged_into")
+    accounts = Account.objects.visible_to(request.user).select_related("team")
     return get_object_or_404(accounts, pk=account_id)
 
 
@@ -65,7 +65,7 @@ def account_to_log_in(request: HttpRequest, account_id: int) -> Account:
 
 def attempt_to_see(request: HttpRequest, attempt_id: int) -> LoginAttempt:
     attempts = LoginAttempt.objects.filter(account__in=Account.objects.visible_to(request.user)).light()
-    return get_object_or_404(attempts.select_related("account", "asked_by", "other_account"), pk=attempt_id)
+    return get_object_or_404(attempts.select_related("account", "asked_by"), pk=attempt_id)
 
 
 def attempt_to_log_in(request: HttpRequest, attempt_id: int) -> LoginAttempt:

@@ -39,7 +39,8 @@ def live_account(request: HttpRequest, account: Account) -> dict:
         request.GET.get("page", ""),
         HISTORY_SIZE,
     )
-    newest = account.attempts.light().select_related("asked_by", "other_account").order_by("-id").first()
+    of_account = account.attempts.light().select_related("asked_by").order_by("-id")
+    newest = of_account.first() if history.previous else next(iter(history.rows), None)
     if newest is not None:
         newest.account = account
     drops = list(account.drops.order_by("-id")[:DROPS_SHOWN])

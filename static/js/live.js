@@ -10,11 +10,15 @@ const shown = new WeakMap(); // element -> what it shows, without its numbers
 const wanted = new Set();
 const posting = new Set(); // ids of elements whose own form was sent just now: its answer shows what happens meanwhile
 const POST_PATIENCE = 350;
+// Milliseconds in which changes are gathered: the first ones after a pause are those of one login, for which a person
+// waits; in a burst, as in an incident, many accounts change.
+const GATHER = { first: 5, burst: 30, pause: 1000 };
 const LIST_EVERY = 3000;
 const ORDER_EVERY = 10000;
 const RELOAD_WITHIN = 10000;
 const ALARM_WITHIN = 1000;
 let collecting = 0;
+let collectedAt = -GATHER.pause;
 let refreshedAt = performance.now();
 let failed = false; // whether a refresh got no answer since everything was refreshed last
 
@@ -138,6 +142,7 @@ function refreshEverything() {
 
 function refreshWanted() {
   collecting = 0;
+  collectedAt = performance.now();
   const all = [...wanted].map((id) => [...document.querySelectorAll(`[data-live][data-account="${id}"]`)]);
   const found = all.flat();
   wanted.clear();
@@ -179,7 +184,8 @@ function refreshTabs() {
 document.addEventListener("wk:change", ({ detail }) => {
   if (document.hidden) return; // everything is refreshed when the tab is shown again
   wanted.add(detail.account);
-  collecting ||= setTimeout(refreshWanted, 30);
+  const burst = performance.now() - collectedAt < GATHER.pause;
+  collecting ||= setTimeout(refreshWanted, burst ? GATHER.burst : GATHER.first);
   refreshTabs();
 });
 document.addEventListener("wk:relook", ({ detail }) => {

@@ -20,6 +20,7 @@ from accounts.models import (
 )
 from accounts.reasons import Reason, advice
 from accounts.states import FINAL_STATES, OPEN_STATES, AttemptState
+from accounts.web import presenters
 from accounts.web.forms import AccountForm
 from tests.support.factories import make_attempt
 from wkportal import __version__
@@ -220,6 +221,19 @@ def test_the_mobile_number_is_masked(people):
     account = people.account(mobile="13812345678")
     page = html(people.operator.client.get(f"/accounts/{account.pk}/"))
     assert "138****5678" in page and "13812345678" not in page
+
+
+def test_the_panel_shows_the_newest_login_on_every_page_of_the_history(people, monkeypatch):
+    monkeypatch.setattr(presenters, "HISTORY_SIZE", 1)
+    account = people.account()
+    older, newer = (make_attempt(account, AttemptState.CANCELLED) for _ in range(2))
+    for cursor, listed in (("", newer), (f"?page=%3E{newer.pk}", older)):
+        with CaptureQueriesContext(connection) as captured:
+            shown = html(people.operator.client.get(f"/accounts/{account.pk}/live/{cursor}"))
+        assert f'data-attempt="{newer.pk}"' in shown
+        assert f"/attempts/{listed.pk}/" in shown
+        read = [query for query in captured if '"accounts_loginattempt"."id" DESC' in query["sql"]]
+        assert len(read) == 1 or cursor
 
 
 @pytest.mark.parametrize("path", ["/accounts/{}/", "/accounts/{}/live/"])
