@@ -33,6 +33,7 @@ class Trigger(models.TextChoices):
     BULK = "bulk", _("Bulk login")
     RECOVERY = "recovery", _("Recovery")
     API = "api", _("API")
+    LINK = "link", _("Scan link")
 
 
 class DropKind(models.TextChoices):
@@ -89,6 +90,11 @@ class NotificationKind(models.TextChoices):
     LIMITS = "limits", _("Developer account: seats and end")
     PLAN = "plan", _("Plan finished")
     CHANNEL = "channel", _("Channel disabled")
+    SCAN_LINK = "scan_link", _("Scan link for a phone’s owner")
+
+
+# Kinds that rules choose. A scan link goes to the channel that a person names.
+RULE_KINDS = [(kind.value, kind.label) for kind in NotificationKind if kind != NotificationKind.SCAN_LINK]
 
 
 class EventType(models.TextChoices):
@@ -121,6 +127,12 @@ class EventType(models.TextChoices):
     SILENCED = "silenced", _("Notifications silenced")
     ARCHIVED = "archived", _("Archived")
     RESTORED = "restored", _("Restored from the archive")
+    LINK_CREATED = "link_created", _("Scan link created")
+    LINK_SENT = "link_sent", _("Scan link sent")
+    LINK_OPENED = "link_opened", _("Scan link opened")
+    LINK_DONE = "link_done", _("Scan link done: the account logged in")
+    LINK_EXPIRED = "link_expired", _("Scan link expired")
+    LINK_REVOKED = "link_revoked", _("Scan link revoked")
 
 
 # The states of accounts that lists and jobs work with.

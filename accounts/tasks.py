@@ -20,7 +20,7 @@ from accounts.notifications import dispatch
 from accounts.presence import offline
 from accounts.presence import sweep as presence_sweep
 from accounts.relogin import plan_runs, recover
-from accounts.scanning import claims
+from accounts.scanning import claims, links
 from accounts.scanning import queue as scan_queue
 from accounts.upstream import developer_account
 from wkportal import sign_in_limits
@@ -56,8 +56,8 @@ def end_overdue() -> None:
 def tick() -> None:
     """Start everything that is due; runs every 2 s. A step that may take long is queued as its own task."""
     queued = (_presence_if_due, _reasons_if_due, _developer_account_if_due)
-    steps = (offline.end_drops, _recover, _plans, _bulk_runs, claims.release_unattended, _notifications)
-    for step in (*queued, *steps):
+    steps = (offline.end_drops, _recover, _plans, _bulk_runs, claims.release_unattended, links.settle_due)
+    for step in (*queued, *steps, _notifications):
         _by_itself(step)
 
 

@@ -4,6 +4,7 @@ from accounts.realtime import sse
 from accounts.web.attention import views as attention
 from accounts.web.bulk import views as bulk
 from accounts.web.overview import views as overview
+from accounts.web.scan_link import operator, owner
 from accounts.web.station import views as station
 from accounts.web.views import (
     account_list,
@@ -58,6 +59,11 @@ urlpatterns = [
     path("station/<int:run_id>/do/", station.act, name="station_do"),
     path("wall/<int:run_id>/", station.wall, name="wall"),
     path("wall/<int:run_id>/live/", station.wall_live, name="wall_live"),
+    path("accounts/<int:account_id>/link/", operator.account_link, name="account_link"),
+    path("accounts/<int:account_id>/link/live/", operator.account_link_live, name="account_link_live"),
+    path("scan/<str:token>/", owner.page, name="scan_link"),
+    path("scan/<str:token>/live/", owner.live, name="scan_link_live"),
+    path("scan/<str:token>/do/", owner.act, name="scan_link_do"),
     path("incidents/", incidents.incident_list, name="incidents"),
     path("incidents/<int:incident_id>/", incidents.incident_detail, name="incident"),
     path("incidents/<int:incident_id>/recover/", incidents.recover_incident, name="recover_incident"),

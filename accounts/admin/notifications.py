@@ -27,7 +27,7 @@ from accounts.lib.time_windows import is_half
 from accounts.models import Channel, Delivery, Rule
 from accounts.models.notification import UNUSABLE
 from accounts.notifications import addresses, dispatch
-from accounts.states import NotificationKind
+from accounts.states import RULE_KINDS
 
 
 class ChannelForm(forms.ModelForm):
@@ -95,7 +95,7 @@ class ChannelForm(forms.ModelForm):
 
 class RuleForm(forms.ModelForm):
     kinds = forms.MultipleChoiceField(
-        label=_("Notify about"), choices=NotificationKind.choices, widget=forms.CheckboxSelectMultiple
+        label=_("Notify about"), choices=RULE_KINDS, widget=forms.CheckboxSelectMultiple
     )
 
     class Meta:
@@ -108,7 +108,7 @@ class RuleForm(forms.ModelForm):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if "kinds" in self.fields and not self.instance.pk:
-            self.fields["kinds"].initial = NotificationKind.values
+            self.fields["kinds"].initial = [kind for kind, _label in RULE_KINDS]
 
     def has_changed(self) -> bool:
         """Return True for a new rule even if its proposed values are unchanged."""

@@ -8,6 +8,7 @@ from accounts.models.notification import Channel, Delivery, Notification, Outbox
 from accounts.models.operators.bulk_run import BulkItem, BulkRun
 from accounts.models.operators.last_visit import LastVisit
 from accounts.models.operators.saved_view import SavedView
+from accounts.models.operators.scan_link import ScanLink, ScanLinkOpening
 from accounts.models.operators.scan_run import ScanRun, ScanRunItem
 from accounts.models.plan import Plan, PlanResult, PlanRun
 from accounts.models.presence import Presence, UnmanagedAccount
@@ -37,6 +38,8 @@ __all__ = [
     "RecoveryPolicy",
     "Rule",
     "SavedView",
+    "ScanLink",
+    "ScanLinkOpening",
     "ScanRun",
     "ScanRunItem",
     "Tag",

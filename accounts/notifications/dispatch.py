@@ -19,7 +19,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from accounts.lib import db_clock
 from accounts.lib.db_errors import release_connection
 from accounts.lib.rows import RowLease, unleased
-from accounts.models import Account, Channel, Delivery, Drop, Notification
+from accounts.models import Account, Channel, Delivery, Drop, Notification, ScanLink
 from accounts.models.notification import URGENT, DeliveryState
 from accounts.notifications import messages, outbox, transports
 from accounts.states import AccountState, NotificationKind
@@ -160,7 +160,8 @@ def _still_needed(due: list[Delivery], channel: Channel, now: datetime) -> list[
 def _silenced_until(delivery: Delivery, now: datetime) -> datetime | None:
     """Return when to decide again about a notification of a silenced account: soon, as the silence may be lifted."""
     account = delivery.notification.account
-    until = account.silenced_until if account else None
+    by_person = delivery.notification.kind == NotificationKind.SCAN_LINK
+    until = account.silenced_until if account and not by_person else None
     return min(until, now + SILENCE_CHECKED_EVERY) if until and until > now else None
 
 
@@ -177,6 +178,9 @@ def _choose(needed: list[Delivery]) -> list[Delivery]:
     Returns all if more than MANY are separate, or if only deferred and digest deliveries are left: they share
     one message.
     """
+    for delivery in needed:
+        if delivery.notification.kind == NotificationKind.SCAN_LINK:  # a digest has no room for its link
+            return [delivery]
     alone = [delivery for delivery in needed if not delivery.together]
     if len(alone) > MANY:
         return needed
@@ -269,6 +273,8 @@ class Sent:
                 return notification.ended_at is None and messages.of_rule(drops, delivery.rule).exists()
             case NotificationKind.INCIDENT_OVER:
                 return notification.pk in self.ends
+            case NotificationKind.SCAN_LINK:
+                return ScanLink.objects.active().filter(pk=notification.facts["link"]).exists()
             case NotificationKind.LIMITS:
                 return notification.ended_at is None
             case NotificationKind.UPSTREAM:

@@ -1,7 +1,8 @@
 """Texts of messages, in the channel's language.
 
 A message says what happened, why, since when, what happens next, and links to the page. No wId, wcId, phone
-number or code is ever in it, because it passes through third-party services.
+number or code is ever in it, because it passes through third-party services. The link of a scan link is in the one
+message that a person sends.
 """
 
 import re
@@ -17,7 +18,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
-from accounts.models import Account, Channel, Delivery, Drop, Notification, Rule
+from accounts.models import Account, Channel, Delivery, Drop, Notification, Rule, ScanLink
 from accounts.models.notification import UNUSABLE
 from accounts.proxies import proxy_name
 from accounts.reasons import Reason, advice
@@ -199,6 +200,17 @@ def _channel(notification: Notification, _delivery: Delivery) -> tuple[str, list
     return _("Channel “%(name)s” disabled") % {"name": name}, lines
 
 
+def _scan_link(notification: Notification, _delivery: Delivery) -> tuple[str, list[str]]:
+    scan_link = ScanLink.objects.get(pk=notification.facts["link"])
+    lines = [
+        _("Open this link and follow its steps. Best on a second screen, with the phone at hand."),
+        *link("scan_link", scan_link.token),
+        _("Valid until %(until)s. Asked for by %(name)s.")
+        % {"until": said(scan_link.expires_at), "name": plain(scan_link.created_by_name, LABEL)},
+    ]
+    return _("Please log in: %(label)s") % {"label": label(notification.account)}, lines
+
+
 WORDS: dict[str, Callable[[Notification, Delivery], tuple[str, list[str]]]] = {
     NotificationKind.OFFLINE: _offline,
     NotificationKind.TO_SCAN: _to_scan,
@@ -209,6 +221,7 @@ WORDS: dict[str, Callable[[Notification, Delivery], tuple[str, list[str]]]] = {
     NotificationKind.LIMITS: _limits,
     NotificationKind.PLAN: _plan,
     NotificationKind.CHANNEL: _channel,
+    NotificationKind.SCAN_LINK: _scan_link,
 }
 
 
@@ -345,7 +358,7 @@ def lasted(began: datetime, ended: datetime) -> str:
     return ngettext("%(count)s hour", "%(count)s hours", hours) % {"count": hours}
 
 
-def link(name: str, *args: int) -> list[str]:
+def link(name: str, *args: int | str) -> list[str]:
     """Return the URL of a page, or nothing if WK_PUBLIC_URL is not set."""
     if not settings.WK_PUBLIC_URL:
         return []

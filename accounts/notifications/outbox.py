@@ -309,6 +309,14 @@ def channel_switched_off(channel: Channel, why: str, now: datetime) -> None:
     _notify(Notification(key=key, kind=NotificationKind.CHANNEL, facts=facts, at=now))
 
 
+def send_to(channel: Channel, notification: Notification) -> None:
+    """Send a notification to one channel now, whatever its rules."""
+    notification.save()
+    Delivery.objects.create(
+        channel=channel, notification=notification, created_at=notification.at, next_at=notification.at
+    )
+
+
 def _notify(notification: Notification) -> None:
     with transaction.atomic():
         incidents.alone_at_a_time(notification.at)

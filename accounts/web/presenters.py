@@ -115,20 +115,24 @@ def qr_data(request: HttpRequest, attempt: LoginAttempt | None) -> str:
 
     Only for users who may log in.
     """
-    if attempt is None or attempt.state != AttemptState.WAITING or not permissions.may_log_in(request.user):
-        return ""
-    return _as_data(attempt.qr_png) if attempt.qr_png else ""
+    return code_data(attempt) if attempt is not None and permissions.may_log_in(request.user) else ""
+
+
+def code_data(attempt: LoginAttempt) -> str:
+    return as_data(attempt.qr_png) if attempt.state == AttemptState.WAITING and attempt.qr_png else ""
 
 
 def page_code(request: HttpRequest, attempt: LoginAttempt | None) -> str:
     """Return the URL of a verification page as a QR code for the phone. Only for users who may log in."""
-    asked = attempt is not None and attempt.state == AttemptState.PAGE_REQUIRED and attempt.page_url
-    return (
-        _as_data(images.code_png(attempt.page_url)) if asked and permissions.may_log_in(request.user) else ""
-    )
+    return page_data(attempt) if attempt is not None and permissions.may_log_in(request.user) else ""
 
 
-def _as_data(png: bytes) -> str:
+def page_data(attempt: LoginAttempt) -> str:
+    asked = attempt.state == AttemptState.PAGE_REQUIRED and attempt.page_url
+    return as_data(images.code_png(attempt.page_url)) if asked else ""
+
+
+def as_data(png: bytes) -> str:
     return "data:image/png;base64," + b64encode(png).decode()
 
 

@@ -49,6 +49,7 @@ MATRIX = {
     "archived_accounts": ("get", SIGNED_IN),
     "bulk_runs": ("get", SIGNED_IN),
     "choose_bulk": ("post", SIGNED_IN),
+    "account_link": ("get", {**SEE, "viewer": 404}),
     "log_out_account": ("post", {**DO, "operator": 404, "admin": 404}),  # it is not online
     "due": ("post", DO),
     "to_scan": ("get", dict.fromkeys(SEE, 302)),
@@ -75,6 +76,9 @@ ELSEWHERE = {
     **dict.fromkeys(
         ("start_station", "station", "station_live", "station_queue", "station_do", "wall", "wall_live"),
         "web/test_station.py",
+    ),
+    **dict.fromkeys(
+        ("scan_link", "scan_link_live", "scan_link_do", "account_link_live"), "web/test_scan_link.py"
     ),
     "callback": "web/test_upstream_callback.py",
 }
