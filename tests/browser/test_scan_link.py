@@ -79,7 +79,8 @@ def test_from_the_link_to_online_by_a_prompt_on_the_same_phone(live, owner, upst
     page.get_by_role("button", name="在这部手机上确认").tap()
     mode(page, "prompt")
     assert fits(page)
-    upstream.phone("confirm", wcId="wxid_shop")
+    upstream.wait(wcId="wxid_shop", prompt=1)
+    upstream.phone("accept", wcId="wxid_shop")
     mode(page, "done")
     assert state_of(link) == "online"
 

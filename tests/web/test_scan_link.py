@@ -82,7 +82,7 @@ def test_somebody_signed_in_here_sees_what_the_owner_sees(people, link):
 
 def test_it_is_in_no_referrer_no_cache_and_no_index(visitor, link):
     answer = visitor.get(f"/scan/{link.token}/")
-    assert answer["Referrer-Policy"] == "no-referrer"
+    assert answer["Referrer-Policy"] == "strict-origin"
     assert answer["X-Robots-Tag"] == "noindex"
     assert "no-store" in answer["Cache-Control"]
 

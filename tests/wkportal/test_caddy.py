@@ -108,7 +108,7 @@ def sign_in(site: Caddy, password: str, **headers: str) -> tuple[requests.Sessio
 
 
 @pytest.mark.live
-def test_a_502_leaves_no_callback_secret_and_no_headers_in_the_log(tmp_path):
+def test_a_502_leaves_no_secret_of_an_address_and_no_headers_in_the_log(tmp_path):
     with Caddy(reserve_port(), tmp_path) as site:
         answer = site.session().post(
             f"{site.url}/callbacks/wkteam/{SECRET}/?a=1",
@@ -117,6 +117,8 @@ def test_a_502_leaves_no_callback_secret_and_no_headers_in_the_log(tmp_path):
         )
         assert answer.status_code == 502
         site.until_said('"uri":"/callbacks/wkteam/…/?a=1"')
+        assert site.session().get(f"{site.url}/scan/{SECRET}/live/").status_code == 502
+        site.until_said('"uri":"/scan/…/live/"')
         assert '"status":502' in site.said()
         for canary in (SECRET, "canary-header", "canary=cookie"):
             assert canary not in site.said()

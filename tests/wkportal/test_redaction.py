@@ -76,6 +76,8 @@ NAMED = {
     "two addresses": f"redis://:{UNKNOWN}@a:1/0;redis://:{UNKNOWN}@b:1/0",
     "where the upstream posts to": f"Not Found: /callbacks/wkteam/{UNKNOWN}/",
     "the same in an address": f"POST https://h/callbacks/wkteam/{UNKNOWN}?x=1 404",
+    "a scan link": f"Too Many Requests: /scan/{UNKNOWN}/",
+    "what its page asks": f"GET https://h/scan/{UNKNOWN}/live/?seen=code-1 200",
     "a JWT": f"the upstream said {JWT}.",
     "a JWT in an address": f"http://h/?t={JWT}&x=1",
     "a JWT, cut": f"token starts {JWT[:40]}",

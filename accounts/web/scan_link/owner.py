@@ -46,7 +46,9 @@ def of_link(view):
                 response = view(request, link)
         except links.TooOften:
             response = _page(request, link, "too_often", 429)
-        response["Referrer-Policy"] = "no-referrer"
+        response["Referrer-Policy"] = (
+            "strict-origin"  # with none at all a browser sends no Origin, which forms need
+        )
         response["X-Robots-Tag"] = "noindex"
         return response
 

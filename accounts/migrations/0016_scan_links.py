@@ -10,7 +10,7 @@ import accounts.lib.encrypted_fields
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0014_existing_rows"),
+        ("accounts", "0015_bulk_runs"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
