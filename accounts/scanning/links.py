@@ -134,7 +134,7 @@ def opened(link: ScanLink, address: str | None) -> None:
 
 
 def attempt_of(link: ScanLink) -> LoginAttempt | None:
-    """Return the login that the page shows: the account's in progress, whoever began it, or the link's last one."""
+    """Return the login that the page shows: the account's in progress, also one of somebody else, or the link's last one."""
     return link.account.attempts.open().first() or link.attempt
 
 

@@ -42,7 +42,7 @@ class Online:
 
 
 NOBODY = Online("", "")
-# Bytes of the list without a whole value: the parser reads a value anew with each chunk that continues it.
+# Bytes of the list without a whole value: the parser reads a value again with each chunk that continues it.
 TOKEN_LIMIT = 128 * 1024
 # Keys of one object, and everything outside of the list: far more than any answer has.
 ENVELOPE_LIMIT = 10_000

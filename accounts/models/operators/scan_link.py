@@ -1,4 +1,4 @@
-"""Links for the owners of phones: each lets whoever has it log in one account, without a sign-in here."""
+"""Links for the owners of phones: anyone who has one can log in one account, without a sign-in here."""
 
 from datetime import datetime
 from typing import Self
