@@ -3,6 +3,7 @@ from django.urls import path
 from accounts.realtime import sse
 from accounts.web.attention import views as attention
 from accounts.web.bulk import views as bulk
+from accounts.web.exchange import export
 from accounts.web.overview import views as overview
 from accounts.web.scan_link import operator, owner
 from accounts.web.station import views as station
@@ -33,6 +34,7 @@ urlpatterns = [
     path("accounts/bulk/<int:run_id>/live/", bulk.run_live, name="bulk_run_live"),
     path("accounts/bulk/<int:run_id>/cancel/", bulk.cancel_run, name="cancel_bulk_run"),
     path("accounts/archived/", attention.archived_accounts, name="archived_accounts"),
+    path("accounts/export.csv", export.export_accounts, name="export_accounts"),
     path("accounts/new/", accounts.new_account, name="new_account"),
     path("accounts/<int:account_id>/", accounts.account_detail, name="account"),
     path("accounts/<int:account_id>/edit/", accounts.edit_account, name="edit_account"),
@@ -50,6 +52,8 @@ urlpatterns = [
     path("accounts/<int:account_id>/archive/", attention.archive_account, name="archive_account"),
     path("accounts/<int:account_id>/restore/", attention.restore_account, name="restore_account"),
     path("accounts/<int:account_id>/due/", accounts.set_relogin_time, name="due"),
+    path("accounts/<int:account_id>/attempts.csv", export.export_attempts, name="export_attempts"),
+    path("accounts/<int:account_id>/events.csv", export.export_events, name="export_events"),
     path("accounts/check/", account_list.check_all, name="check_all"),
     path("to-scan/", station.scan_queue, name="to_scan"),
     path("station/", station.start, name="start_station"),

@@ -43,6 +43,7 @@ ACTIONS: tuple[SelectionAction, ...] = (
     _bulk(BulkAction.TEAM, _("Team")),
     _bulk(BulkAction.PROXY, _("Proxy")),
     _bulk(BulkAction.PAUSE, _("Pause")),
+    SelectionAction("export_accounts", _("Export")),
     SelectionAction("choose_bulk", _("More…"), always=True),
 )
 

@@ -19,6 +19,9 @@ MATRIX = {
     "overview_charts": ("get", SIGNED_IN),
     "accounts": ("get", SIGNED_IN),
     "account_counts": ("get", SIGNED_IN),
+    "export_accounts": ("get", SIGNED_IN),
+    "export_attempts": ("get", SEE),
+    "export_events": ("get", SEE),
     "list_news": ("get", SIGNED_IN),
     "save_view": ("post", {**DO, "viewer": 302, "stranger": 302}),
     "alarm": ("get", SIGNED_IN),
@@ -107,10 +110,18 @@ def address(name, account, attempt) -> str:
     pattern = (
         {"account_id": account.pk}
         if "account" in name
-        and name not in ("accounts", "account_counts", "new_account", "archived_accounts")
+        and name not in ("accounts", "account_counts", "new_account", "archived_accounts", "export_accounts")
         else {}
     )
-    if name in ("avatar", "start_login", "ask_phone", "keep_online", "due"):
+    if name in (
+        "export_attempts",
+        "export_events",
+        "avatar",
+        "start_login",
+        "ask_phone",
+        "keep_online",
+        "due",
+    ):
         pattern = {"account_id": account.pk}
     of_attempt = ("attempt", "attempt_live", "qr_png", "scan_instead", "cancel_login", "submit_code")
     if name in (*of_attempt, "take_as_meant"):

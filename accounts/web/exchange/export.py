@@ -1,0 +1,181 @@
+"""Accounts, login attempts and events as CSV files: those that the reader may see, as the list is filtered."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import chain
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
+
+from accounts import permissions
+from accounts.models import Account, AccountEvent, LoginAttempt
+from accounts.proxies import NONE, proxy_choices, proxy_name
+from accounts.web import selection
+from accounts.web.account_list import AccountList
+from accounts.web.exchange.cells import CsvResponse
+
+READ_AT_ONCE = 500
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@login_required
+def export_accounts(request: HttpRequest) -> HttpResponse:
+    """Send the accounts of the list that the query string names; posted by the selection bar, the selected ones."""
+    if request.method == "POST":
+        accounts = selection.chosen(request.user, request.POST)
+    else:
+        accounts = AccountList.of(request.user, request.GET).selection()
+    return CsvResponse("accounts", _accounts(request.user, accounts))
+
+
+@require_GET
+@never_cache
+@login_required
+def export_attempts(request: HttpRequest, account_id: int) -> HttpResponse:
+    account = permissions.account_to_see(request, account_id)
+    return CsvResponse(f"attempts-{account.pk}", _attempts(request.user, account))
+
+
+@require_GET
+@never_cache
+@login_required
+def export_events(request: HttpRequest, account_id: int) -> HttpResponse:
+    account = permissions.account_to_see(request, account_id)
+    return CsvResponse(f"events-{account.pk}", _events(account))
+
+
+# --- the tables -------------------------------------------------------------------------------------------
+
+
+def _accounts(user, accounts: QuerySet[Account]) -> Iterator[list]:
+    """Yield the heads, then a row for each account. First the columns that an import reads, then its state."""
+    columns = {**account_columns(), **_state_columns()}
+    if permissions.may_log_in(user):
+        columns["wId"] = lambda account: account.w_id
+    yield list(columns)
+    for batch in _batches(accounts.select_related("team", "policy").defer("search_text")):
+        tags = _tag_names(batch)
+        for account in batch:
+            account.tag_names = ", ".join(tags[account.pk])
+            yield [value(account) for value in columns.values()]
+
+
+def account_columns() -> dict[str, Callable[[Account], object]]:
+    """Return {head: value} of what people say about an account, as the account form shows it."""
+    return {
+        _("Label"): lambda account: account.label,
+        _("Place"): lambda account: account.place,
+        "wcId": lambda account: account.wc_id or "",
+        _("Proxy"): lambda account: dict(proxy_choices(account.proxy))[_chosen(account.proxy)],
+        _("Tags"): lambda account: account.tag_names,
+        _("Team"): lambda account: account.team.name if account.team else "",
+        _("Keep online"): lambda account: _yes(account.keep_online),
+        _("Note"): lambda account: account.note,
+        _("Recovery policy"): lambda account: account.policy.name if account.policy else "",
+        _("Prompt hours from"): lambda account: _time_of_day(account.hours_from),
+        _("Prompt hours until"): lambda account: _time_of_day(account.hours_until),
+        _("Time zone"): lambda account: account.time_zone,
+    }
+
+
+def _state_columns() -> dict[str, Callable[[Account], object]]:
+    """Return {head: value} of what the portal knows about an account. Its own proxy is secret: yes or no."""
+    return {
+        _("Own proxy"): lambda account: _yes(account.has_own_proxy),
+        _("State"): lambda account: account.get_state_display(),
+        _("In this state since"): lambda account: _moment(account.state_since),
+        _("Nickname"): lambda account: account.nickname,
+        _("WeChat ID"): lambda account: account.wechat_id,
+        _("First login"): lambda account: _moment(account.first_login_at),
+        _("Last login"): lambda account: _moment(account.last_login_at),
+        _("Last drop"): lambda account: _moment(account.last_offline_at),
+        _("Reason for the last drop"): lambda account: account.last_offline_reason,
+        _("Scheduled re-login"): lambda account: _moment(account.relogin_at),
+    }
+
+
+def _attempts(user, account: Account) -> Iterator[list]:
+    """Yield the heads, then a row for each login attempt of the account: the oldest first."""
+    columns: dict[str, Callable[[LoginAttempt], object]] = {
+        _("Account"): lambda attempt: account.display_name,
+        _("Login attempt"): lambda attempt: attempt.pk,
+        _("Requested"): lambda attempt: _moment(attempt.created_at),
+        _("Ended"): lambda attempt: _moment(attempt.ended_at),
+        _("Method"): lambda attempt: attempt.get_method_display(),
+        _("Trigger"): lambda attempt: attempt.get_trigger_display(),
+        _("By"): lambda attempt: attempt.asked_by_name,
+        _("Proxy"): lambda attempt: proxy_name(attempt.proxy),
+        _("State"): lambda attempt: attempt.get_state_display(),
+        _("Reason"): lambda attempt: attempt.get_reason_display(),
+        _("WKTeam response code"): lambda attempt: attempt.upstream_code,
+        _("WKTeam message"): lambda attempt: attempt.upstream_text,
+        _("Scanned by"): lambda attempt: attempt.other_name,
+    }
+    if permissions.may_log_in(user):
+        columns["wId"] = lambda attempt: attempt.w_id
+    yield list(columns)
+    attempts = LoginAttempt.objects.filter(account=account).light().defer("page_url", "verify_code")
+    for batch in _batches(attempts):
+        yield from ([value(attempt) for value in columns.values()] for attempt in batch)
+
+
+def _events(account: Account) -> Iterator[list]:
+    """Yield the heads, then a row for each event of the account: the oldest first."""
+    yield [
+        *(
+            _("Account"),
+            _("Event ID"),
+            _("Time"),
+            _("Event"),
+            _("Login attempt"),
+            _("From state"),
+            _("To state"),
+        ),
+        *(_("Reason"), _("Details"), _("By")),
+    ]
+    for event in chain.from_iterable(_batches(AccountEvent.objects.filter(account=account))):
+        yield [
+            *(account.display_name, event.pk, _moment(event.at), event.get_happened_display()),
+            *(event.attempt_id or "", event.from_state, event.to_state),
+            *(event.get_reason_display(), event.words, event.actor_name),
+        ]
+
+
+def _batches(rows: QuerySet) -> Iterator[list]:
+    """Yield the rows in the order of their IDs, each batch with its own query: no cursor stays open between two."""
+    last = 0
+    while batch := list(rows.filter(pk__gt=last).order_by("pk")[:READ_AT_ONCE]):
+        last = batch[-1].pk
+        yield batch
+
+
+def _tag_names(accounts: list[Account]) -> dict[int, list[str]]:
+    """Return {account: names of its tags}. Prefetched tags would stay in memory until the next garbage collection."""
+    uses = Account.tags.through.objects.filter(account__in=accounts).order_by("tag__name")
+    names = defaultdict(list)
+    for account, name in uses.values_list("account", "tag__name"):
+        names[account].append(name)
+    return names
+
+
+def _chosen(proxy: int | None) -> int | str:
+    return NONE if proxy is None else proxy
+
+
+def _yes(value: bool) -> str:
+    return _("Yes") if value else _("No")
+
+
+def _moment(at: datetime | None) -> str:
+    return timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S") if at else ""
+
+
+def _time_of_day(at) -> str:
+    return at.strftime("%H:%M") if at else ""
