@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from django.db.models import Max
+from django.db.models import Exists, Max
 
 from accounts.lib import db_clock
 from accounts.logins import control
@@ -17,14 +17,18 @@ TRIED_AT_ONCE = 30
 def claim_next(run: ScanRun, to: str, slot: int, **changes) -> ScanRunItem | None:
     """Claim the first queued item whose account no other run has, and return it; None if there is none.
 
-    Accounts that the person may not see any more are left in the queue.
+    Accounts that the person may not see any more are left in the queue. A code is fetched ahead for the first one or
+    none: where another request of the run has just claimed that, a later account would be shown before its turn.
     """
     held = ScanRunItem.objects.claimed().exclude(run=run).values("account")
     seen = Account.objects.visible_to(run.person).kept()
     waiting = run.items.filter(state=ScanState.QUEUED, account__in=seen.values("pk")).exclude(
         account__in=held
     )
-    for item in waiting.with_attempt().order_by("position")[:TRIED_AT_ONCE]:
+    tried = TRIED_AT_ONCE
+    if to == ScanState.READY:
+        waiting, tried = waiting.filter(~Exists(run.items.filter(state=ScanState.READY))), 1
+    for item in waiting.with_attempt().order_by("position")[:tried]:
         if item.move(to, slot=slot, **changes) or _was_ready_by_now(item, to, slot, changes):
             return item
     return None

@@ -5,7 +5,7 @@ from datetime import timedelta
 from threading import Barrier
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import LoginAttempt, ScanRunItem
@@ -77,6 +77,26 @@ def test_two_pages_of_one_run_request_each_code_once(committed):
     assert started == list(LoginAttempt.objects.order_by("pk").values_list("pk", flat=True))
     assert [item.account.attempts.count() for item in run.items.order_by("position")] == [2, 2]
     assert shown(run).renewals == 1
+
+
+def test_no_code_is_fetched_ahead_before_its_turn(people):
+    """Another page of the run has the next account for a moment, and puts it back."""
+    run = run_of(people.operator, [people.account() for _n in range(3)])
+    other = run.items.order_by("position")[0]
+    moves = [("SELECT", ScanState.READY), ("UPDATE", ScanState.QUEUED)]
+
+    def in_between(execute, sql, *args):
+        if moves and not hold and sql.startswith(moves[0][0]) and ScanRunItem._meta.db_table in sql:
+            _word, state = moves.pop(0)
+            hold.append(state)  # not for the statement of the other page
+            ScanRunItem.objects.filter(pk=other.pk).update(state=state)
+            hold.clear()
+        return execute(sql, *args)
+
+    hold: list[str] = []
+    with connection.execute_wrapper(in_between):
+        claims.claim_next(run, ScanState.READY, 0)
+    assert ready(run) in (None, other)
 
 
 def test_what_another_run_has_is_passed_over_and_comes_when_it_is_free(people):
