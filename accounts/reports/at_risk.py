@@ -1,16 +1,19 @@
 """Accounts that may drop soon, by plain rules. Each has the first rule that applies to it."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
+from accounts.lib.lists.keyset_pagination import WithoutIndex, count_up_to
+from accounts.lib.rows import in_batches
 from accounts.models import Account, Drop
 from accounts.models.drop import FIRST_NIGHT
 from accounts.states import AccountState
 
 MONTH = timedelta(days=30)
-OFTEN = 3
+OFTEN, AT_ONCE, COUNTED = 3, 500, 1000
 # Finished sessions of the whole company that count, and how few say nothing.
 SESSIONS, FEWEST, SHARE = 1_000, 20, 0.95
 FIRST_DAY, OFTEN_DROPPED, LONG = "first_day", "often", "long"
@@ -26,29 +29,39 @@ class Risk:
 
 
 def at_risk(accounts: QuerySet[Account], now: datetime, most: int) -> tuple[list[Risk], int]:
-    """Return the first `most` accounts at risk among those that are online and kept online, and how many there are."""
+    """Return the first `most` accounts at risk among those that are online and kept online, and how many there are.
+
+    Those that are online for long are counted up to COUNTED + 1.
+    """
     watched = accounts.kept().filter(state=AccountState.ONLINE, keep_online=True).order_by()
-    is_first_day, drops = Q(first_login_at__gt=now - FIRST_NIGHT), _often(now)
-    first_day = watched.filter(is_first_day)
-    often = watched.exclude(is_first_day).filter(pk__in=drops.values("account"))
-    found = [(pk, FIRST_DAY, 0) for pk in first_day.order_by("first_login_at").values_list("pk", flat=True)]
-    numbers, ids = dict(drops), list(often.values_list("pk", flat=True))
-    found += [(pk, OFTEN_DROPPED, numbers[pk]) for pk in sorted(ids, key=lambda pk: (-numbers[pk], pk))]
-    total, longest = len(found), longest_sessions()
+    is_first_day, longest = Q(first_login_at__gt=now - FIRST_NIGHT), longest_sessions()
+    # The same accounts, for conditions that few of them meet: SQLite would read all that are online.
+    tested = accounts.kept().alias(its_state=WithoutIndex("state"))
+    tested = tested.filter(its_state=AccountState.ONLINE, keep_online=True).order_by()
+    first_day = tested.filter(is_first_day).order_by("first_login_at").values_list("pk", flat=True)
+    found = [(pk, FIRST_DAY, 0) for pk in first_day]
+    often, drops = _often(tested.exclude(is_first_day), now)
+    found += [(pk, OFTEN_DROPPED, drops[pk]) for pk in sorted(often, key=lambda pk: (-drops[pk], pk))]
+    total = len(found)
     if longest is not None:
         long = watched.filter(state_since__lt=now - longest).exclude(is_first_day)
-        long = long.exclude(pk__in=drops.values("account"))
-        total += long.count()
-        first = long.order_by("state_since", "pk").values_list("pk", "state_since")[:most]
-        found += [(pk, LONG, (now - since).days) for pk, since in first]
+        also_often = sum(since < now - longest for since in often.values())
+        total += count_up_to(long, COUNTED + also_often) - also_often
+        first = long.order_by("state_since", "pk").values_list("pk", "state_since")[: most + also_often]
+        found += [(pk, LONG, (now - since).days) for pk, since in first if pk not in often]
     rows = Account.objects.defer("note", "search_text").in_bulk([pk for pk, _rule, _number in found[:most]])
     return [Risk(rows[pk], rule, number) for pk, rule, number in found[:most] if pk in rows], total
 
 
-def _often(now: datetime) -> QuerySet:
-    """Return (account, drops) of the accounts that dropped often."""
-    recent = Drop.objects.filter(at__gt=now - MONTH).order_by().values_list("account")
-    return recent.annotate(number=Count("pk")).filter(number__gte=OFTEN)
+def _often(watched: QuerySet[Account], now: datetime) -> tuple[dict[int, datetime], dict[int, int]]:
+    """Return since when those of the accounts are online that dropped often, and the drops of each account that did."""
+    # Counted here: SQLite would group along the index of the accounts, and read the drops of all years.
+    recent = Counter(Drop.objects.filter(at__gt=now - MONTH).order_by().values_list("account", flat=True))
+    drops = {account: number for account, number in recent.items() if number >= OFTEN}
+    since: dict[int, datetime] = {}
+    for ids in in_batches(list(drops), AT_ONCE):
+        since |= watched.filter(pk__in=ids).values_list("pk", "state_since")
+    return since, drops
 
 
 def longest_sessions() -> timedelta | None:

@@ -8,9 +8,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from django.db.models import Case, Count, F, IntegerField, QuerySet, Value, When
+from django.db.models import Count, OuterRef, QuerySet
 from django.utils.translation import gettext as _
 
+from accounts.lib.lists.keyset_pagination import for_each
 from accounts.models import Account, Drop, LoginAttempt
 from accounts.proxies import OWN, proxy_name
 from accounts.reasons import Reason
@@ -66,7 +67,9 @@ class Figures:
         self.days = Days(MONTH, now, zone)
 
     def _of_reader(self, rows: QuerySet) -> QuerySet:
-        return rows if self.accounts is None else rows.filter(account__in=self.accounts.values("pk"))
+        if self.accounts is None:
+            return rows
+        return rows.filter(for_each(self.accounts.filter(pk=OuterRef("account"))))
 
     def _attempts(self, since: datetime) -> QuerySet:
         return self._of_reader(LoginAttempt.objects.filter(created_at__gte=since)).order_by()
@@ -75,9 +78,10 @@ class Figures:
 
     def today(self) -> dict[str, int]:
         """Return {outcome: number} of the logins that began today; OPEN: those still in progress."""
-        rows = self._attempts(self.days.begin_of(-1)).values_list("state", "reason")
         found: Counter = Counter()
-        for state, reason, number in rows.annotate(number=Count("pk")):
+        # Grouped here: SQLite would group along the index of the states, and read the rows of all days.
+        rows = Counter(self._attempts(self.days.begin_of(-1)).values_list("state", "reason"))
+        for (state, reason), number in rows.items():
             if state in (A.SUCCEEDED, A.EXPIRED, A.CANCELLED):
                 found[state] += number
             elif state == A.FAILED:
@@ -128,9 +132,10 @@ class Figures:
     def _accounts_by_proxy(self) -> dict[int | None, int]:
         """Return how many accounts use each proxy now; those with an own one under OWN, as their drops are."""
         accounts = Account.objects.kept() if self.accounts is None else self.accounts.kept()
-        own = When(own_proxy__isnull=False, then=Value(OWN))
-        in_use = Case(own, default=F("proxy"), output_field=IntegerField())
-        return dict(accounts.order_by().values_list(in_use).annotate(number=Count("pk")))
+        rows = accounts.order_by().values_list("proxy")
+        counts = Counter(dict(rows.annotate(number=Count("pk"))))
+        own = Counter(proxy for (proxy,) in rows.filter(own_proxy__isnull=False).order_by("label_key"))
+        return {**(counts - own), **({OWN: own.total()} if own else {})}
 
     def drops_by_hour(self) -> list[Bar]:
         """Return the 24 hours of the day; the one with the most drops stands out if it has far more than the others."""

@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, OuterRef, Q, QuerySet
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts import permissions
 from accounts.attention import groups
 from accounts.attention.groups import Need
 from accounts.attention.incident_progress import Part, progress_of
 from accounts.lib import db_clock
+from accounts.lib.lists.keyset_pagination import for_each
 from accounts.models import Account, AccountEvent, Drop, Incident, IncidentNote, LoginAttempt, WaitsWorker
 from accounts.models.login_attempt import QUEUED
 from accounts.models.operators.scan_run import ScanSource
@@ -146,7 +146,8 @@ def since(user, left_at: datetime | None) -> dict | None:
     """Return what happened to the person's accounts since then: numbers, and the notes of others."""
     if left_at is None or left_at < db_clock.now() - AWAY_MOST:
         return None
-    accounts = None if permissions.sees_all(user) else Account.objects.visible_to(user)
+    visible = VisibleAccounts(user)
+    accounts = None if visible.are_all else visible.rows
     drops = _of(Drop.objects.filter(at__gt=left_at), accounts)
     back, scanned = Q(ended_at__isnull=False), Q(ended_by=Method.QR)
     queued = _of(AccountEvent.objects.filter(happened=EventType.TO_SCAN, at__gt=left_at), accounts)
@@ -163,7 +164,7 @@ def since(user, left_at: datetime | None) -> dict | None:
 
 
 def _of(rows: QuerySet, accounts: QuerySet[Account] | None) -> QuerySet:
-    return rows if accounts is None else rows.filter(account__in=accounts.values("pk"))
+    return rows if accounts is None else rows.filter(for_each(accounts.filter(pk=OuterRef("account"))))
 
 
 def _notes(user, left_at: datetime) -> list:

@@ -7,14 +7,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from accounts import permissions
 from accounts.lib import db_clock
-from accounts.models import Account
 from accounts.reports import at_risk
 from accounts.reports.at_risk import Risk
 from accounts.reports.figures import DECLINED, OPEN, Figures, Scan
 from accounts.states import AttemptState
 from accounts.web.exchange.cells import csv_text
+from accounts.web.visible_accounts import VisibleAccounts
 
 RISKS_MOST = 10_000
 OUTCOMES = {
@@ -29,12 +28,13 @@ OUTCOMES = {
 
 def figures_of(request: HttpRequest) -> Figures:
     """Return the figures of the accounts that the person may see."""
-    accounts = None if permissions.sees_all(request.user) else Account.objects.visible_to(request.user)
+    visible = VisibleAccounts(request.user)
+    accounts = None if visible.are_all else visible.rows
     return Figures(db_clock.now(), timezone.get_current_timezone(), accounts)
 
 
 def risks_of(request: HttpRequest, most: int) -> tuple[list[Risk], int]:
-    return at_risk.at_risk(Account.objects.visible_to(request.user), db_clock.now(), most)
+    return at_risk.at_risk(VisibleAccounts(request.user).rows_without_index, db_clock.now(), most)
 
 
 def reason_of(risk: Risk) -> str:

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET
 
 from accounts import permissions
 from accounts.models import LastVisit
+from accounts.reports.at_risk import COUNTED
 from accounts.reports.figures import OPEN, WEEK, rate_of
 from accounts.web.overview import charts, now, tables
 
@@ -65,7 +66,7 @@ def _now(request: HttpRequest) -> dict:
         "risks": [
             {"account": risk.account, "risk": risk, "reason": tables.reason_of(risk)} for risk in risks
         ],
-        "at_risk_total": at_risk_total,
+        "at_risk_total": f"{COUNTED}+" if at_risk_total > COUNTED else at_risk_total,
         "since": now.since(user, _left_at(user)),
         "may_log_in": permissions.may_log_in(user),
     }
