@@ -336,7 +336,7 @@ def test_an_admin_cannot_change_what_the_upstream_decides(people):
 
 
 def test_an_admin_adds_an_account(people):
-    sent = change_form(Account(label="Fresh"), team=people.east.pk)
+    sent = change_form(Account(label="Fresh"), team=people.east.pk, proxy="none")
     assert people.admin.client.post(f"{ACCOUNTS}add/", sent).status_code == 302
     account = Account.objects.get()
     assert (account.label, account.state, account.team) == ("Fresh", "new", people.east)

@@ -25,7 +25,7 @@ def full_disk(transactional_db):
 
 def test_a_full_disk_answers_503_and_keeps_what_was_typed(committed, full_disk):
     client = committed.operator.client
-    typed = {"label": "<b>旗舰店</b>", "note": "x" * 2000, "proxy": "", "team": str(committed.east.pk)}
+    typed = {"label": "<b>旗舰店</b>", "note": "x" * 2000, "proxy": "none", "team": str(committed.east.pk)}
     for number in range(200):
         answer = client.post("/accounts/new/", {**typed, "wc_id": f"wxid_{number:06}"})
         if answer.status_code != 302:

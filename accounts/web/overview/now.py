@@ -52,7 +52,7 @@ class Todo:
     source: str
 
 
-def health() -> list[Health]:
+def health(user) -> list[Health]:
     now, presence = db_clock.now(), sweep.seen()
     workers = WaitsWorker.objects.filter(alive_until__gt=now).count()
     free = max(0, workers * settings.WAIT_SLOTS - LoginAttempt.objects.open().count())
@@ -69,19 +69,23 @@ def health() -> list[Health]:
             "down" if not workers else "slow" if not free else "",
         ),
         Health(_("Queue"), str(queued), "slow" if queued and not free else ""),
-        _developer_account(now),
+        _developer_account(now, with_seats=permissions.sees_all(user)),
         _callbacks(now),
     ]
 
 
-def _developer_account(now: datetime) -> Health:
-    account = developer_account.known()
+def _developer_account(now: datetime, *, with_seats: bool) -> Health:
+    """Say when it ends and which of its seats are taken; that number is for those who see every account."""
+    account, said, level = developer_account.known(), [], ""
+    if account is not None and account.seats is not None and with_seats:
+        said.append(_("%(taken)s of %(seats)s seats") % {"taken": account.online, "seats": account.seats})
     if account is None or account.ends_at is None:
-        return Health(_("Developer account"), _("end not known"))
-    days = (account.ends_at - now).days
-    text = ngettext("%(n)s day left", "%(n)s days left", days) % {"n": max(0, days)}
-    level = "" if account.warning is None else "slow" if account.warning else "down"
-    return Health(_("Developer account"), text, level)
+        said.append(_("end not known"))
+    else:
+        days = (account.ends_at - now).days
+        said.append(ngettext("%(n)s day left", "%(n)s days left", days) % {"n": max(0, days)})
+        level = "" if account.warning is None else "slow" if account.warning else "down"
+    return Health(_("Developer account"), " · ".join(said), level)
 
 
 def _callbacks(now: datetime) -> Health:

@@ -59,7 +59,7 @@ def _now(request: HttpRequest) -> dict:
     risks, at_risk_total = tables.risks_of(request, RISKS_SHOWN)
     return {
         "today": date_format(timezone.localdate(), pgettext("today, as Django writes dates", "l, j F")),
-        "health": now.health(),
+        "health": now.health(request.user),
         "todo": todo,
         "todo_total": sum(one.number for one in todo),
         "incidents": now.incidents(user),
