@@ -10,6 +10,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from accounts import permissions
 from accounts.attention import groups
 from accounts.attention.groups import Need
 from accounts.attention.incident_progress import Part, progress_of
