@@ -7,7 +7,7 @@ are few of them among many. Accounts are expected as `Account.objects.kept()` re
 from collections.abc import Iterable
 
 from django.db import models
-from django.db.models import Case, F, OuterRef, Q, QuerySet, Value, When
+from django.db.models import F, OuterRef, Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib.lists.keyset_pagination import for_each
@@ -106,13 +106,26 @@ def unattended() -> Q:
     return ~Q(for_each(_open_attempts())) & ~_needs_attention()
 
 
-def group_of_each() -> Case:
-    """Return the expression for the group of each account."""
-    return Case(
-        When(_needs_attention(), then=Value(G.ATTENTION.value)),
-        When(for_each(_open_attempts()), then=Value(G.WAITING.value)),
-        default=F("state"),
-    )
+def groups_of(accounts: QuerySet) -> dict[int, str]:
+    """Return the group of each of a few accounts, by account ID.
+
+    Their attempts are read together: while an old snapshot of PostgreSQL is held, a condition that is tested account
+    by account would read the entries of all attempts that have ended since, for each account.
+    """
+    rows = list(accounts.only("state", "keep_online", "queued_for_scan_at", "login_seq", "bound_seq"))
+    ids = [account.pk for account in rows]
+    open_ones = LoginAttempt.objects.open().light().filter(account__in=ids)
+    attempts = {attempt.account_id: attempt for attempt in open_ones}
+    failures = last_failures(rows)
+    drops = {drop.account_id: drop for drop in Drop.objects.open().filter(account__in=failures)}
+    found = {}
+    for account in rows:
+        attempt = attempts.get(account.pk)
+        if need_of(account, attempt, failures.get(account.pk), drops.get(account.pk)):
+            found[account.pk] = G.ATTENTION.value
+        else:
+            found[account.pk] = G.WAITING.value if attempt else account.state
+    return found
 
 
 def needing(accounts: QuerySet, need: str) -> QuerySet:

@@ -137,7 +137,7 @@ def read_if_needed() -> bool:
         return False
     client = configured.client()
     try:
-        return client.tokens.sign_in_again(client.sign_in)
+        return client.tokens.sign_in_again(row, client.sign_in)
     except UpstreamError as error:
         log.warning("the developer account could not be read: %s", type(error).__name__)
         return False

@@ -100,13 +100,13 @@ class KeptTokens:
         found = {"seats": answer.seats, "ends_at": answer.ends_at}
         self.write(self.rows(), **found, read_at=db_clock.now())
 
-    def sign_in_again(self, sign_in: Callable[[], str]) -> bool:
+    def sign_in_again(self, seen: UpstreamAccess, sign_in: Callable[[], str]) -> bool:
         """Sign in although the Authorization is accepted, because the answer also describes the developer account.
 
-        Returns False if another process signs in. Saves no alarm if WKTeam refuses: it accepts the Authorization,
+        Returns False if another process signs in, or has since `seen` was read. Saves no alarm if WKTeam refuses: it accepts the Authorization,
         and calls that it refuses tell that by themselves.
         """
-        lease = self.claim(self.row())
+        lease = self.claim(seen)
         if lease is None:
             return False
         with lease:

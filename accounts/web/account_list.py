@@ -224,8 +224,7 @@ class AccountList:
             found = self._visible.rows_without_index.kept()
         else:
             return None
-        found = self._matching(found).order_by().annotate(group=groups.group_of_each())
-        return dict(found.values_list("pk", "group")[: FEW + 1])
+        return groups.groups_of(self._matching(found).order_by()[: FEW + 1])
 
     @property
     def _are_few(self) -> bool:

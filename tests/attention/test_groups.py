@@ -79,8 +79,7 @@ def ids(accounts) -> set[int]:
 def test_each_account_is_in_the_one_group_that_is_meant(crowd):
     meant = {account.pk: group_as_meant(account) for account in crowd}
     assert set(meant.values()) == set(AccountGroup)
-    grouped = Account.objects.annotate(group=groups.group_of_each()).values_list("pk", "group")
-    assert dict(grouped) == meant
+    assert groups.groups_of(Account.objects.all()) == meant
     for group in AccountGroup:
         assert ids(Account.objects.filter(groups.in_group(group))) == {
             pk for pk in meant if meant[pk] == group

@@ -260,10 +260,10 @@ def test_a_page_asks_for_nothing_while_its_lost_stream_may_come_back(desk, stack
     page.evaluate("document.addEventListener('wk:stream', ({ detail }) => { window.streamIs = detail; })")
     until(lambda: page.evaluate("window.streamIs") == "up", "the page has no stream")
     page.clock.pause_at(page.evaluate("Date.now() + 1000"))
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "hx-request" in request.headers else None)
     stack.kill("web")
     until(lambda: page.evaluate("window.streamIs") == "down", "the stream is not lost")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "hx-request" in request.headers else None)
     page.clock.run_for(4000)
     assert asked == []
 

@@ -113,7 +113,12 @@ def poll_count(taken) -> int:
 
 def adds(operator, people, number: int) -> bool:
     """Somebody adds an account with a long note: whether there was room for it."""
-    typed = {"label": f"Added {number}", "note": secrets.token_hex(1000), "team": people.east.pk, "proxy": ""}
+    typed = {
+        "label": f"Added {number}",
+        "note": secrets.token_hex(1000),
+        "team": people.east.pk,
+        "proxy": "none",
+    }
     answer = operator.post("/accounts/new/", wc_id=f"wxid_added_{number}", **typed)
     assert answer.status_code in (302, 503), (answer.status_code, answer.text[:300])
     assert answer.status_code == 302 or answer.headers["X-Away"] == "database"

@@ -112,6 +112,15 @@ def signed_in_again(upstream) -> bool:
     return read
 
 
+def test_who_signed_in_meanwhile_has_read_it(committed, upstream, settings):
+    """The first call to WKTeam, and the first reading at the same moment."""
+    seen = UpstreamAccess.objects.create(base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT)
+    client = configured.client()
+    assert client.online() == []
+    assert client.tokens.sign_in_again(seen, client.sign_in) is False
+    assert upstream.calls(SIGN_IN) == 1
+
+
 def test_it_is_read_once_where_an_earlier_version_signed_in(committed, upstream, settings):
     UpstreamAccess.objects.create(
         base_url=settings.WK_BASE_URL, account=settings.WK_ACCOUNT, authorization="a"
