@@ -56,11 +56,11 @@ def of_link(view):
 
 
 def _misses(request: HttpRequest) -> int:
-    return cache.get(f"scan link misses {request.META['REMOTE_ADDR']}", 0)
+    return cache.get(f"scan-link-misses-{request.META['REMOTE_ADDR']}", 0)
 
 
 def _count_miss(request: HttpRequest) -> None:
-    key = f"scan link misses {request.META['REMOTE_ADDR']}"
+    key = f"scan-link-misses-{request.META['REMOTE_ADDR']}"
     cache.add(key, 0, MISSES_WITHIN)
     cache.set(key, _misses(request) + 1, MISSES_WITHIN)
 
