@@ -59,6 +59,12 @@ def cancel(attempt: LoginAttempt, *, by=None) -> bool:
     return False
 
 
+def withdraw(attempt: LoginAttempt, *, by=None) -> bool:
+    """Cancel the attempt for another one to take its place. Return False if it has succeeded: then none is needed."""
+    cancel(attempt, by=by)
+    return attempt.state != AttemptState.SUCCEEDED
+
+
 def may_be_meant(attempt: LoginAttempt) -> bool:
     """Return whether the account that scanned instead may be the one that the attempt's record means.
 

@@ -6,7 +6,7 @@ from accounts.models.operators.scan_run import CLAIMED, ScanState
 from accounts.reasons import Reason
 from accounts.scanning import claims
 from accounts.scanning.advance import Advance
-from accounts.states import AttemptState, Method
+from accounts.states import Method
 
 FROM_THE_START = {"reason": "", "renewals": 0, "fetched_ahead": 0}
 
@@ -56,21 +56,15 @@ def take_over(step: Advance, item: ScanRunItem, current: ScanRunItem | None) -> 
 def scan_again(step: Advance, item: ScanRunItem) -> None:
     """Show a new QR code; a phone prompt under way is withdrawn first."""
     ScanRunItem.objects.filter(pk=item.pk).update(renewals=0)
-    if _withdraw(step, item):
+    if item.attempt is None or control.withdraw(item.attempt, by=step.run.person):
         step.request(item)
-
-
-def _withdraw(step: Advance, item: ScanRunItem) -> bool:
-    """Cancel the item's attempt. Return False if it has succeeded: then the account needs no other one."""
-    if item.attempt is None:
-        return True
-    control.cancel(item.attempt, by=step.run.person)
-    return item.attempt.state != AttemptState.SUCCEEDED
 
 
 def send_prompt(step: Advance, item: ScanRunItem) -> None:
     """Ask on the phone instead: the QR code is withdrawn first. For accounts that have logged in before."""
-    if not item.account.wc_id or not _withdraw(step, item):
+    if not item.account.wc_id:
+        return
+    if item.attempt is not None and not control.withdraw(item.attempt, by=step.run.person):
         return
     attempt, created = start.start_login(item.account, by=step.run.person, method=Method.POPUP, queued=True)
     ScanRunItem.objects.filter(pk=item.pk).update(attempt=attempt)

@@ -8,7 +8,7 @@ import hashlib
 import secrets
 from datetime import datetime, timedelta
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
 from accounts.lib import db_clock
@@ -50,18 +50,9 @@ def may_have(account: Account) -> bool:
 
 def create(account: Account, lasts: timedelta, *, by) -> ScanLink:
     """Create the account's link; an active one is revoked. The token is in `token`."""
-    for last in (False, True):
-        try:
-            return _create(account, lasts, by)
-        except IntegrityError:  # another person created one in this moment: the newer one counts
-            if last:
-                raise
-    raise AssertionError
-
-
-def _create(account: Account, lasts: timedelta, by) -> ScanLink:
     token, now = secrets.token_urlsafe(24), db_clock.now()
     with transaction.atomic():
+        Account.objects.select_for_update(of=("self",), no_key=True).get(pk=account.pk)
         for old in account.scan_links.active():
             end(old, LinkState.REVOKED, now, by=by)
         link = ScanLink.objects.create(
@@ -164,15 +155,14 @@ def _ask(link: ScanLink, method: str) -> int | None:
     if not link.is_active or link.expires_at <= db_clock.now() or (prompt and not account.wc_id):
         return None
     going_on = account.attempts.open().first()
-    if going_on is not None and going_on.method != method:
-        control.cancel(going_on)
-        going_on = None
-    if going_on is not None:
+    if going_on is not None and going_on.method == method:
         return _show(link, going_on)
     column, most = ("prompts", MOST_PROMPTS) if prompt else ("codes", MOST_CODES)
     mine = ScanLink.objects.active().filter(pk=link.pk, **{f"{column}__lt": most})
     if not mine.update(**{column: F(column) + 1}):
         raise TooOften
+    if going_on is not None and not control.withdraw(going_on):
+        return _show(link, going_on)
     attempt, begun = start.start_login(
         account, by=link.created_by, trigger=Trigger.LINK, method=method, queued=prompt
     )

@@ -1,7 +1,9 @@
 """Scan links: the page of a phone's owner, and the page on which people here make one."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 
 import pytest
 import time_machine
@@ -20,6 +22,8 @@ from accounts.states import AttemptState, EventType, Method, NotificationKind, T
 from accounts.upstream.responses import LoggedIn, Profile
 from accounts.web.scan_link import owner
 from tests.support.factories import fresh, make_attempt
+from tests.support.processes import DEADLINE
+from tests.support.threads import in_thread
 
 HTMX = {"HX-Request": "true"}
 
@@ -170,6 +174,44 @@ def test_a_prompt_gives_way_to_a_code_and_back(visitor, link, account, upstream)
     assert fresh(prompt).state == AttemptState.CANCELLED
     do(visitor, link, "prompt")
     assert account.attempts.open().get().method == Method.POPUP
+
+
+def test_a_prompt_that_is_confirmed_at_this_moment_is_not_replaced(visitor, link, account, upstream):
+    prompt = make_attempt(account, method=Method.POPUP)
+
+    def in_between(execute, sql, *args):
+        if sql.startswith("UPDATE") and LoginAttempt._meta.db_table in sql and not happened:
+            happened.append(sql)
+            confirm(fresh(prompt), "wxid_shop")
+        return execute(sql, *args)
+
+    happened: list[str] = []
+    with connection.execute_wrapper(in_between):
+        page = do(visitor, link, "code")
+    assert mode_of(page) == "done"
+    assert list(account.attempts.all()) == [prompt]
+
+
+def test_a_prompt_stays_if_no_code_may_take_its_place(visitor, link, account, monkeypatch):
+    monkeypatch.setattr(links, "MOST_CODES", 0)
+    prompt = make_attempt(account, method=Method.POPUP)
+    assert mode_of(do(visitor, link, "code")) == "too_often"
+    assert fresh(prompt).is_open
+
+
+def test_two_who_create_a_link_at_once_leave_one(committed):
+    account = committed.account(state="offline", wc_id="wxid_shop")
+    start = Barrier(2)
+
+    def create(person):
+        start.wait(DEADLINE)
+        return links.create(account, timedelta(hours=1), by=person).pk
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(in_thread, create, person) for person in (committed.operator, committed.mate)]
+        made = [future.result(DEADLINE) for future in futures]
+    assert account.scan_links.active().get().pk in made
+    assert account.scan_links.filter(state=LinkState.REVOKED).count() == 1
 
 
 def test_a_login_that_goes_on_already_is_shown_whoever_began_it(visitor, link, account):
