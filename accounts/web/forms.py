@@ -12,10 +12,11 @@ from django.utils.translation import gettext_lazy as _
 from accounts import permissions, proxies
 from accounts.lib import db_clock, typed_text
 from accounts.lib.time_windows import is_half
-from accounts.models import Account, Tag, UnmanagedAccount
+from accounts.logins import control
+from accounts.models import Account, LoginAttempt, Tag, UnmanagedAccount
 from accounts.models.event import record
 from accounts.proxies import proxy_choices
-from accounts.states import AccountState, EventType
+from accounts.states import AccountState, AttemptState, EventType
 from accounts.web.fields import CodeField, DigitsField, LineField, MomentField
 
 WC_ID = re.compile(r"[A-Za-z0-9_@.\-]{3,100}")
@@ -255,6 +256,19 @@ class VerificationCodeForm(forms.Form):
             attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "autofocus": True}
         ),
     )
+
+
+def verify(data, attempt: LoginAttempt, *, by=None) -> tuple[VerificationCodeForm | None, bool]:
+    """Send the verification code in `data`, or say that the verification page was passed.
+
+    Returns (a form with errors or None, whether the attempt waits again: then its wait must be queued for a worker).
+    """
+    if attempt.state == AttemptState.PAGE_REQUIRED:
+        return None, control.page_visited(attempt, by=by)
+    form = VerificationCodeForm(data)
+    if not form.is_valid():
+        return form, False
+    return None, control.submit_verification_code(attempt, form.cleaned_data["code"], by=by)
 
 
 def focus(*forms: BaseForm) -> None:

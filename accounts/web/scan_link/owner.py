@@ -16,14 +16,13 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.lib import db_clock
-from accounts.logins import control
 from accounts.models import LoginAttempt, ScanLink
 from accounts.models.operators.scan_link import LinkState
 from accounts.reasons import Reason
 from accounts.scanning import links
 from accounts.states import AttemptState, Method
 from accounts.tasks import put_into_queue, wait_for_phone
-from accounts.web.forms import VerificationCodeForm
+from accounts.web.forms import VerificationCodeForm, verify
 from accounts.web.presenters import code_data, page_data
 
 # Addresses that name no link, from one client within MISSES_WITHIN seconds, in one process.
@@ -127,16 +126,10 @@ def _verify(request: HttpRequest, attempt: LoginAttempt | None) -> VerificationC
     """Send the verification code, or say that the verification page was passed. Return a form with errors."""
     if attempt is None:
         return None
-    if attempt.state == AttemptState.PAGE_REQUIRED:
-        again = control.page_visited(attempt)
-    else:
-        form = VerificationCodeForm(request.POST)
-        if not form.is_valid():
-            return form
-        again = control.submit_verification_code(attempt, form.cleaned_data["code"])
+    wrong, again = verify(request.POST, attempt)
     if again:
         _queue(attempt.pk)
-    return None
+    return wrong
 
 
 def _queue(attempt_id: int | None) -> None:

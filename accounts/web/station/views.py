@@ -9,15 +9,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import permissions
 from accounts.attention.groups import AccountGroup
-from accounts.logins import control
 from accounts.models import Account, ScanRun, ScanRunItem
 from accounts.models.operators.scan_run import ScanSource, ScanState
 from accounts.scanning import actions, queue
 from accounts.scanning.advance import Advance
-from accounts.states import AttemptState
 from accounts.tasks import put_into_queue, wait_for_phone
 from accounts.web.fields import is_key
-from accounts.web.forms import VerificationCodeForm
+from accounts.web.forms import VerificationCodeForm, verify
 from accounts.web.station import presenters
 
 
@@ -156,19 +154,12 @@ def _join(request: HttpRequest, step: Advance, item: ScanRunItem) -> None:
 
 def _verify(request: HttpRequest, step: Advance, item: ScanRunItem) -> VerificationCodeForm | None:
     """Send the verification code, or say that the verification page was passed. Returns a form with errors."""
-    attempt = item.attempt
-    if attempt is None:
+    if item.attempt is None:
         return None
-    if attempt.state == AttemptState.PAGE_REQUIRED:
-        again = control.page_visited(attempt, by=request.user)
-    else:
-        form = VerificationCodeForm(request.POST)
-        if not form.is_valid():
-            return form
-        again = control.submit_verification_code(attempt, form.cleaned_data["code"], by=request.user)
+    wrong, again = verify(request.POST, item.attempt, by=request.user)
     if again:
-        step.started.append(attempt.pk)
-    return None
+        step.started.append(item.attempt.pk)
+    return wrong
 
 
 def _chosen(request: HttpRequest, step: Advance) -> ScanRunItem:

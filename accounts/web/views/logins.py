@@ -10,9 +10,9 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import permissions, tasks
 from accounts.logins import control, start
 from accounts.models import LoginAttempt
-from accounts.states import AccountState, AttemptState, Method
+from accounts.states import AccountState, Method
 from accounts.tasks import put_into_queue, wait_for_phone
-from accounts.web.forms import StartLoginForm, VerificationCodeForm
+from accounts.web.forms import StartLoginForm, VerificationCodeForm, verify
 from accounts.web.presenters import live_account, live_attempt, panel, rights
 
 
@@ -148,16 +148,10 @@ def take_as_meant(request: HttpRequest, attempt_id: int) -> HttpResponse:
 def submit_verification_code(request: HttpRequest, attempt_id: int) -> HttpResponse:
     """Submit the verification code, or report that the verification page was passed."""
     attempt = permissions.attempt_to_log_in(request, attempt_id)
-    if attempt.state == AttemptState.PAGE_REQUIRED:
-        again = control.page_visited(attempt, by=request.user)
-    else:
-        form = VerificationCodeForm(request.POST)
-        if not form.is_valid():
-            return _attempt_page(request, attempt, form)
-        again = control.submit_verification_code(attempt, form.cleaned_data["code"], by=request.user)
+    wrong, again = verify(request.POST, attempt, by=request.user)
     if again:
         put_into_queue(wait_for_phone, attempt.pk)
-    return _attempt_page(request, attempt)
+    return _attempt_page(request, attempt, wrong)
 
 
 @require_POST
