@@ -20,11 +20,13 @@ from django.utils.translation import gettext_lazy as _
 from accounts import permissions
 from accounts.admin.display import link_to
 from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, PER_PAGE, WithoutIndex, count_up_to, for_each
+from accounts.lib.rows import is_key
 from accounts.logins import expire
 from accounts.models import Account, LoginAttempt
 from accounts.models.login_attempt import CLOSED_AFTER
-from accounts.web.account_list import VisibleAccounts, search_text
-from accounts.web.fields import LineField, RowsField, is_key
+from accounts.web.account_list import search_text
+from accounts.web.fields import LineField, RowsField
+from accounts.web.visible_accounts import VisibleAccounts
 
 FOUND_LIMIT = 200
 NEWEST = 1_000

@@ -26,11 +26,11 @@ from accounts.admin.base import (
     TypedInput,
 )
 from accounts.admin.display import NOTHING, link_to
+from accounts.lib.rows import is_key
 from accounts.models import Plan, PlanResult, PlanRun
 from accounts.models.plan import WEEKDAYS, Outcome
 from accounts.relogin import plan_runs
 from accounts.roles import ROLES
-from accounts.web.fields import is_key
 
 SHOWN = 100
 

@@ -1,4 +1,4 @@
-"""Statements on rows: batches within the limits of databases, and the lease of one row."""
+"""Statements on rows: IDs, batches within the limits of databases, and the lease of one row."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -18,6 +18,11 @@ def in_batches(items: Iterable, size: int) -> Iterator[list]:
     left = iter(items)
     while some := list(islice(left, size)):
         yield some
+
+
+def is_key(text: str) -> bool:
+    """Return whether this may be the ID of a row, as somebody wrote it."""
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def unleased(column: str, now: datetime) -> Q:

@@ -9,14 +9,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib import db_clock, typed_text
+from accounts.lib.rows import is_key
 
 FIRST_YEAR, LAST_YEAR = 2000, 2100
 LONGEST = 10_000  # no field takes more, so nothing after this many characters changes the answer
-
-
-def is_key(value: str) -> bool:
-    """Return whether this may be the ID of a row."""
-    return value.isascii() and value.isdigit() and len(value) < 19
 
 
 class RowsField(forms.ModelMultipleChoiceField):

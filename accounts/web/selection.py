@@ -11,10 +11,10 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from accounts.bulk import actions
+from accounts.lib.rows import is_key
 from accounts.models import Account
 from accounts.models.operators.bulk_run import BulkAction
 from accounts.web.account_list import AccountList
-from accounts.web.fields import is_key
 
 
 @dataclass(frozen=True)

@@ -404,6 +404,11 @@ def test_it_is_sent_by_a_channel_of_the_team_in_a_message_of_its_own(
     assert link.token not in rows
 
 
+@pytest.mark.parametrize("number", ["9" * 30, "٣", "-1", ""])
+def test_a_channel_that_is_none_is_not_found(people, account, link, number):
+    link_page(people.operator, account, 404, do="send", channel=number)
+
+
 def test_no_other_teams_channel_gets_it(people, account, link, channel, settings):
     settings.WK_PUBLIC_URL = "https://portal.example.com/"
     channel.rules.get().teams.set([people.west])

@@ -59,6 +59,13 @@ def test_a_selection_has_only_accounts_that_its_person_sees(people, accounts):
     assert people.operator.client.post("/station/", {"account": [west.pk]}).status_code == 422
 
 
+@pytest.mark.parametrize("number", ["9" * 30, "٣", "-1", ""])
+def test_what_is_no_id_names_no_account(people, run, number):
+    assert people.operator.client.post("/station/", {"account": number}).status_code == 422
+    answer = people.operator.client.post(reverse("station_do", args=[run.pk]), {"do": "show", "item": number})
+    assert answer.status_code == 404
+
+
 def test_the_page_shows_one_account_its_place_and_its_code(people, run, accounts):
     page_of(people, run)
     attempt = code_arrives(shown(run))

@@ -10,6 +10,8 @@ from datetime import datetime
 from django.db.models import F, Func, IntegerField, Lookup, Q, QuerySet, Subquery, Value
 from django.db.models.lookups import IsNull
 
+from accounts.lib.rows import is_key
+
 PER_PAGE = 50
 COUNT_LIMIT = 10_000
 FEW = 500  # so many rows are named by their IDs
@@ -141,7 +143,7 @@ def _place(sections: Mapping[str, Section], cursor: str, read: Callable) -> tupl
     """Return the section, the sort value and the ID that a cursor of `page_of_sections` names."""
     name, _dot, rest = cursor[1:].partition(".")
     key, _dot, number = rest.rpartition(".")
-    if cursor[:1] not in ("<", ">") or name not in sections or not _is_id(number):
+    if cursor[:1] not in ("<", ">") or name not in sections or not is_key(number):
         return None
     try:
         return name, read(key), int(number)
@@ -156,10 +158,6 @@ def _placed(ids: QuerySet, order: Order, number: int) -> QuerySet:
     return named.order_by().values_list("section", "sort_key", "pk")
 
 
-def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 19
-
-
 def _nearest(section: Section, order: Order, anchor: tuple | None, up: bool, size: int) -> QuerySet:
     nearest = [_sorted(part, order, anchor, up)[:size] for part in section.parts]
     return _sorted(section.rows.filter(_in_any(nearest)), order, anchor, up)[:size]
@@ -168,7 +166,7 @@ def _nearest(section: Section, order: Order, anchor: tuple | None, up: bool, siz
 def _anchor(rows: QuerySet, cursor: str) -> tuple | None:
     """Return the sort value and the ID of the row that a cursor names."""
     number = cursor[1:]
-    if cursor[:1] not in ("<", ">") or not _is_id(number):
+    if cursor[:1] not in ("<", ">") or not is_key(number):
         return None
     return rows.filter(pk=int(number)).values_list("sort_key", "pk").first()
 

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
 from accounts.lib import db_clock, typed_text
+from accounts.lib.rows import is_key
 from accounts.logins import expire, start
 from accounts.models import Account, LoginAttempt, Tag
 from accounts.reasons import Reason, advice
@@ -142,7 +143,7 @@ def chosen(options: dict) -> list[Account]:
 def named(name: str) -> Account:
     accounts, name = Account.objects.kept(), typed_text.line(name)
     kind, _, digits = name.partition(":")
-    if kind == "id" and digits.isascii() and digits.isdecimal() and len(digits) < 19:
+    if kind == "id" and is_key(digits):
         found = accounts.filter(pk=int(digits))
     else:
         found = accounts.filter(wc_id=typed_text.code(name))

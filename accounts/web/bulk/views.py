@@ -11,12 +11,12 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts import permissions, tasks
 from accounts.bulk import actions, runs
+from accounts.lib.rows import is_key
 from accounts.models import Account, BulkRun
 from accounts.models.operators.bulk_run import BulkAction
 from accounts.web import selection
 from accounts.web.bulk import presenters
 from accounts.web.bulk.forms import FORMS, form_for
-from accounts.web.fields import is_key
 from accounts.web.forms import focus
 
 RUNS_SHOWN = 50

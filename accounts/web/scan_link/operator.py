@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import permissions
 from accounts.lib import db_clock, images
+from accounts.lib.rows import is_key
 from accounts.models import Account, ScanLink
 from accounts.models.operators.scan_link import LinkState
 from accounts.scanning import links
@@ -73,7 +74,7 @@ def _revoke(request: HttpRequest, account: Account) -> None:
 
 def _send(request: HttpRequest, account: Account) -> None:
     number = request.POST.get("channel", "")
-    channel = get_object_or_404(links.channels_for(account), pk=number if number.isdecimal() else 0)
+    channel = get_object_or_404(links.channels_for(account), pk=number if is_key(number) else 0)
     link = account.scan_links.active().first()
     if link is not None and settings.WK_PUBLIC_URL:
         links.send(link, channel)

@@ -9,12 +9,12 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts import permissions
 from accounts.attention.groups import AccountGroup
+from accounts.lib.rows import is_key
 from accounts.models import Account, ScanRun, ScanRunItem
 from accounts.models.operators.scan_run import ScanSource, ScanState
 from accounts.scanning import actions, queue
 from accounts.scanning.advance import Advance
 from accounts.tasks import put_into_queue, wait_for_phone
-from accounts.web.fields import is_key
 from accounts.web.forms import VerificationCodeForm, verify
 from accounts.web.station import presenters
 
@@ -56,7 +56,7 @@ def _start_run(request: HttpRequest) -> ScanRun | None:
         mine = Account.objects.visible_to(request.user).to_scan()
         dropped = mine.filter(drops__incident=int(incident), drops__ended_at=None)
         return queue.start_run(request.user, ScanSource.SELECTION, dropped)
-    ids = [int(number) for number in request.POST.getlist("account") if number.isdecimal()][: queue.MOST]
+    ids = [int(number) for number in request.POST.getlist("account") if is_key(number)][: queue.MOST]
     chosen = Account.objects.visible_to(request.user).kept().filter(pk__in=ids)
     return queue.start_run(request.user, ScanSource.SELECTION, chosen)
 
@@ -164,7 +164,7 @@ def _verify(request: HttpRequest, step: Advance, item: ScanRunItem) -> Verificat
 
 def _chosen(request: HttpRequest, step: Advance) -> ScanRunItem:
     number = request.POST.get("item", "")
-    return get_object_or_404(step.run.items.with_attempt(), pk=number if number.isdecimal() else 0)
+    return get_object_or_404(step.run.items.with_attempt(), pk=number if is_key(number) else 0)
 
 
 _ON_ITEM = {
