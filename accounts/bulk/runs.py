@@ -11,7 +11,7 @@ from django.db.models import Count, QuerySet
 from accounts import permissions
 from accounts.bulk.eligible import Eligible, minutes_at_pace
 from accounts.lib import db_clock
-from accounts.lib.rows import in_batches
+from accounts.lib.rows import delete_first, in_batches
 from accounts.models import Account, BulkItem, BulkRun
 from accounts.models.operators.bulk_run import BulkAction, BulkReason, BulkState
 from accounts.models.operators.scan_run import ScanSource
@@ -153,6 +153,4 @@ def visible_runs(user) -> QuerySet[BulkRun]:
 
 
 def forget_old_runs() -> None:
-    old = BulkRun.objects.filter(ended_at__lt=db_clock.now() - KEPT).values_list("pk", flat=True)
-    for some in in_batches(list(old.order_by("pk")[:FORGOTTEN_AT_ONCE]), 50):
-        BulkRun.objects.filter(pk__in=some).delete()
+    delete_first(BulkRun.objects.filter(ended_at__lt=db_clock.now() - KEPT), FORGOTTEN_AT_ONCE)

@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
 from accounts.lib import db_clock
-from accounts.lib.rows import in_batches
+from accounts.lib.rows import delete_first, in_batches
 from accounts.models import Account, LoginAttempt, Plan, PlanResult, PlanRun
 from accounts.models.event import gathered, record
 from accounts.models.plan import LEFT_OVER, PASSED_OVER, Outcome
@@ -281,8 +281,4 @@ def _notify(run: PlanRun, now: datetime) -> None:
 
 
 def forget_old_runs() -> None:
-    old = (
-        PlanRun.objects.filter(ended_at__lt=db_clock.now() - KEPT).order_by("pk").values_list("pk", flat=True)
-    )
-    for some in in_batches(list(old[:FORGOTTEN_AT_ONCE]), 50):
-        PlanRun.objects.filter(pk__in=some).delete()
+    delete_first(PlanRun.objects.filter(ended_at__lt=db_clock.now() - KEPT), FORGOTTEN_AT_ONCE)

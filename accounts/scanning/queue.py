@@ -8,7 +8,7 @@ from django.db.models import Max, QuerySet
 
 from accounts.attention import groups
 from accounts.lib import db_clock
-from accounts.lib.rows import in_batches
+from accounts.lib.rows import delete_first
 from accounts.models import Account, ScanRun, ScanRunItem
 from accounts.models.operators.scan_run import ScanSource, ScanState
 from accounts.states import AccountState
@@ -84,6 +84,4 @@ def end_run(run: ScanRun) -> None:
 
 def forget_old_runs() -> None:
     """Delete the runs that nobody has looked at for KEPT."""
-    old = ScanRun.objects.filter(seen_at__lt=db_clock.now() - KEPT).values_list("pk", flat=True)
-    for some in in_batches(list(old.order_by("pk")[:FORGOTTEN_AT_ONCE]), 50):
-        ScanRun.objects.filter(pk__in=some).delete()
+    delete_first(ScanRun.objects.filter(seen_at__lt=db_clock.now() - KEPT), FORGOTTEN_AT_ONCE)
