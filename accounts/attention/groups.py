@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.lib.lists.keyset_pagination import for_each
 from accounts.models import Account, Drop, LoginAttempt
+from accounts.models.account_queries import of_accounts
 from accounts.states import AccountState, AttemptState, Trigger
 
 
@@ -155,8 +156,7 @@ def attended(accounts: QuerySet) -> QuerySet:
 
 def _with_attempt(accounts: QuerySet, attempts: QuerySet) -> QuerySet:
     """Return those of the accounts that have one of these attempts in progress, beginning with the attempts."""
-    theirs = attempts.filter(for_each(accounts.filter(pk=OuterRef("account"))))
-    return Account.objects.filter(pk__in=theirs.values("account"))
+    return Account.objects.filter(pk__in=of_accounts(attempts, accounts).values("account"))
 
 
 def _any_of(*found: QuerySet) -> QuerySet:

@@ -9,12 +9,18 @@ from django.db.models import Q, Value
 from django.db.models.functions import Lower
 
 from accounts.lib import typed_text
+from accounts.lib.lists.keyset_pagination import for_each
 from accounts.models.login_attempt import LoginAttempt
 from accounts.roles import ROLES
 from accounts.states import AccountState
 
 # So much of a search counts.
 SEARCH_LENGTH, SEARCH_WORDS = 100, 6
+
+
+def of_accounts(rows: models.QuerySet, accounts: models.QuerySet) -> models.QuerySet:
+    """Return those of the rows that are about one of these accounts, which is tested row by row."""
+    return rows.filter(for_each(accounts.filter(pk=models.OuterRef("account"))))
 
 
 class AccountQuerySet(models.QuerySet):

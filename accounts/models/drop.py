@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib.lists.keyset_pagination import for_each
+from accounts.models.account_queries import of_accounts
 from accounts.models.operators.assignable import Assignable
 from accounts.states import DetectedBy, DropKind, Method, NextStep
 
@@ -94,7 +95,7 @@ class DropQuerySet(models.QuerySet):
 
         Compares drop by drop: an incident has few drops, while a team may have most accounts.
         """
-        return self.filter(for_each(accounts.filter(pk=OuterRef("account"))))
+        return of_accounts(self, accounts)
 
 
 class Drop(models.Model):

@@ -8,11 +8,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from django.db.models import Count, OuterRef, QuerySet
+from django.db.models import Count, QuerySet
 from django.utils.translation import gettext as _
 
-from accounts.lib.lists.keyset_pagination import for_each
 from accounts.models import Account, Drop, LoginAttempt
+from accounts.models.account_queries import of_accounts
 from accounts.proxies import OWN, proxy_name
 from accounts.reasons import Reason
 from accounts.reports.buckets import Days, Quarter, WholeSeconds
@@ -67,9 +67,7 @@ class Figures:
         self.days = Days(MONTH, now, zone)
 
     def _of_reader(self, rows: QuerySet) -> QuerySet:
-        if self.accounts is None:
-            return rows
-        return rows.filter(for_each(self.accounts.filter(pk=OuterRef("account"))))
+        return rows if self.accounts is None else of_accounts(rows, self.accounts)
 
     def _attempts(self, since: datetime) -> QuerySet:
         return self._of_reader(LoginAttempt.objects.filter(created_at__gte=since)).order_by()

@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from accounts import permissions
 from accounts.lib.lists.keyset_pagination import FEW, WithoutIndex, ids_if_few
 from accounts.models import Account
+from accounts.models.account_queries import of_accounts
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class VisibleAccounts:
         if self.few is not None:
             return Account.objects.filter(pk__in=self.few)
         return Account.objects.filter(team__in=self.teams)
+
+    def of(self, rows: QuerySet) -> QuerySet:
+        """Return those of the rows that are about an account that the user may see."""
+        return rows if self.are_all else of_accounts(rows, self.rows)
 
     @property
     def rows_without_index(self) -> QuerySet:

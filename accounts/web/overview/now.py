@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Count, OuterRef, Q, QuerySet
+from django.db.models import Count, Q
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -15,7 +15,6 @@ from accounts.attention import groups
 from accounts.attention.groups import Need
 from accounts.attention.incident_progress import Part, progress_of
 from accounts.lib import db_clock
-from accounts.lib.lists.keyset_pagination import for_each
 from accounts.models import Account, AccountEvent, Drop, Incident, IncidentNote, LoginAttempt, WaitsWorker
 from accounts.models.login_attempt import QUEUED
 from accounts.models.operators.scan_run import ScanSource
@@ -110,11 +109,11 @@ ACTIONS = {
 SOURCES = {Need.SCAN: ScanSource.SCAN_QUEUE, Need.FAILED: ScanSource.FAILED_LOGIN}
 
 
-def todo(user) -> list[Todo]:
+def todo(visible: VisibleAccounts) -> list[Todo]:
     """Return what accounts need a person for, by kind, the most urgent first."""
-    visible, found = VisibleAccounts(user).rows.kept(), []
+    found = []
     for need in Need:
-        accounts = groups.needing(visible, need)
+        accounts = groups.needing(visible.rows.kept(), need)
         if number := accounts.count():
             first = accounts.order_by("place_key", "pk").only("label", "nickname", "wc_id")
             found.append(_todo(need, number, list(first[:NAMES_SHOWN])))
@@ -147,29 +146,23 @@ def incidents(user) -> list[dict]:
 # --- hand-over -----------------------------------------------------------------------------------------------
 
 
-def since(user, left_at: datetime | None) -> dict | None:
+def since(visible: VisibleAccounts, left_at: datetime | None) -> dict | None:
     """Return what happened to the person's accounts since then: numbers, and the notes of others."""
     if left_at is None or left_at < db_clock.now() - AWAY_MOST:
         return None
-    visible = VisibleAccounts(user)
-    accounts = None if visible.are_all else visible.rows
-    drops = _of(Drop.objects.filter(at__gt=left_at), accounts)
+    drops = visible.of(Drop.objects.filter(at__gt=left_at))
     back, scanned = Q(ended_at__isnull=False), Q(ended_by=Method.QR)
-    queued = _of(AccountEvent.objects.filter(happened=EventType.TO_SCAN, at__gt=left_at), accounts)
+    queued = visible.of(AccountEvent.objects.filter(happened=EventType.TO_SCAN, at__gt=left_at))
     return {
         "at": left_at,
         "queued": queued.count(),
-        "notes": _notes(user, left_at),
+        "notes": _notes(visible.user, left_at),
         **drops.aggregate(
             drops=Count("pk"),
             alone=Count("pk", filter=back & ~scanned),
             scanned=Count("pk", filter=back & scanned),
         ),
     }
-
-
-def _of(rows: QuerySet, accounts: QuerySet[Account] | None) -> QuerySet:
-    return rows if accounts is None else rows.filter(for_each(accounts.filter(pk=OuterRef("account"))))
 
 
 def _notes(user, left_at: datetime) -> list:

@@ -19,6 +19,7 @@ from accounts.models import LastVisit
 from accounts.reports.at_risk import COUNTED
 from accounts.reports.figures import OPEN, WEEK, rate_of
 from accounts.web.overview import charts, now, tables
+from accounts.web.visible_accounts import VisibleAccounts
 
 RISKS_SHOWN, PROXIES_SHOWN = 5, 6
 
@@ -27,21 +28,22 @@ RISKS_SHOWN, PROXIES_SHOWN = 5, 6
 @never_cache
 @login_required
 def overview(request: HttpRequest) -> HttpResponse:
-    return render(request, "overview/overview.html", {**_now(request), **_charts(request)})
+    visible = VisibleAccounts(request.user)
+    return render(request, "overview/overview.html", {**_now(visible), **_charts(visible)})
 
 
 @require_GET
 @never_cache
 @login_required
 def overview_now(request: HttpRequest) -> HttpResponse:
-    return render(request, "overview/_now.html", _now(request))
+    return render(request, "overview/_now.html", _now(VisibleAccounts(request.user)))
 
 
 @require_GET
 @never_cache
 @login_required
 def overview_charts(request: HttpRequest) -> HttpResponse:
-    return render(request, "overview/_charts.html", _charts(request))
+    return render(request, "overview/_charts.html", _charts(VisibleAccounts(request.user)))
 
 
 @require_GET
@@ -50,16 +52,16 @@ def overview_charts(request: HttpRequest) -> HttpResponse:
 def report(request: HttpRequest, name: str) -> HttpResponse:
     if name not in tables.TABLES:
         raise Http404
-    return tables.as_csv(name, request)
+    return tables.as_csv(name, VisibleAccounts(request.user))
 
 
-def _now(request: HttpRequest) -> dict:
-    user = request.user
-    todo = now.todo(user)
-    risks, at_risk_total = tables.risks_of(request, RISKS_SHOWN)
+def _now(visible: VisibleAccounts) -> dict:
+    user = visible.user
+    todo = now.todo(visible)
+    risks, at_risk_total = tables.risks_of(visible, RISKS_SHOWN)
     return {
         "today": date_format(timezone.localdate(), pgettext("today, as Django writes dates", "l, j F")),
-        "health": now.health(request.user),
+        "health": now.health(user),
         "todo": todo,
         "todo_total": sum(one.number for one in todo),
         "incidents": now.incidents(user),
@@ -67,7 +69,7 @@ def _now(request: HttpRequest) -> dict:
             {"account": risk.account, "risk": risk, "reason": tables.reason_of(risk)} for risk in risks
         ],
         "at_risk_total": f"{COUNTED}+" if at_risk_total > COUNTED else at_risk_total,
-        "since": now.since(user, _left_at(user)),
+        "since": now.since(visible, _left_at(user)),
         "may_log_in": permissions.may_log_in(user),
     }
 
@@ -79,8 +81,8 @@ def _left_at(user) -> datetime | None:
     return None
 
 
-def _charts(request: HttpRequest) -> dict:
-    figures = tables.figures_of(request)
+def _charts(visible: VisibleAccounts) -> dict:
+    figures = tables.figures_of(visible)
     today, days, (scans, scans_of_week) = figures.today(), figures.success(), figures.time_to_scan()
     hours, proxies = figures.drops_by_hour(), figures.drops_by_proxy()
     return {
