@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from accounts.bulk import actions
-from accounts.models import Account, Drop, LoginAttempt, RecoveryPolicy
+from accounts.models import Account, Drop, LoginAttempt
 from accounts.models.operators.bulk_run import BulkAction, BulkReason
-from accounts.models.recovery_policy import default_policy
+from accounts.models.recovery_policy import Policies
 from accounts.relogin import recover
 from accounts.states import AccountState, DropKind, NextStep
 
@@ -105,9 +105,7 @@ _RULES: dict[str, Callable[[Eligible, Account], str]] = {
 
 def minutes_at_pace(accounts: list[Account]) -> int:
     """Return after how many minutes the last of these prompts is sent: each policy has its own number a minute."""
-    policies = {policy.pk: policy for policy in RecoveryPolicy.objects.all()}
-    default = default_policy(policies.values())
-    policies[default.pk] = default
-    numbers = Counter(policies.get(account.policy_id, default).pk for account in accounts)
-    minutes = ((number - 1) // policies[pk].prompts_a_minute for pk, number in numbers.items())
-    return max(minutes, default=0)
+    policies = Policies()
+    numbers = Counter(policies.of(account).pk for account in accounts)
+    paces = {pk: policies.all.get(pk, policies.default).prompts_a_minute for pk in numbers}
+    return max(((number - 1) // paces[pk] for pk, number in numbers.items()), default=0)

@@ -93,5 +93,16 @@ def default_policy(policies: Iterable[RecoveryPolicy] | None = None) -> Recovery
     return next((policy for policy in policies if policy.is_default), None) or RecoveryPolicy()
 
 
+class Policies:
+    """All policies. `rows`: their query, which may lock them."""
+
+    def __init__(self, rows: models.QuerySet | None = None):
+        self.all = {policy.pk: policy for policy in (RecoveryPolicy.objects.all() if rows is None else rows)}
+        self.default = default_policy(self.all.values())
+
+    def of(self, account) -> RecoveryPolicy:
+        return self.all.get(account.policy_id, self.default)
+
+
 def policy_for(account) -> RecoveryPolicy:
     return account.policy or default_policy()

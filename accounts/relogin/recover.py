@@ -16,7 +16,7 @@ from accounts.logins import start
 from accounts.models import Account, Drop, LoginAttempt, RecoveryPolicy, WaitsWorker
 from accounts.models.event import gathered, record
 from accounts.models.login_attempt import QUEUED
-from accounts.models.recovery_policy import default_policy
+from accounts.models.recovery_policy import Policies
 from accounts.reasons import Reason
 from accounts.relogin import decide
 from accounts.relogin.decide import DAY, MINUTE, Decision, Prompt
@@ -51,7 +51,7 @@ def tick() -> list[int]:
         return begun
     for _batch in range(MOST_AT_A_TICK // AT_A_TIME):
         with transaction.atomic():
-            policies = _Policies()
+            policies = _locked_policies()
             found = list(_held(due.order_by("next_at", "id"))[:AT_A_TIME])
             begun += _settle(found, policies, now)
         if len(found) < AT_A_TIME:
@@ -77,7 +77,7 @@ def recover_now(drops: Iterable[Drop], by=None) -> int:
     for ids in in_batches([drop.pk for drop in drops], AT_A_TIME):
         now = db_clock.now()
         with transaction.atomic():
-            policies = _Policies()
+            policies = _locked_policies()
             found = list(_held(_recoverable().filter(pk__in=ids).order_by("id")))
             _settle(found, policies, now, asked=True, by=by)
         taken += len(found)
@@ -95,7 +95,7 @@ def start_prompt(
     """
     now = db_clock.now()
     with transaction.atomic():
-        policies = _Policies()
+        policies = _locked_policies()
         account = Account.objects.select_for_update(of=("self",), no_key=True).get(pk=account.pk)
         usable = account.keep_online and account.wc_id and not account.merged_into_id
         if not usable or LoginAttempt.objects.open().filter(account=account).exists():
@@ -114,13 +114,12 @@ def start_prompt(
 
 def prompt_steps(accounts: list[Account], now: datetime) -> dict[int, str]:
     """Return {account ID: step} that `start_prompt` would have, one after another, but for slots and the pace."""
-    policies = {policy.pk: policy for policy in RecoveryPolicy.objects.all()}
-    default, seats = default_policy(policies.values()), developer_account.free_seats()
+    policies, seats = Policies(), developer_account.free_seats()
     prompts = _prompts([account.pk for account in accounts], now)
     steps: dict[int, str] = {}
     for account in accounts:
-        policy, sent = policies.get(account.policy_id, default), prompts[account.pk]
-        steps[account.pk] = decide.prompt_room(account, policy, sent, 0, 1, now, seats).step
+        sent = prompts[account.pk]
+        steps[account.pk] = decide.prompt_room(account, policies.of(account), sent, 0, 1, now, seats).step
         if seats is not None:
             seats -= steps[account.pk] == NextStep.POPUP
     return steps
@@ -139,15 +138,9 @@ def queue_for_scan(
     return True
 
 
-class _Policies:
-    """All policies, locked until the transaction ends, so that one process at a time counts the prompts."""
-
-    def __init__(self):
-        self.all = {policy.pk: policy for policy in RecoveryPolicy.objects.select_for_update(no_key=True)}
-        self.default = default_policy(self.all.values())
-
-    def of(self, account: Account) -> RecoveryPolicy:
-        return self.all.get(account.policy_id, self.default)
+def _locked_policies() -> Policies:
+    """Return all policies, locked until the transaction ends, so that one process at a time counts the prompts."""
+    return Policies(RecoveryPolicy.objects.select_for_update(no_key=True))
 
 
 def _recoverable() -> QuerySet[Drop]:
@@ -200,7 +193,7 @@ def _prompts(account_ids: list[int], now: datetime) -> dict[int, list[Prompt]]:
     return found
 
 
-def _ahead(now: datetime, policies: _Policies) -> Counter:
+def _ahead(now: datetime, policies: Policies) -> Counter:
     """Return {policy ID: prompts} that are about to be sent or were sent within the last minute."""
     rows = LoginAttempt.objects.filter(
         QUEUED | Q(sent_at__gt=now - MINUTE),
@@ -227,7 +220,7 @@ class _Steps:
     ended: list[tuple[Drop, str]] = field(default_factory=list)
 
 
-def _settle(drops: list[Drop], policies: _Policies, now: datetime, asked: bool = False, by=None) -> list[int]:
+def _settle(drops: list[Drop], policies: Policies, now: datetime, asked: bool = False, by=None) -> list[int]:
     """Decide about each drop and act. The caller's transaction locks all rows.
 
     Return the IDs of the attempts started.
