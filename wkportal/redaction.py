@@ -22,11 +22,9 @@ NAMED = re.compile(
 )
 # user:password@ in an address. Text that begins like a port and a path is not a password.
 ADDRESS = re.compile(r"(?<=://)([^\s/:@]{0,100}:)(?!\d{1,5}[/?#])\S{1,300}(?=@)")
-# Address of the WKTeam callback: anyone who knows its last part can post too, and a wrong one may be nearly
-# right.
-CALLBACK = re.compile(r"(?<=/callbacks/wkteam/)[^\s/?#\"']+")
-# Address of a scan link: anyone who knows it can log in its account.
-SCAN_LINK = re.compile(r"(?<=/scan/)[^\s/?#\"']+")
+# Addresses of the WKTeam callback and of a scan link: anyone who knows their last part can post too, or log in the
+# account, and a wrong one may be nearly right.
+SECRET_ADDRESS = re.compile(r"(?:(?<=/callbacks/wkteam/)|(?<=/scan/))[^\s/?#\"']+")
 TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
 # The name of an account must not be able to start a new line in the log, or to move a terminal's cursor.
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
@@ -60,5 +58,5 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = self.known.sub(MASK, super().format(record))
         line = NAMED.sub(rf"\g<1>{MASK}", line)
-        line = CALLBACK.sub(MASK, SCAN_LINK.sub(MASK, ADDRESS.sub(rf"\g<1>{MASK}", line)))
+        line = SECRET_ADDRESS.sub(MASK, ADDRESS.sub(rf"\g<1>{MASK}", line))
         return TOKEN.sub(MASK, line).translate(CONTROL)

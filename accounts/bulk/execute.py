@@ -242,8 +242,7 @@ _SETTLES: dict[str, Callable] = {
 
 
 def _end(items: list[BulkItem], state: str, now: datetime, reason: str = "") -> None:
-    rows = BulkItem.objects.filter(pk__in=[item.pk for item in items], state__in=OPEN)
-    rows.update(state=state, reason=reason, ended_at=now)
+    _end_all(BulkItem.objects.filter(pk__in=[item.pk for item in items], state__in=OPEN), state, now, reason)
 
 
 def _end_all(items: QuerySet[BulkItem], state: str, now: datetime, reason: str = "") -> bool:

@@ -46,9 +46,9 @@ def start_login(
 
     `proxy`: proxy code, None for the account's, NO_PROXY for none. An account with an own proxy always uses that.
     `queued`: leave the request to a waits worker with a free slot, so that no QR code expires in a queue.
-    `device_type`: sent as deviceType ("ipad", "mac"), "" for the setting.
-    Returns (attempt, created). Raises ValueError for a phone prompt without `queued` or
-    without a wcId, IntegrityError after three lost races. Ends an overdue attempt of the account first.
+    `device_type`: sent as deviceType ("ipad", "mac"), "" for the setting. Returns (attempt, created). Raises
+    ValueError for a phone prompt without `queued` or without a wcId, IntegrityError after three lost races. Ends an
+    overdue attempt of the account first.
     """
     if method == Method.POPUP and not (queued and account.wc_id):
         raise ValueError("a prompt is for a worker, and for an account whose wcId is known")

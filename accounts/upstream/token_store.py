@@ -103,8 +103,8 @@ class KeptTokens:
     def sign_in_again(self, seen: UpstreamAccess, sign_in: Callable[[], str]) -> bool:
         """Sign in although the Authorization is accepted, because the answer also describes the developer account.
 
-        Returns False if another process signs in, or has since `seen` was read. Saves no alarm if WKTeam refuses: it accepts the Authorization,
-        and calls that it refuses tell that by themselves.
+        Returns False if another process signs in, or has since `seen` was read. Saves no alarm if WKTeam refuses:
+        it accepts the Authorization, and calls that it refuses tell that by themselves.
         """
         lease = self.claim(seen)
         if lease is None:

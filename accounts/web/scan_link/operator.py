@@ -15,8 +15,9 @@ from django.views.decorators.http import require_GET, require_http_methods
 from accounts import permissions
 from accounts.lib import db_clock, images
 from accounts.lib.rows import is_key
-from accounts.models import Account, ScanLink
+from accounts.models import Account
 from accounts.models.operators.scan_link import LinkState
+from accounts.notifications import messages
 from accounts.scanning import links
 from accounts.web.presenters import as_data
 
@@ -95,27 +96,18 @@ def _context(request: HttpRequest, account: Account) -> dict:
         "form": LinkForm(),
         "link": link,
         "earlier": newest[1:] if link else newest[:EARLIER_SHOWN],
-        **_openings(newest[0] if newest else None),
+        "openings": newest[0].openings.order_by("-at")[:OPENINGS_SHOWN] if newest else (),
     }
     if link is not None:
-        address = _address(request, link)
+        address = _address(request, link.token)
         # `token` is "" if no key decrypts it.
         ctx |= {"address": address, "address_code": address and as_data(images.code_png(address))}
         ctx["channels"] = links.channels_for(account) if settings.WK_PUBLIC_URL else ()
     return ctx
 
 
-def _openings(link: ScanLink | None) -> dict:
-    openings = link.openings.order_by("-at") if link else ScanLink.objects.none()
-    return {"openings": openings[:OPENINGS_SHOWN], "openings_of": link}
-
-
-def _address(request: HttpRequest, link: ScanLink) -> str:
-    if not link.token:
+def _address(request: HttpRequest, token: str) -> str:
+    if not token:
         return ""
-    path = reverse("scan_link", args=[link.token])
-    return (
-        settings.WK_PUBLIC_URL.rstrip("/") + path
-        if settings.WK_PUBLIC_URL
-        else request.build_absolute_uri(path)
-    )
+    public = messages.link("scan_link", token)
+    return public[0] if public else request.build_absolute_uri(reverse("scan_link", args=[token]))

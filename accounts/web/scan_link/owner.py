@@ -45,23 +45,24 @@ def of_link(view):
                 response = view(request, link)
         except links.TooOften:
             response = _page(request, link, "too_often", 429)
-        response["Referrer-Policy"] = (
-            "strict-origin"  # with none at all a browser sends no Origin, which forms need
-        )
+        # Without any a browser sends no Origin, which forms need.
+        response["Referrer-Policy"] = "strict-origin"
         response["X-Robots-Tag"] = "noindex"
         return response
 
     return found
 
 
+def _misses_key(request: HttpRequest) -> str:
+    return f"scan-link-misses-{request.META['REMOTE_ADDR']}"
+
+
 def _misses(request: HttpRequest) -> int:
-    return cache.get(f"scan-link-misses-{request.META['REMOTE_ADDR']}", 0)
+    return cache.get(_misses_key(request), 0)
 
 
 def _count_miss(request: HttpRequest) -> None:
-    key = f"scan-link-misses-{request.META['REMOTE_ADDR']}"
-    cache.add(key, 0, MISSES_WITHIN)
-    cache.set(key, _misses(request) + 1, MISSES_WITHIN)
+    cache.set(_misses_key(request), _misses(request) + 1, MISSES_WITHIN)
 
 
 def _gone(request: HttpRequest, link: ScanLink | None) -> HttpResponse:
