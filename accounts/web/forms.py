@@ -5,7 +5,7 @@ import re
 from django import forms
 from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.forms import BaseForm
 from django.utils.translation import gettext_lazy as _
 
@@ -35,6 +35,8 @@ def typed_tags(text: str) -> list[str]:
 class ProxyField(forms.TypedChoiceField):
     """A proxy, shown by its name. `none`: the value for no proxy; None if nothing was chosen."""
 
+    default_error_messages = {"unchosen": _("Choose a proxy in the phone’s own region, or “None”.")}
+
     def __init__(self, none: int | None = None, **kwargs):
         self.none = none
         how = {"choices": proxy_choices, "empty_value": None, "required": False, "label": _("Proxy")}
@@ -45,6 +47,21 @@ class ProxyField(forms.TypedChoiceField):
 
     def prepare_value(self, value: object) -> object:
         return proxies.NONE if value is None else value
+
+
+def ask_for_proxy(form: BaseForm) -> None:
+    """Begin without a proxy: what a page shows first would be saved without anybody's choice."""
+    form.initial["proxy"] = ""
+    form.fields["proxy"].choices = [("", _("Choose a proxy")), *proxy_choices()]
+
+
+def offer_teams(form: BaseForm, user) -> QuerySet[Group]:
+    """Offer the teams that this user may give an account to. Who sees every account need not choose one."""
+    field, sees_all = form.fields["team"], permissions.sees_all(user)
+    field.queryset = permissions.teams_of(user)
+    field.required = not sees_all
+    field.empty_label = _("Admins only") if sees_all else _("Choose a team")
+    return field.queryset
 
 
 class AccountForm(forms.ModelForm):
@@ -90,17 +107,12 @@ class AccountForm(forms.ModelForm):
     def __init__(self, *args, user, **kwargs):
         super().__init__(*args, **kwargs)
         self.user = user
-        teams = permissions.teams_of(user)
-        self.fields["team"].queryset = teams
-        sees_all = permissions.sees_all(user)
-        self.fields["team"].required = not sees_all
-        self.fields["team"].empty_label = _("Admins only") if sees_all else _("Choose a team")
+        teams = offer_teams(self, user)
         if "policy" in self.fields:
             self.fields["policy"].empty_label = _("Default policy")
         if self.instance.pk is None:
-            self.initial["proxy"] = ""
-            self.fields["proxy"].choices = [("", _("Choose a proxy")), *proxy_choices()]
-            if not sees_all and len(teams) == 1:
+            ask_for_proxy(self)
+            if self.fields["team"].required and len(teams) == 1:
                 self.initial.setdefault("team", teams[0])
         else:
             self.initial["tag_names"] = ", ".join(tag.name for tag in self.instance.tags.all())
@@ -141,7 +153,7 @@ class AccountForm(forms.ModelForm):
     def clean_proxy(self) -> int | None:
         """Nobody saves a proxy that nobody chose: what the page shows first is no proxy."""
         if self.instance.pk is None and self.data.get("proxy") == "":
-            raise forms.ValidationError(_("Choose a proxy in the phone’s own region, or “None”."))
+            raise forms.ValidationError(self.fields["proxy"].error_messages["unchosen"])
         return self.cleaned_data["proxy"]
 
     def clean_tag_names(self) -> list[str]:
@@ -211,8 +223,7 @@ class AdoptForm(forms.Form):
 
     def __init__(self, *args, user, **kwargs):
         super().__init__(*args, **kwargs)
-        self.fields["team"].queryset = permissions.teams_of(user)
-        self.fields["team"].empty_label = _("Admins only")
+        offer_teams(self, user)
 
 
 class DueForm(forms.ModelForm):

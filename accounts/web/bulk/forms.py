@@ -4,13 +4,12 @@ from django import forms
 from django.contrib.auth.models import Group
 from django.utils.translation import gettext_lazy as _
 
-from accounts import permissions
 from accounts.models import RecoveryPolicy
 from accounts.models.account import PLACE_LENGTH
 from accounts.models.operators.bulk_run import BulkAction
 from accounts.web.attention.forms import PauseForm
 from accounts.web.fields import LineField, MomentField, future
-from accounts.web.forms import ProxyField, typed_tags
+from accounts.web.forms import ProxyField, ask_for_proxy, offer_teams, typed_tags
 
 
 class ValueForm(forms.Form):
@@ -42,10 +41,7 @@ class TeamForm(ValueForm):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.fields["team"].queryset = permissions.teams_of(self.user)
-        sees_all = permissions.sees_all(self.user)
-        self.fields["team"].required = not sees_all
-        self.fields["team"].empty_label = _("Admins only") if sees_all else _("Choose a team")
+        offer_teams(self, self.user)
 
     def value(self) -> dict:
         team = self.cleaned_data["team"]
@@ -57,12 +53,11 @@ class ProxyForm(ValueForm):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.fields["proxy"].choices = [("", _("Choose a proxy")), *self.fields["proxy"].choices]
-        self.initial["proxy"] = ""
+        ask_for_proxy(self)
 
     def clean_proxy(self) -> int | None:
         if self.data.get("proxy", "") == "":
-            raise forms.ValidationError(_("Choose a proxy in the phone’s own region, or “None”."))
+            raise forms.ValidationError(self.fields["proxy"].error_messages["unchosen"])
         return self.cleaned_data["proxy"]
 
     def value(self) -> dict:
