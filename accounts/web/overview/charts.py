@@ -11,7 +11,7 @@ HEIGHT, STEP = 84, 10
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """`d` attributes of one chart, its width, and the highest value."""
+    """The `d` attributes of one chart by the classes of their paths, its width, and the highest value."""
 
     width: int
     parts: dict[str, str]
@@ -23,12 +23,15 @@ def stacked_days(days: list[Day]) -> Paths:
     top = max((day.succeeded + day.other for day in days), default=0)
     good = ((n, 0, day.succeeded) for n, day in enumerate(days))
     bad = ((n, day.succeeded, day.succeeded + day.other) for n, day in enumerate(days))
-    return Paths(STEP * len(days), {"col": _columns(good, top), "out": _columns(bad, top)}, top)
+    return Paths(STEP * len(days), {"col": _columns(good, top), "col out": _columns(bad, top)}, top)
 
 
 def lines(days: list[Scan]) -> Paths:
     top = max((day.p90 or 0 for day in days), default=0)
-    parts = {name: _line([getattr(day, name) for day in days], top) for name in ("p50", "p90")}
+    parts = {
+        "l90": _line([day.p90 for day in days], top),
+        "l50": _line([day.p50 for day in days], top),
+    }
     return Paths(STEP * len(days), parts, top)
 
 
@@ -36,7 +39,7 @@ def hours(bars: list[Bar]) -> Paths:
     top = max((bar.drops for bar in bars), default=0)
     plain = ((n, 0, bar.drops) for n, bar in enumerate(bars) if bar.times is None)
     out = ((n, 0, bar.drops) for n, bar in enumerate(bars) if bar.times is not None)
-    return Paths(STEP * len(bars), {"plain": _columns(plain, top), "out": _columns(out, top)}, top)
+    return Paths(STEP * len(bars), {"col plain": _columns(plain, top), "col out": _columns(out, top)}, top)
 
 
 def _y(value: float, top: int) -> float:
