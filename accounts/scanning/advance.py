@@ -189,7 +189,7 @@ class Advance:
             if not item.move(ScanState.SHOWN, slot=slot, shown_at=self.now):
                 return True  # another tab shows it
         else:
-            item = claims.claim_next(self.run, ScanState.SHOWN, slot, shown_at=self.now)
+            item = claims.claim_next(self.run, slot, shown_at=self.now)
         if item is None:
             return False
         item.run = self.run
@@ -225,10 +225,8 @@ class Advance:
         if self.now < due and shown.attempt.state not in _CONFIRMING:
             self.look_at(due)
             return
-        waiting = claims.claim_next(self.run, ScanState.READY, 0)
-        if waiting is not None and waiting.fetched_ahead >= AHEAD_MOST:
-            claims.put_back(waiting)  # it was requested often enough: it is requested when it is shown
-        elif waiting is not None:
+        waiting = claims.claim_ahead(self.run, AHEAD_MOST)
+        if waiting is not None:
             waiting.run = self.run
             self.request(waiting, fetched_ahead=waiting.fetched_ahead + 1)
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from django.db.models import Exists, Max
+from django.db.models import Exists, Max, QuerySet
 
 from accounts.lib import db_clock
 from accounts.logins import control
@@ -14,30 +14,39 @@ from accounts.states import AttemptState, Method, Trigger
 TRIED_AT_ONCE = 30
 
 
-def claim_next(run: ScanRun, to: str, slot: int, **changes) -> ScanRunItem | None:
-    """Claim the first queued item whose account no other run has, and return it; None if there is none.
-
-    Accounts that the person may not see any more are left in the queue. A code is fetched ahead for the first one or
-    none: where another request of the run has just claimed that, a later account would be shown before its turn.
-    """
-    held = ScanRunItem.objects.claimed().exclude(run=run).values("account")
-    seen = Account.objects.visible_to(run.person).kept()
-    waiting = run.items.filter(state=ScanState.QUEUED, account__in=seen.values("pk")).exclude(
-        account__in=held
-    )
-    tried = TRIED_AT_ONCE
-    if to == ScanState.READY:
-        waiting, tried = waiting.filter(~Exists(run.items.filter(state=ScanState.READY))), 1
-    for item in waiting.with_attempt().order_by("position")[:tried]:
-        if item.move(to, slot=slot, **changes) or _was_ready_by_now(item, to, slot, changes):
+def claim_next(run: ScanRun, slot: int, **changes) -> ScanRunItem | None:
+    """Show the first queued item whose account no other run has, and return it; None if there is none."""
+    for item in _waiting(run)[:TRIED_AT_ONCE]:
+        if item.move(ScanState.SHOWN, slot=slot, **changes) or _was_ready_by_now(item, slot, changes):
             return item
     return None
 
 
-def _was_ready_by_now(item: ScanRunItem, to: str, slot: int, changes: dict[str, object]) -> bool:
+def claim_ahead(run: ScanRun, most: int) -> ScanRunItem | None:
+    """Claim the item that is shown next, for its QR code to be fetched ahead, and return it.
+
+    None if the run has one ready, if another request has just claimed it, or if its code was fetched ahead `most`
+    times. It is that item or none: a later account would be shown before its turn, and one that is claimed only for a
+    moment would make another page show a later one.
+    """
+    item = _waiting(run).filter(~Exists(run.items.filter(state=ScanState.READY))).first()
+    if item is None or item.fetched_ahead >= most or not item.move(ScanState.READY, slot=0):
+        return None
+    return item
+
+
+def _waiting(run: ScanRun) -> QuerySet[ScanRunItem]:
+    """Return the queued items whose account no other run has, in order; without those the person may not see."""
+    held = ScanRunItem.objects.claimed().exclude(run=run).values("account")
+    seen = Account.objects.visible_to(run.person).kept()
+    waiting = run.items.filter(state=ScanState.QUEUED, account__in=seen.values("pk"))
+    return waiting.exclude(account__in=held).with_attempt().order_by("position")
+
+
+def _was_ready_by_now(item: ScanRunItem, slot: int, changes: dict[str, object]) -> bool:
     """Show an item whose QR code another request of the same run began to fetch at this moment."""
     item.refresh_from_db(fields=["state", "attempt"])
-    return item.state == ScanState.READY and to == ScanState.SHOWN and item.move(to, slot=slot, **changes)
+    return item.state == ScanState.READY and item.move(ScanState.SHOWN, slot=slot, **changes)
 
 
 def take_over(run: ScanRun, item: ScanRunItem) -> bool:

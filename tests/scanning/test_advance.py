@@ -1,8 +1,9 @@
 """The steps of a scan run, from one look of its page to the next."""
 
 import pytest
+from django.db import connection
 
-from accounts.models import LoginAttempt
+from accounts.models import LoginAttempt, ScanRunItem
 from accounts.models.operators.scan_run import ScanState
 from accounts.scanning.advance import AHEAD_MOST, RENEWALS
 from accounts.states import AttemptState, Method
@@ -88,6 +89,27 @@ def test_a_code_that_gets_too_old_before_it_is_shown_is_replaced_a_few_times(run
     assert look(run, seconds=60).started == []  # from now on only when it is shown
     phone_confirms(shown(run))
     assert look(run, seconds=70).started == [shown(run).attempt_id]
+
+
+def test_an_account_whose_code_is_fetched_no_more_ahead_keeps_its_turn(run, accounts):
+    """It is never claimed for a moment: another page of the run would show the account after it."""
+    look(run)
+    code_arrives(shown(run))
+    second = run.items.order_by("position")[1]
+    ScanRunItem.objects.filter(pk=second.pk).update(fetched_ahead=AHEAD_MOST)
+    states = []
+
+    def watched(execute, sql, *args):
+        result = execute(sql, *args)
+        if sql.startswith("UPDATE") and ScanRunItem._meta.db_table in sql:
+            states.append(fresh(second).state)
+        return result
+
+    with connection.execute_wrapper(watched):
+        look(run, seconds=60)
+        ScanRunItem.objects.filter(pk=second.pk).update(skips=0)  # so that one state is seen at least
+    assert set(states) == {ScanState.QUEUED}
+    assert ready(run) is None
 
 
 def test_an_old_code_is_never_shown(run, accounts):

@@ -22,7 +22,7 @@ def claim_all(run, start: Barrier) -> list[int]:
     """Claim until nothing is left, each in a place of its own."""
     start.wait(DEADLINE)
     taken = []
-    while item := claims.claim_next(run, ScanState.SHOWN, len(taken)):
+    while item := claims.claim_next(run, len(taken)):
         taken.append(item.account_id)
     return taken
 
@@ -48,8 +48,8 @@ def test_the_database_itself_refuses_a_second_claim(people):
 
 def test_two_tabs_of_one_run_show_one_account(people):
     run = run_of(people.operator, [people.account(), people.account()])
-    assert claims.claim_next(run, ScanState.SHOWN, 0)
-    assert claims.claim_next(run, ScanState.SHOWN, 0) is None
+    assert claims.claim_next(run, 0)
+    assert claims.claim_next(run, 0) is None
 
 
 def both_look(run, *, seconds: float = 0) -> list[int]:
@@ -95,7 +95,7 @@ def test_no_code_is_fetched_ahead_before_its_turn(people):
 
     hold: list[str] = []
     with connection.execute_wrapper(in_between):
-        claims.claim_next(run, ScanState.READY, 0)
+        claims.claim_ahead(run, 1)
     assert ready(run) in (None, other)
 
 
@@ -107,7 +107,7 @@ def test_what_another_run_has_is_passed_over_and_comes_when_it_is_free(people):
     assert shown(theirs).account == accounts[0]
     assert shown(mine).account == accounts[1]
     claims.put_back(shown(theirs))
-    assert claims.claim_next(mine, ScanState.READY, 0).account == accounts[0]
+    assert claims.claim_ahead(mine, 1).account == accounts[0]
 
 
 def test_an_account_can_be_taken_over_when_asked(people):
@@ -116,7 +116,7 @@ def test_an_account_can_be_taken_over_when_asked(people):
     look(theirs)
     assert claims.take_over(mine, mine.items.get())
     assert shown(theirs) is None
-    assert claims.claim_next(mine, ScanState.SHOWN, 0).account == account
+    assert claims.claim_next(mine, 0).account == account
 
 
 def test_a_closed_page_keeps_nothing(people):
@@ -136,4 +136,4 @@ def test_a_closed_page_keeps_nothing(people):
 def test_accounts_of_a_team_that_was_left_are_not_shown(people):
     run = run_of(people.operator, [people.account()])
     people.operator.groups.remove(people.east)
-    assert claims.claim_next(fresh(run), ScanState.SHOWN, 0) is None
+    assert claims.claim_next(fresh(run), 0) is None
