@@ -184,12 +184,7 @@ class Advance:
         return set(places)
 
     def _show_next(self, slot: int) -> bool:
-        item = self._ready()
-        if item is not None:
-            if not item.move(ScanState.SHOWN, slot=slot, shown_at=self.now):
-                return True  # another tab shows it
-        else:
-            item = claims.claim_next(self.run, slot, shown_at=self.now)
+        item = claims.show_next(self.run, slot, shown_at=self.now)
         if item is None:
             return False
         item.run = self.run
@@ -206,16 +201,8 @@ class Advance:
         if item.attempt is None or not item.attempt.is_open:
             self.request(item)
 
-    def _ready(self) -> ScanRunItem | None:
-        ready = self.run.items.filter(state=ScanState.READY).with_attempt().first()
-        if ready is not None:
-            ready.run = self.run
-        return ready
-
     def _fetch_ahead(self) -> None:
         """Request the next account's QR code, as late as the usual time to scan allows."""
-        if self._ready() is not None:
-            return
         shown = self.run.items.filter(state=ScanState.SHOWN).with_attempt().order_by("shown_at").first()
         if shown is None or shown.attempt is None or shown.attempt.qr_shown_at is None:
             if shown is not None:

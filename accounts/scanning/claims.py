@@ -14,10 +14,21 @@ from accounts.states import AttemptState, Method, Trigger
 TRIED_AT_ONCE = 30
 
 
-def claim_next(run: ScanRun, slot: int, **changes) -> ScanRunItem | None:
-    """Show the first queued item whose account no other run has, and return it; None if there is none."""
-    for item in _waiting(run)[:TRIED_AT_ONCE]:
-        if item.move(ScanState.SHOWN, slot=slot, **changes) or _was_ready_by_now(item, slot, changes):
+def show_next(run: ScanRun, slot: int, **changes) -> ScanRunItem | None:
+    """Show the next item whose account no other run has, and return it; None if there is none, or the slot is taken.
+
+    The item whose QR code is ready comes first. It is looked for together with the queued ones: another request of the
+    run may be fetching the code of the first of them ahead at this moment.
+    """
+    # "ready" sorts behind "queued".
+    for item in _waiting(run, ScanState.READY, ScanState.QUEUED).order_by("-state", "position")[
+        :TRIED_AT_ONCE
+    ]:
+        if item.move(ScanState.SHOWN, slot=slot, **changes):
+            return item
+        if run.items.filter(state=ScanState.SHOWN, slot=slot).exists():
+            return None
+        if _moved_meanwhile(item, slot, changes):
             return item
     return None
 
@@ -29,24 +40,30 @@ def claim_ahead(run: ScanRun, most: int) -> ScanRunItem | None:
     times. It is that item or none: a later account would be shown before its turn, and one that is claimed only for a
     moment would make another page show a later one.
     """
-    item = _waiting(run).filter(~Exists(run.items.filter(state=ScanState.READY))).first()
+    none_ready = ~Exists(run.items.filter(state=ScanState.READY))
+    item = _waiting(run, ScanState.QUEUED).filter(none_ready).order_by("position").first()
     if item is None or item.fetched_ahead >= most or not item.move(ScanState.READY, slot=0):
         return None
     return item
 
 
-def _waiting(run: ScanRun) -> QuerySet[ScanRunItem]:
-    """Return the queued items whose account no other run has, in order; without those the person may not see."""
+def _waiting(run: ScanRun, *states: str) -> QuerySet[ScanRunItem]:
+    """Return the items in these states whose account no other run has, without those the person may not see."""
     held = ScanRunItem.objects.claimed().exclude(run=run).values("account")
     seen = Account.objects.visible_to(run.person).kept()
-    waiting = run.items.filter(state=ScanState.QUEUED, account__in=seen.values("pk"))
-    return waiting.exclude(account__in=held).with_attempt().order_by("position")
+    waiting = run.items.filter(state__in=states, account__in=seen.values("pk"))
+    return waiting.exclude(account__in=held).with_attempt()
 
 
-def _was_ready_by_now(item: ScanRunItem, slot: int, changes: dict[str, object]) -> bool:
-    """Show an item whose QR code another request of the same run began to fetch at this moment."""
+def _moved_meanwhile(item: ScanRunItem, slot: int, changes: dict[str, object]) -> bool:
+    """Show an item that another request of the run has made ready, or put back, at this moment."""
+    seen = item.state
     item.refresh_from_db(fields=["state", "attempt"])
-    return item.state == ScanState.READY and item.move(ScanState.SHOWN, slot=slot, **changes)
+    return (
+        item.state != seen
+        and item.state in (ScanState.QUEUED, ScanState.READY)
+        and item.move(ScanState.SHOWN, slot=slot, **changes)
+    )
 
 
 def take_over(run: ScanRun, item: ScanRunItem) -> bool:

@@ -1,7 +1,10 @@
 """Two people whose queues overlap never have the same account on their screens at the same time."""
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from threading import Barrier
 
 import pytest
@@ -22,7 +25,7 @@ def claim_all(run, start: Barrier) -> list[int]:
     """Claim until nothing is left, each in a place of its own."""
     start.wait(DEADLINE)
     taken = []
-    while item := claims.claim_next(run, len(taken)):
+    while item := claims.show_next(run, len(taken)):
         taken.append(item.account_id)
     return taken
 
@@ -48,8 +51,8 @@ def test_the_database_itself_refuses_a_second_claim(people):
 
 def test_two_tabs_of_one_run_show_one_account(people):
     run = run_of(people.operator, [people.account(), people.account()])
-    assert claims.claim_next(run, 0)
-    assert claims.claim_next(run, 0) is None
+    assert claims.show_next(run, 0)
+    assert claims.show_next(run, 0) is None
 
 
 def both_look(run, *, seconds: float = 0) -> list[int]:
@@ -79,24 +82,51 @@ def test_two_pages_of_one_run_request_each_code_once(committed):
     assert shown(run).renewals == 1
 
 
+@contextmanager
+def another_page(acts: dict[int, Callable[[], object]]) -> Iterator[None]:
+    """Before the statement about items of this number is executed, another page of the run acts."""
+    count = 0
+    acting = False
+
+    def in_between(execute, sql, *args):
+        nonlocal count, acting
+        if not acting and ScanRunItem._meta.db_table in sql:
+            acting = True
+            acts.get(count, bool)()
+            acting, count = False, count + 1
+        return execute(sql, *args)
+
+    with connection.execute_wrapper(in_between):
+        yield
+
+
 def test_no_code_is_fetched_ahead_before_its_turn(people):
     """Another page of the run has the next account for a moment, and puts it back."""
     run = run_of(people.operator, [people.account() for _n in range(3)])
     other = run.items.order_by("position")[0]
-    moves = [("SELECT", ScanState.READY), ("UPDATE", ScanState.QUEUED)]
-
-    def in_between(execute, sql, *args):
-        if moves and not hold and sql.startswith(moves[0][0]) and ScanRunItem._meta.db_table in sql:
-            _word, state = moves.pop(0)
-            hold.append(state)  # not for the statement of the other page
-            ScanRunItem.objects.filter(pk=other.pk).update(state=state)
-            hold.clear()
-        return execute(sql, *args)
-
-    hold: list[str] = []
-    with connection.execute_wrapper(in_between):
+    row = ScanRunItem.objects.filter(pk=other.pk)
+    with another_page(
+        {0: partial(row.update, state=ScanState.READY), 1: partial(row.update, state=ScanState.QUEUED)}
+    ):
         claims.claim_ahead(run, 1)
     assert ready(run) in (None, other)
+
+
+@pytest.mark.parametrize("before", range(8))
+def test_the_next_account_is_shown_while_another_page_fetches_its_code_ahead(people, before):
+    run = run_of(people.operator, [people.account() for _n in range(3)])
+    with another_page({before: partial(claims.claim_ahead, run, 1)}):
+        look(run)
+    assert shown(run).position == 1
+
+
+@pytest.mark.parametrize("before", range(8))
+def test_the_next_account_is_shown_while_another_page_puts_back_its_old_code(people, before):
+    run = run_of(people.operator, [people.account() for _n in range(3)])
+    first = claims.claim_ahead(run, 1)
+    with another_page({before: partial(claims.put_back, first)}):
+        look(run)
+    assert shown(run).position == 1
 
 
 def test_what_another_run_has_is_passed_over_and_comes_when_it_is_free(people):
@@ -116,7 +146,7 @@ def test_an_account_can_be_taken_over_when_asked(people):
     look(theirs)
     assert claims.take_over(mine, mine.items.get())
     assert shown(theirs) is None
-    assert claims.claim_next(mine, 0).account == account
+    assert claims.show_next(mine, 0).account == account
 
 
 def test_a_closed_page_keeps_nothing(people):
@@ -136,4 +166,4 @@ def test_a_closed_page_keeps_nothing(people):
 def test_accounts_of_a_team_that_was_left_are_not_shown(people):
     run = run_of(people.operator, [people.account()])
     people.operator.groups.remove(people.east)
-    assert claims.claim_next(fresh(run), 0) is None
+    assert claims.show_next(fresh(run), 0) is None
