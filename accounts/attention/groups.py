@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import F, OuterRef, Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
-from accounts.lib.lists.keyset_pagination import for_each
+from accounts.lib.lists.keyset_pagination import InOnce, for_each
 from accounts.models import Account, Drop, LoginAttempt
 from accounts.models.account_queries import of_accounts
 from accounts.states import AccountState, AttemptState, Trigger
@@ -156,10 +156,10 @@ def attended(accounts: QuerySet) -> QuerySet:
 
 def _with_attempt(accounts: QuerySet, attempts: QuerySet) -> QuerySet:
     """Return those of the accounts that have one of these attempts in progress, beginning with the attempts."""
-    return Account.objects.filter(pk__in=of_accounts(attempts, accounts).values("account"))
+    return Account.objects.filter(InOnce(F("pk"), of_accounts(attempts, accounts).values("account")))
 
 
 def _any_of(*found: QuerySet) -> QuerySet:
     """Return the accounts of all querysets, each found by its own index."""
     first, *others = (rows.order_by().values("pk") for rows in found)
-    return Account.objects.filter(pk__in=first.union(*others))
+    return Account.objects.filter(InOnce(F("pk"), first.union(*others)))
