@@ -3,7 +3,7 @@ from django.urls import path
 from accounts.realtime import sse
 from accounts.web.attention import views as attention
 from accounts.web.bulk import views as bulk
-from accounts.web.exchange import export
+from accounts.web.exchange import export, import_views
 from accounts.web.overview import views as overview
 from accounts.web.scan_link import operator, owner
 from accounts.web.station import views as station
@@ -35,6 +35,7 @@ urlpatterns = [
     path("accounts/bulk/<int:run_id>/cancel/", bulk.cancel_run, name="cancel_bulk_run"),
     path("accounts/archived/", attention.archived_accounts, name="archived_accounts"),
     path("accounts/export.csv", export.export_accounts, name="export_accounts"),
+    path("accounts/import/", import_views.import_accounts, name="import_accounts"),
     path("accounts/new/", accounts.new_account, name="new_account"),
     path("accounts/<int:account_id>/", accounts.account_detail, name="account"),
     path("accounts/<int:account_id>/edit/", accounts.edit_account, name="edit_account"),

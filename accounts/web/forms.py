@@ -1,6 +1,7 @@
 """Forms: accounts, the start of a login, verification codes."""
 
 import re
+from collections.abc import Iterable
 
 from django import forms
 from django.contrib.auth.models import Group
@@ -123,6 +124,9 @@ class AccountForm(forms.ModelForm):
         elif self.instance.wc_id:
             self.fields["wc_id"].help_text = _("No login has confirmed it yet, so it can still be corrected.")
 
+    def _teams(self) -> Iterable[Group]:
+        return permissions.teams_of(self.user)
+
     def clean_wc_id(self) -> str | None:
         wc_id = self.cleaned_data["wc_id"] or None
         if wc_id is None or self.fields["wc_id"].disabled or wc_id == self.initial.get("wc_id"):
@@ -207,12 +211,14 @@ class AccountForm(forms.ModelForm):
                     Account.objects.filter(unconfirmed, pk=account.pk, merged_into=None).update(
                         wc_id=account.wc_id
                     )
-            account.tags.set(
-                [Tag.objects.get_or_create(name=name)[0] for name in self.cleaned_data["tag_names"]]
-            )
+            if "tag_names" in self.changed_data:
+                account.tags.set(self._tags())
             detail = ", ".join(self.changed_data) if happened == EventType.CHANGED else ""
             record(account, happened, detail=detail, by=self.user)
         return account
+
+    def _tags(self) -> list[Tag]:
+        return [Tag.objects.get_or_create(name=name)[0] for name in self.cleaned_data["tag_names"]]
 
 
 class AdoptForm(forms.Form):

@@ -32,7 +32,7 @@ PAGES = (
     Page("accounts", _("Accounts"), "list", "attention", parts=frozenset({
         "account", "attempt", "new_account", "edit_account", "start_login", "log_out_account", "due",
         "keep_online", "silence_account", "archive_account", "archived_accounts",
-        "bulk_runs", "choose_bulk", "prepare_bulk", "bulk_run", "cancel_bulk_run",
+        "import_accounts", "bulk_runs", "choose_bulk", "prepare_bulk", "bulk_run", "cancel_bulk_run",
     })),
     Page("start_station", _("Scan station"), "qr", "to_scan", parts=frozenset({"station", "wall"}),
          seen_by=permissions.may_log_in),

@@ -21,6 +21,7 @@ MATRIX = {
     "account_counts": ("get", SIGNED_IN),
     "export_accounts": ("get", SIGNED_IN),
     "export_attempts": ("get", SEE),
+    "import_accounts": ("get", {**SIGNED_IN, "viewer": 404}),
     "export_events": ("get", SEE),
     "list_news": ("get", SIGNED_IN),
     "save_view": ("post", {**DO, "viewer": 302, "stranger": 302}),
@@ -110,7 +111,15 @@ def address(name, account, attempt) -> str:
     pattern = (
         {"account_id": account.pk}
         if "account" in name
-        and name not in ("accounts", "account_counts", "new_account", "archived_accounts", "export_accounts")
+        and name
+        not in (
+            "accounts",
+            "account_counts",
+            "new_account",
+            "archived_accounts",
+            "export_accounts",
+            "import_accounts",
+        )
         else {}
     )
     if name in (

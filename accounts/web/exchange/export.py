@@ -15,9 +15,10 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import permissions
 from accounts.models import Account, AccountEvent, LoginAttempt
-from accounts.proxies import NONE, proxy_choices, proxy_name
+from accounts.proxies import proxy_name
 from accounts.web import selection
 from accounts.web.account_list import AccountList
+from accounts.web.exchange import columns
 from accounts.web.exchange.cells import CsvResponse
 
 READ_AT_ONCE = 500
@@ -56,39 +57,22 @@ def export_events(request: HttpRequest, account_id: int) -> HttpResponse:
 
 def _accounts(user, accounts: QuerySet[Account]) -> Iterator[list]:
     """Yield the heads, then a row for each account. First the columns that an import reads, then its state."""
-    columns = {**account_columns(), **_state_columns()}
+    typed = {str(columns.HEADS[name]): value for name, value in columns.VALUES.items()}
+    shown = {**typed, **_state_columns()}
     if permissions.may_log_in(user):
-        columns["wId"] = lambda account: account.w_id
-    yield list(columns)
+        shown["wId"] = lambda account: account.w_id
+    yield list(shown)
     for batch in _batches(accounts.select_related("team", "policy").defer("search_text")):
         tags = _tag_names(batch)
         for account in batch:
             account.tag_names = ", ".join(tags[account.pk])
-            yield [value(account) for value in columns.values()]
-
-
-def account_columns() -> dict[str, Callable[[Account], object]]:
-    """Return {head: value} of what people say about an account, as the account form shows it."""
-    return {
-        _("Label"): lambda account: account.label,
-        _("Place"): lambda account: account.place,
-        "wcId": lambda account: account.wc_id or "",
-        _("Proxy"): lambda account: dict(proxy_choices(account.proxy))[_chosen(account.proxy)],
-        _("Tags"): lambda account: account.tag_names,
-        _("Team"): lambda account: account.team.name if account.team else "",
-        _("Keep online"): lambda account: _yes(account.keep_online),
-        _("Note"): lambda account: account.note,
-        _("Recovery policy"): lambda account: account.policy.name if account.policy else "",
-        _("Prompt hours from"): lambda account: _time_of_day(account.hours_from),
-        _("Prompt hours until"): lambda account: _time_of_day(account.hours_until),
-        _("Time zone"): lambda account: account.time_zone,
-    }
+            yield [value(account) for value in shown.values()]
 
 
 def _state_columns() -> dict[str, Callable[[Account], object]]:
     """Return {head: value} of what the portal knows about an account. Its own proxy is secret: yes or no."""
     return {
-        _("Own proxy"): lambda account: _yes(account.has_own_proxy),
+        _("Own proxy"): lambda account: columns.yes(account.has_own_proxy),
         _("State"): lambda account: account.get_state_display(),
         _("In this state since"): lambda account: _moment(account.state_since),
         _("Nickname"): lambda account: account.nickname,
@@ -103,7 +87,7 @@ def _state_columns() -> dict[str, Callable[[Account], object]]:
 
 def _attempts(user, account: Account) -> Iterator[list]:
     """Yield the heads, then a row for each login attempt of the account: the oldest first."""
-    columns: dict[str, Callable[[LoginAttempt], object]] = {
+    shown: dict[str, Callable[[LoginAttempt], object]] = {
         _("Account"): lambda attempt: account.display_name,
         _("Login attempt"): lambda attempt: attempt.pk,
         _("Requested"): lambda attempt: _moment(attempt.created_at),
@@ -119,11 +103,11 @@ def _attempts(user, account: Account) -> Iterator[list]:
         _("Scanned by"): lambda attempt: attempt.other_name,
     }
     if permissions.may_log_in(user):
-        columns["wId"] = lambda attempt: attempt.w_id
-    yield list(columns)
+        shown["wId"] = lambda attempt: attempt.w_id
+    yield list(shown)
     attempts = LoginAttempt.objects.filter(account=account).light().defer("page_url", "verify_code")
     for batch in _batches(attempts):
-        yield from ([value(attempt) for value in columns.values()] for attempt in batch)
+        yield from ([value(attempt) for value in shown.values()] for attempt in batch)
 
 
 def _events(account: Account) -> Iterator[list]:
@@ -165,17 +149,5 @@ def _tag_names(accounts: list[Account]) -> dict[int, list[str]]:
     return names
 
 
-def _chosen(proxy: int | None) -> int | str:
-    return NONE if proxy is None else proxy
-
-
-def _yes(value: bool) -> str:
-    return _("Yes") if value else _("No")
-
-
 def _moment(at: datetime | None) -> str:
     return timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S") if at else ""
-
-
-def _time_of_day(at) -> str:
-    return at.strftime("%H:%M") if at else ""

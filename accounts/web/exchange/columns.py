@@ -1,0 +1,126 @@
+"""The columns of accounts that people write: their heads and values in an export, and how an import reads them."""
+
+import unicodedata
+from collections.abc import Callable
+from datetime import time
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from accounts import proxies
+from accounts.models import Account
+
+# Field of the account form → its head, as the export writes it.
+HEADS = {
+    "label": gettext_lazy("Label"),
+    "place": gettext_lazy("Place"),
+    "wc_id": "wcId",
+    "proxy": gettext_lazy("Proxy"),
+    "tag_names": gettext_lazy("Tags"),
+    "team": gettext_lazy("Team"),
+    "keep_online": gettext_lazy("Keep online"),
+    "note": gettext_lazy("Note"),
+    "policy": gettext_lazy("Recovery policy"),
+    "hours_from": gettext_lazy("Prompt hours from"),
+    "hours_until": gettext_lazy("Prompt hours until"),
+    "time_zone": gettext_lazy("Time zone"),
+}
+
+
+def yes(value: bool) -> str:
+    return _("Yes") if value else _("No")
+
+
+def _proxy_name(account: Account) -> str:
+    own = proxies.NONE if account.proxy is None else account.proxy
+    return str(dict(proxies.proxy_choices(account.proxy))[own])
+
+
+def _time_of_day(at: time | None) -> str:
+    return at.strftime("%H:%M") if at else ""
+
+
+# Field → what the export writes. `tag_names` is no column: the reader of the accounts adds it.
+VALUES: dict[str, Callable[[Account], str]] = {
+    "label": lambda account: account.label,
+    "place": lambda account: account.place,
+    "wc_id": lambda account: account.wc_id or "",
+    "proxy": _proxy_name,
+    "tag_names": lambda account: account.tag_names,
+    "team": lambda account: account.team.name if account.team else "",
+    "keep_online": lambda account: yes(account.keep_online),
+    "note": lambda account: account.note,
+    "policy": lambda account: account.policy.name if account.policy else "",
+    "hours_from": lambda account: _time_of_day(account.hours_from),
+    "hours_until": lambda account: _time_of_day(account.hours_until),
+    "time_zone": lambda account: account.time_zone,
+}
+# What other tables call them, in the form of `_plain`. The heads of the export are added in both languages.
+NAMES = {
+    "label": "label name account account_name 名称 账号 账号名称 帐号 名字 门店",
+    "place": "place location rack slot rack·slot placeofthephone 位置 手机位置 机架 卡位 槽位",
+    "wc_id": "wcid wxid 微信wcid",
+    "proxy": "proxy proxycode region line 线路 代理 地区",
+    "tag_names": "tags tag labels 标签",
+    "team": "team group 团队 小组 部门",
+    "keep_online": "keeponline online? recover 保持在线",
+    "note": "note notes remark remarks comment 备注 说明",
+    "policy": "policy recoverypolicy 恢复策略 策略",
+    "hours_from": "hoursfrom prompthoursfrom 允许弹框的时段,从 允许弹框的时段(起)",
+    "hours_until": "hoursuntil prompthoursuntil 允许弹框的时段(止)",
+    "time_zone": "timezone 时区",
+}
+KNOWN = {name: field for field, names in NAMES.items() for name in names.replace("_", "").split()}
+YES = {"yes", "y", "true", "1", "on", "是", "开", "启用"}
+NO = {"no", "n", "false", "0", "off", "否", "关", "停用"}
+NO_PROXY = {"none", "no", "-", "无", "没有"}
+
+
+def _plain(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(char for char in folded if not char.isspace() and char not in "_-*:")
+
+
+def guess(heads: list[str]) -> list[str]:
+    """Return for each head the field that it means, "" for none. No field is named twice."""
+    own = {_plain(str(head)): field for field, head in HEADS.items()}
+    found: list[str] = []
+    for head in heads:
+        field = own.get(_plain(head)) or KNOWN.get(_plain(head), "")
+        found.append("" if field in found else field)
+    return found
+
+
+def typed(field: str, cell: str, own: int | None) -> object:
+    """Return a cell as the account form gets it. Raises ValidationError for a word that it does not know.
+
+    `own`: the proxy that the account has, None for none.
+    """
+    if field == "keep_online":
+        return _yes_or_no(cell)
+    if field == "proxy":
+        return _proxy(cell, own)
+    return cell
+
+
+def _yes_or_no(cell: str) -> bool:
+    word = _plain(cell)
+    if word in YES or word == _plain(_("Yes")):
+        return True
+    if word in NO or word == _plain(_("No")):
+        return False
+    raise ValidationError(_("Enter “Yes” or “No”."))
+
+
+def _proxy(cell: str, own: int | None) -> str:
+    """Return the choice of the form: by its code, its name, or as the form and the export show both."""
+    word = _plain(cell)
+    if word in NO_PROXY:
+        return proxies.NONE
+    for code, shown in proxies.proxy_choices(own):
+        name = settings.WK_PROXIES.get(code, "") if code != proxies.NONE else ""
+        if word in {_plain(str(code)), _plain(str(shown)), _plain(name)} - {""}:
+            return str(code)
+    raise ValidationError(_("This proxy isn’t known. Enter its code or its name, or “None”."))

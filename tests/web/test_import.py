@@ -1,0 +1,281 @@
+"""Accounts from CSV and XLSX files: what a file would do, its errors by row, all or nothing."""
+
+import csv
+import re
+import zipfile
+from io import BytesIO, StringIO
+
+import openpyxl
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from accounts.models import Account, AccountEvent, RecoveryPolicy, Tag, UnmanagedAccount
+from accounts.states import AccountState, EventType
+from tests.support.factories import fresh
+
+PROXY = "none"
+
+
+def upload(person, content: str | bytes, name: str = "accounts.csv", status: int = 200) -> str:
+    data = content.encode() if isinstance(content, str) else content
+    answer = person.client.post("/accounts/import/", {"file": SimpleUploadedFile(name, data)})
+    assert answer.status_code == status
+    return answer.content.decode()
+
+
+def fields(page: str) -> dict[str, str]:
+    """What the page's form sends."""
+    found = {"carried": re.search(r'name="carried" value="([^"]+)"', page)[1]}
+    for select in re.findall(r'<select.*?name="(column-\d+)".*?</select>', page, re.DOTALL):
+        body = page.split(f'name="{select}"')[1].split("</select>")[0]
+        chosen = re.search(r'value="(\w+)"\s+selected', body)
+        found[select] = chosen[1] if chosen else ""
+    return found
+
+
+def start(person, page: str, status: int = 302, **changes) -> str:
+    answer = person.client.post("/accounts/import/", fields(page) | {"start": "1"} | changes)
+    assert answer.status_code == status
+    return answer.content.decode()
+
+
+def results(page: str) -> dict[int, str]:
+    return {int(n): what for n, what in re.findall(r'data-row="(\d+)"\s+data-result="(\w+)"', page)}
+
+
+def errors(page: str) -> list[str]:
+    found = re.findall(r'<p class="error"[^>]*>(.*?)</p>', page, re.DOTALL)
+    return [" ".join(re.sub(r"<[^>]+>", "", text).split()) for text in found]
+
+
+def xlsx(*rows) -> bytes:
+    book, written = openpyxl.Workbook(), BytesIO()
+    for row in rows:
+        book.active.append(row)
+    book.save(written)
+    return written.getvalue()
+
+
+# --- what it does -----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_before_the_dry_run_was_seen(people):
+    mine = people.account(label="Old", wc_id="wxid_old", state=AccountState.OFFLINE, place="Rack 1 · Slot 1")
+    same = people.account(label="Same", wc_id="wxid_same", state=AccountState.OFFLINE)
+    page = upload(
+        people.operator,
+        "Label,wcId,Place,Proxy,Tags,Note,Keep online\n"
+        'New,,Rack 3 · Slot 10,none,"night, vip",hello,no\n'
+        "Renamed,wxid_old,,,,,\n"
+        "Same,,,,,,\n",
+    )
+    assert "To add: 1 · To change: 1 · Unchanged: 1 · With errors: 0" in page
+    assert results(page) == {2: "added", 3: "changed"}
+    assert Account.objects.count() == 2 and fresh(mine).label == "Old"
+    start(people.operator, page)
+    new = Account.objects.get(label="New")
+    assert (new.place, new.rack, new.proxy, new.note) == ("Rack 3 · Slot 10", "Rack 3", None, "hello")
+    assert [tag.name for tag in new.tags.all()] == ["night", "vip"] and new.team == people.east
+    assert not new.keep_online
+    assert (fresh(mine).label, fresh(mine).place) == ("Renamed", "Rack 1 · Slot 1")
+    events = AccountEvent.objects.values_list("account", "happened", "detail", "actor_name")
+    assert set(events) == {
+        (new.pk, EventType.ADDED, "", "operator"),
+        (mine.pk, EventType.CHANGED, "label", "operator"),
+    }
+    assert not same.events.exists()
+
+
+def test_what_is_exported_is_imported_without_a_change(people):
+    policy = RecoveryPolicy.objects.create(name="Gentle")
+    account = people.account(
+        label="=1+1", place="-rack", wc_id="@wxid", state=AccountState.OFFLINE, policy=policy, keep_online=False,
+        note="@two\r\nlines, “quoted”; 门店", hours_from="09:00", hours_until="21:30", time_zone="Asia/Shanghai",
+    )  # fmt: skip
+    account.tags.set([Tag.objects.create(name="+1"), Tag.objects.create(name="b")])
+    people.account(label="'=x", proxy=4)
+    people.account(label="plain")
+    exported = b"".join(people.operator.client.get("/accounts/export.csv"))
+    page = upload(people.operator, exported)
+    assert "To add: 0 · To change: 0 · Unchanged: 3 · With errors: 0" in page
+    Account.objects.all().delete()
+    start(people.operator, upload(people.operator, exported))
+    assert b"".join(people.operator.client.get("/accounts/export.csv")).count(b"\n") == exported.count(b"\n")
+    again = Account.objects.get(wc_id="@wxid")
+    for name in ("label", "place", "note", "keep_online", "policy", "time_zone"):
+        assert getattr(again, name) == getattr(account, name)
+    assert {tag.name for tag in again.tags.all()} == {"+1", "b"}
+    assert Account.objects.get(label="'=x").proxy == 4
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_chinese_files_of_every_program(people, encoding, delimiter):
+    rows = [["名称", "位置", "线路", "备注"], ["门店 2", "机架 3 · 卡位 10", "无", "夜班"]]
+    text = StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(rows)
+    start(people.operator, upload(people.operator, text.getvalue().encode(encoding)))
+    account = Account.objects.get()
+    assert (account.label, account.place, account.note) == ("门店 2", "机架 3 · 卡位 10", "夜班")
+
+
+def test_a_spreadsheet(people):
+    content = xlsx(
+        ["label", "proxy", "wxid", "prompt hours from", "prompt hours until", "keep online"],
+        [13800000000, 4.0, "wxid_1", "09:00", "21:30", True],
+        ["=1+1", "none"],
+        [None, None],
+        ["last", "none"],
+    )
+    page = upload(people.operator, content, "accounts.xlsx", status=422)
+    # A formula has no result before a spreadsheet has computed it, and a row without a label says so.
+    assert results(page) == {3: "wrong", 2: "added", 5: "added"}
+    content = xlsx(["label", "proxy", "wxid"], [13800000000, 4.0, "wxid_1"])
+    start(people.operator, upload(people.operator, content, "accounts.xlsx"))
+    account = Account.objects.get()
+    assert (account.label, account.proxy, account.wc_id) == ("13800000000", 4, "wxid_1")
+
+
+def test_columns_can_be_read_as_something_else(people):
+    page = upload(people.operator, "phone;where;x\nA;Rack 1;none\n", status=422)
+    assert "Choose the column with the label" in page
+    chosen = {"column-0": "label", "column-1": "place", "column-2": "proxy"}
+    start(people.operator, page, **chosen)
+    assert Account.objects.get().place == "Rack 1"
+    page = start(people.operator, page, status=422, **{**chosen, "column-1": "label"})
+    assert "Two columns are read as “Label”." in page
+
+
+def test_a_column_that_is_not_read_changes_nothing(people):
+    account = people.account(label="A", place="Rack 1")
+    page = upload(people.operator, "Label,Place,Note\nA,Rack 2,n\n")
+    start(people.operator, page, **{"column-1": ""})
+    assert (fresh(account).place, fresh(account).note) == ("Rack 1", "n")
+
+
+# --- errors -----------------------------------------------------------------------------------------------
+
+
+def test_one_wrong_row_keeps_all_out(people):
+    other = people.account(label="Theirs", wc_id="wxid_theirs", team=people.west)
+    archived = people.account(label="Gone", wc_id="wxid_gone", state=AccountState.ARCHIVED)
+    for _n in range(2):
+        people.account(label="Twice")
+    page = upload(
+        people.operator,
+        "Label,wcId,Proxy,Team,Keep online,Prompt hours from\n"
+        "Fine,,none,,,\n"
+        "Mine now,wxid_theirs,none,,,\n"
+        "Back,wxid_gone,,,,\n"
+        "Twice,,,,,\n"
+        "Bad proxy,,99999,,,\n"
+        "Bad team,,none,West,,\n"
+        "Bad word,,none,,perhaps,\n"
+        "Half,,none,,,09:00\n"
+        "No proxy,,,,,\n"
+        "Bad wcId,w!,none,,,\n"
+        "Fine,,none,,,\n"
+        "Same ID,wxid_n,none,,,\n"
+        "Same ID 2,wxid_n,none,,,\n",
+        status=422,
+    )
+    said = dict(
+        zip((n for n, what in results(page).items() if what == "wrong"), errors(page)[1:], strict=True)
+    )
+    assert said == {
+        3: "wcId: You can’t enter this wcId. Leave the field empty and log in with the account’s phone, or contact "
+        "an admin.",
+        4: "This account is archived. Restore it first.",
+        5: "Several accounts have this label. Add the wcId.",
+        6: "Proxy: This proxy isn’t known. Enter its code or its name, or “None”.",
+        7: "Team: “West” isn’t one of your choices here.",
+        8: "Keep online: Enter “Yes” or “No”.",
+        9: "Prompt hours until: Enter both times or neither.",
+        10: "Proxy: Choose a proxy in the phone’s own region, or “None”.",
+        11: "wcId: A wcId has 3 to 100 letters, digits, “_”, “-”, “.” or “@”, for example wxid_wl9qchkanp9u22.",
+        12: "Row 2 is about the same account.",
+        14: "Row 13 is about the same account.",
+    }
+    start(people.operator, page, status=422)
+    assert not Account.objects.filter(label="Fine").exists()
+    assert fresh(other).label == "Theirs" and fresh(archived).label == "Gone"
+
+
+def test_a_row_that_got_its_wcid_meanwhile_keeps_all_out(people):
+    page = upload(people.operator, "Label,wcId,Proxy\nA,wxid_a,none\nB,wxid_b,none\n")
+    people.account(wc_id="wxid_b", team=people.west)
+    start(people.operator, page, status=422)
+    assert not Account.objects.filter(label="A").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "The submitted file is empty."),
+        (b"  \n", "The file is empty."),
+        (b"\n\n", "The file is empty."),
+        (b"Label,Proxy\n", "The file has column names but no rows."),
+        (b"\x00\x01\x02\xff" * 50, "This is no text file. Save it as CSV (UTF-8) or as XLSX."),
+        (
+            b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
+            "This is no text file. Save it as CSV (UTF-8) or as XLSX.",
+        ),
+        (b"Label\n\xff\xff\xff\n", "This is no text file. Save it as CSV (UTF-8) or as XLSX."),
+        (
+            b"Label,Note\nA," + b"x" * 900_000,
+            "Line 2 can’t be read: it is too long, or a quotation mark is missing.",
+        ),
+        (b'Label,Note\nA,"x\n', "Line 2 can’t be read: it is too long, or a quotation mark is missing."),
+        (b"Label,Note\nA," + b"x" * 5000, "Row 2 has a cell with more than 4000 characters."),
+        (b"Label\n" + b"A\n" * 5001, "The file has more than 5000 rows. Import it in parts."),
+        (b"," * 61 + b"x\nA\n", "The file has more than 60 columns."),
+        (b"PK\x03\x04 no archive", "This XLSX file can’t be read. Save it again, or save it as CSV."),
+    ],
+)
+def test_a_file_that_is_no_table_says_why(people, content, said):
+    assert errors(upload(people.operator, content, status=422)) == [said]
+
+
+def test_an_archive_that_expands_without_end_is_not_unpacked(people):
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/sharedStrings.xml", b" " * 40_000_000)
+    page = upload(people.operator, packed.getvalue(), "accounts.xlsx", status=422)
+    assert errors(page) == ["The file is too large."]
+
+
+# --- rights -----------------------------------------------------------------------------------------------
+
+
+def test_who_may_import(people, client):
+    assert client.get("/accounts/import/").status_code == 302
+    assert people.viewer.client.get("/accounts/import/").status_code == 404
+    assert people.operator.client.get("/accounts/import/").status_code == 200
+    assert "/accounts/import/" in people.operator.client.get("/accounts/").content.decode()
+    assert "/accounts/import/" not in people.viewer.client.get("/accounts/").content.decode()
+
+
+def test_what_comes_back_is_what_was_read(people):
+    page = upload(people.operator, "Label,Proxy\nA,none\n")
+    start(people.mate, page, status=422)
+    start(people.operator, page, status=422, carried=fields(page)["carried"][:-2] + "xx")
+    assert not Account.objects.exists()
+
+
+def test_an_account_that_is_online_already_is_adopted_as_in_the_form(people):
+    UnmanagedAccount.objects.create(wc_id="wxid_on", w_id="w-on")
+    content = "Label,wcId,Proxy\nA,wxid_on,none\n"
+    assert "You can’t enter this wcId." in upload(people.operator, content, status=422)
+    start(people.admin, upload(people.admin, content))
+    assert Account.objects.get().state == AccountState.ONLINE
+    assert not UnmanagedAccount.objects.exists()
+
+
+# --- many -------------------------------------------------------------------------------------------------
+
+
+def test_the_statements_do_not_grow_with_the_unchanged_rows(people, django_assert_max_num_queries):
+    Account.objects.bulk_create(Account(label=f"n{n}", team=people.east) for n in range(300))
+    content = "Label,Proxy\n" + "".join(f"n{n},none\n" for n in range(300))
+    with django_assert_max_num_queries(40):
+        assert "Unchanged: 300" in upload(people.operator, content)
