@@ -14,7 +14,7 @@ def describe(accounts: list[Account], user) -> list[Account]:
     """
     failures = groups.last_failures(accounts)
     drops = {drop.account_id: drop for drop in Drop.objects.open().filter(account__in=accounts)}
-    others = _together({drop.incident_id for drop in drops.values()} - {None}, user)
+    others = together({drop.incident_id for drop in drops.values()} - {None}, user)
     for account in accounts:
         account.failure, account.drop = failures.get(account.pk), drops.get(account.pk)
         if account.drop:
@@ -23,7 +23,7 @@ def describe(accounts: list[Account], user) -> list[Account]:
     return accounts
 
 
-def _together(incidents: set[int], user) -> dict[int, int]:
+def together(incidents: set[int], user) -> dict[int, int]:
     """Return how many accounts that the user sees dropped in each of these incidents."""
     drops = Drop.objects.of(Account.objects.visible_to(user)).filter(incident__in=incidents)
     return dict(drops.order_by().values_list("incident").annotate(Count("pk")))

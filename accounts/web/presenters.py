@@ -1,6 +1,7 @@
 """Context of the pages of an account and of a login: state, panel, history, and the reader's rights."""
 
 from base64 import b64encode
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db.models import Q
@@ -8,16 +9,14 @@ from django.http import HttpRequest
 
 from accounts import permissions
 from accounts.lib import db_clock, images, pubsub
-from accounts.lib.lists.keyset_pagination import Order, page_of
 from accounts.logins import control, expire
 from accounts.models import Account, LoginAttempt
 from accounts.presence import sweep
 from accounts.realtime import changes
 from accounts.states import AttemptState, Method
+from accounts.web.account_page import DROPS_SHOWN, HistoryFilter, bar, history_of, month_shown
 from accounts.web.forms import DueForm, VerificationCodeForm
 
-HISTORY_SIZE = 20
-DROPS_SHOWN = 5
 SHOWN_LIVE = [
     *("state", "w_id", "state_since", "checked_at", "absent", "keep_online", "relogin_at"),
     *("queued_for_scan_at", "last_offline_at", "last_offline_reason"),
@@ -33,22 +32,25 @@ def live_account(request: HttpRequest, account: Account) -> dict:
     expire.expire_on_read(account)
     presence = sweep.seen()
     account.refresh_from_db(fields=SHOWN_LIVE)
-    history = page_of(
-        LoginAttempt.objects.filter(account=account).light().select_related("asked_by", "other_account"),
-        Order("id", descending=True),
-        request.GET.get("page", ""),
-        HISTORY_SIZE,
-    )
+    chosen = HistoryFilter(request.GET, account)
+    history = history_of(account, chosen, request.GET.get("page", ""))
     of_account = account.attempts.light().select_related("asked_by").order_by("-id")
-    newest = of_account.first() if history.previous else next(iter(history.rows), None)
+    elsewhere = history.previous or chosen.chosen
+    newest = of_account.first() if elsewhere else next(iter(history.rows), None)
     if newest is not None:
         newest.account = account
-    drops = list(account.drops.order_by("-id")[:DROPS_SHOWN])
+    month = month_shown(request, account)
+    drops = month.drops if month else []
     return {
         "account": account,
         "presence": presence,
         "history": history,
-        "drops": drops,
+        "history_filter": chosen,
+        "history_query": urlencode(chosen.chosen),
+        "month": month,
+        "month_bar": bar(month) if month else None,
+        "drops": drops[:DROPS_SHOWN],
+        "more_drops": drops[DROPS_SHOWN:],
         "drop": next((drop for drop in drops if drop.ended_at is None), None),
         "due_form": DueForm(instance=account),
         **panel(request, newest),

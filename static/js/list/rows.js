@@ -118,3 +118,9 @@ setInterval(refresh, NEWS_EVERY, "presence");
 document.addEventListener("wk:drawn", redrawn);
 document.addEventListener("htmx:load", redrawn);
 redrawn();
+
+// For the account's page: neighbors.js.
+addEventListener("pagehide", () => {
+  const order = rows().map((row) => row.dataset.account);
+  sessionStorage.setItem("wk-list", JSON.stringify(order));
+});

@@ -1,0 +1,66 @@
+"""The last 30 days of one account: which share of each day it was offline, and its drops.
+
+A day begins at midnight of the chosen zone and has 23, 24 or 25 hours. The time before the first login, which is
+neither online nor offline, is not counted.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, tzinfo
+
+from django.db.models import Q
+
+from accounts.models import Account, Drop
+from accounts.reports.buckets import Days
+from accounts.states import AccountState
+
+NUMBER = 30
+READ = 500  # so many drops are read; an account with more has other problems than an exact chart
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    date: date
+    counted: float  # seconds between the first login and now
+    offline: float  # seconds of them
+    drops: int
+
+    @property
+    def online_percent(self) -> float | None:
+        return 100 * (1 - self.offline / self.counted) if self.counted else None
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    days: list[Day]
+    drops: list[Drop]  # newest first
+    longest: float  # seconds, within these days
+
+    @property
+    def online_percent(self) -> float | None:
+        counted = sum(day.counted for day in self.days)
+        return 100 * (1 - sum(day.offline for day in self.days) / counted) if counted else None
+
+
+def month_of(account: Account, now: datetime, zone: tzinfo) -> Month | None:
+    """Return the last 30 days of the account; None if it never logged in. One query."""
+    since = account.first_login_at or account.created_at
+    if account.state == AccountState.NEW:
+        return None
+    days = Days(NUMBER, now, zone)
+    recent = account.drops.filter(Q(ended_at=None) | Q(ended_at__gt=days.begin))
+    drops = list(recent.select_related("incident").order_by("-id")[:READ])
+    # The drop of an account that is back stays open for some seconds.
+    latest = account.state_since if account.state == AccountState.ONLINE else now
+    gaps = [(drop.at, drop.ended_at or latest) for drop in drops]
+    begins = [days.begin_of(place) for place in range(NUMBER)]
+    rows = []
+    for day, begin, end in zip(days.dates, begins, [*begins[1:], now], strict=True):
+        counted = _overlap(begin, end, (since, now))
+        offline = sum(_overlap(begin, end, gap) for gap in gaps)
+        number = sum(begin <= drop.at < end for drop in drops)
+        rows.append(Day(day, counted, min(offline, counted), number))
+    return Month(rows, drops, max((_overlap(days.begin, now, gap) for gap in gaps), default=0))
+
+
+def _overlap(begin: datetime, end: datetime, span: tuple[datetime, datetime]) -> float:
+    return max(timedelta(0), min(end, span[1]) - max(begin, span[0])).total_seconds()
