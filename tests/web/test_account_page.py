@@ -1,0 +1,93 @@
+"""The page of an account: one green button, facts folded, 30 days, the history with its filters."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import Drop, Incident
+from tests.support.factories import make_attempt
+
+NOW = timezone.now()
+DAY = timedelta(days=1)
+
+
+def page(people, account, query="", by=None):
+    answer = (by or people.operator).client.get(f"/accounts/{account.pk}/{query}")
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def greens(text):
+    return re.findall(r'class="btn primary"\s+id="([\w-]+)"', text)
+
+
+def shown(text):
+    return [int(pk) for pk in re.findall(r'id="past-(\d+)"', text)]
+
+
+def ended(account, state="failed", **fields):
+    return make_attempt(account, state, ended_at=NOW, **fields)
+
+
+@pytest.mark.parametrize("state", ["failed", "expired", "cancelled", "succeeded"])
+def test_one_button_is_green_while_others_wait_to_be_scanned(people, state):
+    people.account(wc_id="wxid_2", state="offline", queued_for_scan_at=NOW)
+    account = people.account(wc_id="wxid_1", state="offline", state_since=NOW - DAY)
+    attempt = ended(account, state, reason="declined" if state == "failed" else "")
+    assert len(greens(page(people, account))) == 1
+    there = people.operator.client.get(f"/attempts/{attempt.pk}/").content.decode()
+    assert len(greens(there)) == 1 and 'id="next-in-queue"' in there
+
+
+def test_a_new_account_has_no_row_of_dashes(people):
+    text = page(people, people.account(place="Rack 3 · Slot 10", note="ask her"))
+    assert "Rack 3 · Slot 10" in text and "ask her" in text
+    for part in ('id="details"', 'id="month"', 'id="history"', 'id="check-now"', 'name="relogin_at"'):
+        assert part not in text
+
+
+def test_thirty_days_name_the_drops_and_only_the_accounts_that_one_sees(people):
+    account = people.account(
+        wc_id="w1", w_id="w", state="online", first_login_at=NOW - 90 * DAY, state_since=NOW - DAY
+    )
+    incident = Incident.objects.create()
+    for other in (account, people.account(wc_id="w2"), people.account(wc_id="w3", team=people.other_team)):
+        Drop.objects.create(account=other, w_id="w", at=NOW - DAY, ended_at=NOW - DAY / 2, incident=incident)
+    text = page(people, account)
+    assert text.count("data-day=") == 30
+    assert "with 1 other" in text and "with 2 others" not in text
+    assert re.search(r'aria-label="30 days: 9\d\.\d% online, 1 drop"', text)
+
+
+def test_the_history_is_filtered_and_stays_so_while_it_is_live(people):
+    account = people.account(wc_id="w1", state="offline", state_since=NOW, first_login_at=NOW - DAY)
+    failed = ended(account, "failed", asked_by=people.operator, asked_by_name="li")
+    prompt = ended(account, "expired", method="popup", trigger="recovery")
+    assert shown(page(people, account)) == [prompt.pk, failed.pk]
+    for query, rows in {
+        "?outcome=failed": [failed.pk],
+        "?method=popup": [prompt.pk],
+        "?who=li": [failed.pk],
+        "?who=:recovery": [prompt.pk],
+        "?who=:recovery&outcome=failed": [],
+        "?outcome=nothing-of-ours": [prompt.pk, failed.pk],
+    }.items():
+        text = page(people, account, query)
+        assert shown(text) == rows, query
+        assert f'data-attempt="{prompt.pk}"' in text  # the panel shows the newest one nevertheless
+        assert "nothing-of-ours" not in text
+    assert "/live/?outcome=failed" in page(people, account, "?outcome=failed")
+
+
+def test_check_now_keeps_the_page_in_place(people):
+    account = people.account(wc_id="w1", w_id="w", state="online", state_since=NOW - DAY, first_login_at=NOW)
+    assert f'hx-post="/accounts/{account.pk}/check/"' in page(people, account)
+
+
+def test_each_key_stands_on_its_button(people):
+    account = people.account(wc_id="w1", state="offline", state_since=NOW, first_login_at=NOW - DAY)
+    text = page(people, account, by=people.admin)
+    for key in "lpce":
+        assert f'data-key="{key}"' in text and f"<kbd>{key}</kbd>" in text
