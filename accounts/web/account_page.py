@@ -1,5 +1,7 @@
 """What an account's page shows below the panel: the last 30 days, and the history with its filters."""
 
+from urllib.parse import urlencode
+
 from django import forms
 from django.http import HttpRequest
 from django.utils import timezone
@@ -53,6 +55,12 @@ def history_of(account: Account, chosen: HistoryFilter, cursor: str) -> Page:
     return page_of(
         chosen.narrow(attempts), Order("id", descending=True), cursor, HISTORY_SIZE, anchors=attempts
     )
+
+
+def history_query(chosen: HistoryFilter, cursor: str = "") -> str:
+    """Return the query string of a page of the history with these filters, "" for its first page without any."""
+    parts = chosen.chosen | ({"page": cursor} if cursor else {})
+    return f"?{urlencode(parts)}" if parts else ""
 
 
 def month_shown(request: HttpRequest, account: Account) -> Month | None:

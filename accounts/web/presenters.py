@@ -1,7 +1,6 @@
 """Context of the pages of an account and of a login: state, panel, history, and the reader's rights."""
 
 from base64 import b64encode
-from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db.models import Q
@@ -14,7 +13,7 @@ from accounts.models import Account, LoginAttempt
 from accounts.presence import sweep
 from accounts.realtime import changes
 from accounts.states import AttemptState, Method
-from accounts.web.account_page import DROPS_SHOWN, HistoryFilter, bar, history_of, month_shown
+from accounts.web.account_page import DROPS_SHOWN, HistoryFilter, bar, history_of, history_query, month_shown
 from accounts.web.forms import DueForm, VerificationCodeForm
 
 SHOWN_LIVE = [
@@ -46,7 +45,9 @@ def live_account(request: HttpRequest, account: Account) -> dict:
         "presence": presence,
         "history": history,
         "history_filter": chosen,
-        "history_query": urlencode(chosen.chosen),
+        "history_query": history_query(chosen, request.GET.get("page", "") if history.previous else ""),
+        "newer_query": history_query(chosen, history.previous),
+        "older_query": history_query(chosen, history.next),
         "month": month,
         "month_bar": bar(month) if month else None,
         "drops": drops[:DROPS_SHOWN],

@@ -53,7 +53,7 @@ def test_thirty_days_name_the_drops_and_only_the_accounts_that_one_sees(people):
         wc_id="w1", w_id="w", state="online", first_login_at=NOW - 90 * DAY, state_since=NOW - DAY
     )
     incident = Incident.objects.create()
-    for other in (account, people.account(wc_id="w2"), people.account(wc_id="w3", team=people.other_team)):
+    for other in (account, people.account(wc_id="w2"), people.account(wc_id="w3", team=people.west)):
         Drop.objects.create(account=other, w_id="w", at=NOW - DAY, ended_at=NOW - DAY / 2, incident=incident)
     text = page(people, account)
     assert text.count("data-day=") == 30

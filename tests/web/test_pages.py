@@ -20,7 +20,7 @@ from accounts.models import (
 )
 from accounts.reasons import Reason, advice
 from accounts.states import FINAL_STATES, OPEN_STATES, AttemptState
-from accounts.web import presenters
+from accounts.web import account_page
 from accounts.web.forms import AccountForm
 from tests.support.factories import make_attempt
 from wkportal import __version__
@@ -224,7 +224,7 @@ def test_the_mobile_number_is_masked(people):
 
 
 def test_the_panel_shows_the_newest_login_on_every_page_of_the_history(people, monkeypatch):
-    monkeypatch.setattr(presenters, "HISTORY_SIZE", 1)
+    monkeypatch.setattr(account_page, "HISTORY_SIZE", 1)
     account = people.account()
     older, newer = (make_attempt(account, AttemptState.CANCELLED) for _ in range(2))
     for cursor, listed in (("", newer), (f"?page=%3E{newer.pk}", older)):
