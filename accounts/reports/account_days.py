@@ -6,6 +6,7 @@ neither online nor offline, is not counted.
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
+from math import floor
 
 from django.db.models import Q
 
@@ -26,7 +27,7 @@ class Day:
 
     @property
     def online_percent(self) -> float | None:
-        return 100 * (1 - self.offline / self.counted) if self.counted else None
+        return share_online(self.offline, self.counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,12 @@ class Month:
 
     @property
     def online_percent(self) -> float | None:
-        counted = sum(day.counted for day in self.days)
-        return 100 * (1 - sum(day.offline for day in self.days) / counted) if counted else None
+        return share_online(sum(day.offline for day in self.days), sum(day.counted for day in self.days))
+
+
+def share_online(offline: float, counted: float) -> float | None:
+    """Return the percentage with one decimal, rounded down: with any time offline it is less than 100."""
+    return floor(1000 * (counted - offline) / counted) / 10 if counted else None
 
 
 def month_of(account: Account, now: datetime, zone: tzinfo) -> Month | None:

@@ -70,3 +70,14 @@ def test_one_query_for_many_drops_and_none_for_a_new_account(people, django_asse
     new = people.account()
     with django_assert_num_queries(0):
         assert month_of(new, NOW, SHANGHAI) is None
+
+
+def test_a_share_with_a_drop_is_never_shown_as_all_of_the_time(people):
+    account = online(people, since=NOW - 10 * DAY)
+    drop(account, NOW - 10 * DAY - HOUR, timedelta(seconds=9))
+    month = month_of(account, NOW, SHANGHAI)
+    assert (month.online_percent, month.days[-11].online_percent, month.days[-1].online_percent) == (
+        99.9,
+        99.9,
+        100,
+    )

@@ -48,6 +48,15 @@ def test_a_new_account_has_no_row_of_dashes(people):
         assert part not in text
 
 
+@pytest.mark.parametrize("state", ["", "waiting", "code_required", "failed", "expired", "cancelled"])
+def test_the_panel_says_where_the_phone_is(people, state):
+    account = people.account(place="Rack 3 · Slot 10", wc_id="wxid_1", state="offline", state_since=NOW - DAY)
+    if state:
+        make_attempt(account, state)
+    panel = page(people, account).split('id="panel"')[1].split("</section>")[0]
+    assert re.search(r'class="plate">\s*<bdi>Rack 3 · Slot 10</bdi>', panel)
+
+
 def test_thirty_days_name_the_drops_and_only_the_accounts_that_one_sees(people):
     account = people.account(
         wc_id="w1", w_id="w", state="online", first_login_at=NOW - 90 * DAY, state_since=NOW - DAY
