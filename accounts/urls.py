@@ -5,6 +5,7 @@ from accounts.web.attention import views as attention
 from accounts.web.bulk import views as bulk
 from accounts.web.exchange import export, import_views
 from accounts.web.overview import views as overview
+from accounts.web.people import views as people
 from accounts.web.scan_link import operator, owner
 from accounts.web.station import views as station
 from accounts.web.views import (
@@ -85,6 +86,7 @@ urlpatterns = [
     path("attempts/<int:attempt_id>/cancel/", logins.cancel_login, name="cancel_login"),
     path("attempts/<int:attempt_id>/meant/", logins.take_as_meant, name="take_as_meant"),
     path("attempts/<int:attempt_id>/code/", logins.submit_verification_code, name="submit_code"),
+    path("me/", people.me, name="me"),
     path("alarm/", health.alarm, name="alarm"),
     path("waiting/", health.waiting, name="waiting"),
     path("events/", sse.stream, name="events"),

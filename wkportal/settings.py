@@ -67,7 +67,7 @@ if "*" in ALLOWED_HOSTS and not DEBUG:
 CSRF_TRUSTED_ORIGINS = env("CSRF_TRUSTED_ORIGINS", cast=origins, default=[])
 # Behind a proxy that terminates TLS and sets X-Forwarded-Proto itself.
 HTTPS = env.bool("HTTPS", default=False)
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_NAME = "__Host-session" if HTTPS else "wkportal_session"
 CSRF_COOKIE_NAME = "__Host-csrf" if HTTPS else "wkportal_csrf"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
@@ -135,6 +135,7 @@ TEMPLATES = [
                 "django.template.context_processors.i18n",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "accounts.web.context_processors.appearance",
                 "accounts.web.context_processors.upstream_alarm",
                 "accounts.web.context_processors.keeping_online",
             ],
@@ -209,6 +210,9 @@ AXES_ENABLE_ADMIN = False
 LANGUAGE_CODE = "en"
 LANGUAGES = [("zh-hans", "简体中文"), ("en", "English")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600  # not shorter than a session: people keep the language that they chose
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 TIME_ZONE = env("TIME_ZONE", cast=time_zone, default="Asia/Shanghai")
 USE_TZ = True
 

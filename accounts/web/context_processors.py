@@ -12,6 +12,7 @@ from accounts.lib.lists.keyset_pagination import Number
 from accounts.models import Account, Channel, Incident, UnmanagedAccount
 from accounts.upstream import developer_account, token_store
 from accounts.web import navigation
+from accounts.web.people import preferences
 
 
 def upstream_alarm(request: HttpRequest) -> dict:
@@ -25,6 +26,11 @@ def upstream_alarm(request: HttpRequest) -> dict:
         "upstream_alarm": SimpleLazyObject(lambda: (found := row()) and found.refused_at and found),
         "developer_account": SimpleLazyObject(lambda: (found := row()) and developer_account.known(found)),
     }
+
+
+def appearance(request: HttpRequest) -> dict:
+    """Provide `theme`: "light", "dark", or "" for the one of the device."""
+    return {"theme": preferences.theme_of(request)}
 
 
 def keeping_online(request: HttpRequest) -> dict:

@@ -1,0 +1,94 @@
+"""Signing in, and the page of a person's own settings."""
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.views import LoginView
+from django.forms import BaseForm
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import translation
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods
+from django.views.i18n import set_language
+
+from accounts.models import Preferences
+from accounts.web import forms
+from accounts.web.people import preferences
+from accounts.web.people.forms import OwnPasswordForm, PreferencesForm
+
+
+class SignIn(LoginView):
+    template_name = "accounts/sign_in.html"
+    redirect_authenticated_user = True
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        response = super().form_valid(form)
+        preferences.sign_in(response, form.get_user())
+        return response
+
+
+def choose_language(request: HttpRequest) -> HttpResponse:
+    """Set the language of the browser as Django does, and keep it for the person who is signed in."""
+    response = set_language(request)
+    language = request.POST.get("language")
+    if request.user.is_authenticated and language in dict(settings.LANGUAGES):
+        Preferences.objects.update_or_create(user=request.user, defaults={"language": language})
+    return response
+
+
+@sensitive_post_parameters()
+@require_http_methods(["GET", "POST"])
+@never_cache
+@login_required
+def me(request: HttpRequest) -> HttpResponse:
+    """Show a person's own settings; POST saves what `do` says: preferences, password."""
+    if request.method == "GET":
+        return _page(request)
+    action = _ACTIONS.get(request.POST.get("do", ""))
+    if action is None:
+        raise Http404
+    return action(request)
+
+
+def _save_preferences(request: HttpRequest) -> HttpResponse:
+    form = PreferencesForm(request.POST)
+    if not form.is_valid():
+        return _page(request, preferences_form=form)
+    chosen = form.save(request.user)
+    response = redirect("me")
+    preferences.copy_to_browser(response, chosen)
+    with translation.override(chosen.language or translation.get_language()):
+        messages.success(request, _("Saved."))
+    return response
+
+
+def _change_password(request: HttpRequest) -> HttpResponse:
+    """Change the password. Every other session of this person ends with it; this one goes on."""
+    form = OwnPasswordForm(request.user, request.POST)
+    if not form.is_valid():
+        return _page(request, password_form=form)
+    form.save()
+    update_session_auth_hash(request, form.user)
+    messages.success(request, _("Password changed. You were signed out everywhere else."))
+    return redirect("me")
+
+
+_ACTIONS = {"preferences": _save_preferences, "password": _change_password}
+
+
+def _page(request: HttpRequest, **wrong: BaseForm) -> HttpResponse:
+    """Render the page. `wrong`: a form that was sent and has errors."""
+    chosen = Preferences.objects.filter(pk=request.user.pk).values().first()
+    ctx = {
+        "preferences_form": PreferencesForm(initial=chosen),
+        "password_form": OwnPasswordForm(request.user),
+        **wrong,
+    }
+    for form in wrong.values():
+        forms.focus(form)
+    return render(request, "people/me.html", ctx, status=422 if wrong else 200)
