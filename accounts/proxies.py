@@ -67,4 +67,9 @@ def proxy_choices(also: int | None = None) -> list[tuple[str | int, str]]:
     codes = list(settings.WK_PROXIES)
     if also is not None and also not in codes:
         codes.append(also)
-    return [(NONE, _("None (chosen by WKTeam)")), *((code, f"{code} · {proxy_name(code)}") for code in codes)]
+    return [(NONE, choice(None)), *((code, choice(code)) for code in codes)]
+
+
+def choice(code: int | None) -> str:
+    """Return how forms show a proxy."""
+    return _("None (chosen by WKTeam)") if code is None else f"{code} · {proxy_name(code)}"

@@ -18,6 +18,8 @@ from accounts.lib import db_clock, pubsub
 from accounts.reasons import Reason
 from accounts.states import EventType, ScanReason
 
+WRITTEN_AT_ONCE = 1000
+
 
 class ForbiddenMove(Exception):
     """Raised for a move that the tables of moves do not contain: a programming error."""
@@ -96,17 +98,18 @@ _gathered = _Gathered()
 
 
 @contextmanager
-def gathered() -> Iterator[None]:
+def gathered(published_most: int | None = None) -> Iterator[None]:
     """Write all event rows of the block with one INSERT at its end.
 
-    Use it only in the transaction of their moves; blocks do not nest. In a group commit, one block covers the
+    If there are more than `published_most`, pages are only told that there are rows: they read those, or reload.
+    A message for each of thousands would fill their streams. Use it only in the transaction of their moves; blocks do not nest. In a group commit, one block covers the
     rows of all callers of the batch.
     """
     _gathered.rows = []
     try:
         yield
         if _gathered.rows:
-            _write(_gathered.rows)
+            _write(_gathered.rows, published_most)
     finally:
         _gathered.rows = None
 
@@ -147,10 +150,15 @@ def record(
     return event
 
 
-def _write(rows: list[AccountEvent]) -> None:
-    AccountEvent.objects.bulk_create(rows)
-    events = [
-        pubsub.PublishedEvent(row.pk, row.account_id, row.account.team_id, row.attempt_id, row.shown_state)
-        for row in rows
-    ]
+def _write(rows: list[AccountEvent], published_most: int | None = None) -> None:
+    AccountEvent.objects.bulk_create(rows, batch_size=WRITTEN_AT_ONCE)
+    if published_most is not None and len(rows) > published_most:
+        events = [pubsub.OTHER_ROWS]
+    else:
+        events = [
+            pubsub.PublishedEvent(
+                row.pk, row.account_id, row.account.team_id, row.attempt_id, row.shown_state
+            )
+            for row in rows
+        ]
     transaction.on_commit(lambda: pubsub.publish(events), robust=True)

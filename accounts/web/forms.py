@@ -1,7 +1,7 @@
 """Forms: accounts, the start of a login, verification codes."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 
 from django import forms
 from django.contrib.auth.models import Group
@@ -22,6 +22,7 @@ from accounts.web.fields import CodeField, DigitsField, LineField, MomentField
 
 WC_ID = re.compile(r"[A-Za-z0-9_@.\-]{3,100}")
 TAG_LIMIT = 20
+HALF_HOURS = _("Enter both times or neither.")
 TAG_SEPARATORS = re.compile("[,，、;；]")
 
 
@@ -31,6 +32,21 @@ def typed_tags(text: str) -> list[str]:
     if any(len(name) > 40 for name in names) or len(names) > TAG_LIMIT:
         raise forms.ValidationError(_("Enter at most 20 tags of up to 40 characters each."))
     return sorted(names)
+
+
+def check_wc_id(wc_id: str, is_of_others: Callable[[str], bool]) -> None:
+    """Raise ValidationError for a wcId that this person can't enter."""
+    if not WC_ID.fullmatch(wc_id):
+        raise forms.ValidationError(
+            _("A wcId has 3 to 100 letters, digits, “_”, “-”, “.” or “@”, for example wxid_wl9qchkanp9u22.")
+        )
+    if is_of_others(wc_id):
+        raise forms.ValidationError(
+            _(
+                "You can’t enter this wcId. Leave the field empty and log in with the account’s phone, "
+                "or contact an admin."
+            )
+        )
 
 
 class ProxyField(forms.TypedChoiceField):
@@ -124,27 +140,11 @@ class AccountForm(forms.ModelForm):
         elif self.instance.wc_id:
             self.fields["wc_id"].help_text = _("No login has confirmed it yet, so it can still be corrected.")
 
-    def _teams(self) -> Iterable[Group]:
-        return permissions.teams_of(self.user)
-
     def clean_wc_id(self) -> str | None:
         wc_id = self.cleaned_data["wc_id"] or None
         if wc_id is None or self.fields["wc_id"].disabled or wc_id == self.initial.get("wc_id"):
             return wc_id
-        if not WC_ID.fullmatch(wc_id):
-            raise forms.ValidationError(
-                _(
-                    "A wcId has 3 to 100 letters, digits, “_”, “-”, “.” or “@”, for example "
-                    "wxid_wl9qchkanp9u22."
-                )
-            )
-        if self._is_of_others(wc_id):
-            raise forms.ValidationError(
-                _(
-                    "You can’t enter this wcId. Leave the field empty and log in with the account’s phone, "
-                    "or contact an admin."
-                )
-            )
+        check_wc_id(wc_id, self._is_of_others)
         return wc_id
 
     def _is_of_others(self, wc_id: str) -> bool:
@@ -167,7 +167,7 @@ class AccountForm(forms.ModelForm):
         cleaned = super().clean()
         both = ("hours_from", "hours_until")
         if is_half(*map(cleaned.get, both)) and self.errors.keys().isdisjoint(both):
-            self.add_error("hours_until", _("Enter both times or neither."))
+            self.add_error("hours_until", HALF_HOURS)
         return cleaned
 
     @property
@@ -212,13 +212,12 @@ class AccountForm(forms.ModelForm):
                         wc_id=account.wc_id
                     )
             if "tag_names" in self.changed_data:
-                account.tags.set(self._tags())
+                account.tags.set(
+                    [Tag.objects.get_or_create(name=name)[0] for name in self.cleaned_data["tag_names"]]
+                )
             detail = ", ".join(self.changed_data) if happened == EventType.CHANGED else ""
             record(account, happened, detail=detail, by=self.user)
         return account
-
-    def _tags(self) -> list[Tag]:
-        return [Tag.objects.get_or_create(name=name)[0] for name in self.cleaned_data["tag_names"]]
 
 
 class AdoptForm(forms.Form):

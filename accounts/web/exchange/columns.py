@@ -1,7 +1,8 @@
 """The columns of accounts that people write: their heads and values in an export, and how an import reads them."""
 
 import unicodedata
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from datetime import time
 
 from django.conf import settings
@@ -10,8 +11,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts import proxies
+from accounts.lib.rows import in_batches
 from accounts.models import Account
 
+READ_AT_ONCE = 500
 # Field of the account form → its head, as the export writes it.
 HEADS = {
     "label": gettext_lazy("Label"),
@@ -34,8 +37,17 @@ def yes(value: bool) -> str:
 
 
 def _proxy_name(account: Account) -> str:
-    own = proxies.NONE if account.proxy is None else account.proxy
-    return str(dict(proxies.proxy_choices(account.proxy))[own])
+    return proxies.choice(account.proxy)
+
+
+def tag_names(accounts: Iterable[Account]) -> dict[int, list[str]]:
+    """Return {account: names of its tags}. Prefetched tags would stay in memory until the next garbage collection."""
+    names = defaultdict(list)
+    for some in in_batches(accounts, READ_AT_ONCE):
+        uses = Account.tags.through.objects.filter(account__in=some).order_by("tag__name")
+        for account, name in uses.values_list("account", "tag__name"):
+            names[account].append(name)
+    return names
 
 
 def _time_of_day(at: time | None) -> str:
@@ -75,7 +87,7 @@ NAMES = {
 KNOWN = {name: field for field, names in NAMES.items() for name in names.replace("_", "").split()}
 YES = {"yes", "y", "true", "1", "on", "是", "开", "启用"}
 NO = {"no", "n", "false", "0", "off", "否", "关", "停用"}
-NO_PROXY = {"none", "no", "-", "无", "没有"}
+NO_PROXY = {"none", "no", "无", "没有"}
 
 
 def _plain(text: str) -> str:
@@ -94,15 +106,13 @@ def guess(heads: list[str]) -> list[str]:
 
 
 def typed(field: str, cell: str, own: int | None) -> object:
-    """Return a cell as the account form gets it. Raises ValidationError for a word that it does not know.
+    """Return what a cell means for a column that the form has choices for. Raises ValidationError for a word that it does not know.
 
     `own`: the proxy that the account has, None for none.
     """
     if field == "keep_online":
         return _yes_or_no(cell)
-    if field == "proxy":
-        return _proxy(cell, own)
-    return cell
+    return _proxy(cell, own)
 
 
 def _yes_or_no(cell: str) -> bool:
@@ -114,13 +124,13 @@ def _yes_or_no(cell: str) -> bool:
     raise ValidationError(_("Enter “Yes” or “No”."))
 
 
-def _proxy(cell: str, own: int | None) -> str:
-    """Return the choice of the form: by its code, its name, or as the form and the export show both."""
+def _proxy(cell: str, own: int | None) -> int | None:
+    """Return the code of a proxy, None for none: by its code, its name, or as the form and the export show both."""
     word = _plain(cell)
     if word in NO_PROXY:
-        return proxies.NONE
+        return None
     for code, shown in proxies.proxy_choices(own):
         name = settings.WK_PROXIES.get(code, "") if code != proxies.NONE else ""
         if word in {_plain(str(code)), _plain(str(shown)), _plain(name)} - {""}:
-            return str(code)
+            return None if code == proxies.NONE else code
     raise ValidationError(_("This proxy isn’t known. Enter its code or its name, or “None”."))

@@ -1,6 +1,5 @@
 """Accounts, login attempts and events as CSV files: those that the reader may see, as the list is filtered."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import chain
@@ -20,8 +19,6 @@ from accounts.web import selection
 from accounts.web.account_list import AccountList
 from accounts.web.exchange import columns
 from accounts.web.exchange.cells import CsvResponse
-
-READ_AT_ONCE = 500
 
 
 @require_http_methods(["GET", "POST"])
@@ -63,7 +60,7 @@ def _accounts(user, accounts: QuerySet[Account]) -> Iterator[list]:
         shown["wId"] = lambda account: account.w_id
     yield list(shown)
     for batch in _batches(accounts.select_related("team", "policy").defer("search_text")):
-        tags = _tag_names(batch)
+        tags = columns.tag_names(batch)
         for account in batch:
             account.tag_names = ", ".join(tags[account.pk])
             yield [value(account) for value in shown.values()]
@@ -135,18 +132,9 @@ def _events(account: Account) -> Iterator[list]:
 def _batches(rows: QuerySet) -> Iterator[list]:
     """Yield the rows in the order of their IDs, each batch with its own query: no cursor stays open between two."""
     last = 0
-    while batch := list(rows.filter(pk__gt=last).order_by("pk")[:READ_AT_ONCE]):
+    while batch := list(rows.filter(pk__gt=last).order_by("pk")[: columns.READ_AT_ONCE]):
         last = batch[-1].pk
         yield batch
-
-
-def _tag_names(accounts: list[Account]) -> dict[int, list[str]]:
-    """Return {account: names of its tags}. Prefetched tags would stay in memory until the next garbage collection."""
-    uses = Account.tags.through.objects.filter(account__in=accounts).order_by("tag__name")
-    names = defaultdict(list)
-    for account, name in uses.values_list("account", "tag__name"):
-        names[account].append(name)
-    return names
 
 
 def _moment(at: datetime | None) -> str:

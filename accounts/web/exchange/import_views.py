@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods
 from accounts import permissions
 from accounts.web.exchange import columns
 from accounts.web.exchange.import_run import SHOWN, Import
+from accounts.web.exchange.import_save import save
 from accounts.web.exchange.upload import ROWS_MOST, Table, table_of
 
 # Between dry run and execution the table is in the page, signed: what comes back is what was read. No longer than
@@ -61,7 +62,7 @@ def _dry_run(request: HttpRequest, table: Table, mapping: list[str], carried: st
     found = Import(request.user, table, mapping)
     if request.POST.get("start") == "1" and found.is_possible:
         counts = found.counts
-        if found.save():
+        if save(found):
             messages.success(request, _done(counts["added"], counts["changed"]))
             return redirect("accounts")
         messages.error(
