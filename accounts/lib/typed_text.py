@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # Fillers and blanks that Unicode calls letters or symbols.
 BLANK = frozenset("\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
@@ -60,6 +61,7 @@ def _shaping(text: str) -> list[tuple[int, int]]:
     return sorted(found)
 
 
+@lru_cache(4096)
 def _as_shown(char: str) -> str:
     if is_control(char):
         return " "

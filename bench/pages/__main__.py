@@ -117,4 +117,5 @@ def main() -> None:
     report.finish(figures, options, "", title, report.table(HEAD, [page.row() for page in missed]))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -11,14 +11,14 @@ from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.core.asgi import get_asgi_application
-from django.db import connections
+from django.db import connections, transaction
 from django.test import AsyncClient
 from django.utils import timezone
 
 from accounts.attention import assignment
 from accounts.lib import pubsub
 from accounts.models import AccountEvent, Incident, UpstreamAccess
-from accounts.models.event import record
+from accounts.models.event import gathered, record
 from accounts.realtime import changes, connects, readers, sse
 from accounts.states import EventType
 from tests.support.factories import make_attempt
@@ -114,6 +114,31 @@ def test_a_message_has_ids_and_a_state_and_nothing_else(committed):
             text
             == f'event: change\ndata: {{"account": {account.pk}, "attempt": null, "state": "online"}}\n\n'
         )
+
+    asyncio.run(story())
+
+
+def test_thousands_of_rows_at_once_are_one_message(committed):
+    accounts = [committed.account() for _n in range(3)]
+
+    def import_many() -> None:
+        with transaction.atomic(), gathered(100):
+            for n in range(sse.MISSED_MOST + 1):
+                record(accounts[n % 3], EventType.CHANGED)
+        connections.close_all()
+
+    async def story():
+        stream = await Stream.of(committed.operator)
+        async with asyncio.timeout(DEADLINE):
+            while sse._hub.rows.floor is None:
+                await asyncio.sleep(0.01)
+        (reader,) = sse._hub.readers
+        while not reader.queue.empty():
+            await stream.message()
+        await asyncio.to_thread(import_many)
+        while (message := await stream.message())[0] == "ping":
+            pass
+        assert message[0] == "relook" and reader.queue.empty()
 
     asyncio.run(story())
 

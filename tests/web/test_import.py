@@ -8,9 +8,13 @@ from io import BytesIO, StringIO
 import openpyxl
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.utils import timezone
 
 from accounts.models import Account, AccountEvent, RecoveryPolicy, Tag, UnmanagedAccount
 from accounts.states import AccountState, EventType
+from accounts.web.exchange import import_save
+from accounts.web.exchange.import_run import Import
+from accounts.web.exchange.upload import Table
 from tests.support.factories import fresh
 
 PROXY = "none"
@@ -279,3 +283,53 @@ def test_the_statements_do_not_grow_with_the_unchanged_rows(people, django_asser
     content = "Label,Proxy\n" + "".join(f"n{n},none\n" for n in range(300))
     with django_assert_max_num_queries(40):
         assert "Unchanged: 300" in upload(people.operator, content)
+
+
+def test_many_rows_are_written_by_few_statements(people, django_assert_max_num_queries):
+    def content(version: int) -> str:
+        rows = (f'n{n} v{version},wxid_{n:05},none,"t{n % 3}, v{version}"\n' for n in range(300))
+        return "Label,wcId,Proxy,Tags\n" + "".join(rows)
+
+    for version in range(2):
+        page = upload(people.operator, content(version))
+        with django_assert_max_num_queries(50):
+            start(people.operator, page)
+    assert Account.objects.filter(label__endswith="v1", label_key__startswith="n").count() == 300
+    assert {tag.name for tag in Account.objects.get(wc_id="wxid_00001").tags.all()} == {"t1", "v1"}
+    assert AccountEvent.objects.filter(happened=EventType.CHANGED, detail="label, tag_names").count() == 300
+
+
+def test_a_changed_row_keeps_what_a_login_writes_meanwhile(people):
+    account = people.account(label="A", wc_id="wxid_a", state=AccountState.OFFLINE, note="")
+    page = upload(people.operator, "Label,wcId,Note,Keep online\nB,wxid_a,n,no\n")
+    account.go_online(1, "w-1", timezone.now(), None)
+    Account.objects.filter(pk=account.pk).update(nickname="new", pause_reason="old")
+    start(people.operator, page)
+    account = fresh(account)
+    assert (account.label, account.note, account.keep_online, account.pause_reason) == ("B", "n", False, "")
+    assert (account.w_id, account.state, account.nickname) == ("w-1", AccountState.ONLINE, "new")
+    assert account.label_key == "b" and "b" in account.search_text
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [{"label": "C"}, {"wc_id": "wxid_c"}, {"state": AccountState.ARCHIVED}],
+    ids=["renamed", "another wcId", "archived"],
+)
+def test_an_account_that_is_another_one_by_now_keeps_all_out(people, meanwhile):
+    account = people.account(label="A", state=AccountState.OFFLINE)
+    found = Import(
+        people.operator,
+        Table(["Label"] * 3, {2: ["A", "n", ""], 3: ["B", "", "none"]}),
+        ["label", "note", "proxy"],
+    )
+    Account.objects.filter(pk=account.pk).update(**meanwhile)
+    assert not import_save.save(found)
+    assert fresh(account).note == "" and not Account.objects.filter(label="B").exists()
+
+
+def test_a_second_click_adds_nothing_twice(people):
+    table = Table(["Label"], {2: ["A", "none"]})
+    first, second = (Import(people.operator, table, ["label", "proxy"]) for _click in range(2))
+    assert import_save.save(first) and not import_save.save(second)
+    assert Account.objects.count() == 1
