@@ -5,6 +5,7 @@ from accounts.web.attention import views as attention
 from accounts.web.bulk import views as bulk
 from accounts.web.exchange import export, import_views
 from accounts.web.overview import views as overview
+from accounts.web.people import notifications
 from accounts.web.people import views as people
 from accounts.web.scan_link import operator, owner
 from accounts.web.station import views as station
@@ -87,6 +88,8 @@ urlpatterns = [
     path("attempts/<int:attempt_id>/meant/", logins.take_as_meant, name="take_as_meant"),
     path("attempts/<int:attempt_id>/code/", logins.submit_verification_code, name="submit_code"),
     path("me/", people.me, name="me"),
+    path("me/notifications/", notifications.news, name="notifications"),
+    path("me/notifications/accounts/", notifications.of_accounts, name="account_notifications"),
     path("alarm/", health.alarm, name="alarm"),
     path("waiting/", health.waiting, name="waiting"),
     path("events/", sse.stream, name="events"),

@@ -29,8 +29,11 @@ def upstream_alarm(request: HttpRequest) -> dict:
 
 
 def appearance(request: HttpRequest) -> dict:
-    """Provide `theme`: "light", "dark", or "" for the one of the device."""
-    return {"theme": preferences.theme_of(request)}
+    """Provide what a person chose for this browser.
+
+    `theme`: "light", "dark", or "" for the one of the device. `notifications`: see `notifications_of`.
+    """
+    return {"theme": preferences.theme_of(request), "notifications": preferences.notifications_of(request)}
 
 
 def keeping_online(request: HttpRequest) -> dict:

@@ -1,6 +1,6 @@
 // One event stream for all tabs of a browser, which has only six connections for all of them. A tab that is shown and
-// holds the lock has it and passes on what it receives; a hidden tab has none and asks for none. Where there are no
-// locks (plain http on another host) each tab that is shown has its own.
+// holds the lock has it and passes on what it receives; a hidden tab has none and asks for none, unless the person wants
+// notifications. Where there are no locks (plain http on another host) each tab that is shown has its own.
 
 const LOCK = "wkportal-events";
 const BEAT_EVERY = 2000;
@@ -8,8 +8,11 @@ const REST_AFTER = 10000; // a tab that was hidden for this long lets another on
 const SILENT_AFTER = 5000; // a leader that says nothing for this long is asleep
 const DEAD_AFTER = 40000; // the server says something every 15 s
 const PAUSE = { least: 2000, most: 60000 };
-const url = document.body.dataset.events;
+const { events: url, notifications } = document.body.dataset;
 const channel = navigator.locks && window.BroadcastChannel ? new BroadcastChannel("wkportal") : null;
+
+// A hidden tab never takes the lock from another one: the browser slows down its timers, so it would seem to sleep too.
+const stays = channel !== null && Boolean(notifications);
 
 let state = "down"; // of the stream, wherever it is: down, up, full (too many of one person), refused (no right)
 let source = null;
@@ -154,8 +157,8 @@ function watch() {
     open();
   }
   if (leader) passOn("stream", state);
-  else if (channel && !document.hidden) {
-    const asleep = now - beat > SILENT_AFTER;
+  else if (channel && (stays || !document.hidden)) {
+    const asleep = !document.hidden && now - beat > SILENT_AFTER;
     if (asleep) {
       beat = now;
       become("down");
@@ -185,6 +188,7 @@ function shown() {
 }
 
 function hidden() {
+  if (stays) return;
   if (channel) rest = setTimeout(giveUp, REST_AFTER);
   else close();
 }
@@ -194,4 +198,4 @@ document.addEventListener("visibilitychange", () => (document.hidden ? hidden() 
 window.addEventListener("pagehide", () => (channel ? giveUp() : close()));
 window.addEventListener("pageshow", ({ persisted }) => persisted && !document.hidden && shown());
 setInterval(watch, BEAT_EVERY);
-if (!document.hidden) stream();
+if (stays || !document.hidden) stream();

@@ -1,12 +1,17 @@
-"""A person's own settings in a real browser."""
+"""A person's own settings in a real browser: theme, and what browser notifications do."""
 
 import os
 
 import pytest
 from playwright.sync_api import expect
 
+from accounts.bulk import runs
+from accounts.models import Account, BulkRun, Preferences
+from accounts.models.event import record
+from accounts.states import AccountState, EventType
 from tests.support import chromium, environment
-from tests.support.factories import PASSWORD
+from tests.support.factories import PASSWORD, fresh
+from tests.support.processes import until
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180)]
@@ -14,6 +19,27 @@ if environment.DATABASE != "sqlite":
     pytestmark.append(pytest.mark.long)  # what a page shows is the same
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+# Notifications are made as always, and written down, as is every tone. Nobody looks: a page under test always has the
+# focus otherwise.
+NOBODY_LOOKS = "document.hasFocus = () => false;"
+WRITE_DOWN = """
+    window.told = [];
+    window.tones = 0;
+    window.Notification = class extends Notification {
+        constructor(title, options) {
+            super(title, options);
+            told.push({ title, body: options.body });
+            window.last = this;
+        }
+    };
+    const { start } = OscillatorNode.prototype;
+    OscillatorNode.prototype.start = function (...when) {
+        window.tones += 1;
+        return start.apply(this, when);
+    };
+"""
+HIDDEN = 'Object.defineProperty(document, "hidden", { value: true });'
+QUEUED = {"body": "Queued for scan"}
 PAPER = {"light": "rgb(247, 247, 244)", "dark": "rgb(20, 21, 19)"}
 
 
@@ -28,8 +54,10 @@ def open_page(chrome, stack, live):
     """Opens a page in a context of its own; fails if one complained on its console."""
     contexts, complaints = [], []
 
-    def open_page(path: str = "/me/", before: str = "", **how):
+    def open_page(path: str = "/me/", before: str = "", allowed: bool = False, **how):
         context = chrome.new_context(locale="en", **how)
+        if allowed:
+            context.grant_permissions(["notifications"])
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
@@ -63,3 +91,104 @@ def test_help_is_there_by_its_key(open_page):
     page = open_page()
     page.keyboard.press("?")
     expect(page.locator("#help")).to_be_visible()
+
+
+# --- notifications ---------------------------------------------------------------------------------------------------
+
+
+def wants(live, **kinds) -> None:
+    Preferences.objects.create(user=live.operator, **kinds)
+
+
+def comes(page, what: str) -> None:
+    """Wait until the expression is true; the Content-Security-Policy forbids the page to evaluate it itself."""
+    until(lambda: page.wait_for_timeout(100) or page.evaluate(what), f"not true: {what}")
+
+
+def knows(page) -> None:
+    """Wait until the browser knows what is so already; the first answer is no news."""
+    comes(page, "Boolean(localStorage.getItem('wkportal-notifications'))")
+
+
+def queued(account: Account) -> None:
+    Account.objects.filter(pk=account.pk).update(queued_for_scan_at="2026-01-01T00:00Z")
+    record(fresh(account), EventType.TO_SCAN)
+
+
+def told(*pages) -> list[dict]:
+    """What all these tabs have shown."""
+    return [each for page in pages for each in page.evaluate("told")]
+
+
+def offline(live, label: str) -> Account:
+    return live.account(label=label, wc_id=f"wxid_{label}", state=AccountState.OFFLINE)
+
+
+def test_an_account_that_needs_attention_is_told_once_and_not_in_every_tab(open_page, live, stack):
+    wants(live, notifications=True)
+    account, other = offline(live, "Shop 7"), offline(live, "Shop 8")
+    first = open_page("/accounts/", NOBODY_LOOKS + WRITE_DOWN, allowed=True)
+    second = first.context.new_page()
+    second.goto(stack.url + "/incidents/")
+    knows(first)
+    queued(account)
+    until(lambda: second.wait_for_timeout(100) or told(first, second), "no notification was shown")
+    queued(other)
+    until(lambda: second.wait_for_timeout(100) or len(told(first, second)) > 1, "no second notification")
+    assert sorted(map(str, told(first, second))) == [
+        str({"title": title, **QUEUED}) for title in ("Shop 7", "Shop 8")
+    ]
+    assert first.evaluate("tones") == second.evaluate("tones") == 0
+
+    shown_by = next(page for page in (first, second) if {"title": "Shop 8", **QUEUED} in told(page))
+    with first.context.expect_page() as opened:
+        shown_by.evaluate("last.dispatchEvent(new Event('click'))")
+    opened.value.wait_for_url(stack.url + f"/accounts/{other.pk}/")
+    assert shown_by.url in (stack.url + "/accounts/", stack.url + "/incidents/")
+
+
+def test_whoever_looks_hears_a_tone_and_gets_no_notification(open_page, live):
+    wants(live, notifications=True, sound=True)
+    account = offline(live, "Shop 7")
+    page = open_page("/accounts/", WRITE_DOWN, allowed=True)
+    page.locator("h1").click()
+    knows(page)
+    queued(account)
+    comes(page, "tones === 1")
+    assert told(page) == []
+
+
+def test_a_hidden_tab_tells_that_a_run_is_done(open_page, live, stack):
+    wants(live, notifications=True)
+    offline(live, "Shop 7")
+    page = open_page("/accounts/", HIDDEN + NOBODY_LOOKS + WRITE_DOWN, allowed=True)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url.removeprefix(stack.url)))
+    page.reload()
+    until(lambda: page.wait_for_timeout(100) or "/events/" in asked, "it does not listen")
+    knows(page)
+    run = runs.start(live.operator, "place", {"place": "Rack 1"}, Account.objects.all())
+    runs.end(run, run.created_at)
+    record(Account.objects.get(), EventType.CHANGED)
+    comes(page, "told.length === 1")
+    assert told(page) == [{"title": "Bulk run done: Change place", "body": ""}]
+    assert BulkRun.objects.get().ended_at
+
+
+def test_the_browser_is_asked_when_notifications_are_chosen_and_not_before(open_page, live):
+    asks = (
+        WRITE_DOWN
+        + "Notification.requestPermission = async () => { window.asked = (window.asked ?? 0) + 1; };"
+    )
+    page = open_page(before=asks)
+    assert page.evaluate("window.asked") is None
+    page.get_by_label("Sound").check()
+    comes(page, "tones === 1")
+    page.get_by_label("Browser notifications").check()
+    expect(page.locator("#permission")).to_be_visible()
+    assert page.evaluate("window.asked") == (
+        1 if page.evaluate("Notification.permission") == "default" else None
+    )
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_label("Browser notifications")).to_be_checked()
+    assert fresh(live.operator).preferences.notifications and fresh(live.operator).preferences.sound

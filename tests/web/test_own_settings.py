@@ -83,8 +83,8 @@ def test_the_language_button_is_a_choice_for_other_browsers_too(people):
 
 
 def test_cookies_live_as_long_as_a_session_and_no_script_reads_them(people):
-    answer = save(people.operator.client, language="en", theme="dark")
-    for name in (settings.LANGUAGE_COOKIE_NAME, "wkportal_theme"):
+    answer = save(people.operator.client, language="en", theme="dark", sound="on")
+    for name in (settings.LANGUAGE_COOKIE_NAME, "wkportal_theme", "wkportal_notifications"):
         cookie = answer.cookies[name]
         assert cookie["max-age"] >= settings.SESSION_COOKIE_AGE
         assert cookie["httponly"] and cookie["samesite"] == "Lax"
@@ -110,6 +110,25 @@ def test_a_forged_theme_is_none(people):
     client = people.operator.client
     client.cookies["wkportal_theme"] = 'dark"onload="x'
     assert html_of(client.get("/me/")) == '<html lang="en">'
+
+
+def test_browser_notifications_are_off_until_they_are_chosen(people):
+    client = people.operator.client
+    assert 'data-notifications=""' in client.get("/accounts/").content.decode()
+    for fields, wanted in (
+        ({"notifications": "on", "sound": "on"}, "notifications sound"),
+        ({"sound": "on"}, "sound"),
+        ({"notifications": "on"}, "notifications"),
+    ):
+        save(client, **fields)
+        for browser in (client, signed_in("operator")):
+            assert f'data-notifications="{wanted}"' in browser.get("/accounts/").content.decode()
+    client.post("/logout/")
+    assert 'data-notifications=""' in client.get("/login/").content.decode()
+    assert 'data-notifications=""' in signed_in("mate", client).get("/accounts/").content.decode()
+    save(people.operator.client)
+    client.cookies["wkportal_notifications"] = "loud-<script>"
+    assert 'data-notifications=""' in client.get("/accounts/").content.decode()
 
 
 def test_an_unknown_action_is_not_found(people):

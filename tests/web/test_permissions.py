@@ -26,6 +26,8 @@ MATRIX = {
     "list_news": ("get", SIGNED_IN),
     "save_view": ("post", {**DO, "viewer": 302, "stranger": 302}),
     "me": ("get", SIGNED_IN),
+    "notifications": ("get", SIGNED_IN),
+    "account_notifications": ("get", SIGNED_IN),
     "alarm": ("get", SIGNED_IN),
     "waiting": ("get", SIGNED_IN),
     "new_account": ("get", {**SIGNED_IN, "viewer": 404}),

@@ -20,6 +20,18 @@ class PreferencesForm(forms.Form):
     theme = forms.ChoiceField(
         label=_("Theme"), required=False, choices=[("", _("Same as the device")), *Theme.choices]
     )
+    notifications = forms.BooleanField(
+        label=_("Browser notifications"),
+        required=False,
+        help_text=_(
+            "When an account needs attention and when your run is done, while you look at something else."
+        ),
+    )
+    sound = forms.BooleanField(
+        label=_("Sound"),
+        required=False,
+        help_text=_("A short tone at the same moments, also while you look."),
+    )
 
     def save(self, user) -> Preferences:
         return Preferences.objects.update_or_create(user=user, defaults=self.cleaned_data)[0]
