@@ -239,17 +239,6 @@ def time_words() -> str:
     )
 
 
-@register.simple_tag
-def with_gaps(timeline) -> list[tuple]:
-    """Return each event with the seconds since the one before it."""
-    events = list(timeline)
-    earlier = [None, *events][: len(events)]
-    return [
-        (event, (event.at - previous.at).total_seconds() if previous else None)
-        for event, previous in zip(events, earlier, strict=True)
-    ]
-
-
 # --- the list -------------------------------------------------------------------------------------------
 
 

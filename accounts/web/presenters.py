@@ -13,9 +13,18 @@ from accounts.models import Account, LoginAttempt
 from accounts.presence import sweep
 from accounts.realtime import changes
 from accounts.states import AttemptState, Method
-from accounts.web.account_page import DROPS_SHOWN, HistoryFilter, bar, history_of, history_query, month_shown
 from accounts.web.forms import DueForm, VerificationCodeForm
+from accounts.web.history.account_page import (
+    DROPS_SHOWN,
+    HistoryFilter,
+    bar,
+    history_of,
+    history_query,
+    month_shown,
+)
+from accounts.web.history.attempt_page import earlier_logins, timeline, way
 
+EVENTS_SHOWN = 100
 SHOWN_LIVE = [
     *("state", "w_id", "state_since", "checked_at", "absent", "keep_online", "relogin_at"),
     *("queued_for_scan_at", "last_offline_at", "last_offline_reason"),
@@ -66,14 +75,13 @@ def live_attempt(request: HttpRequest, attempt: LoginAttempt) -> dict:
     """
     expire.expire_on_read(attempt.account)
     attempt.refresh_from_db()
-    timeline = (
-        attempt.events.filter(Q(account=attempt.account) | Q(from_state__gt=""))
-        .select_related("actor")
-        .order_by("id")
-    )
+    of_account = attempt.events.filter(Q(account=attempt.account) | Q(from_state__gt=""))
+    events = list(of_account.order_by("id")[:EVENTS_SHOWN])
     return {
         "account": attempt.account,
-        "timeline": timeline[:100],
+        "way": way(attempt, events),
+        "earlier": earlier_logins(attempt, db_clock.now()),
+        "timeline": timeline(events),
         "drop": attempt.account.drops.open().first(),
         **panel(request, attempt),
         **rights(request),

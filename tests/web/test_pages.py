@@ -20,8 +20,8 @@ from accounts.models import (
 )
 from accounts.reasons import Reason, advice
 from accounts.states import FINAL_STATES, OPEN_STATES, AttemptState
-from accounts.web import account_page
 from accounts.web.forms import AccountForm
+from accounts.web.history import account_page
 from tests.support.factories import make_attempt
 from wkportal import __version__
 
