@@ -7,6 +7,7 @@ from statistics import median
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from accounts.models import AccountEvent, LoginAttempt
 from accounts.reasons import Reason
@@ -114,8 +115,10 @@ def _step_aside(stop: Stop, title: str | Promise) -> None:
 def _stop(attempt: LoginAttempt, state: str, at: datetime | None, who: str = "") -> Stop:
     by_prompt = attempt.method == Method.POPUP
     titles = {
-        AttemptState.PREPARING: _("Requested"),
-        AttemptState.WAITING: _("Prompt sent") if by_prompt else _("QR code shown"),
+        AttemptState.PREPARING: pgettext_lazy("a stop of a login", "Requested"),
+        AttemptState.WAITING: _("Prompt sent")
+        if by_prompt
+        else pgettext_lazy("a stop of a login", "QR code shown"),
         AttemptState.CODE_REQUIRED: _("Verification code"),
         AttemptState.PAGE_REQUIRED: _("Verification page"),
         AttemptState.SUCCEEDED: _("Online"),
