@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from accounts.models import Account, Drop, LoginAttempt
@@ -16,7 +16,7 @@ from accounts.models.account_queries import of_accounts
 from accounts.proxies import OWN, proxy_name
 from accounts.reasons import Reason
 from accounts.reports.buckets import Days, Quarter, WholeSeconds
-from accounts.states import AttemptState, Method
+from accounts.states import AccountState, AttemptState, Method
 
 MONTH, WEEK = 30, 7
 # A proxy or an hour is named if it has this many times the drops of the others, and enough of them.
@@ -129,11 +129,15 @@ class Figures:
 
     def _accounts_by_proxy(self) -> dict[int | None, int]:
         """Return how many accounts use each proxy now; those with an own one under OWN, as their drops are."""
-        accounts = Account.objects.kept() if self.accounts is None else self.accounts.kept()
-        rows = accounts.order_by().values_list("proxy")
-        counts = Counter(dict(rows.annotate(number=Count("pk"))))
-        own = Counter(proxy for (proxy,) in rows.filter(own_proxy__isnull=False).order_by("label_key"))
-        return {**(counts - own), **({OWN: own.total()} if own else {})}
+        rows = (Account.objects.all() if self.accounts is None else self.accounts).order_by()
+        # All are counted in an index; each kind that does not belong there is few, and found by an index of its own.
+        counts = Counter(dict(rows.values_list("proxy").annotate(number=Count("pk"))))
+        archived, merged = Q(state=AccountState.ARCHIVED), Q(merged_into__isnull=False)
+        for gone in (rows.filter(archived), rows.filter(merged).exclude(archived)):
+            counts -= Counter(gone.values_list("proxy", flat=True))
+        own = rows.kept().filter(own_proxy__isnull=False).order_by("label_key")
+        mine = Counter(own.values_list("proxy", flat=True))
+        return {**(counts - mine), **({OWN: mine.total()} if mine else {})}
 
     def drops_by_hour(self) -> list[Bar]:
         """Return the 24 hours of the day; the one with the most drops stands out if it has far more than the others."""

@@ -180,7 +180,8 @@ class World:
         Incident.objects.filter(pk__in=(older.pk, newer.pk)).update(ended_at=None)
         incidents = [incident for incident in over for _n in range(60)]
         incidents += [None] * (3 * self.n_accounts - len(incidents))
-        drops = ((self.start + YEAR * self.random.random(), incident) for incident in incidents)
+        times = sorted(self.start + YEAR * self.random.random() for _n in incidents)
+        drops = zip(times, incidents, strict=True)
         insert(self.drop(self.any_account(), *drop, ended=True) for drop in drops)
         together = len(self.offline) // 20
         incidents = itertools.chain([newer] * together, [older] * together, itertools.repeat(None))

@@ -10,7 +10,7 @@ from accounts.models import Account, Drop
 from accounts.proxies import OWN
 from accounts.reasons import Reason
 from accounts.reports.figures import OUTCOMES, Figures, quantile, rate_of
-from accounts.states import AttemptState, Method
+from accounts.states import AccountState, AttemptState, Method
 from tests.support.factories import make_attempt
 
 NOW = datetime(2026, 11, 20, 4, 30, tzinfo=UTC)
@@ -121,6 +121,8 @@ def test_a_quantile_is_a_value_that_was_measured():
 
 def test_own_proxies_are_told_apart_from_listed_ones(people):
     people.account(proxy=2, own_proxy="203.0.113.7:1080")
+    people.account(proxy=2, state=AccountState.ARCHIVED, keep_online=False)
+    people.account(proxy=2, merged_into=people.account(proxy=3))
     for proxy, number in ((2, 3), (OWN, 5), (None, 1)):
         account = people.account(proxy=proxy if proxy != OWN else None)
         for _n in range(number):
