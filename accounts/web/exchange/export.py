@@ -20,6 +20,8 @@ from accounts.web.account_list import AccountList
 from accounts.web.exchange import columns
 from accounts.web.exchange.cells import CsvResponse
 
+READ_AT_ONCE = 500
+
 
 @require_http_methods(["GET", "POST"])
 @never_cache
@@ -132,7 +134,7 @@ def _events(account: Account) -> Iterator[list]:
 def _batches(rows: QuerySet) -> Iterator[list]:
     """Yield the rows in the order of their IDs, each batch with its own query: no cursor stays open between two."""
     last = 0
-    while batch := list(rows.filter(pk__gt=last).order_by("pk")[: columns.READ_AT_ONCE]):
+    while batch := list(rows.filter(pk__gt=last).order_by("pk")[:READ_AT_ONCE]):
         last = batch[-1].pk
         yield batch
 
