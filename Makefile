@@ -5,7 +5,7 @@ BIN := .venv/bin
 TEMPLATES := templates simulator/templates
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-faults lint format lock messages clean
+.PHONY: help run test test-fast test-faults lint format lock messages screens clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ messages: ## collect the texts to translate, and compile the translations (needs
 		--add-location file --ignore .venv --ignore var --ignore tests --ignore simulator && \
 	sed -i.old '/^"POT-Creation-Date/d' locale/*/LC_MESSAGES/django.po && rm locale/*/LC_MESSAGES/django.po.old && \
 	$(BIN)/python manage.py compilemessages --ignore .venv --ignore var
+
+screens: ## docs/screens: a picture of every page, in both languages and themes
+	@$(PYTHON) bootstrap.py test
+	@mkdir -p docs/screens
+	@SCREENS=$(CURDIR)/docs/screens exec $(BIN)/python -m pytest -p xdist -n 0 -m "long or not long" \
+		tests/browser/test_every_page.py
 
 clean: ## remove what can be made again: environments, caches, collected files; the data in var/ stays
 	@rm -rf .venv var/tools staticfiles .pytest_cache .ruff_cache .hypothesis

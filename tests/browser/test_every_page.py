@@ -1,0 +1,121 @@
+"""What holds on every page: no finding of axe, nothing on the console, nothing beside the screen, nothing that moves.
+
+In two looks that together have both languages, both themes and both widths; the long form has all eight.
+SCREENS=docs/screens keeps a picture of each page in four of them: `make screens`.
+"""
+
+import io
+import itertools
+import json
+import os
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.base import AXE_FILE_PATH
+from PIL import Image
+
+from tests.support import chromium, environment
+from tests.support.company import PAGES, Company
+from tests.support.factories import PASSWORD
+from tests.support.stack import Stack
+
+pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400)]
+if environment.DATABASE != "sqlite":
+    pytestmark.append(pytest.mark.long)  # what a page shows is the same
+# Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+
+SCREENS = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
+PICTURES = os.environ.get("SCREENS", "")
+PICTURED = {
+    ("en", "light", "desk"),
+    ("zh-CN", "dark", "desk"),
+    ("zh-CN", "light", "phone"),
+    ("en", "dark", "phone"),
+}
+USUAL = {("en", "light", "desk"), ("zh-CN", "dark", "phone")}
+LOOKS = [
+    pytest.param(*look, id="-".join(look), marks=() if look in USUAL else pytest.mark.long)
+    for look in itertools.product(("en", "zh-CN"), ("light", "dark"), SCREENS)
+]
+MOST_SHIFT = 0.02
+# Best practices too: each is a promise to somebody who works by keyboard or hears the page.
+FINDINGS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations.map(
+    (found) => `${found.id}: ${found.nodes.map((node) => node.target.join(" ")).slice(0, 3).join(", ")}`)"""
+# Collected from the page's first moment; what follows a click or a key is meant.
+WATCH_SHIFTS = """
+    window.shifts = 0;
+    new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
+    }).observe({type: "layout-shift", buffered: true});
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock(), Stack("web", "waits", WK_LOGIN_WAIT_SECONDS="60") as running:
+        yield running
+
+
+@pytest.fixture
+def company(live, upstream):
+    upstream.settings(wait_seconds=60)
+    return Company(live)
+
+
+@pytest.fixture
+def contexts(chrome, stack, live):
+    """A browser for each person who looks, signed in; by their name in `People`, "" for a visitor."""
+    made = {}
+
+    def of(who: str, language: str, theme: str, screen: str):
+        if who not in made:
+            context = chrome.new_context(
+                locale=language,
+                color_scheme=theme,
+                viewport=SCREENS[screen],
+                bypass_csp=True,
+                reduced_motion="reduce",
+            )
+            context.add_init_script(path=AXE_FILE_PATH)
+            context.add_init_script(WATCH_SHIFTS)
+            if who:
+                page = context.new_page()
+                chromium.sign_in(page, stack.url, getattr(live, who).get_username(), PASSWORD)
+                page.close()
+            made[who] = context
+        return made[who]
+
+    yield of
+    for context in made.values():
+        context.close()
+
+
+def keep_picture(page, name: str) -> None:
+    picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    picture.save(Path(PICTURES) / name, quality=70, method=6)
+
+
+@pytest.mark.parametrize(("language", "theme", "screen"), LOOKS)
+def test_every_page(stack, company, contexts, language, theme, screen):
+    wrong = {}
+    for name, asked in PAGES.items():
+        page = contexts(asked.who, language, theme, screen).new_page()
+        complaints = []
+        page.on(
+            "console", lambda m, to=complaints: to.append(m.text) if m.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error, to=complaints: to.append(str(error)))
+        page.goto(stack.url + asked.address(company))
+        if asked.ready:
+            page.locator(asked.ready).first.wait_for()
+        found = page.evaluate(FINDINGS)
+        shift = page.evaluate("window.shifts")
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        complaints = [text for text in complaints if not (name == "not-found" and "404" in text)]
+        if found or shift > MOST_SHIFT or wide > 0 or complaints:
+            wrong[name] = {"axe": found, "shift": shift, "wide": wide, "console": complaints}
+        if PICTURES and (language, theme, screen) in PICTURED:
+            keep_picture(page, f"{name}-{language[:2]}-{theme}-{screen}.webp")
+        page.close()
+    assert not wrong, json.dumps(wrong, indent=1, ensure_ascii=False)

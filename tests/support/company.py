@@ -1,0 +1,162 @@
+"""A company of thirty accounts with a month behind it, and an address for every page that shows it.
+
+For those that look at all pages: one test for what is wrong on any of them, and the screenshots of the docs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.utils import timezone
+
+from accounts.attention import assignment
+from accounts.bulk import runs
+from accounts.models import Account, Drop, Incident, LoginAttempt, Tag, UnmanagedAccount
+from accounts.models.event import record
+from accounts.models.operators.bulk_run import BulkAction
+from accounts.models.operators.scan_run import ScanSource
+from accounts.scanning import links, queue
+from accounts.states import AccountState, AttemptState, EventType, Method, NextStep, Trigger
+from tests.support.factories import People, make_account, make_attempt
+
+SHOPS = (
+    ("门店 1 · 新街口", "新街口百货"), ("门店 2 · 夫子庙", "夫子庙小王"), ("门店 10 · 河西", "河西万达"),
+    ("Customer care 1", "Lily"), ("Customer care 2", "Anna"), ("Sales East", "Sales desk"),
+)  # fmt: skip
+STATES = (AccountState.ONLINE,) * 6 + (AccountState.OFFLINE,) * 3 + (AccountState.NEW,)
+ENDINGS = (
+    (AttemptState.SUCCEEDED, "", ""), (AttemptState.SUCCEEDED, "", ""), (AttemptState.EXPIRED, "not_scanned", ""),
+    (AttemptState.SUCCEEDED, "", ""), (AttemptState.FAILED, "declined", "用户拒绝登录"),
+)  # fmt: skip
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+
+
+class Company:
+    def __init__(self, people: People, accounts: int = 30):
+        self.people, self.now = people, timezone.now()
+        self.tags = [Tag.objects.create(name=name) for name in ("客服", "VIP", "night shift")]
+        self.accounts = [self._account(number) for number in range(1, accounts + 1)]
+        offline = [account for account in self.accounts if account.state == AccountState.OFFLINE]
+        self.dropped, self.online, self.new = offline[0], self.accounts[0], self.accounts[9]
+        self.incident = self._incident(offline)
+        self.ended = self._history(self.dropped)
+        self.waiting = make_attempt(
+            self.new,
+            AttemptState.WAITING,
+            asked_by=people.operator,
+            asked_by_name="operator",
+            qr_text="https://example/x",
+        )
+        UnmanagedAccount.objects.create(wc_id="wxid_unknown01", w_id="w-unknown-1")
+        self.bulk = runs.start(
+            people.operator,
+            BulkAction.TAG,
+            {"tags": ["VIP"]},
+            Account.objects.filter(pk__lte=self.new.pk),
+        )
+        chosen = Account.objects.filter(
+            pk__in=[account.pk for account in self.accounts if account.state == "new"][1:]
+        )
+        self.run = queue.start_run(people.operator, ScanSource.NEW, chosen)
+        self.link = links.create(offline[-1], DAY, by=people.operator)
+        assignment.take_incident(
+            self.incident, by=people.operator, note="Asked the shop to charge the phones"
+        )
+
+    def _account(self, number: int) -> Account:
+        label, nickname = SHOPS[number % len(SHOPS)]
+        state = STATES[(number - 1) % len(STATES)]
+        since = self.now - number * 7 * HOUR
+        known = state != AccountState.NEW
+        account = make_account(
+            team=self.people.east, label=f"{label} · {number}", nickname=nickname if known else "", state=state,
+            place=f"Rack {1 + number // 12} · Slot {number}" if number % 5 else "", proxy=(1, 2, None)[number % 3],
+            wc_id=f"wxid_{number:06}" if known else None, w_id=f"w{number}" if state == AccountState.ONLINE else "",
+            state_since=since, last_login_at=since if known else None, note="Charger is loose" if number % 9 == 0 else "",
+        )  # fmt: skip
+        account.tags.set(self.tags[: number % 3])
+        return account
+
+    def _incident(self, offline: list[Account]) -> Incident:
+        incident = Incident.objects.create(
+            at=self.now - HOUR, last_drop_at=self.now - 50 * MINUTE, shares="proxy", shared="1"
+        )
+        steps = (NextStep.SCAN, NextStep.BACK_OFF, NextStep.POPUP)
+        for number, account in enumerate(offline):
+            step = steps[number % len(steps)]
+            if step == NextStep.SCAN:
+                Account.objects.filter(pk=account.pk).update(queued_for_scan_at=self.now - HOUR)
+            Drop.objects.create(
+                account=account, incident=incident, w_id=f"old{number}", at=self.now - HOUR, next_step=step, proxy=1,
+                online_since=self.now - 3 * DAY, next_at=None if step == NextStep.SCAN else self.now + HOUR,
+                reason_text="网络异常，已下线",
+            )  # fmt: skip
+        for account in self.accounts[:3]:
+            Drop.objects.create(
+                account=account, incident=incident, w_id="old", at=self.now - HOUR, ended_at=self.now - 20 * MINUTE,
+                ended_by=Method.POPUP, online_since=self.now - 9 * DAY, proxy=1,
+            )  # fmt: skip
+        return incident
+
+    def _history(self, account: Account) -> LoginAttempt:
+        """A month of logins of one account; the last has failed."""
+        attempt = None
+        for number, (state, reason, words) in enumerate(ENDINGS * 2):
+            began = self.now - (len(ENDINGS) * 2 - number) * 3 * DAY
+            attempt = make_attempt(
+                account, state, reason=reason, upstream_text=words, created_at=began, deadline_at=began + 150 * timedelta(seconds=1),
+                qr_shown_at=began + timedelta(seconds=1), sent_at=began, ended_at=began + timedelta(seconds=9 + 20 * (number % 4)),
+                trigger=Trigger.RECOVERY if number % 3 == 0 else Trigger.OPERATOR, asked_by=self.people.operator, asked_by_name="operator",
+            )  # fmt: skip
+            for kind, seconds in ((EventType.ATTEMPT_STARTED, 0), (EventType.WAIT_TAKEN, 1)):
+                record(
+                    account,
+                    kind,
+                    attempt=attempt,
+                    by=self.people.operator,
+                    at=began + timedelta(seconds=seconds),
+                )
+        return attempt
+
+
+@dataclass(frozen=True)
+class PageOf:
+    """A page's address in a company, and who opens it: an attribute of `People`, or "" for a visitor."""
+
+    address: Callable[[Company], str]
+    who: str = "operator"
+    ready: str = ""  # what is there once the page is whole
+
+
+def at(path: str, who: str = "operator", ready: str = "") -> PageOf:
+    """`{…}`: an attribute of the company."""
+    return PageOf(lambda company: path.format_map(vars(company)), who, ready)
+
+
+PAGES = {
+    "sign-in": at("/login/", ""),
+    "overview": at("/"),
+    "accounts": at("/accounts/"),
+    "accounts-none": at("/accounts/?q=nothing-like-it"),
+    "account": at("/accounts/{dropped.pk}/"),
+    "account-new": at("/accounts/{new.pk}/"),
+    "account-online": at("/accounts/{online.pk}/"),
+    "account-add": at("/accounts/new/"),
+    "account-edit": at("/accounts/{dropped.pk}/edit/"),
+    "account-import": at("/accounts/import/"),
+    "account-viewer": at("/accounts/{dropped.pk}/", "viewer"),
+    "attempt": at("/attempts/{ended.pk}/"),
+    "station": at("/station/"),
+    "station-run": at("/station/{run.pk}/", ready=".code img"),
+    "wall": at("/wall/{run.pk}/", ready=".code img"),
+    "link": at("/accounts/{link.account_id}/link/"),
+    "scan-link": at("/scan/{link.token}/", ""),
+    "incidents": at("/incidents/"),
+    "incident": at("/incidents/{incident.pk}/"),
+    "discovered": at("/discovered/", "admin"),
+    "bulk-runs": at("/accounts/bulk/"),
+    "bulk-run": at("/accounts/bulk/{bulk.pk}/"),
+    "archived": at("/accounts/archived/"),
+    "me": at("/me/"),
+    "not-found": at("/nowhere/"),
+}
