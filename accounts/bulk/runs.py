@@ -63,9 +63,9 @@ def look(action: str, value: dict, accounts: QuerySet[Account]) -> DryRun:
 
     `accounts`: those that the person sees, without merged and archived ones.
     """
-    now, found = db_clock.now(), DryRun()
-    chosen = queue.in_order(accounts.defer("search_text", "note")[: most(action) + 1])
-    if len(chosen) > most(action):
+    now, found, beyond = db_clock.now(), DryRun(), most(action) + 1
+    chosen = queue.in_order(accounts.defer("search_text", "note")[:beyond], beyond)
+    if len(chosen) == beyond:
         raise TooMany
     for some in in_batches(chosen, LOOKED_AT_ONCE):
         eligible = Eligible(action, value, some, now)

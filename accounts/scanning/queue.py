@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import timedelta
+from heapq import nsmallest
 
 from django.db import transaction
 from django.db.models import Max, QuerySet
@@ -17,6 +18,7 @@ MOST = 1000
 ITEMS_AT_ONCE = 200
 KEPT = timedelta(days=90)
 FORGOTTEN_AT_ONCE = 500
+SORTED_BY = ("pk", "label_key", "place_key")
 
 
 def source_accounts(user, source: str) -> QuerySet[Account]:
@@ -29,17 +31,20 @@ def source_accounts(user, source: str) -> QuerySet[Account]:
     return groups.needing(accounts, groups.Need.FAILED)
 
 
-def in_order(accounts: Iterable[Account]) -> list[Account]:
-    """Sort by place, in natural order, then by label. Accounts without a place come last."""
-    return sorted(accounts, key=lambda a: (not a.place_key, a.place_key, a.label_key, a.pk))
+def in_order(accounts: Iterable, most: int) -> list:
+    """Return the first accounts, or rows of SORTED_BY, by place in natural order, then by label.
+
+    Accounts without a place come last.
+    """
+    return nsmallest(most, accounts, key=lambda a: (not a.place_key, a.place_key, a.label_key, a.pk))
 
 
 def start_run(user, source: str, accounts: QuerySet[Account]) -> ScanRun | None:
-    """Start a run with the accounts (at most MOST) in their order, or return None if there are none.
+    """Start a run with the first MOST of the accounts, or return None if there are none.
 
     The user's earlier runs end: a person works through one queue at a time.
     """
-    chosen = in_order(accounts.only("pk", "label_key", "place_key")[:MOST])
+    chosen = in_order(accounts.values_list(*SORTED_BY, named=True), MOST)
     if not chosen:
         return None
     now = db_clock.now()
@@ -54,15 +59,15 @@ def start_run(user, source: str, accounts: QuerySet[Account]) -> ScanRun | None:
 def add(run: ScanRun, accounts: QuerySet[Account]) -> int:
     """Add the accounts that the run does not have yet at its end; return how many."""
     last = run.items.aggregate(last=Max("position"))["last"] or 0
-    new = accounts.exclude(pk__in=run.items.values("account")).only("pk", "label_key", "place_key")
-    chosen = in_order(new[: max(0, MOST - last)])
+    new = accounts.exclude(pk__in=run.items.values("account")).values_list(*SORTED_BY, named=True)
+    chosen = in_order(new, max(0, MOST - last))
     _append(run, chosen, last)
     return len(chosen)
 
 
-def _append(run: ScanRun, accounts: list[Account], last: int) -> None:
+def _append(run: ScanRun, accounts: list, last: int) -> None:
     items = [
-        ScanRunItem(run=run, account=account, position=position)
+        ScanRunItem(run=run, account_id=account.pk, position=position)
         for position, account in enumerate(accounts, start=last + 1)
     ]
     ScanRunItem.objects.bulk_create(items, ITEMS_AT_ONCE, ignore_conflicts=True)

@@ -21,6 +21,16 @@ def test_phones_come_in_the_natural_order_of_their_places_and_those_without_one_
     assert list(run.items.order_by("position").values_list("position", flat=True)) == [1, 2, 3, 4]
 
 
+def test_a_run_has_the_first_places_of_more_accounts_than_it_takes(people, monkeypatch):
+    monkeypatch.setattr(queue, "MOST", 2)
+    accounts = [people.account(place=place) for place in ("Slot 10", "", "Slot 9", "Slot 2")]
+    run = run_of(people.operator, accounts)
+    assert [item.account.place for item in run.items.order_by("position")] == ["Slot 2", "Slot 9"]
+    run.items.last().delete()
+    assert queue.add(run, Account.objects.all()) == 1
+    assert run.items.order_by("position").last().account.place == "Slot 9"
+
+
 def test_sources(people):
     new = people.account(label="new")
     queued = people.account(label="queued", state="offline", queued_for_scan_at=timezone.now())
