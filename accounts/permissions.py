@@ -4,6 +4,8 @@ A stranger cannot learn that a row exists. Who may see an account is decided by 
 the permission that the group Operators has.
 """
 
+from copy import copy
+
 from django.contrib.auth.models import Group
 from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
@@ -33,6 +35,19 @@ def sees_all(user) -> bool:
 def may_adopt(user) -> bool:
     """An account that has no record here is nobody's team yet: only for those who see every account."""
     return user.has_perm("accounts.add_account") and sees_all(user)
+
+
+def may_manage_people(user) -> bool:
+    return user.has_perm("accounts.manage_people")
+
+
+def may_manage(user, person) -> bool:
+    """Whether this user may change or lock that person, or let it set another password: nobody with more rights."""
+    if user.is_superuser or person.is_superuser:
+        return user.is_superuser
+    awake = copy(person)  # a locked person has no permissions, and has them back when it is unlocked
+    awake.is_active = True
+    return awake.get_all_permissions() <= user.get_all_permissions()
 
 
 def teams_of(user):

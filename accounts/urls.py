@@ -5,7 +5,7 @@ from accounts.web.attention import views as attention
 from accounts.web.bulk import views as bulk
 from accounts.web.exchange import export, import_views
 from accounts.web.overview import views as overview
-from accounts.web.people import notifications
+from accounts.web.people import members, notifications, teams
 from accounts.web.people import views as people
 from accounts.web.scan_link import operator, owner
 from accounts.web.station import views as station
@@ -90,6 +90,13 @@ urlpatterns = [
     path("me/", people.me, name="me"),
     path("me/notifications/", notifications.news, name="notifications"),
     path("me/notifications/accounts/", notifications.of_accounts, name="account_notifications"),
+    path("people/", members.people, name="people"),
+    path("people/new/", members.new_person, name="new_person"),
+    path("people/<int:person_id>/", members.person, name="person"),
+    path("people/teams/", teams.team_list, name="teams"),
+    path("people/teams/<int:team_id>/", teams.team, name="team"),
+    path("people/teams/<int:team_id>/delete/", teams.delete_team, name="delete_team"),
+    path("password/<str:token>/<str:uidb64>/", people.SetPassword.as_view(), name="set_password"),
     path("alarm/", health.alarm, name="alarm"),
     path("waiting/", health.waiting, name="waiting"),
     path("events/", sse.stream, name="events"),

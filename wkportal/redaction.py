@@ -22,9 +22,9 @@ NAMED = re.compile(
 )
 # user:password@ in an address. Text that begins like a port and a path is not a password.
 ADDRESS = re.compile(r"(?<=://)([^\s/:@]{0,100}:)(?!\d{1,5}[/?#])\S{1,300}(?=@)")
-# Addresses of the WKTeam callback and of a scan link: anyone who knows their last part can post too, or log in the
-# account, and a wrong one may be nearly right.
-SECRET_ADDRESS = re.compile(r"(?:(?<=/callbacks/wkteam/)|(?<=/scan/))[^\s/?#\"']+")
+# Addresses of the WKTeam callback, of a scan link and of a link to set a password: anyone who knows their next part can
+# post too, log in the account or sign in, and a wrong one may be nearly right.
+SECRET_ADDRESS = re.compile(r"(?:(?<=/callbacks/wkteam/)|(?<=/scan/)|(?<=/password/))[^\s/?#\"']+")
 TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
 # The name of an account must not be able to start a new line in the log, or to move a terminal's cursor.
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}

@@ -161,6 +161,7 @@ class Account(Assignable, TimeWindow):
         permissions = [
             ("log_in_account", _("Can log in accounts")),
             ("view_every_account", _("Can view accounts of all teams")),
+            ("manage_people", _("Can manage people and teams")),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(wc_id=""), name="wc_id_is_null_when_unknown"),

@@ -1,5 +1,5 @@
-// Notifications of the browser, and a tone: an account needs attention now, or a run of this person is done. The tabs of a
-// browser share what is known: one of them asks at a time, and the next one finds nothing new.
+// Notifications of the browser, and a tone: an account needs attention now, or a run of this person is done. The tabs
+// of a browser share what is known: one of them asks at a time, and the next one finds nothing new.
 
 const { notifications, news, accountNews } = document.body.dataset;
 const [shows, rings] = ["notifications", "sound"].map((kind) => notifications.split(" ").includes(kind));

@@ -1,6 +1,6 @@
 // One event stream for all tabs of a browser, which has only six connections for all of them. A tab that is shown and
-// holds the lock has it and passes on what it receives; a hidden tab has none and asks for none, unless the person wants
-// notifications. Where there are no locks (plain http on another host) each tab that is shown has its own.
+// holds the lock has it and passes on what it receives; a hidden tab has none and asks for none, unless the person
+// wants notifications. Where there are no locks (plain http on another host) each tab that is shown has its own.
 
 const LOCK = "wkportal-events";
 const BEAT_EVERY = 2000;

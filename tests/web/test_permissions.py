@@ -12,6 +12,7 @@ SEE = {"anonymous": 302, "viewer": 200, "operator": 200, "stranger": 404, "admin
 DO = {"anonymous": 302, "viewer": 404, "operator": 302, "stranger": 404, "admin": 302}
 ANYBODY = dict.fromkeys(SEE, 200)
 SIGNED_IN = {**SEE, "stranger": 200}
+ADMINS_ONLY = {**SEE, "viewer": 404, "operator": 404}
 # name: (method, what each person gets)
 MATRIX = {
     "overview": ("get", SIGNED_IN),
@@ -28,6 +29,9 @@ MATRIX = {
     "me": ("get", SIGNED_IN),
     "notifications": ("get", SIGNED_IN),
     "account_notifications": ("get", SIGNED_IN),
+    "people": ("get", ADMINS_ONLY),
+    "new_person": ("get", ADMINS_ONLY),
+    "teams": ("get", ADMINS_ONLY),
     "alarm": ("get", SIGNED_IN),
     "waiting": ("get", SIGNED_IN),
     "new_account": ("get", {**SIGNED_IN, "viewer": 404}),
@@ -77,6 +81,7 @@ ELSEWHERE = {
     "take_incident": "web/test_incident.py",
     "release_incident": "web/test_incident.py",
     "add_incident_note": "web/test_incident.py",
+    **dict.fromkeys(("person", "team", "delete_team", "set_password"), "web/test_people.py"),
     "adopt": "web/test_scan_queue.py",
     **dict.fromkeys(("prepare_bulk", "bulk_run", "bulk_run_live", "cancel_bulk_run"), "web/test_bulk.py"),
     "ignore": "web/test_scan_queue.py",

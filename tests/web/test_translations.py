@@ -154,7 +154,7 @@ SPOKEN_LATER = re.compile(r"data-(?:busy|title|say|copied|not-copied|checking|ti
 WORD = re.compile(r"(?<![\w@{./-])[A-Za-z]{2,}(?![\w@/-])")
 # Names, and what has no other name in Chinese.
 ALLOWED = {
-    "wkportal", "WKTeam", "wcId", "wId", "WeChat", "Authorization", "Mac", "Cookie", "API", "TLS", "English", "CST",
+    "wkportal", "WKTeam", "wcId", "wId", "WeChat", "Authorization", "Mac", "Cookie", "API", "TLS", "HTTPS", "English", "CST",
     "Esc", "Enter",
     "operator", "viewer", "admin", "nobody", "Operators", "Viewers",
 }  # fmt: skip
@@ -348,6 +348,24 @@ def test_forms_questions_and_dead_ends_are_chinese(chinese):
     assert_chinese(client.get(f"/accounts/{merged.pk}/"))
     saved = {"label": "旗舰店", "team": chinese.east.pk, "proxy": "1"}
     assert_chinese(client.post(f"/accounts/{online.pk}/edit/", saved, follow=True))
+
+
+def test_settings_people_and_teams_are_chinese(chinese):
+    client, east = chinese.admin.client, chinese.east.pk
+    names = {"mate", "stranger"}
+    for path in ("/me/", "/people/", "/people/new/", f"/people/{chinese.mate.pk}/", "/people/teams/"):
+        assert_chinese(client.get(path), but=names)
+    assert_chinese(client.get(f"/people/teams/{east}/"), but=names)
+    assert_chinese(client.post(f"/people/teams/{east}/delete/"), but=names)
+    assert_chinese(client.post("/me/", {"do": "password"}), 422)
+    assert_chinese(client.post("/me/", {"do": "preferences", "theme": "x"}), 422)
+    assert_chinese(client.post("/people/new/", {"username": "mate", "role": "x"}), 422, but=names)
+    assert_chinese(client.post("/people/teams/", {"name": "Admins"}), 422, but={"Admins"})
+    for action in ("lock", "unlock"):
+        page = client.post(f"/people/{chinese.mate.pk}/", {"do": action}, follow=True)
+        assert_chinese(page, but=names)
+    dead = Client(headers={"accept-language": "zh-CN"}).get("/password/x/x/")
+    assert_chinese(dead)
 
 
 def test_the_admin_is_chinese(chinese, upstream):

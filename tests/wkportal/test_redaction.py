@@ -78,6 +78,7 @@ NAMED = {
     "the same in an address": f"POST https://h/callbacks/wkteam/{UNKNOWN}?x=1 404",
     "a scan link": f"Too Many Requests: /scan/{UNKNOWN}/",
     "what its page asks": f"GET https://h/scan/{UNKNOWN}/live/?seen=code-1 200",
+    "a link to set a password": f"GET https://h/password/{UNKNOWN}/MQ/ 200",
     "a JWT": f"the upstream said {JWT}.",
     "a JWT in an address": f"http://h/?t={JWT}&x=1",
     "a JWT, cut": f"token starts {JWT[:40]}",

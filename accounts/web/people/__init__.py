@@ -1,1 +1,1 @@
-"""Pages about the people who use the portal: their own settings."""
+"""Pages about the people who use the portal: their own settings, and for admins all people and teams."""

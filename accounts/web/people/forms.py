@@ -1,13 +1,21 @@
-"""Forms of a person's own settings."""
+"""Forms of a person's own settings, of people and of teams."""
 
 from django import forms
 from django.conf import settings
 from django.contrib.auth import forms as auth_forms
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import password_validators_help_texts
+from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Preferences
 from accounts.models.operators.preferences import Theme
+from accounts.roles import ADMINS, ROLES
+from accounts.web.fields import LineField, RowsField
+
+ROLE_NAMES = {"Viewers": _("Viewer"), "Operators": _("Operator"), ADMINS: _("Admin")}
+NAME_LENGTH = 150
 
 
 class PreferencesForm(forms.Form):
@@ -42,3 +50,67 @@ class OwnPasswordForm(auth_forms.PasswordChangeForm):
         super().__init__(*args, **kwargs)
         del self.fields["old_password"].widget.attrs["autofocus"]  # it is not the first field of the page
         self.fields["new_password1"].help_text = " ".join(password_validators_help_texts())
+
+
+class NewPasswordForm(auth_forms.SetPasswordForm):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["new_password1"].help_text = " ".join(password_validators_help_texts())
+        self.fields["new_password1"].widget.attrs["autofocus"] = True
+
+
+class PersonForm(forms.Form):
+    """Role and teams of a person."""
+
+    role = forms.ChoiceField(
+        label=_("Role"),
+        required=False,
+        choices=[("", _("No role")), *ROLE_NAMES.items()],
+        help_text=_(
+            "Viewers see the accounts of their teams, operators also log them in and edit them. Admins see the accounts "
+            "of all teams and use Admin. Without a role, a person sees nothing."
+        ),
+    )
+    teams = RowsField(
+        Group.objects.none(), label=_("Teams"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["teams"].queryset = Group.objects.exclude(name__in=ROLES).order_by("name")
+
+
+class NewPersonForm(PersonForm):
+    username = LineField(
+        label=_("Username"),
+        max_length=NAME_LENGTH,
+        validators=[UnicodeUsernameValidator()],
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+        ),
+    )
+    field_order = ("username",)
+
+    def clean_username(self) -> str:
+        people = get_user_model()
+        name = people.normalize_username(self.cleaned_data["username"])
+        if people.objects.filter(username__iexact=name).exists():
+            raise forms.ValidationError(_("Somebody has this username already."))
+        return name
+
+
+class TeamForm(forms.Form):
+    name = LineField(label=_("Name"), max_length=NAME_LENGTH)
+
+    def __init__(self, *args, team: Group | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.team = team
+
+    def clean_name(self) -> str:
+        name = self.cleaned_data["name"]
+        if name.casefold() in {role.casefold() for role in ROLES}:
+            raise forms.ValidationError(_("This is the name of a role."))
+        others = Group.objects.exclude(pk=self.team.pk) if self.team else Group.objects.all()
+        if others.filter(name__iexact=name).exists():
+            raise forms.ValidationError(_("A team with this name exists already."))
+        return name

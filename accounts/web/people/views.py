@@ -1,14 +1,15 @@
-"""Signing in, and the page of a person's own settings."""
+"""Signing in, setting a password by a link, and the page of a person's own settings."""
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.views import LoginView, PasswordResetConfirmView
 from django.forms import BaseForm
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse_lazy
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -18,8 +19,8 @@ from django.views.i18n import set_language
 
 from accounts.models import Preferences
 from accounts.web import forms
-from accounts.web.people import preferences
-from accounts.web.people.forms import OwnPasswordForm, PreferencesForm
+from accounts.web.people import changes, preferences
+from accounts.web.people.forms import NewPasswordForm, OwnPasswordForm, PreferencesForm
 
 
 class SignIn(LoginView):
@@ -29,6 +30,24 @@ class SignIn(LoginView):
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         response = super().form_valid(form)
         preferences.sign_in(response, form.get_user())
+        return response
+
+
+class SetPassword(PasswordResetConfirmView):
+    """Let the person to whom the link was given set a password. The link works once, and not for a locked person."""
+
+    template_name = "people/set_password.html"
+    form_class = NewPasswordForm
+    success_url = reverse_lazy("sign_in")
+
+    def get_user(self, uidb64: str):
+        person = super().get_user(uidb64)
+        return person if person is not None and person.is_active else None
+
+    def form_valid(self, form: NewPasswordForm) -> HttpResponse:
+        response = super().form_valid(form)
+        changes.record(self.user, changes.Change.PASSWORD, by=self.user)
+        messages.success(self.request, _("Password saved. Sign in with it."))
         return response
 
 
@@ -74,6 +93,7 @@ def _change_password(request: HttpRequest) -> HttpResponse:
         return _page(request, password_form=form)
     form.save()
     update_session_auth_hash(request, form.user)
+    changes.record(form.user, changes.Change.PASSWORD, by=form.user)
     messages.success(request, _("Password changed. You were signed out everywhere else."))
     return redirect("me")
 

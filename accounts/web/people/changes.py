@@ -1,0 +1,152 @@
+"""What admins change about people and teams. Each change is one row of Django's log of changes."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
+from django.contrib.auth import SESSION_KEY, get_user_model
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
+from django.contrib.auth.models import Group
+from django.contrib.auth.tokens import default_token_generator
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.models import Session
+from django.db import models, transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
+from django.utils.translation import gettext_lazy as _
+
+from accounts.roles import ADMINS, ROLES
+
+HISTORY_MOST = 20
+
+
+class NoAdminLeft(Exception):
+    """Afterwards nobody could manage people any more."""
+
+
+class Change(models.TextChoices):
+    """Code of a change, the beginning of its row's text. A detail, such as the role and the teams, follows a colon."""
+
+    ADDED = "added", _("Added")
+    GROUPS = "role and teams", _("Role and teams changed")
+    LOCKED = "locked", _("Locked")
+    UNLOCKED = "unlocked", _("Unlocked")
+    LINK = "password link", _("Password link created")
+    PASSWORD = "password", _("Password changed")  # noqa: S105 - no password
+    RENAMED = "renamed", _("Renamed")
+    DELETED = "deleted", _("Deleted")
+
+
+FLAGS = {Change.ADDED: ADDITION, Change.DELETED: DELETION}
+
+
+def record(thing: models.Model, change: str, detail: str = "", *, by) -> None:
+    text = f"{change}: {detail}" if detail else str(change)
+    LogEntry.objects.log_actions(by.pk, [thing], FLAGS.get(change, CHANGE), text, single_object=True)
+
+
+def history(thing: models.Model) -> list[LogEntry]:
+    """Return the newest changes, each with `words` and `detail`; those made in Django admin have Django's words."""
+    entries = LogEntry.objects.filter(
+        content_type=ContentType.objects.get_for_model(thing), object_id=str(thing.pk)
+    )
+    found = list(entries.select_related("user").order_by("-pk")[:HISTORY_MOST])
+    for entry in found:
+        code, _colon, detail = entry.change_message.partition(": ")
+        known = code in Change.values
+        entry.words = Change(code).label if known else entry.get_change_message()
+        entry.detail = detail if known else ""
+    return found
+
+
+# --- people -------------------------------------------------------------------------------------------------
+
+
+def admins() -> QuerySet:
+    """Return the people who can sign in and manage people, by their role or as superusers."""
+    people = get_user_model().objects.filter(is_active=True)
+    can_sign_in = people.exclude(password__startswith=UNUSABLE_PASSWORD_PREFIX)  # noqa: S106 - no password
+    return can_sign_in.filter(Q(is_superuser=True) | Q(groups__name=ADMINS)).distinct()
+
+
+@contextmanager
+def _keeping_an_admin() -> Iterator[None]:
+    """Undo the changes made inside and raise NoAdminLeft if they leave no admin.
+
+    One process at a time: otherwise two admins could lock each other.
+    """
+    with transaction.atomic():
+        list(Group.objects.select_for_update(no_key=True).filter(name=ADMINS))
+        yield
+        if not admins().exists():
+            raise NoAdminLeft
+
+
+def role_of(person) -> str:
+    """Return the role with the most rights that the person has, "" for none."""
+    names = {group.name for group in person.groups.all()}
+    return next((role for role in (ADMINS, "Operators", "Viewers") if role in names), "")
+
+
+def set_groups(person, role: str, teams: Iterable[Group], *, by) -> None:
+    """Give the person this role, "" for none, and these teams. Raises NoAdminLeft."""
+    with _keeping_an_admin():
+        before = role_of(person)
+        _set_groups(person, role, teams)
+        if role != before and not person.is_superuser:
+            person.is_staff = role == ADMINS
+            person.save(update_fields=["is_staff"])
+        record(person, Change.GROUPS, _names(role, teams), by=by)
+
+
+def add(username: str, role: str, teams: Iterable[Group], *, by):
+    """Create a person who has no password yet. Raises IntegrityError if somebody else just took the name."""
+    with transaction.atomic():
+        person = get_user_model().objects.create_user(username, is_staff=role == ADMINS)
+        _set_groups(person, role, teams)
+        record(person, Change.ADDED, _names(role, teams), by=by)
+    return person
+
+
+def _set_groups(person, role: str, teams: Iterable[Group]) -> None:
+    person.groups.set([*teams, *Group.objects.filter(name__in=ROLES).filter(name=role)])
+
+
+def _names(role: str, teams: Iterable[Group]) -> str:
+    return ", ".join(filter(None, [role, *(team.name for team in teams)]))
+
+
+def lock(person, *, by) -> None:
+    """Refuse every sign-in, and end the sessions: unlocking brings none of them back. Raises NoAdminLeft."""
+    with _keeping_an_admin():
+        get_user_model().objects.filter(pk=person.pk).update(is_active=False)
+        record(person, Change.LOCKED, by=by)
+        alive = Session.objects.filter(expire_date__gt=timezone.now())
+        own = [
+            session.session_key
+            for session in alive.iterator()
+            if session.get_decoded().get(SESSION_KEY) == str(person.pk)
+        ]
+        Session.objects.filter(session_key__in=own).delete()
+
+
+def unlock(person, *, by) -> None:
+    with transaction.atomic():
+        get_user_model().objects.filter(pk=person.pk).update(is_active=True)
+        record(person, Change.UNLOCKED, by=by)
+
+
+def password_link(person, *, by) -> tuple[str, str]:
+    """Return the token and the ID of a link with which the person sets a password.
+
+    It works once, for PASSWORD_RESET_TIMEOUT, and until the person signs in. While the person has no password, a new
+    link ends the earlier ones.
+    """
+    with transaction.atomic():
+        if not person.has_usable_password():
+            person.set_unusable_password()
+            person.save(update_fields=["password"])
+        record(person, Change.LINK, by=by)
+    return default_token_generator.make_token(person), urlsafe_base64_encode(force_bytes(person.pk))

@@ -1,0 +1,145 @@
+"""For admins: the list of people, adding one, and the page on which one gets role and teams, is locked, or gets a link."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import get_user_model
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import Group
+from django.db import IntegrityError
+from django.db.models import Prefetch
+from django.db.models.functions import Lower
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
+
+from accounts import permissions
+from accounts.roles import ROLES
+from accounts.web import forms
+from accounts.web.people import changes
+from accounts.web.people.forms import ROLE_NAMES, NewPersonForm, PersonForm
+
+
+def _people():
+    groups = Prefetch("groups", Group.objects.order_by("name"))
+    return get_user_model().objects.select_related("last_visit").prefetch_related(groups)
+
+
+def _describe(person):
+    """Add what the pages show: `role_name`, `teams`, `seen_at` (last sign-in or look at the overview), `is_new`."""
+    visit = getattr(person, "last_visit", None)
+    seen = [moment for moment in (person.last_login, visit and visit.seen_at) if moment]
+    person.role = changes.role_of(person)
+    person.role_name = ROLE_NAMES.get(person.role, "")
+    person.teams = [group for group in person.groups.all() if group.name not in ROLES]
+    person.seen_at = max(seen, default=None)
+    person.is_new = not person.has_usable_password()
+    return person
+
+
+@require_GET
+@never_cache
+@login_required
+def people(request: HttpRequest) -> HttpResponse:
+    permissions.only(permissions.may_manage_people(request.user), None)
+    found = _people().order_by("-is_active", Lower("username"))
+    return render(request, "people/people.html", {"people": [_describe(person) for person in found]})
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@login_required
+def new_person(request: HttpRequest) -> HttpResponse:
+    """Add a person, and show the link with which that person sets a password."""
+    permissions.only(permissions.may_manage_people(request.user), None)
+    form = NewPersonForm(request.POST or None)
+    if form.is_valid():
+        chosen = form.cleaned_data
+        try:
+            person = changes.add(chosen["username"], chosen["role"], chosen["teams"], by=request.user)
+        except IntegrityError:
+            form.add_error("username", _("Somebody has this username already."))
+        else:
+            return _page(request, person.pk, link=_link(request, person))
+    forms.focus(form)
+    ctx = {"form": form}
+    return render(request, "people/new_person.html", ctx, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+@login_required
+def person(request: HttpRequest, person_id: int) -> HttpResponse:
+    """Show a person; POST does what `do` says: groups, lock, unlock, link."""
+    permissions.only(permissions.may_manage_people(request.user), None)
+    found = get_object_or_404(get_user_model(), pk=person_id)
+    if request.method == "GET":
+        return _page(request, person_id)
+    action = _ACTIONS.get(request.POST.get("do", ""))
+    permissions.only(action is not None and permissions.may_manage(request.user, found), None)
+    try:
+        return action(request, found)
+    except changes.NoAdminLeft:
+        messages.error(request, _("Nothing was changed: nobody else could manage people afterwards."))
+        return redirect("person", person_id)
+
+
+def _set_groups(request: HttpRequest, person) -> HttpResponse:
+    form = PersonForm(request.POST)
+    if not form.is_valid():
+        return _page(request, person.pk, form=form)
+    changes.set_groups(person, form.cleaned_data["role"], form.cleaned_data["teams"], by=request.user)
+    messages.success(request, _("Saved."))
+    # Who took the own role of an admin may not see this page any more.
+    own = get_user_model().objects.get(pk=request.user.pk)
+    return redirect("person", person.pk) if permissions.may_manage_people(own) else redirect("overview")
+
+
+def _lock(request: HttpRequest, person) -> HttpResponse:
+    if person == request.user:
+        messages.error(request, _("You can’t lock yourself."))
+    else:
+        changes.lock(person, by=request.user)
+        messages.success(request, _("Locked and signed out everywhere."))
+    return redirect("person", person.pk)
+
+
+def _unlock(request: HttpRequest, person) -> HttpResponse:
+    changes.unlock(person, by=request.user)
+    messages.success(request, _("Unlocked."))
+    return redirect("person", person.pk)
+
+
+def _new_link(request: HttpRequest, person) -> HttpResponse:
+    if not person.is_active:
+        raise Http404
+    return _page(request, person.pk, link=_link(request, person))
+
+
+_ACTIONS = {"groups": _set_groups, "lock": _lock, "unlock": _unlock, "link": _new_link}
+
+
+def _link(request: HttpRequest, person) -> str:
+    token, uid = changes.password_link(person, by=request.user)
+    return request.build_absolute_uri(reverse("set_password", args=[token, uid]))
+
+
+def _page(
+    request: HttpRequest, person_id: int, link: str = "", form: PersonForm | None = None
+) -> HttpResponse:
+    """Render a person's page. `link`: a new one, which no page shows again. `form`: one that was sent and is wrong."""
+    person = _describe(_people().get(pk=person_id))
+    initial = {"role": person.role, "teams": [team.pk for team in person.teams]}
+    ctx = {
+        "person": person,
+        "form": form or PersonForm(initial=initial),
+        "link": link,
+        "link_days": timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT).days,
+        "may_manage": permissions.may_manage(request.user, person),
+        "history": changes.history(person),
+    }
+    return render(request, "people/person.html", ctx, status=422 if form else 200)

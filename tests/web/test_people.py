@@ -1,0 +1,338 @@
+"""Admins make and lock people, teams and roles; nobody takes more rights than an admin has."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group, Permission
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.test import Client
+
+from accounts.models import Account, Channel, Plan, Rule
+from accounts.roles import ROLES
+from accounts.web.people import changes
+from tests.support.factories import PASSWORD, fresh
+
+NEW = "a longer battery staple"
+LINK = re.compile(r'data-copy="http://testserver(/password/[^"]+/)"')
+
+
+@pytest.fixture
+def boss(people):
+    """An admin by the role alone, without all rights."""
+    person = people.person("boss", "Admins")
+    person.is_staff = True
+    person.save()
+    return person
+
+
+def named(name: str):
+    return get_user_model().objects.get(username=name)
+
+
+def do(admin, person, action: str, **fields):
+    return admin.client.post(f"/people/{person.pk}/", {"do": action, **fields})
+
+
+def groups_of(person) -> set[str]:
+    return set(person.groups.values_list("name", flat=True))
+
+
+def changed(thing) -> list[tuple[str, str]]:
+    """Who changed it how, in order."""
+    rows = LogEntry.objects.filter(object_id=thing.pk, content_type__model=type(thing).__name__.lower())
+    return list(rows.order_by("pk").values_list("user__username", "change_message"))
+
+
+def link_on(answer) -> str:
+    return LINK.search(answer.content.decode())[1]
+
+
+def set_password(link: str, client: Client, password: str = NEW):
+    page = client.get(link, follow=True)
+    return client.post(page.request["PATH_INFO"], {"new_password1": password, "new_password2": password})
+
+
+# --- a person ---------------------------------------------------------------------------------------------------
+
+
+def test_a_person_is_added_sets_a_password_by_the_link_and_signs_in(people, boss):
+    form = {"username": " 张伟 ", "role": "Operators", "teams": [people.east.pk]}
+    answer = boss.client.post("/people/new/", form)
+    person, link = named("张伟"), link_on(answer)
+    assert groups_of(person) == {"Operators", "East"}
+    assert (person.is_staff, person.is_superuser, person.has_usable_password()) == (False, False, False)
+    assert answer["Cache-Control"].count("no-store") == 1
+    assert link not in boss.client.get(f"/people/{person.pk}/").content.decode()
+
+    client = Client()
+    page = client.get(link, follow=True)
+    assert page.redirect_chain == [(link.replace(link.split("/")[2], "set-password"), 302)]
+    assert "张伟" in page.content.decode()
+    assert set_password(link, client).url == "/login/"
+    assert client.post("/login/", {"username": "张伟", "password": NEW}).url == "/"
+    assert client.get("/accounts/").status_code == 200
+    assert changed(person) == [
+        ("boss", "added: Operators, East"), ("boss", "password link"), ("张伟", "password"),
+    ]  # fmt: skip
+    assert "This link no longer works" in Client().get(link, follow=True).content.decode()
+
+
+@pytest.mark.parametrize(
+    "username", ["", " ", "operator", "OPERATOR", "a b", "a\0b", "x" * 151, "<script>", "\u200b"]
+)
+def test_a_username_that_cannot_be_or_is_taken_is_refused(people, boss, username):
+    before = get_user_model().objects.count()
+    answer = boss.client.post("/people/new/", {"username": username, "role": "Viewers"})
+    assert answer.status_code == 422
+    assert 'role="alert"' in answer.content.decode() and "data-copy=" not in answer.content.decode()
+    assert get_user_model().objects.count() == before
+
+
+@pytest.mark.parametrize("fields", [{"role": "Superusers"}, {"role": "East"}, {"teams": ["x"]}, {"teams": ["9" * 30]},
+                                    {"teams": ["999999"]}, {"teams": ["role"]}])  # fmt: skip
+def test_roles_and_teams_that_are_none_are_refused(people, boss, fields):
+    if fields == {"teams": ["role"]}:  # a role is no team: nobody gets a second one that way
+        fields = {"teams": [Group.objects.get(name="Admins").pk]}
+    before = groups_of(people.viewer)
+    assert do(boss, people.viewer, "groups", **fields).status_code == 422
+    assert boss.client.post("/people/new/", {"username": "new", **fields}).status_code == 422
+    assert groups_of(people.viewer) == before
+    assert not get_user_model().objects.filter(username="new").exists()
+
+
+def test_role_and_teams_are_changed_and_the_role_of_admins_opens_admin(people, boss):
+    person = people.viewer
+    do(boss, person, "groups", role="Admins", teams=[people.west.pk])
+    assert groups_of(person) == {"Admins", "West"} and fresh(person).is_staff
+    do(boss, person, "groups", role="Operators", teams=[people.east.pk, people.west.pk])
+    assert groups_of(person) == {"Operators", "East", "West"} and not fresh(person).is_staff
+    do(boss, person, "groups", role="")
+    assert groups_of(person) == set()
+    assert changed(person) == [
+        ("boss", "role and teams: Admins, West"), ("boss", "role and teams: Operators, East, West"),
+        ("boss", "role and teams"),
+    ]  # fmt: skip
+    page = boss.client.get(f"/people/{person.pk}/").content.decode()
+    assert page.count("Role and teams changed") == 3 and "Operators, East, West" in page
+
+
+def test_a_saved_page_without_another_role_leaves_admin_as_it_was(people, boss):
+    people.operator.is_staff = True
+    people.operator.save()
+    do(boss, people.operator, "groups", role="Operators", teams=[people.east.pk])
+    assert fresh(people.operator).is_staff
+
+
+# --- locked ------------------------------------------------------------------------------------------------------
+
+
+def test_a_locked_person_is_out_everywhere_and_no_session_comes_back(people, boss):
+    assert people.operator.client.get("/accounts/").status_code == 200
+    sessions = Session.objects.count()
+    do(boss, people.operator, "lock")
+    assert Session.objects.count() == sessions - 1
+    assert people.operator.client.get("/accounts/").status_code == 302
+    assert people.mate.client.get("/accounts/").status_code == 200
+    sign_in = {"username": "operator", "password": PASSWORD}
+    assert Client().post("/login/", sign_in).status_code == 200
+    assert "Locked" in boss.client.get("/people/").content.decode()
+    do(boss, people.operator, "unlock")
+    assert people.operator.client.get("/accounts/").status_code == 302
+    assert Client().post("/login/", sign_in).url == "/"
+    assert groups_of(people.operator) == {"Operators", "East"}
+    assert changed(people.operator) == [("boss", "locked"), ("boss", "unlocked")]
+
+
+def test_the_link_of_a_locked_person_does_not_work(people, boss):
+    link = link_on(do(boss, people.operator, "link"))
+    do(boss, people.operator, "lock")
+    assert "This link no longer works" in Client().get(link, follow=True).content.decode()
+    assert do(boss, people.operator, "link").status_code == 404
+    do(boss, people.operator, "unlock")
+    assert "Set a password" in Client().get(link, follow=True).content.decode()
+
+
+def test_a_link_ends_with_a_sign_in_and_for_a_new_person_with_the_next_link(people, boss):
+    link = link_on(do(boss, people.operator, "link"))
+    Client().post("/login/", {"username": "operator", "password": PASSWORD})
+    assert "no longer works" in Client().get(link, follow=True).content.decode()
+    first = link_on(boss.client.post("/people/new/", {"username": "new"}))
+    second = link_on(do(boss, named("new"), "link"))
+    assert "no longer works" in Client().get(first, follow=True).content.decode()
+    assert "Set a password" in Client().get(second, follow=True).content.decode()
+
+
+def test_a_password_set_by_link_ends_the_sessions(people, boss):
+    link = link_on(do(boss, people.operator, "link"))
+    assert people.operator.client.get("/accounts/").status_code == 200
+    assert set_password(link, Client(), "short").status_code == 200
+    assert fresh(people.operator).check_password(PASSWORD)
+    set_password(link, Client())
+    assert people.operator.client.get("/accounts/").status_code == 302
+    assert fresh(people.operator).check_password(NEW)
+
+
+@pytest.mark.parametrize(
+    "path", ["x/x/", "set-password/MQ/", "a-b/" + "9" * 40 + "/", "a-b/%00/", "a-b/LTE/"]
+)
+def test_a_link_that_is_none_says_so(people, path):
+    answer = Client().get(f"/password/{path}", follow=True)
+    assert "This link no longer works" in answer.content.decode()
+
+
+# --- the last admin, and those with more rights -------------------------------------------------------------------
+
+
+def test_the_last_admin_keeps_the_role_and_nobody_locks_himself(people, boss):
+    people.admin.is_active = False
+    people.admin.save()
+    page = boss.client.post(f"/people/{boss.pk}/", {"do": "groups", "role": "Viewers"}, follow=True)
+    assert "Nothing was changed" in page.content.decode()
+    assert groups_of(boss) == {"Admins"} and fresh(boss).is_staff and changed(boss) == []
+    page = boss.client.post(f"/people/{boss.pk}/", {"do": "lock"}, follow=True)
+    assert "You can’t lock yourself" in page.content.decode() and fresh(boss).is_active
+
+
+def test_an_admin_who_has_no_password_yet_is_not_the_one_who_is_left(people, boss):
+    people.admin.is_active = False
+    people.admin.save()
+    boss.client.post("/people/new/", {"username": "second", "role": "Admins"})
+    do(boss, boss, "groups", role="Viewers")
+    assert groups_of(boss) == {"Admins"}
+    set_password(link_on(do(boss, named("second"), "link")), Client())
+    assert do(boss, boss, "groups", role="Viewers").url == "/"
+    assert groups_of(boss) == {"Viewers"}
+
+
+def test_an_admin_locks_another_one_while_one_is_left(people, boss):
+    second = people.person("second", "Admins")
+    do(boss, second, "lock")
+    assert not fresh(second).is_active
+
+
+def test_nobody_changes_a_person_with_more_rights(people, boss):
+    for action in ("groups", "lock", "unlock", "link"):
+        assert do(boss, people.admin, action).status_code == 404
+    people.operator.user_permissions.add(Permission.objects.get(codename="change_user"))
+    assert do(boss, people.operator, "link").status_code == 404
+    do(people.admin, people.operator, "lock")
+    assert (
+        do(boss, people.operator, "unlock").status_code == 404
+    )  # locked, it has no permissions for the moment
+    assert "you can’t change anything" in boss.client.get(f"/people/{people.admin.pk}/").content.decode()
+    assert fresh(people.admin).is_active and changed(people.admin) == []
+    assert do(people.admin, boss, "lock").status_code == 302 and not fresh(boss).is_active
+
+
+@pytest.mark.parametrize("who", ["operator", "viewer", "stranger"])
+def test_others_find_no_page_about_people_and_change_nothing(people, who):
+    client, team = getattr(people, who).client, people.east.pk
+    for path in (f"/people/{people.mate.pk}/", f"/people/teams/{team}/"):
+        assert client.get(path).status_code == 404
+    for path, form in (
+        ("/people/new/", {"username": "new", "role": "Admins"}),
+        (f"/people/{people.mate.pk}/", {"do": "lock"}),
+        ("/people/teams/", {"name": "Mine"}),
+        (f"/people/teams/{team}/", {"name": "Mine"}),
+        (f"/people/teams/{team}/delete/", {"sure": "1"}),
+    ):
+        assert client.post(path, form).status_code == 404
+        assert Client().post(path, form).status_code == 302
+    assert not LogEntry.objects.exists()
+    assert client.get(f"/people/teams/{team}/delete/").status_code == 405
+
+
+def test_unknown_actions_and_people_are_not_found(people, boss):
+    assert do(boss, people.mate, "promote").status_code == 404
+    assert boss.client.get("/people/999999/").status_code == 404
+    assert boss.client.get(f"/people/{'9' * 30}/").status_code == 404
+
+
+def test_only_admins_have_the_permission_and_every_role_has_what_it_should(db):
+    for role, codenames in ROLES.items():
+        found = Permission.objects.filter(group__name=role, content_type__app_label="accounts")
+        assert set(found.values_list("codename", flat=True)) == set(codenames)
+
+
+# --- teams --------------------------------------------------------------------------------------------------------
+
+
+def test_a_team_is_made_renamed_and_deleted_and_its_accounts_stay(people, boss):
+    boss.client.post("/people/teams/", {"name": " 华南  team "})
+    team = Group.objects.get(name="华南 team")
+    account = people.account(team=team)
+    people.operator.groups.add(team)
+    Plan.objects.create(name="Night", team=team, crontab="0 3 * * *")
+    boss.client.post(f"/people/teams/{team.pk}/", {"name": "South"})
+    assert fresh(team).name == "South"
+    question = boss.client.post(f"/people/teams/{team.pk}/delete/").content.decode()
+    assert "Accounts: 1." in question and "People: 1." in question and "“Night” is deleted" in question
+    boss.client.post(f"/people/teams/{team.pk}/delete/", {"sure": "1"})
+    assert not Group.objects.filter(pk=team.pk).exists() and not Plan.objects.exists()
+    assert Account.objects.get(pk=account.pk).team is None
+    assert people.operator.client.get(f"/accounts/{account.pk}/").status_code == 404
+    assert changed(team) == [("boss", "added"), ("boss", "renamed: 华南 team"), ("boss", "deleted")]
+
+
+def test_a_team_that_alone_limits_a_rule_is_not_deleted(people, boss):
+    """The rule would be about the accounts of all teams then."""
+    rule = Rule.objects.create(channel=Channel.objects.create(name="Chat"), kinds=["offline"])
+    rule.teams.set([people.east])
+    page = boss.client.post(f"/people/teams/{people.east.pk}/delete/", {"sure": "1"}).content.decode()
+    assert "Chat" in page and "delete-sure" not in page and fresh(people.east)
+    rule.teams.add(people.west)
+    boss.client.post(f"/people/teams/{people.east.pk}/delete/", {"sure": "1"})
+    assert list(rule.teams.all()) == [people.west]
+
+
+def test_a_role_has_no_page_of_a_team(people, boss):
+    for role in ROLES:
+        pk = Group.objects.get(name=role).pk
+        assert boss.client.get(f"/people/teams/{pk}/").status_code == 404
+        assert boss.client.post(f"/people/teams/{pk}/", {"name": "Renamed"}).status_code == 404
+        assert boss.client.post(f"/people/teams/{pk}/delete/", {"sure": "1"}).status_code == 404
+    page = boss.client.get("/people/teams/").content.decode()
+    assert "East" in page and not any(role in page for role in ROLES)
+    assert set(Group.objects.filter(name__in=ROLES).values_list("name", flat=True)) == set(ROLES)
+
+
+@pytest.mark.parametrize("name", ["", " ", "east", "Operators", "admins", "x" * 151, "a\0b", "\u200b"])
+def test_a_team_needs_a_name_of_its_own(people, boss, name):
+    before = list(Group.objects.values())
+    assert boss.client.post("/people/teams/", {"name": name}).status_code == 422
+    assert boss.client.post(f"/people/teams/{people.west.pk}/", {"name": name}).status_code == 422
+    assert list(Group.objects.values()) == before
+
+
+def test_the_list_shows_role_teams_and_when_somebody_was_seen(people, boss):
+    Client().post("/login/", {"username": "mate", "password": PASSWORD})
+    page = boss.client.get("/people/").content.decode()
+    row = re.search(rf'<tr data-person="{people.mate.pk}">.*?</tr>', page, re.DOTALL)[0]
+    assert "Operator" in row and "East" in row and "just now" in row
+    assert "Never" in re.search(rf'<tr data-person="{people.stranger.pk}">.*?</tr>', page, re.DOTALL)[0]
+    assert "all rights" in re.search(rf'<tr data-person="{people.admin.pk}">.*?</tr>', page, re.DOTALL)[0]
+
+
+def test_two_admins_do_not_lock_each_other_at_the_same_moment(committed):
+    first, second = committed.admin, committed.person("second", "Admins")
+    together = Barrier(2)
+
+    def lock(person, by) -> str:
+        together.wait()
+        try:
+            changes.lock(person, by=by)
+        except changes.NoAdminLeft:
+            return "refused"
+        finally:
+            connection.close()
+        return "locked"
+
+    with ThreadPoolExecutor(2) as threads:
+        done = [threads.submit(lock, first, second), threads.submit(lock, second, first)]
+        assert sorted(each.result() for each in done) == ["locked", "refused"]
+    assert changes.admins().count() == 1
