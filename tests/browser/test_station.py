@@ -4,11 +4,13 @@ import os
 import re
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import expect
 
-from accounts.models import Account, LoginAttempt, ScanRun
+from accounts.models import Account, Drop, Incident, LoginAttempt, ScanRun
 from accounts.models.operators.scan_run import ScanSource, ScanState
 from accounts.scanning import queue
+from accounts.states import AccountState, NextStep
 from tests.support import chromium, environment
 from tests.support.factories import PASSWORD
 from tests.support.processes import until
@@ -218,9 +220,29 @@ def test_a_reload_and_another_device_take_the_run_up_where_it_is(desk, live, pho
     assert code_at(page, 3) == code_at(other, 3)
 
 
-def test_two_operators_work_off_one_queue(desk, live, phone):
-    accounts = accounts_of(live, 8)
-    pages = [desk(f"/station/{run_of(who, accounts).pk}/", user=who) for who in (live.operator, live.mate)]
+def mass_drop(live, upstream, number: int) -> tuple[Incident, list[Account]]:
+    """So many accounts of one incident, all of which have to be scanned."""
+    now, accounts = timezone.now(), accounts_of(live, number)
+    incident = Incident.objects.create(at=now, last_drop_at=now)
+    for account in accounts:
+        wc_id = upstream.person(f"wxid_dropped_{account.pk}")["wcId"]
+        account.wc_id, account.state, account.queued_for_scan_at = wc_id, AccountState.OFFLINE, now
+    Account.objects.bulk_update(accounts, ["wc_id", "state", "queued_for_scan_at"])
+    Drop.objects.bulk_create(
+        Drop(account=account, incident=incident, w_id="gone", next_step=NextStep.SCAN, next_at=None)
+        for account in accounts
+    )
+    return incident, accounts
+
+
+@pytest.mark.parametrize("number", [8, pytest.param(60, marks=pytest.mark.long)])
+def test_two_operators_work_off_a_mass_drop_from_its_page(desk, live, phone, upstream, number):
+    incident, accounts = mass_drop(live, upstream, number)
+    pages = [desk(f"/incidents/{incident.pk}/", user=who) for who in (live.operator, live.mate)]
+    for page in pages:
+        page.get_by_role("button", name="Scan these").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile(r"/station/\d+/"))
 
     def online() -> int:
         return Account.objects.filter(state="online").count()
@@ -236,7 +258,7 @@ def test_two_operators_work_off_one_queue(desk, live, phone):
                 until(lambda a=attempt: not LoginAttempt.objects.get(pk=a).is_open, "no end of a login")
         pages[0].wait_for_timeout(50)
     for page in pages:
-        expect(page.locator("[data-done='8']")).to_be_visible()
+        expect(page.locator(f"[data-done='{number}']")).to_be_visible()
     logins = LoginAttempt.objects.filter(state="succeeded").values_list("account", flat=True)
     assert sorted(logins) == sorted(account.pk for account in accounts)
 
