@@ -119,3 +119,26 @@ def test_every_page(stack, company, contexts, language, theme, screen):
             keep_picture(page, f"{name}-{language[:2]}-{theme}-{screen}.webp")
         page.close()
     assert not wrong, json.dumps(wrong, indent=1, ensure_ascii=False)
+
+
+# As sent, with headers. A signed-in person opens the page with an empty cache.
+SENT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+    .filter((entry) => !/avatar|qr\\.png/.test(entry.name)).reduce((sum, entry) => sum + entry.transferSize, 0)"""
+MOST_SENT = 150_000
+
+
+@pytest.mark.parametrize("path", ["/", "/accounts/", "/station/"])
+def test_a_first_visit_needs_few_bytes(stack, company, chrome, path):
+    context = chrome.new_context(locale="zh-CN", viewport=SCREENS["desk"])
+    context.add_cookies(
+        [
+            {"name": name, "value": cookie.value, "url": stack.url}
+            for name, cookie in company.people.operator.client.cookies.items()
+        ]
+    )
+    page = context.new_page()
+    page.goto(stack.url + path, wait_until="load")
+    assert page.evaluate("document.title")
+    sent = page.evaluate(SENT)
+    context.close()
+    assert 10_000 < sent < MOST_SENT
