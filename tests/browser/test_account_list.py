@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from accounts.models import Account, Tag
 from tests.support import chromium, environment
-from tests.support.factories import PASSWORD, make_attempt
+from tests.support.factories import make_attempt
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180)]
@@ -37,7 +37,7 @@ def open_list(chrome, stack, live):
         page = context.new_page()
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
+        chromium.has_signed_in(context, stack.url, live.operator)
         page.goto(stack.url + "/accounts/" + query)
         return page
 

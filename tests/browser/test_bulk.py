@@ -8,7 +8,6 @@ from playwright.sync_api import expect
 
 from accounts.models import Account, BulkRun
 from tests.support import chromium, environment
-from tests.support.factories import PASSWORD
 from tests.support.processes import until
 from tests.support.stack import Stack
 
@@ -30,7 +29,7 @@ def test_prompts_for_three_of_which_one_is_declined_and_again_for_that_one(chrom
     for name in "abcd":
         live.account(label=name, wc_id=f"wxid_{name}", state="offline")
     page = chrome.new_page(viewport=chromium.DESK, locale="en")
-    chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
+    chromium.has_signed_in(page.context, stack.url, live.operator)
     page.goto(f"{stack.url}/accounts/?sort=label")
     for key in ("j", "x", "j", "j", "Shift+X", "p"):
         page.keyboard.press(key)
@@ -62,7 +61,7 @@ def test_a_jobs_worker_that_is_killed_midway_is_followed_by_the_next_one(chrome,
     fields = {"team": live.east, "state": "new"}
     Account.objects.bulk_create([Account(label=f"Shop {number}", **fields) for number in range(3000)])
     page = chrome.new_page(viewport=chromium.DESK, locale="en")
-    chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
+    chromium.has_signed_in(page.context, stack.url, live.operator)
     page.goto(f"{stack.url}/accounts/")
     page.locator("#select-page").check()
     page.locator("#select-all-matching").click()

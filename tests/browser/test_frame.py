@@ -7,7 +7,6 @@ from playwright.sync_api import expect
 
 from accounts.models import Account
 from tests.support import chromium, environment
-from tests.support.factories import PASSWORD
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180)]
@@ -38,7 +37,7 @@ def open_page(chrome, stack, live):
         page = context.new_page()
         if before:
             page.add_init_script(before)
-        chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
+        chromium.has_signed_in(context, stack.url, live.operator)
         page.goto(stack.url + path)
         return page
 

@@ -36,11 +36,8 @@ def desk(chrome, stack, live, upstream):
         page = context.new_page()
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(stack.url + "/login/")
-        page.locator("[name=username]").fill(user.get_username())
-        page.locator("[name=password]").fill(PASSWORD)
-        page.locator("main form button[type=submit], form:has([name=password]) button").first.click()
-        page.wait_for_url(stack.url + "/")
+        if user:
+            chromium.has_signed_in(context, stack.url, user)
         page.goto(stack.url + path)
         return page
 
@@ -67,8 +64,10 @@ def press_log_in(page) -> None:
     [(chromium.DESK, "light", "en"), (chromium.PHONE, "dark", "zh-CN")],
     ids=["desk", "phone in the dark, in Chinese"],
 )
-def test_from_signing_in_to_online_without_a_reload(desk, chrome, live, viewport, scheme, language):
-    page = desk(viewport=viewport, color_scheme=scheme, language=language, path="/accounts/new/")
+def test_from_signing_in_to_online_without_a_reload(desk, chrome, stack, live, viewport, scheme, language):
+    page = desk(user=None, viewport=viewport, color_scheme=scheme, language=language, path="/login/")
+    chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
+    page.goto(stack.url + "/accounts/new/")
     page.locator("[name=label]").fill("旗舰店 01")
     page.locator("[name=proxy]").select_option("1")
     page.locator("form:has([name=label]) button").first.click()

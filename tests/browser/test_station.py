@@ -12,7 +12,6 @@ from accounts.models.operators.scan_run import ScanSource, ScanState
 from accounts.scanning import queue
 from accounts.states import AccountState, NextStep
 from tests.support import chromium, environment
-from tests.support.factories import PASSWORD
 from tests.support.processes import until
 from tests.support.stack import Stack
 
@@ -46,7 +45,7 @@ def desk(chrome, stack, live, upstream):
         page = context.new_page()
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        chromium.sign_in(page, stack.url, user.get_username(), PASSWORD)
+        chromium.has_signed_in(context, stack.url, user)
         page.goto(stack.url + path)
         return page
 

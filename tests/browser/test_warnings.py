@@ -74,9 +74,7 @@ class Desk:
     def browser(self, user, language: str = "en"):
         context = self.chrome.new_context(locale=language, viewport=chromium.DESK)
         self.contexts.append(context)
-        page = context.new_page()
-        chromium.sign_in(page, self.url, user.get_username(), PASSWORD)
-        page.close()
+        chromium.has_signed_in(context, self.url, user)
         return context
 
     def open(self, context, path: str = "/accounts/") -> Page:
@@ -397,8 +395,7 @@ def test_the_alarm_comes_and_goes_in_an_open_page(desk, stack, live):
 
 
 def test_a_user_without_a_role_sees_that_and_the_page_stops_asking(desk, stack, live):
-    live.person("newcomer")
-    nobody = live.operator.__class__.objects.get(username="newcomer")
+    nobody = live.person("newcomer")
     pages = [desk.browser(nobody, language).new_page() for language in LANGUAGES]
     asked = [streams(page) for page in pages]
     for page in pages:

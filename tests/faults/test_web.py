@@ -21,7 +21,6 @@ from playwright.sync_api import Page
 from accounts.models import AccountEvent, LoginAttempt
 from accounts.realtime.sse import STREAMS_PER_USER
 from tests.support import chromium
-from tests.support.factories import PASSWORD
 from tests.support.fault_proxy import Proxy
 from tests.support.invariants import assert_sound
 from tests.support.processes import DEADLINE, until
@@ -199,9 +198,9 @@ def test_two_hundred_tabs_of_one_person(stack, operator, upstream, live):
 @pytest.fixture
 def page(stack, live, upstream):
     with chromium.browser() as chrome:
-        page = chrome.new_context().new_page()
-        chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
-        yield page
+        context = chrome.new_context()
+        chromium.has_signed_in(context, stack.url, live.operator)
+        yield context.new_page()
 
 
 def shows_a_code(page: Page) -> None:

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 import zxingcpp
+from django.conf import settings
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.support import factories
 from tests.support.processes import until
 
 # The shell first: the same engine without a browser's own pages costs a third of the processor's time.
@@ -45,6 +47,12 @@ def sign_in(page: Page, url: str, name: str, password: str) -> None:
     page.locator("[name=password]").fill(password)
     page.locator("[name=password]").press("Enter")
     page.wait_for_url(url + "/")
+
+
+def has_signed_in(context: BrowserContext, url: str, user) -> None:
+    """The pages of this context are that person's, as after signing in."""
+    session = {"name": settings.SESSION_COOKIE_NAME, "value": factories.session_key(user), "url": url}
+    context.add_cookies([session])
 
 
 def code_on(page: Page) -> str:

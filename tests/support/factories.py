@@ -104,6 +104,10 @@ def sign_in(users: list) -> None:
     Session.objects.bulk_create(sessions)
 
 
+def session_key(user) -> str:
+    return user.client.cookies[settings.SESSION_COOKIE_NAME].value
+
+
 def make_account(**fields) -> Account:
     """An account that never logged in; with a `w_id`, one that is online."""
     fields.setdefault("label", f"Account {Account.objects.count() + 1}")
