@@ -1,14 +1,17 @@
-"""Permission is getting the object: each function here returns what the user may have, or raises Http404.
+"""Permission is getting the object: each function here returns what the user may have, or raises an error.
 
-A stranger cannot learn that a row exists. Who may see an account is decided by its team, who may log it in by
-the permission that the group Operators has.
+A stranger cannot learn that a row exists: Http404. Who sees the row but may not act on it is told why:
+PermissionDenied with a sentence. Who may see an account is decided by its team, who may log it in by the
+permission that the group Operators has.
 """
 
 from copy import copy
 
 from django.contrib.auth.models import Group
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
 
 from accounts.models import Account, LoginAttempt
 from accounts.roles import ROLES
@@ -63,19 +66,26 @@ def account_to_see(request: HttpRequest, account_id: int) -> Account:
 
 def account_to_edit(request: HttpRequest, account_id: int) -> Account:
     account = account_to_see(request, account_id)
-    return only(
-        may_edit(request.user) and account.merged_into_id is None and not account.is_archived, account
-    )
+    need_edit(request.user)
+    need(account.merged_into_id is None, _("This record was merged into another one and can’t be changed."))
+    return _not_archived(account)
 
 
 def account_to_restore(request: HttpRequest, account_id: int) -> Account:
     account = account_to_see(request, account_id)
-    return only(may_edit(request.user) and account.merged_into_id is None and account.is_archived, account)
+    need_edit(request.user)
+    return only(account.merged_into_id is None and account.is_archived, account)
 
 
 def account_to_log_in(request: HttpRequest, account_id: int) -> Account:
     account = account_to_see(request, account_id)
-    return only(may_log_in(request.user) and not account.is_archived, account)
+    need_log_in(request.user)
+    return _not_archived(account)
+
+
+def _not_archived(account: Account) -> Account:
+    need(not account.is_archived, _("This account is archived. Restore it first."))
+    return account
 
 
 def attempt_to_see(request: HttpRequest, attempt_id: int) -> LoginAttempt:
@@ -85,7 +95,41 @@ def attempt_to_see(request: HttpRequest, attempt_id: int) -> LoginAttempt:
 
 def attempt_to_log_in(request: HttpRequest, attempt_id: int) -> LoginAttempt:
     """An attempt whose code the user may see, and that the user may cancel."""
-    return only(may_log_in(request.user), attempt_to_see(request, attempt_id))
+    attempt = attempt_to_see(request, attempt_id)
+    need_log_in(request.user)
+    return attempt
+
+
+def need_log_in(user) -> None:
+    """Raise PermissionDenied if this user may not log in accounts."""
+    why = _(
+        "You can view accounts but not log them in. Operators and admins can. Ask an admin for permission."
+    )
+    need(may_log_in(user), why)
+
+
+def need_edit(user) -> None:
+    """Raise PermissionDenied if this user may not change accounts."""
+    why = _("You can view accounts but not edit them. Operators and admins can. Ask an admin for permission.")
+    need(may_edit(user), why)
+
+
+def need_add(user) -> None:
+    """Raise PermissionDenied if this user may not add accounts, or has no team to add them to."""
+    why = _("You can view accounts but not add any. Operators and admins can. Ask an admin for permission.")
+    need(user.has_perm("accounts.add_account"), why)
+    need(may_add(user), _("You can’t add an account, because you are in no team. Ask an admin for one."))
+
+
+def need_adopt(user) -> None:
+    """Raise PermissionDenied if this user may not adopt unmanaged accounts."""
+    need(may_adopt(user), _("Only people who see every account can adopt one. Ask an admin for permission."))
+
+
+def need(allowed: bool, why: str) -> None:
+    """Raise PermissionDenied with a sentence for the person, unless allowed."""
+    if not allowed:
+        raise PermissionDenied(why)
 
 
 def only(allowed: bool, thing):

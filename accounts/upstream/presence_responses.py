@@ -19,6 +19,7 @@ from accounts.upstream.responses import (
     deeper_than,
     encoding_of,
     identifier,
+    reason,
     succeeded,
 )
 
@@ -30,7 +31,6 @@ TAG = re.compile(r"<[^<>]{0,500}>")
 # Fields that may hold the sentence, the likeliest first; `message` and `msg` describe the answer, not the
 # account.
 INWARDS = ("reason", "errMsg", "string", "baseResponse", "data", "content", "message", "msg")
-SAYS_NOTHING = frozenset({"", "success", "ok", "成功", "处理成功", "null", "none"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,5 +196,4 @@ def _in_text(text: str, depth: int) -> str:
     if "<" in text:
         marked = CONTENT.search(text) or CDATA.search(text)
         text = marked[1] if marked else TAG.sub(" ", text)
-    words = clean(html.unescape(text))
-    return "" if words.lower() in SAYS_NOTHING else words
+    return reason(clean(html.unescape(text)))

@@ -33,6 +33,9 @@ NO_ID = frozenset(
 # Unicode direction marks and overrides, which let a nickname or a message display as another text.
 BIDI = dict.fromkeys([0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
 
+# Messages of a success, which some answers carry although they are none, and words for a missing value.
+SAYS_NOTHING = frozenset({"", "success", "ok", "成功", "处理成功", "操作成功", "null", "none"})
+
 CODE_ASKED = re.compile("输入 ?验证码")
 NEW_DEVICE = re.compile("新设备.{0,6}验证")
 RUN_OUT = re.compile("过期|超时|失效|timed? ?out|expired", re.IGNORECASE)
@@ -146,6 +149,11 @@ def clean(value: object, limit: int = TEXT_LIMIT) -> str:
     text = "".join(" " if typed_text.is_control(c) else c for c in text if typed_text.is_character(c))
     text = " ".join(text.split())[:limit].rstrip()
     return text if typed_text.line(text) else ""
+
+
+def reason(text: str) -> str:
+    """Return the message of an answer that is no success, "" if the message says nothing about why."""
+    return "" if text.lower().rstrip(" .!。！") in SAYS_NOTHING else text
 
 
 def identifier(value: object) -> str:
@@ -275,12 +283,12 @@ def succeeded(answer: Answer) -> Answer:
         raise refusal(answer)
     inner = answer.fields
     if inner.get("code") is not None and code_text(inner["code"]) != "1000":
-        raise refusal(Answer(code_text(inner["code"]), _words(inner) or answer.text, None))
+        raise refusal(Answer(code_text(inner["code"]), reason(_words(inner)) or answer.text, None))
     return answer
 
 
 def refusal(answer: Answer) -> Refused:
-    return Refused(answer.text, answer.code)
+    return Refused(reason(answer.text), answer.code)
 
 
 def refused_text(answer: Answer) -> str:
@@ -311,7 +319,7 @@ def login_answer(answer: Answer) -> LoginAnswer:
         url = web_address(answer.fields.get("url"))
         if not url:
             raise BadAnswer("a page without its address", answer.code)
-        return PageAsked(url, answer.code, answer.text)
+        return PageAsked(url, answer.code, reason(answer.text))
     try:
         succeeded(answer)
     except Refused as refused:
@@ -321,7 +329,7 @@ def login_answer(answer: Answer) -> LoginAnswer:
     profile = _profile(answer.fields)
     if profile is None:
         if code_text(answer.fields.get("status")) == "0":
-            return NotLoggedIn(Ending.RUN_OUT, answer.code, answer.text)
+            return NotLoggedIn(Ending.RUN_OUT, answer.code, reason(answer.text))
         raise BadAnswer("a login without wcId", answer.code)
     return LoggedIn(profile, answer.code, answer.text)
 

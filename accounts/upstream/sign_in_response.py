@@ -13,7 +13,7 @@ from accounts.upstream.errors import (
     Refused,
     SignInRefused,
 )
-from accounts.upstream.responses import BUSY, Answer, code_text, succeeded
+from accounts.upstream.responses import BUSY, Answer, code_text, reason, succeeded
 
 CREDENTIALS = re.compile("密码|用户名|账号|帐号|password|user ?name|account", re.IGNORECASE)
 SEATS_LIMIT = 2**31 - 1  # the largest number that the column takes
@@ -43,7 +43,7 @@ def sign_in(answer: Answer) -> SignIn:
     authorization = answer.fields.get("Authorization")
     blocked = {"1": DeveloperFrozen, "2": DeveloperExpired}.get(code_text(answer.fields.get("status")))
     if blocked:
-        raise blocked(answer.text, answer.code)
+        raise blocked(reason(answer.text), answer.code)
     if not isinstance(authorization, str) or not re.fullmatch(r"[ -~]{1,4000}", authorization.strip()):
         raise BadAnswer("a sign-in without Authorization", answer.code)
     seats = _number(answer.fields.get("availableNumber"))

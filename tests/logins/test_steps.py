@@ -558,7 +558,7 @@ def test_a_merged_record_starts_no_login_of_its_own(committed, upstream):
     joined = committed.account(merged_into=kept)
     committed.operator.client.post(f"/accounts/{joined.pk}/login/")
     assert LoginAttempt.objects.count() == 0
-    assert committed.operator.client.get(f"/accounts/{joined.pk}/edit/").status_code == 404
+    assert committed.operator.client.get(f"/accounts/{joined.pk}/edit/").status_code == 403
 
 
 def test_an_overdue_attempt_that_cannot_be_ended_does_not_stop_the_sweep(committed, upstream, monkeypatch):

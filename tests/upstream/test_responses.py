@@ -382,7 +382,24 @@ def test_ids_may_come_as_numbers_and_with_spaces_around():
 
 @pytest.mark.parametrize("status", [0, "0", 0.0])
 def test_a_success_with_status_0_and_nobody_in_it_has_run_out(status):
-    assert step_3({"status": status, "wId": W_ID}, text="成功") == NotLoggedIn(Ending.RUN_OUT, "1000", "成功")
+    assert step_3({"status": status, "wId": W_ID}, text="成功") == NotLoggedIn(Ending.RUN_OUT, "1000", "")
+
+
+@pytest.mark.parametrize("text", ["处理成功", "成功", "操作成功！", "Success", "ok", "处理成功。"])
+def test_the_message_of_a_success_is_no_reason_of_a_failure(text):
+    assert step_3({"status": "0", "wId": W_ID}, text=text).text == ""
+    assert step_3(None, "1001", text).text == ""
+    assert step_3({"url": "https://h/verify"}, "200", text).text == ""
+    assert step_3({"code": "1001", "message": text}, text="登录出现错误").text == "登录出现错误"
+    assert step_3({"code": "1001"}, text=text).text == ""
+    for refused in (
+        lambda: responses.login_code(read(envelope(None, "1001", text))),
+        lambda: sign_in_response.sign_in(read(envelope(None, "1001", text))),
+        lambda: sign_in_response.sign_in(read(envelope({**SIGN_IN, "status": 1}, text=text))),
+    ):
+        with pytest.raises(Refused) as caught:
+            refused()
+        assert caught.value.text == ""
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 3, "3", None])
@@ -419,9 +436,7 @@ def test_a_success_inside_a_success_is_one(code):
 
 @pytest.mark.parametrize("code", ["200", 200, 200.0])
 def test_200_with_an_address_asks_for_a_visit_there(code):
-    assert step_3({"url": "https://h/verify?a=b"}, code) == PageAsked(
-        "https://h/verify?a=b", "200", "处理成功"
-    )
+    assert step_3({"url": "https://h/verify?a=b"}, code) == PageAsked("https://h/verify?a=b", "200", "")
     assert "verify" not in repr(step_3({"url": "https://h/verify?a=b"}, code))
 
 

@@ -106,7 +106,7 @@ def test_a_run_is_for_who_started_it_and_who_sees_every_account(people, who, sta
 
 def test_nobody_prepares_what_they_may_not_do(people):
     account = people.account()
-    assert prepare(people.viewer, "pause", [account]).status_code == 404
+    assert prepare(people.viewer, "pause", [account]).status_code == 403
     assert prepare(people.viewer, "check", [account]).status_code == 200
     assert prepare(people.operator, "junk", [account]).status_code == 404
 

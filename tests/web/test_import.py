@@ -253,7 +253,7 @@ def test_an_archive_that_expands_without_end_is_not_unpacked(people):
 
 def test_who_may_import(people, client):
     assert client.get("/accounts/import/").status_code == 302
-    assert people.viewer.client.get("/accounts/import/").status_code == 404
+    assert people.viewer.client.get("/accounts/import/").status_code == 403
     assert people.operator.client.get("/accounts/import/").status_code == 200
     assert "/accounts/import/" in people.operator.client.get("/accounts/").content.decode()
     assert "/accounts/import/" not in people.viewer.client.get("/accounts/").content.decode()

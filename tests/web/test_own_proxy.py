@@ -172,7 +172,7 @@ def test_a_new_account_may_have_one(people):
 
 def test_a_viewer_cannot_set_one(people):
     account = people.account()
-    assert edit(people.viewer, account, **entered()).status_code == 404
+    assert edit(people.viewer, account, **entered()).status_code == 403
 
 
 # --- sent

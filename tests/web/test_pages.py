@@ -593,7 +593,7 @@ def test_a_new_account_has_the_proxy_and_the_team_that_somebody_chose(people):
 def test_who_is_in_one_team_need_not_choose_it_and_who_is_in_none_is_not_asked_to_add(people):
     assert chosen(html(people.operator.client.get("/accounts/new/")), "team") == [str(people.east.pk)]
     lone = people.person("lone", "Operators")
-    assert lone.client.get("/accounts/new/").status_code == 404
+    assert lone.client.get("/accounts/new/").status_code == 403
     page = html(lone.client.get("/accounts/"))
     assert "/accounts/new/" not in page and "Ask an admin to add you to one" in page
 

@@ -9,7 +9,7 @@ from accounts.models import Account, LoginAttempt
 from tests.support.factories import make_attempt
 
 SEE = {"anonymous": 302, "viewer": 200, "operator": 200, "stranger": 404, "admin": 200}
-DO = {"anonymous": 302, "viewer": 404, "operator": 302, "stranger": 404, "admin": 302}
+DO = {"anonymous": 302, "viewer": 403, "operator": 302, "stranger": 404, "admin": 302}
 ANYBODY = dict.fromkeys(SEE, 200)
 SIGNED_IN = {**SEE, "stranger": 200}
 ADMINS_ONLY = {**SEE, "viewer": 404, "operator": 404}
@@ -22,7 +22,7 @@ MATRIX = {
     "account_counts": ("get", SIGNED_IN),
     "export_accounts": ("get", SIGNED_IN),
     "export_attempts": ("get", SEE),
-    "import_accounts": ("get", {**SIGNED_IN, "viewer": 404}),
+    "import_accounts": ("get", {**SIGNED_IN, "viewer": 403}),
     "export_events": ("get", SEE),
     "list_news": ("get", SIGNED_IN),
     "save_view": ("post", {**DO, "viewer": 302, "stranger": 302}),
@@ -34,16 +34,16 @@ MATRIX = {
     "teams": ("get", ADMINS_ONLY),
     "alarm": ("get", SIGNED_IN),
     "waiting": ("get", SIGNED_IN),
-    "new_account": ("get", {**SIGNED_IN, "viewer": 404}),
+    "new_account": ("get", {**SIGNED_IN, "viewer": 403}),
     "account": ("get", SEE),
-    "edit_account": ("get", {**SEE, "viewer": 404}),
+    "edit_account": ("get", {**SEE, "viewer": 403}),
     "account_row": ("get", SEE),
     "account_live": ("get", SEE),
     "avatar": ("get", {**SEE, "viewer": 404, "operator": 404, "admin": 404}),
     "start_login": ("post", DO),
     "attempt": ("get", SEE),
     "attempt_live": ("get", SEE),
-    "qr_png": ("get", {**SEE, "viewer": 404}),
+    "qr_png": ("get", {**SEE, "viewer": 403}),
     "scan_instead": ("post", {**DO, "operator": 404, "admin": 404}),  # it is no phone prompt
     "cancel_login": ("post", DO),
     "take_as_meant": ("post", {**DO, "operator": 404, "admin": 404}),  # nobody else scanned
@@ -60,12 +60,12 @@ MATRIX = {
     "archived_accounts": ("get", SIGNED_IN),
     "bulk_runs": ("get", SIGNED_IN),
     "choose_bulk": ("post", SIGNED_IN),
-    "account_link": ("get", {**SEE, "viewer": 404}),
+    "account_link": ("get", {**SEE, "viewer": 403}),
     "log_out_account": ("post", {**DO, "operator": 404, "admin": 404}),  # it is not online
     "due": ("post", DO),
     "to_scan": ("get", dict.fromkeys(SEE, 302)),
     "incidents": ("get", SIGNED_IN),
-    "unmanaged": ("get", {**SIGNED_IN, "viewer": 404, "operator": 404, "stranger": 404}),
+    "unmanaged": ("get", {**SIGNED_IN, "viewer": 403, "operator": 403, "stranger": 403}),
     "healthz": ("get", ANYBODY),
     "readyz": ("get", ANYBODY),
 }
@@ -192,7 +192,7 @@ def test_somebody_without_a_role_sees_nothing(committed):
     nobody = committed.person("nobody", team=committed.east)
     account = committed.account()
     assert nobody.client.get(f"/accounts/{account.pk}/").status_code == 404
-    assert nobody.client.get("/accounts/new/").status_code == 404
+    assert nobody.client.get("/accounts/new/").status_code == 403
 
 
 def test_an_account_without_a_team_is_seen_by_admins_only(committed):
@@ -249,3 +249,34 @@ def test_an_account_cannot_be_given_to_a_team_one_is_not_in(committed):
     assert answer.status_code == 422
     account.refresh_from_db()
     assert account.team == committed.east
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/accounts/{}/edit/", "You can view accounts but not edit them. Operators and admins can."),
+        ("/accounts/{}/link/", "You can view accounts but not log them in. Operators and admins can."),
+        ("/accounts/new/", "You can view accounts but not add any. Operators and admins can."),
+        ("/accounts/import/", "You can view accounts but not add any. Operators and admins can."),
+        ("/station/", "You can view accounts but not log them in. Operators and admins can."),
+        ("/discovered/", "Only people who see every account can adopt one."),
+    ],
+)
+def test_who_sees_an_account_but_may_not_act_is_told_who_may(people, path, says):
+    account = people.account()
+    answer = people.viewer.client.get(path.format(account.pk))
+    text = answer.content.decode()
+    assert answer.status_code == 403
+    assert says in text and "address is wrong" not in text
+    assert (f'href="/accounts/{account.pk}/"' in text) == ("{}" in path)
+    if "{}" in path:
+        hidden = people.stranger.client.get(path.format(account.pk))
+        assert hidden.status_code == 404 and "view accounts" not in hidden.content.decode()
+
+
+def test_an_archived_and_a_merged_account_say_why_they_cannot_be_changed(people):
+    archived = people.account(state="archived")
+    merged = people.account(merged_into=people.account())
+    for account, says in ((archived, "This account is archived."), (merged, "merged into another one")):
+        text = people.operator.client.get(f"/accounts/{account.pk}/edit/").content.decode()
+        assert says in text and "address is wrong" not in text

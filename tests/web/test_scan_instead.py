@@ -85,7 +85,7 @@ def test_a_prompt_that_was_confirmed_meanwhile_is_not_replaced(committed, accoun
 
 
 def test_only_who_may_log_in_withdraws_a_prompt(committed, prompt):
-    for person in (committed.viewer, committed.stranger):
-        assert scan(person, prompt).status_code == 404
+    for person, status in ((committed.viewer, 403), (committed.stranger, 404)):
+        assert scan(person, prompt).status_code == status
     assert fresh(prompt).state == AttemptState.WAITING
     assert not AccountEvent.objects.filter(happened=EventType.ATTEMPT_STARTED).exists()

@@ -354,10 +354,10 @@ def test_an_operator_creates_copies_and_revokes_it(people, account):
 
 
 def test_neither_a_viewer_nor_another_team_gets_it(people, account, link):
-    for person in (people.viewer, people.stranger):
-        link_page(person, account, 404)
-        link_page(person, account, 404, do="create", hours="1")
-        assert person.client.get(f"/accounts/{account.pk}/link/live/").status_code == 404
+    for person, status in ((people.viewer, 403), (people.stranger, 404)):
+        link_page(person, account, status)
+        link_page(person, account, status, do="create", hours="1")
+        assert person.client.get(f"/accounts/{account.pk}/link/live/").status_code == status
     assert fresh(link).is_active
 
 

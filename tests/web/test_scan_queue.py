@@ -137,7 +137,7 @@ def test_the_incidents_need_as_many_queries_for_more_of_them(people, who):
 def test_recover_these_takes_the_open_drops_of_ones_teams(people, incident):
     later = timezone.now() + timedelta(hours=5)
     Drop.objects.update(kind=DropKind.FIRST_NIGHT, next_step=NextStep.BACK_OFF, next_at=later)
-    assert people.viewer.client.post(f"/incidents/{incident.pk}/recover/").status_code == 404
+    assert people.viewer.client.post(f"/incidents/{incident.pk}/recover/").status_code == 403
     with CaptureQueriesContext(connection) as captured:
         assert people.operator.client.post(f"/incidents/{incident.pk}/recover/").status_code == 302
     assert sum(query["sql"].startswith("UPDATE") for query in captured) == 1
@@ -159,8 +159,8 @@ def test_recover_these_takes_the_open_drops_of_ones_teams(people, incident):
 
 def test_only_who_sees_every_account_may_adopt(people):
     found = UnmanagedAccount.objects.create(wc_id="wxid_stranger", w_id="w-stranger")
-    assert people.operator.client.get("/discovered/").status_code == 404
-    assert people.operator.client.post(f"/discovered/{found.pk}/adopt/").status_code == 404
+    assert people.operator.client.get("/discovered/").status_code == 403
+    assert people.operator.client.post(f"/discovered/{found.pk}/adopt/").status_code == 403
     assert "wxid_stranger" in html(people.admin.client.get("/discovered/"))
     answer = people.admin.client.post(
         f"/discovered/{found.pk}/adopt/", {"label": "Front desk", "team": people.east.pk}
@@ -245,7 +245,7 @@ def test_a_paused_account_leaves_the_list_and_says_so(people):
     account = dropped(people, 1, relogin_at=HOURS_AGO[1])
     client = people.operator.client
     assert (
-        people.viewer.client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "0"}).status_code == 404
+        people.viewer.client.post(f"/accounts/{account.pk}/keep-online/", {"wanted": "0"}).status_code == 403
     )
     asked = {"wanted": "0", "reason": "Phone at the repair shop"}
     for _twice in range(2):

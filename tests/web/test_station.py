@@ -215,7 +215,7 @@ def test_a_run_belongs_to_its_person(people, run):
     for name in ("station", "station_live", "station_queue", "wall", "wall_live"):
         assert people.mate.client.get(reverse(name, args=[run.pk])).status_code == 404
     assert people.mate.client.post(reverse("station_do", args=[run.pk]), {"do": "end"}).status_code == 404
-    assert people.viewer.client.get("/station/").status_code == 404
+    assert people.viewer.client.get("/station/").status_code == 403
 
 
 def test_the_queue_needs_as_many_queries_for_more_accounts(people, run, django_assert_max_num_queries):

@@ -39,7 +39,8 @@ def choose(request: HttpRequest) -> HttpResponse:
 @login_required
 def prepare(request: HttpRequest, action: str) -> HttpResponse:
     """Show what the action would do to the selected accounts and ask what it needs; with `start`, start it."""
-    permissions.only(action in BulkAction and actions.may(request.user, action), None)
+    permissions.only(action in BulkAction, None)
+    _need(request, action)
     starts = request.POST.get("start") == "1"
     again = _again(request)
     form = form_for(action, request.user, request.POST if starts and again is None else None)
@@ -115,9 +116,14 @@ def run_live(request: HttpRequest, run_id: int) -> HttpResponse:
 def cancel_run(request: HttpRequest, run_id: int) -> HttpResponse:
     """Start nothing more. What a phone shows already stays there."""
     run = _run(request, run_id)
-    permissions.only(actions.may(request.user, run.action), None)
+    _need(request, run.action)
     runs.cancel(run)
     return redirect("bulk_run", run.pk)
+
+
+def _need(request: HttpRequest, action: str) -> None:
+    why = _("Viewers can’t do this to accounts. Operators and admins can. Ask an admin for permission.")
+    permissions.need(actions.may(request.user, action), why)
 
 
 def _run(request: HttpRequest, run_id: int) -> BulkRun:

@@ -38,7 +38,8 @@ class FileForm(forms.Form):
 @never_cache
 @login_required
 def import_accounts(request: HttpRequest) -> HttpResponse:
-    permissions.only(permissions.may_add(request.user) or permissions.may_edit(request.user), None)
+    if not permissions.may_edit(request.user):
+        permissions.need_add(request.user)
     form = FileForm()
     if "carried" in request.POST:
         table = _table(request)

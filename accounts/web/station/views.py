@@ -25,7 +25,7 @@ from accounts.web.station import presenters
 def start(request: HttpRequest) -> HttpResponse:
     """Choose a queue; POST starts it. `source` names a rule, `incident` its accounts that wait for
     a scan, `account` the accounts themselves."""
-    permissions.only(permissions.may_log_in(request.user), None)
+    permissions.need_log_in(request.user)
     if request.method == "POST":
         run = _start_run(request)
         if run is not None:
@@ -62,7 +62,7 @@ def _start_run(request: HttpRequest) -> ScanRun | None:
 
 
 def _run_of(request: HttpRequest, run_id: int) -> ScanRun:
-    permissions.only(permissions.may_log_in(request.user), None)
+    permissions.need_log_in(request.user)
     return get_object_or_404(ScanRun.objects.select_related("person"), pk=run_id, person=request.user)
 
 
@@ -147,7 +147,7 @@ def _moved(request: HttpRequest, address: str) -> HttpResponse:
 
 
 def _join(request: HttpRequest, step: Advance, item: ScanRunItem) -> None:
-    permissions.only(permissions.may_edit(request.user), None)
+    permissions.need_edit(request.user)
     permissions.account_to_see(request, item.attempt.other_account_id or 0)
     permissions.only(actions.join(step, item), None)
 

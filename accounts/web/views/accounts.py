@@ -50,7 +50,7 @@ def account_live(request: HttpRequest, account_id: int) -> HttpResponse:
 @never_cache
 @login_required
 def new_account(request: HttpRequest) -> HttpResponse:
-    permissions.only(permissions.may_add(request.user), None)
+    permissions.need_add(request.user)
     form = AccountForm(request.POST or None, user=request.user)
     return _edited(request, form, OwnProxyForm(request.POST or None), None)
 

@@ -103,8 +103,8 @@ def _incident(request: HttpRequest, incident_id: int) -> tuple[Incident, QuerySe
 @never_cache
 @login_required
 def recover_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
-    permissions.only(permissions.may_log_in(request.user), None)
     found, drops = _incident(request, incident_id)
+    permissions.need_log_in(request.user)
     count = recover.ask(drops.open(), by=request.user)
     messages.success(request, _paced(count))
     return redirect("incident", found.pk)
@@ -126,8 +126,8 @@ def _paced(count: int) -> str:
 @login_required
 def take_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
     """Assign the incident to the person, also from another one."""
-    permissions.only(permissions.may_log_in(request.user), None)
     found, _drops = _incident(request, incident_id)
+    permissions.need_log_in(request.user)
     assignment.take_incident(found, by=request.user, note=NoteForm(request.POST).text())
     return redirect("incident", found.pk)
 
@@ -136,8 +136,8 @@ def take_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
 @never_cache
 @login_required
 def release_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
-    permissions.only(permissions.may_log_in(request.user), None)
     found, _drops = _incident(request, incident_id)
+    permissions.need_log_in(request.user)
     assignment.release_incident(found, by=request.user)
     return redirect("incident", found.pk)
 
@@ -146,8 +146,8 @@ def release_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
 @never_cache
 @login_required
 def add_note(request: HttpRequest, incident_id: int) -> HttpResponse:
-    permissions.only(permissions.may_log_in(request.user), None)
     found, _drops = _incident(request, incident_id)
+    permissions.need_log_in(request.user)
     form = IncidentNoteForm(request.POST)
     if not form.is_valid():
         return render(request, "accounts/incident.html", _detail(request, incident_id, form), status=422)

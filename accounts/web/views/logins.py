@@ -135,7 +135,7 @@ def scan_instead(request: HttpRequest, attempt_id: int) -> HttpResponse:
 def take_as_meant(request: HttpRequest, attempt_id: int) -> HttpResponse:
     """Merge the record into the account that scanned instead, because it is the one meant."""
     attempt = permissions.attempt_to_log_in(request, attempt_id)
-    permissions.only(permissions.may_edit(request.user), None)
+    permissions.need_edit(request.user)
     if attempt.account.merged_into_id is None:
         permissions.account_to_see(request, attempt.other_account_id or 0)
         permissions.only(control.take_as_meant(attempt, by=request.user) is not None, None)

@@ -22,7 +22,7 @@ SHOWN_MOST = 100
 @never_cache
 @login_required
 def unmanaged_accounts(request: HttpRequest) -> HttpResponse:
-    permissions.only(permissions.may_adopt(request.user), None)
+    permissions.need_adopt(request.user)
     unmanaged = list(UnmanagedAccount.objects.filter(ignored=False)[:SHOWN_MOST])
     claims = Account.objects.filter(merged_into=None, wc_id__in=[found.wc_id for found in unmanaged])
     by_wc_id = {account.wc_id: account for account in claims.select_related("team")}
@@ -41,7 +41,7 @@ def unmanaged_accounts(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def adopt(request: HttpRequest, unmanaged_id: int) -> HttpResponse:
-    permissions.only(permissions.may_adopt(request.user), None)
+    permissions.need_adopt(request.user)
     found = UnmanagedAccount.objects.filter(pk=unmanaged_id).first()
     if found is None:
         return _gone(request)
@@ -58,7 +58,7 @@ def adopt(request: HttpRequest, unmanaged_id: int) -> HttpResponse:
 @login_required
 def ignore(request: HttpRequest, unmanaged_id: int) -> HttpResponse:
     """Ignore an unmanaged account, or stop ignoring it."""
-    permissions.only(permissions.may_adopt(request.user), None)
+    permissions.need_adopt(request.user)
     # One statement: a presence check may delete the row at any time.
     other = Case(When(ignored=True, then=False), default=True)
     if not UnmanagedAccount.objects.filter(pk=unmanaged_id).update(ignored=other):
