@@ -111,6 +111,7 @@ class EventType(models.TextChoices):
     STALE_SUCCESS = "stale_success", _("Older login confirmed late; newer wId kept")
     OTHER_ACCOUNT = "other_account", _("Logged in with another account’s QR code")
     MERGED = "joined", _("Merged into the record with this wcId")
+    UNMERGED = "unmerged", _("Merge undone")
     ADDED = "added", _("Account added")
     CHANGED = "changed", _("Details changed")
     TO_SCAN = "to_scan", _("Queued for scan")

@@ -54,6 +54,7 @@ urlpatterns = [
     path("accounts/<int:account_id>/silence/", attention.silence_account, name="silence_account"),
     path("accounts/<int:account_id>/archive/", attention.archive_account, name="archive_account"),
     path("accounts/<int:account_id>/restore/", attention.restore_account, name="restore_account"),
+    path("accounts/<int:account_id>/undo-merge/", accounts.undo_merge, name="undo_merge_of_account"),
     path("accounts/<int:account_id>/due/", accounts.set_relogin_time, name="due"),
     path("accounts/<int:account_id>/attempts.csv", export.export_attempts, name="export_attempts"),
     path("accounts/<int:account_id>/events.csv", export.export_events, name="export_events"),

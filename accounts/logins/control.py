@@ -1,13 +1,20 @@
-"""Actions on a login: submit a verification code, confirm a verification page, cancel, name the account meant."""
+"""Actions on a login: submit a verification code, confirm a verification page, cancel, name the account meant, undo a merge."""
+
+from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from accounts.lib import db_clock
-from accounts.logins.success import merge_record
-from accounts.models import Account, LoginAttempt
+from accounts.logins.success import merge_record, name_for
+from accounts.models import Account, AccountEvent, LoginAttempt
 from accounts.models.account import sort_keys
+from accounts.models.event import record
 from accounts.reasons import Reason
-from accounts.states import AttemptState, EventType
+from accounts.states import AccountState, AttemptState, EventType
+
+# Time in which a person can undo a merge that the portal made by itself.
+MERGE_UNDONE_WITHIN = timedelta(hours=24)
 
 
 def submit_verification_code(attempt: LoginAttempt, code: str, *, by=None) -> bool:
@@ -114,3 +121,34 @@ def _fill(account: Account, source: Account) -> None:
         changes |= {name: getattr(source, name) for name in ("hours_from", "hours_until", "time_zone")}
     Account.objects.filter(pk=account.pk).update(**changes)
     account.tags.add(*source.tags.all())
+
+
+def merged_by_portal(accounts: QuerySet[Account], now: datetime) -> QuerySet[Account]:
+    """Return those of these accounts whose merge can be undone, with `merged_at`.
+
+    The portal merged them when a known phone scanned their QR code. Their own rows did not change but for the merge
+    and a wcId that was typed. A merge that a person asked for gave the other record what that lacked: it stays.
+    """
+    events = AccountEvent.objects.filter(account=OuterRef("pk"), happened=EventType.MERGED).order_by("-id")
+    merged = accounts.filter(merged_into__isnull=False, state=AccountState.NEW)
+    merged = merged.annotate(
+        merged_at=Subquery(events.values("at")[:1]), merged_by=Subquery(events.values("actor_name")[:1])
+    )
+    return merged.filter(merged_at__gt=now - MERGE_UNDONE_WITHIN, merged_by="").order_by("-merged_at")
+
+
+def undo_merge(account: Account, *, by=None) -> bool:
+    """Make a record that the portal merged an account of its own again, without a wcId. Return whether it was merged.
+
+    The login that merged it stays with the account whose phone scanned.
+    """
+    with transaction.atomic():
+        rows = Account.objects.filter(pk=account.pk)
+        locked = rows.select_for_update(of=("self",), no_key=True).select_related(None).first()
+        if locked is None or not merged_by_portal(rows, db_clock.now()).exists():
+            return False
+        owner = locked.merged_into
+        rows.update(merged_into=None)
+        for side, other in ((locked, owner), (owner, locked)):
+            record(side, EventType.UNMERGED, detail=name_for(side, other), by=by)
+    return True

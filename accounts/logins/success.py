@@ -286,7 +286,7 @@ def merge_record(
     # A wcId that was typed and never confirmed is free again.
     Account.objects.filter(pk=placeholder.pk).update(merged_into=owner, wc_id=None)
     for side, other in ((placeholder, owner), (owner, placeholder)):
-        record(side, EventType.MERGED, attempt=attempt, detail=_name_for(side, other), by=by, at=at)
+        record(side, EventType.MERGED, attempt=attempt, detail=name_for(side, other), by=by, at=at)
 
 
 def _other(login: _Login, owner: Account | None) -> Account:
@@ -314,7 +314,7 @@ def _other(login: _Login, owner: Account | None) -> Account:
         )  # fmt: skip
     else:
         record(login.account, EventType.LATE_SUCCESS, attempt=attempt, detail=name, at=login.now)
-    detail = _name_for(owner, login.account)
+    detail = name_for(owner, login.account)
     record(owner, EventType.OTHER_ACCOUNT, attempt=attempt, detail=detail, at=login.now)
     return _bring_online(login, owner, next_seq(owner), stale)
 
@@ -352,7 +352,7 @@ def renumber_open_attempts(account_ids: list[int]) -> None:
     LoginAttempt.objects.open().filter(account__in=account_ids).update(seq=Subquery(seq))
 
 
-def _name_for(reader: Account, other: Account) -> str:
+def name_for(reader: Account, other: Account) -> str:
     """Return the other record's name for an event of `reader`, "" if their teams differ.
 
     A label is for its own team only.

@@ -3,7 +3,7 @@
 from base64 import b64encode
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from accounts import permissions
@@ -63,6 +63,7 @@ def live_account(request: HttpRequest, account: Account) -> dict:
         "more_drops": drops[DROPS_SHOWN:],
         "drop": next((drop for drop in drops if drop.ended_at is None), None),
         "due_form": DueForm(instance=account),
+        "merged": merged_into(request, account),
         **panel(request, newest),
         **rights(request),
     }
@@ -79,6 +80,7 @@ def live_attempt(request: HttpRequest, attempt: LoginAttempt) -> dict:
     events = list(of_account.order_by("id")[:EVENTS_SHOWN])
     return {
         "account": attempt.account,
+        "merged": merged_into(request, attempt.account),
         "way": way(attempt, events),
         "earlier": earlier_logins(attempt, db_clock.now()),
         "timeline": timeline(events),
@@ -86,6 +88,12 @@ def live_attempt(request: HttpRequest, attempt: LoginAttempt) -> dict:
         **panel(request, attempt),
         **rights(request),
     }
+
+
+def merged_into(request: HttpRequest, account: Account) -> QuerySet[Account]:
+    """Return the records that the reader sees and that the portal merged into this account a short time ago."""
+    merged = Account.objects.visible_to(request.user).filter(merged_into=account).select_related("team")
+    return control.merged_by_portal(merged, db_clock.now()).prefetch_related("tags")
 
 
 def panel(

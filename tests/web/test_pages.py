@@ -618,6 +618,23 @@ def test_after_a_prompt_that_failed_the_accounts_own_proxy_is_selected(people):
     assert chosen(html(people.operator.client.get(f"/accounts/{account.pk}/")), "proxy") == ["4"]
 
 
+def test_none_is_chosen_on_the_page_after_a_prompt_that_failed_and_stays_chosen(committed, upstream):
+    account = committed.account(proxy=4, state="offline", wc_id="x1")
+    make_attempt(account, "failed", method="popup", reason="prompt_declined")
+    client = committed.operator.client
+    page = html(client.get(f"/accounts/{account.pk}/"))
+    action = re.search(r'<form[^>]*action="([^"]+)"[^>]*class="row start"', page)[1]
+    assert '<option value="none"' in re.search(r'<select[^>]*name="proxy".*?</select>', page, re.DOTALL)[0]
+    client.post(action, {"proxy": "none"})
+    assert "proxy" not in upstream.bodies("/iPadLogin")[0]
+    attempt = account.attempts.open().get()
+    client.post(f"/attempts/{attempt.pk}/cancel/")
+    for path in (f"/accounts/{account.pk}/", f"/attempts/{attempt.pk}/"):
+        assert chosen(html(client.get(path)), "proxy") == ["none"]
+    account.refresh_from_db()
+    assert account.proxy == 4
+
+
 def test_a_drop_of_many_is_said_on_the_list_to_those_who_see_one_of_them(people):
     incident = Incident.objects.create()
     for team in (people.east, people.east, people.west):

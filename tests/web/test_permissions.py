@@ -63,6 +63,7 @@ MATRIX = {
     "account_link": ("get", {**SEE, "viewer": 403}),
     "log_out_account": ("post", {**DO, "operator": 404, "admin": 404}),  # it is not online
     "due": ("post", DO),
+    "undo_merge_of_account": ("post", {**DO, "operator": 403, "admin": 403}),  # it is not merged
     "to_scan": ("get", dict.fromkeys(SEE, 302)),
     "incidents": ("get", SIGNED_IN),
     "unmanaged": ("get", {**SIGNED_IN, "viewer": 403, "operator": 403, "stranger": 403}),

@@ -10,7 +10,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import permissions, tasks
-from accounts.logins import failure
+from accounts.lib import db_clock
+from accounts.logins import control, failure
+from accounts.logins.control import merged_by_portal
 from accounts.models import Account, Avatar, UnmanagedAccount
 from accounts.presence import log_out, reconcile, sweep
 from accounts.reasons import Reason
@@ -19,7 +21,7 @@ from accounts.states import AccountState
 from accounts.web import forms
 from accounts.web.forms import AccountForm, DueForm
 from accounts.web.own_proxy import OwnProxyForm
-from accounts.web.presenters import live_account
+from accounts.web.presenters import live_account, rights
 
 # --- one account ----------------------------------------------------------------------------------------
 
@@ -32,7 +34,9 @@ def account_detail(request: HttpRequest, account_id: int) -> HttpResponse:
     if account.merged_into:
         if Account.objects.visible_to(request.user).filter(pk=account.merged_into_id).exists():
             return redirect("account", account.merged_into_id)
-        return render(request, "accounts/merged.html", {"account": account})
+        mine = Account.objects.filter(pk=account.pk)
+        ctx = {"account": account, "merged": merged_by_portal(mine, db_clock.now()), **rights(request)}
+        return render(request, "accounts/merged.html", ctx)
     return render(request, "accounts/account.html", live_account(request, account))
 
 
@@ -121,6 +125,19 @@ def check_account(request: HttpRequest, account_id: int) -> HttpResponse:
     if request.htmx:  # from a row of the list, which changes when the result is known
         return HttpResponse(status=204)
     messages.success(request, _("Checking the account. The result appears on this page."))
+    return redirect("account", account.pk)
+
+
+@require_POST
+@never_cache
+@login_required
+def undo_merge(request: HttpRequest, account_id: int) -> HttpResponse:
+    """Make a record an account of its own again that was merged because a known phone scanned its QR code."""
+    account = permissions.account_to_see(request, account_id)
+    permissions.need_edit(request.user)
+    undone = control.undo_merge(account, by=request.user)
+    permissions.need(undone, _("This merge can’t be undone, or was undone already."))
+    messages.success(request, _("This account is on its own again. Log it in with another phone."))
     return redirect("account", account.pk)
 
 
