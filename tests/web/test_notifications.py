@@ -12,7 +12,7 @@ from accounts.states import AccountState, AttemptState
 from tests.support.factories import make_attempt
 from tests.support.scanning import run_of
 
-NEWS, OF_ACCOUNTS = "/me/notifications/", "/me/notifications/accounts/"
+NEWS, OF_ACCOUNTS = "/me/notifications/", "/me/account-notifications/"
 
 
 def news(person) -> dict:

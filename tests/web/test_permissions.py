@@ -128,6 +128,7 @@ def address(name, account, attempt) -> str:
             "archived_accounts",
             "export_accounts",
             "import_accounts",
+            "account_notifications",
         )
         else {}
     )

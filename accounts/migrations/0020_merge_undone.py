@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0018_browser_notifications"),
+        ("accounts", "0019_manage_people"),
     ]
 
     operations = [
