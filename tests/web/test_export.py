@@ -137,7 +137,8 @@ def test_no_secret_leaves(people):
     attempt.verify_code, attempt.page_url = "424242", "https://weixin.qq.com/PAGE"
     attempt.save()
     client = people.admin.client
-    for address in ("export.csv", f"{account.pk}/attempts.csv", f"{account.pk}/events.csv"):
+    own = (f"{account.pk}/attempts.csv", f"{account.pk}/events.csv")
+    for address in ("export.csv", "attempts.csv", "events.csv", *own):
         text = json.dumps(rows(client.get(f"/accounts/{address}")))
         for secret in ("203.0.113.7", "joe", "pass-word", "SECRET", "424242", "PAGE"):
             assert secret not in text
@@ -184,6 +185,29 @@ def test_the_events_of_an_account(people):
     [row] = table(people.viewer.client.get(path))
     assert (row["Event"], row["Details"], row["By"]) == ("Details changed", "label, note", "operator")
     assert people.stranger.client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["attempts", "events"])
+def test_the_rows_of_the_whole_list_as_it_is_filtered(people, name, monkeypatch):
+    monkeypatch.setattr(export, "ACCOUNTS_AT_ONCE", 2)
+    monkeypatch.setattr(export, "READ_AT_ONCE", 2)
+    shop, other, archived, theirs = (
+        people.account(label="shop 1", wc_id="wxid_1"), people.account(label="other"),
+        people.account(label="shop 2", state=AccountState.ARCHIVED),
+        people.account(label="shop 3", team=people.west),
+    )  # fmt: skip
+    for account in [other, shop, archived, theirs] * 3:
+        attempt = make_attempt(account, AttemptState.FAILED)
+        record(account, EventType.CHANGED, attempt=attempt)
+    client = people.viewer.client
+    found = table(client.get(f"/accounts/{name}.csv?q=shop"))
+    assert [(row["Account"], row["wcId"]) for row in found] == [("shop 1", "wxid_1")] * 3
+    ids = [int(row["Login attempt"]) for row in found]
+    assert ids == sorted(shop.attempts.values_list("pk", flat=True))
+    accounts = [row["Account"] for row in table(client.get(f"/accounts/{name}.csv"))]
+    assert accounts == ["shop 1"] * 3 + ["other"] * 3
+    assert len(table(people.admin.client.get(f"/accounts/{name}.csv?q=shop"))) == 6
+    assert f"/accounts/{name}.csv?q=shop" in client.get("/accounts/?q=shop").content.decode()
 
 
 # --- while the file is sent -------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import csv
 import re
 import zipfile
 from io import BytesIO, StringIO
+from itertools import chain
 
 import openpyxl
 import pytest
@@ -52,10 +53,14 @@ def errors(page: str) -> list[str]:
     return [" ".join(re.sub(r"<[^>]+>", "", text).split()) for text in found]
 
 
-def xlsx(*rows) -> bytes:
+def xlsx(*rows, change=None, as_text: bool = False) -> bytes:
     book, written = openpyxl.Workbook(), BytesIO()
     for row in rows:
         book.active.append(row)
+    for cell in chain.from_iterable(book.active) if as_text else ():
+        cell.data_type = "s"
+    if change:
+        change(book.active)
     book.save(written)
     return written.getvalue()
 
@@ -127,12 +132,12 @@ def test_a_spreadsheet(people):
     content = xlsx(
         ["label", "proxy", "wxid", "prompt hours from", "prompt hours until", "keep online"],
         [13800000000, 4.0, "wxid_1", "09:00", "21:30", True],
-        ["=1+1", "none"],
+        [None, "none"],
         [None, None],
         ["last", "none"],
     )
     page = upload(people.operator, content, "accounts.xlsx", status=422)
-    # A formula has no result before a spreadsheet has computed it, and a row without a label says so.
+    # A row without a label says so.
     assert results(page) == {3: "wrong", 2: "added", 5: "added"}
     content = xlsx(["label", "proxy", "wxid"], [13800000000, 4.0, "wxid_1"])
     start(people.operator, upload(people.operator, content, "accounts.xlsx"))
@@ -246,6 +251,166 @@ def test_an_archive_that_expands_without_end_is_not_unpacked(people):
         archive.writestr("xl/sharedStrings.xml", b" " * 40_000_000)
     page = upload(people.operator, packed.getvalue(), "accounts.xlsx", status=422)
     assert errors(page) == ["The file is too large."]
+
+
+def test_a_file_of_100_mb_is_not_read(people):
+    page = upload(people.operator, b"Label\n" + b"A\n" * 50_000_000, status=422)
+    assert errors(page) == ["The file is too large. Import it in parts."]
+
+
+def test_text_in_utf_16_without_its_mark_says_why(people):
+    page = upload(people.operator, "Label,Proxy\nA,none\n".encode("utf-16-le"), status=422)
+    assert errors(page) == ["This is no text file. Save it as CSV (UTF-8) or as XLSX."]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda sheet: sheet.merge_cells("B2:B3"),
+            "Cells are merged (B2:B3). Split them and fill in each one.",
+        ),
+        (
+            lambda sheet: sheet.__setitem__("C2", '=CONCAT(A2,"x")'),
+            "The formula in C2 has no result. Paste values instead of formulas.",
+        ),
+        (lambda sheet: sheet.delete_rows(1, 9), "The first row of the file has no column names."),
+        (lambda sheet: sheet.delete_rows(2, 9), "The file has column names but no rows."),
+    ],
+    ids=["merged", "formula", "empty", "only heads"],
+)
+def test_a_sheet_that_is_no_table_says_why(people, change, said):
+    content = xlsx(["label", "proxy", "note"], ["A", "none", ""], ["B", "none", ""], change=change)
+    assert errors(upload(people.operator, content, "accounts.xlsx", status=422)) == [said]
+
+
+def test_the_stored_result_of_a_formula_counts(people):
+    content = xlsx(["label", "proxy"], ["=1+1", "none"])
+    packed = BytesIO()
+    with zipfile.ZipFile(BytesIO(content)) as old, zipfile.ZipFile(packed, "w") as new:
+        for part in old.infolist():
+            data = old.read(part)
+            if part.filename == "xl/worksheets/sheet1.xml":
+                assert b"<f>1+1</f><v />" in data or b"<f>1+1</f><v/>" in data or b"<f>1+1</f><v></v>" in data
+                data = re.sub(rb"<f>1\+1</f><v ?/>|<f>1\+1</f><v></v>", b"<f>1+1</f><v>2</v>", data)
+            new.writestr(part, data)
+    start(people.operator, upload(people.operator, packed.getvalue(), "accounts.xlsx"))
+    assert Account.objects.get().label == "2"
+
+
+def test_entities_of_a_spreadsheet_are_not_expanded(people):
+    content = BytesIO(xlsx(["label", "proxy"], ["A", "none"]))
+    with zipfile.ZipFile(content, "a") as archive:
+        archive.writestr(
+            "xl/worksheets/sheet1.xml", '<!DOCTYPE x [<!ENTITY a "b">]><worksheet>&a;</worksheet>'
+        )
+    page = upload(people.operator, content.getvalue(), "accounts.xlsx", status=422)
+    assert errors(page) == ["This XLSX file can’t be read. Save it again, or save it as CSV."]
+
+
+def test_two_columns_of_one_name_are_chosen_by_a_person(people):
+    page = upload(people.operator, "Label,Label,Proxy\nA,B,none\n", status=422)
+    assert errors(page) == ["Two columns are read as “Label”."]
+    start(people.operator, page, **{"column-0": ""})
+    assert Account.objects.get().label == "B"
+
+
+# --- round trips ------------------------------------------------------------------------------------------
+
+NASTY = [
+    *(
+        "=1+1",
+        "+49 170",
+        "-rack",
+        "@home",
+        "'x",
+        "''=x",
+        "＝1",
+        "007",
+        "1e5",
+        "0x10",
+        "true",
+        "2026-11-27",
+        "9:00",
+    ),
+    *(
+        'say "hi"',
+        "a,b;c",
+        "门店，2",
+        "👩‍👩‍👧 night",
+        "á",
+        "<b>&amp;",
+        "%s {x}",
+        "\\n",
+        "N/A",
+        "NULL",
+        "None",
+        "no",
+    ),
+]
+
+
+def filled(people) -> None:
+    """Accounts with values that programs like to change, and all columns."""
+    policy = RecoveryPolicy.objects.create(name="-gentle")
+    for number, text in enumerate(NASTY):
+        account = people.account(
+            label=text, place=text, note=f"{text}\r\n{text}\t\n\n=end", wc_id=f"@wx-{number}", policy=policy,
+            proxy=[None, 4, 99][number % 3], keep_online=bool(number % 2), hours_from="09:00", hours_until="21:30",
+            time_zone="Asia/Shanghai", state=AccountState.OFFLINE,
+        )  # fmt: skip
+        account.tags.set([Tag.objects.create(name=str(number)), Tag.objects.create(name=f"={number}")])
+
+
+KEPT = (
+    "label",
+    "place",
+    "note",
+    "wc_id",
+    "policy",
+    "proxy",
+    "keep_online",
+    "hours_from",
+    "hours_until",
+    "time_zone",
+)
+
+
+def stored() -> list[tuple]:
+    tags = [tuple(tag.name for tag in account.tags.all()) for account in Account.objects.order_by("wc_id")]
+    rows = [list(row) for row in Account.objects.order_by("wc_id").values_list(*KEPT)]
+    for row in rows:
+        row[2] = row[2].replace("\r\n", "\n")
+    return list(zip(rows, tags, strict=True))
+
+
+def exported(person) -> bytes:
+    return b"".join(person.client.get("/accounts/export.csv"))
+
+
+def as_xlsx(content: bytes) -> bytes:
+    """As a spreadsheet saves a CSV file whose columns were read as text: with its own line ends."""
+    rows = csv.reader(StringIO(content.decode("utf-8-sig"), newline=""))
+    return xlsx(*([cell.replace("\r\n", "\n") for cell in row] for row in rows), as_text=True)
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+@pytest.mark.parametrize("written", ["en", "zh-hans"])
+@pytest.mark.parametrize("read", ["en", "zh-hans"])
+def test_a_round_trip_loses_nothing(people, kind, written, read):
+    def file() -> bytes:
+        people.operator.client.cookies["django_language"] = written
+        content = exported(people.operator)
+        people.operator.client.cookies["django_language"] = read
+        return as_xlsx(content) if kind == "xlsx" else content
+
+    filled(people)
+    assert results(upload(people.operator, file())) == {}
+    Account.objects.filter(proxy=99).update(proxy=1)  # a new account gets no proxy that nobody offers
+    before, content = stored(), file()
+    Account.objects.all().delete()
+    start(people.operator, upload(people.operator, content))
+    assert stored() == before
 
 
 # --- rights -----------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ MATRIX = {
     "accounts": ("get", SIGNED_IN),
     "account_counts": ("get", SIGNED_IN),
     "export_accounts": ("get", SIGNED_IN),
+    "export_list_attempts": ("get", SIGNED_IN),
+    "export_list_events": ("get", SIGNED_IN),
     "export_attempts": ("get", SEE),
     "import_accounts": ("get", {**SIGNED_IN, "viewer": 403}),
     "export_events": ("get", SEE),

@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import polib
 import pytest
 from django.conf import settings
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone, translation
 
@@ -155,6 +156,7 @@ WORD = re.compile(r"(?<![\w@{./-])[A-Za-z]{2,}(?![\w@/-])")
 # Names, and what has no other name in Chinese.
 ALLOWED = {
     "wkportal", "WKTeam", "wcId", "wId", "WeChat", "Authorization", "Mac", "Cookie", "API", "TLS", "HTTPS", "English", "CST",
+    "CSV", "XLSX", "UTF",
     "Esc", "Enter",
     "operator", "viewer", "admin", "nobody", "Operators", "Viewers",
 }  # fmt: skip
@@ -270,6 +272,22 @@ def test_the_list_is_chinese(chinese, person):
     client = getattr(chinese, person).client
     for query in ("", "?state=waiting", "?state=offline&sort=-since", "?tag=重点", "?q=没有", "?tag=没有"):
         assert_chinese(client.get(f"/accounts/{query}"))
+
+
+def test_an_import_is_chinese(chinese):
+    named(chinese, "总店", number=1, wc_id="wxid_1")
+    client = chinese.operator.client
+    assert_chinese(client.get("/accounts/import/"))
+    for content, status in (
+        ("", 422),
+        ("\x00", 422),
+        ("名称,线路\n", 422),
+        ("名称,名称\n甲,乙\n", 422),
+        ("名称,线路,保持在线,允许弹框的时段（起）\n甲,火星,也许,9:00\n", 422),
+        ("名称,wcId,线路,备注\n甲,,无,早班\n乙,wxid_1,,晚班\n", 200),
+    ):
+        file = SimpleUploadedFile("a.csv", content.encode())
+        assert_chinese(client.post("/accounts/import/", {"file": file}), status)
 
 
 def test_the_list_is_chinese_when_it_is_empty_and_when_it_is_long(chinese):

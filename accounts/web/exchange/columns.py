@@ -4,9 +4,11 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import time
+from functools import partial
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -96,13 +98,28 @@ def _plain(text: str) -> str:
 
 
 def guess(heads: list[str]) -> list[str]:
-    """Return for each head the field that it means, "" for none. No field is named twice."""
-    own = {_plain(str(head)): field for field, head in HEADS.items()}
-    found: list[str] = []
-    for head in heads:
-        field = own.get(_plain(head)) or KNOWN.get(_plain(head), "")
-        found.append("" if field in found else field)
-    return found
+    """Return for each head the field that it means, "" for none.
+
+    Of two heads that mean the same, the first one counts; of two that are the same, a person has to choose.
+    """
+    own = {
+        _plain(shown): field for field, head in HEADS.items() for shown in _in_every_language(head.__str__)
+    }
+    found: dict[str, str] = {}
+    fields = []
+    for head in map(_plain, heads):
+        field = own.get(head) or KNOWN.get(head, "")
+        fields.append(field if found.setdefault(field, head) == head else "")
+    return fields
+
+
+def _in_every_language(write: Callable[[], str]) -> set[str]:
+    """Return how the exports of all people write something."""
+    shown = set()
+    for code, _name in settings.LANGUAGES:
+        with translation.override(code):
+            shown.add(write())
+    return shown
 
 
 def typed(field: str, cell: str, own: int | None) -> object:
@@ -117,9 +134,9 @@ def typed(field: str, cell: str, own: int | None) -> object:
 
 def _yes_or_no(cell: str) -> bool:
     word = _plain(cell)
-    if word in YES or word == _plain(_("Yes")):
+    if word in YES:
         return True
-    if word in NO or word == _plain(_("No")):
+    if word in NO:
         return False
     raise ValidationError(_("Enter “Yes” or “No”."))
 
@@ -129,8 +146,13 @@ def _proxy(cell: str, own: int | None) -> int | None:
     word = _plain(cell)
     if word in NO_PROXY:
         return None
-    for code, shown in proxies.proxy_choices(own):
-        name = settings.WK_PROXIES.get(code, "") if code != proxies.NONE else ""
-        if word in {_plain(str(code)), _plain(str(shown)), _plain(name)} - {""}:
-            return None if code == proxies.NONE else code
+    for choice, _shown in proxies.proxy_choices(own):
+        code = None if choice == proxies.NONE else choice
+        names = {
+            str(choice),
+            settings.WK_PROXIES.get(code, ""),
+            *_in_every_language(partial(proxies.choice, code)),
+        }
+        if word in set(map(_plain, names)) - {""}:
+            return code
     raise ValidationError(_("This proxy isn’t known. Enter its code or its name, or “None”."))

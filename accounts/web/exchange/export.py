@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from itertools import chain
 
 from django.contrib.auth.decorators import login_required
+from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -13,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import permissions
+from accounts.lib.rows import in_batches
 from accounts.models import Account, AccountEvent, LoginAttempt
 from accounts.proxies import proxy_name
 from accounts.web import selection
@@ -21,6 +22,7 @@ from accounts.web.exchange import columns
 from accounts.web.exchange.cells import CsvResponse
 
 READ_AT_ONCE = 500
+ACCOUNTS_AT_ONCE = 50  # whose attempts or events are read
 
 
 @require_http_methods(["GET", "POST"])
@@ -38,17 +40,25 @@ def export_accounts(request: HttpRequest) -> HttpResponse:
 @require_GET
 @never_cache
 @login_required
-def export_attempts(request: HttpRequest, account_id: int) -> HttpResponse:
-    account = permissions.account_to_see(request, account_id)
-    return CsvResponse(f"attempts-{account.pk}", _attempts(request.user, account))
+def export_attempts(request: HttpRequest, account_id: int | None = None) -> HttpResponse:
+    """Send the login attempts of an account, or of those of the list that the query string names."""
+    accounts = _accounts_of(request, account_id)
+    return CsvResponse(f"attempts-{account_id or 'all'}", _attempts(request.user, accounts))
 
 
 @require_GET
 @never_cache
 @login_required
-def export_events(request: HttpRequest, account_id: int) -> HttpResponse:
-    account = permissions.account_to_see(request, account_id)
-    return CsvResponse(f"events-{account.pk}", _events(account))
+def export_events(request: HttpRequest, account_id: int | None = None) -> HttpResponse:
+    """Send the events of an account, or of those of the list that the query string names."""
+    accounts = _accounts_of(request, account_id)
+    return CsvResponse(f"events-{account_id or 'all'}", _events(accounts))
+
+
+def _accounts_of(request: HttpRequest, account_id: int | None) -> QuerySet[Account]:
+    if account_id is None:
+        return AccountList.of(request.user, request.GET).selection()
+    return Account.objects.filter(pk=permissions.account_to_see(request, account_id).pk)
 
 
 # --- the tables -------------------------------------------------------------------------------------------
@@ -84,10 +94,9 @@ def _state_columns() -> dict[str, Callable[[Account], object]]:
     }
 
 
-def _attempts(user, account: Account) -> Iterator[list]:
-    """Yield the heads, then a row for each login attempt of the account: the oldest first."""
+def _attempts(user, accounts: QuerySet[Account]) -> Iterator[list]:
+    """Yield the heads, then a row for each login attempt: by account, its oldest first."""
     shown: dict[str, Callable[[LoginAttempt], object]] = {
-        _("Account"): lambda attempt: account.display_name,
         _("Login attempt"): lambda attempt: attempt.pk,
         _("Requested"): lambda attempt: _moment(attempt.created_at),
         _("Ended"): lambda attempt: _moment(attempt.ended_at),
@@ -103,38 +112,41 @@ def _attempts(user, account: Account) -> Iterator[list]:
     }
     if permissions.may_log_in(user):
         shown["wId"] = lambda attempt: attempt.w_id
-    yield list(shown)
-    attempts = LoginAttempt.objects.filter(account=account).light().defer("page_url", "verify_code")
-    for batch in _batches(attempts):
-        yield from ([value(attempt) for value in shown.values()] for attempt in batch)
+    yield [_("Account"), "wcId", *shown]
+    for account, attempt in _rows(accounts, LoginAttempt.objects.light().defer("page_url", "verify_code")):
+        yield [*_name(account), *(value(attempt) for value in shown.values())]
 
 
-def _events(account: Account) -> Iterator[list]:
-    """Yield the heads, then a row for each event of the account: the oldest first."""
-    yield [
-        *(
-            _("Account"),
-            _("Event ID"),
-            _("Time"),
-            _("Event"),
-            _("Login attempt"),
-            _("From state"),
-            _("To state"),
-        ),
-        *(_("Reason"), _("Details"), _("By")),
-    ]
-    for event in chain.from_iterable(_batches(AccountEvent.objects.filter(account=account))):
+def _events(accounts: QuerySet[Account]) -> Iterator[list]:
+    """Yield the heads, then a row for each event: by account, its oldest first."""
+    heads = [_("Account"), "wcId", _("Event ID"), _("Time"), _("Event"), _("Login attempt"), _("From state")]
+    yield [*heads, _("To state"), _("Reason"), _("Details"), _("By")]
+    for account, event in _rows(accounts, AccountEvent.objects.all()):
         yield [
-            *(account.display_name, event.pk, _moment(event.at), event.get_happened_display()),
+            *(*_name(account), event.pk, _moment(event.at), event.get_happened_display()),
             *(event.attempt_id or "", event.from_state, event.to_state),
             *(event.get_reason_display(), event.words, event.actor_name),
         ]
 
 
-def _batches(rows: QuerySet) -> Iterator[list]:
+def _name(account: Account) -> tuple[str, str]:
+    return account.display_name, account.wc_id or ""
+
+
+def _rows(accounts: QuerySet[Account], rows: QuerySet) -> Iterator[tuple[Account, models.Model]]:
+    """Yield each account with each of its rows. The IDs of an account's rows are read once, by their index."""
+    for batch in _batches(accounts.only("label", "nickname", "wc_id"), ACCOUNTS_AT_ONCE):
+        of = {account.pk: account for account in batch}
+        keys = rows.filter(account__in=batch).order_by("account", "pk").values_list("pk", flat=True)
+        for some in in_batches(list(keys), READ_AT_ONCE):
+            found = rows.in_bulk(some)
+            yield from ((of[found[key].account_id], found[key]) for key in some if key in found)
+
+
+def _batches(rows: QuerySet, size: int | None = None) -> Iterator[list]:
     """Yield the rows in the order of their IDs, each batch with its own query: no cursor stays open between two."""
     last = 0
-    while batch := list(rows.filter(pk__gt=last).order_by("pk")[:READ_AT_ONCE]):
+    while batch := list(rows.filter(pk__gt=last).order_by("pk")[: size or READ_AT_ONCE]):
         last = batch[-1].pk
         yield batch
 

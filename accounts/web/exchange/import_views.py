@@ -26,7 +26,7 @@ SALT = "accounts.import.{}"
 class FileForm(forms.Form):
     file = forms.FileField(
         label=gettext_lazy("File"),
-        widget=forms.FileInput(attrs={"accept": ".csv,.tsv,.txt,.xlsx"}),
+        widget=forms.FileInput(attrs={"accept": ".csv,.tsv,.txt,.xlsx", "autofocus": True}),
         error_messages={"required": gettext_lazy("Choose a CSV or XLSX file.")},
     )
 

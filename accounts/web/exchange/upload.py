@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +17,15 @@ from django.utils.translation import gettext as _
 
 from accounts.web.exchange.cells import as_written
 
+FILE_MOST = 8 * 1024 * 1024
 ROWS_MOST, COLUMNS_MOST, CELL_MOST = 5000, 60, 4000
 # Of an XLSX file, which is a ZIP archive: what its parts may add up to, and how many there may be.
 UNPACKED_MOST, PARTS_MOST = 32 * 1024 * 1024, 500
+MERGED = re.compile(rb'<mergeCell [^>]*ref="([A-Z]+\d+:[A-Z]+\d+)"')
+# A cell with a formula and without the value that a spreadsheet program computed and stored.
+UNCOMPUTED = re.compile(
+    rb'<c [^>]*r="([A-Z]+\d+)"[^>]*><f(?:/>| [^>]*/>|[ >][^<]*</f>)(?:<v ?/>|<v></v>)?</c>'
+)
 DELIMITERS = ",;\t"
 NO_TEXT = dict.fromkeys([*range(9), *range(14, 32)])  # control characters that no text file has
 
@@ -33,6 +40,8 @@ class Table:
 
 def table_of(file: UploadedFile) -> Table:
     """Read a file. Raises ValidationError for one that is no table within the limits."""
+    if file.size > FILE_MOST:
+        raise ValidationError(_("The file is too large. Import it in parts."))
     data = file.read()
     if not data.strip():
         raise ValidationError(_("The file is empty."))
@@ -111,10 +120,11 @@ def _xlsx(data: bytes) -> Iterator[list[str]]:
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             parts = archive.infolist()
-        if len(parts) > PARTS_MOST or sum(part.file_size for part in parts) > UNPACKED_MOST:
-            raise ValidationError(_("The file is too large."))
-        book = openpyxl.load_workbook(BytesIO(data), read_only=True, data_only=True, keep_links=False)
-        sheet = book.worksheets[0]
+            if len(parts) > PARTS_MOST or sum(part.file_size for part in parts) > UNPACKED_MOST:
+                raise ValidationError(_("The file is too large."))
+            book = openpyxl.load_workbook(BytesIO(data), read_only=True, data_only=True, keep_links=False)
+            sheet = book.worksheets[0]
+            _check_sheet(archive.read(sheet._worksheet_path))
         sheet.reset_dimensions()  # some programs write wrong ones
         rows = sheet.iter_rows(max_col=COLUMNS_MOST + 1, values_only=True)
         for row in islice(rows, 2 * ROWS_MOST):
@@ -124,6 +134,18 @@ def _xlsx(data: bytes) -> Iterator[list[str]]:
         raise
     except Exception:  # openpyxl raises whatever a broken part leads to
         raise ValidationError(_("This XLSX file can’t be read. Save it again, or save it as CSV.")) from None
+
+
+def _check_sheet(xml: bytes) -> None:
+    """Raise ValidationError where cells would be read as empty although they do not look so."""
+    if merged := MERGED.search(xml):
+        raise ValidationError(
+            _("Cells are merged (%s). Split them and fill in each one.") % merged[1].decode()
+        )
+    if without := UNCOMPUTED.search(xml):
+        raise ValidationError(
+            _("The formula in %s has no result. Paste values instead of formulas.") % without[1].decode()
+        )
 
 
 def _text(value: object) -> str:
