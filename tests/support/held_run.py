@@ -7,12 +7,15 @@ from pathlib import Path
 
 from tests.support import environment
 from tests.support.processes import Program, bare_environment, reserve_port
-from tests.support.services import Postgres
+from tests.support.services import Postgres, migrated_sqlite
 from tests.support.stack import Stack
 
 
 def test_everything_runs_until_the_run_is_ended(live, tmp_path):
+    database = tmp_path / "migrated.sqlite3"
+    migrated_sqlite(database)
     variables = {"VAR_DIR": str(tmp_path / "var"), "PORT": str(reserve_port()), "WAIT_SLOTS": "50"}
+    variables["DATABASE_URL"] = f"sqlite:///{database}"
     command = [sys.executable, "manage.py", "up"]
     with (
         Stack("web", "waits"),

@@ -16,6 +16,7 @@ from cryptography.fernet import Fernet
 
 from tests.support import environment
 from tests.support.processes import DEADLINE, Program, bare_environment, processes_of, reserve_port, until
+from tests.support.services import migrated_sqlite
 from wkportal import __version__
 
 pytestmark = [
@@ -155,6 +156,7 @@ def test_nothing_is_left_when_it_is_killed(up):
 
 def test_what_is_given_is_used_and_not_started_and_killed_it_leaves_nothing(up, tmp_path):
     database = tmp_path / "given.sqlite3"
+    migrated_sqlite(database)
     running = up(
         REDIS_URL=environment.redis_url.removesuffix("/0") + "/7",
         DATABASE_URL=f"sqlite:///{database}",
