@@ -158,5 +158,10 @@ PAGES = {
     "bulk-run": at("/accounts/bulk/{bulk.pk}/"),
     "archived": at("/accounts/archived/"),
     "me": at("/me/"),
+    "people": at("/people/", "admin"),
+    "person": at("/people/{people.operator.pk}/", "admin"),
+    "person-add": at("/people/new/", "admin"),
+    "teams": at("/people/teams/", "admin"),
+    "team": at("/people/teams/{people.east.pk}/", "admin"),
     "not-found": at("/nowhere/"),
 }
