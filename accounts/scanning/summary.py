@@ -52,6 +52,7 @@ class Summary:
     slowest: ScanRunItem | None
     lasted: timedelta
     failed: list[ScanRunItem]
+    merged: list[ScanRunItem]  # their phones were known: the logins were saved for other accounts
 
 
 def summary(run: ScanRun) -> Summary:
@@ -64,4 +65,5 @@ def summary(run: ScanRun) -> Summary:
         slowest=max(done, key=lambda item: item.seconds, default=None),
         lasted=(run.ended_at or db_clock.now()) - run.created_at,
         failed=list(failed.select_related("account", "attempt").order_by("position")),
+        merged=[item for item in done if item.account.merged_into_id],
     )

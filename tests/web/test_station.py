@@ -5,9 +5,11 @@ import re
 import pytest
 from django.urls import reverse
 
+from accounts.logins.success import complete_login
 from accounts.models import Account, LoginAttempt, ScanRun
 from accounts.models.operators.scan_run import ScanState
 from accounts.states import AttemptState, Method
+from accounts.upstream.responses import LoggedIn, Profile
 from tests.support.factories import fresh, make_attempt
 from tests.support.scanning import code_arrives, ends, look, phone_confirms, run_of, shown
 
@@ -174,6 +176,22 @@ def test_without_automatic_next_the_end_stays_until_enter(people, run, accounts)
     assert (attribute(page, "mode"), attribute(page, "position")) == ("done", "1")
     do(people, run, "next")
     assert shown(run).account == accounts[1]
+
+
+def test_a_record_that_was_merged_is_said_so_and_leads_to_where_it_can_be_undone(people):
+    known = people.account(wc_id="wxid_known", state="offline", label="Known")
+    new, other = people.account(label="New", place="Slot 1"), people.account(label="Other", place="Slot 2")
+    run = run_of(people.operator, [new, other])
+    page_of(people, run)
+    code_arrives(shown(run))
+    complete_login(fresh(shown(run)).attempt, LoggedIn(Profile("wxid_known", "w-9")))
+    page = page_of(people, run, "station_live")
+    assert fresh(new).merged_into == known
+    assert re.search(rf'href="/accounts/{new.pk}/"\s+data-merged="{new.pk}"', page)
+    ends(shown(run), AttemptState.FAILED, "declined")
+    page = page_of(people, run)
+    assert attribute(page, "mode") == "summary" and attribute(page, "merged") == str(new.pk)
+    assert "Merged into accounts that had a record already: 1" in page
 
 
 def test_the_summary_names_the_failed_and_starts_again_for_them(people, run, accounts):
