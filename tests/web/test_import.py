@@ -120,7 +120,7 @@ def test_what_is_exported_is_imported_without_a_change(people):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_chinese_files_of_every_program(people, encoding, delimiter):
-    rows = [["名称", "位置", "线路", "备注"], ["门店 2", "机架 3 · 卡位 10", "无", "夜班"]]
+    rows = [["名称", "位置", "线路", "备注"], ["门店 2", "机架 3 · 卡位 10", "不指定", "夜班"]]
     text = StringIO()
     csv.writer(text, delimiter=delimiter).writerows(rows)
     start(people.operator, upload(people.operator, text.getvalue().encode(encoding)))

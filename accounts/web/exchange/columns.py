@@ -89,7 +89,7 @@ NAMES = {
 KNOWN = {name: field for field, names in NAMES.items() for name in names.replace("_", "").split()}
 YES = {"yes", "y", "true", "1", "on", "是", "开", "启用"}
 NO = {"no", "n", "false", "0", "off", "否", "关", "停用"}
-NO_PROXY = {"none", "no", "无", "没有"}
+NO_PROXY = {"none", "no", "无", "没有", "不指定"}
 
 
 def _plain(text: str) -> str:
