@@ -1,5 +1,5 @@
-// The previous and the next account of the list from which this page was opened. The list keeps its order in the session
-// of this tab (list/rows.js); without it the links stay hidden.
+// The previous and the next account of the list from which this page was opened. The list keeps its order in the
+// session of this tab (list/rows.js); without it the links stay hidden.
 
 const here = location.pathname.match(/\d+/)?.[0];
 const order = JSON.parse(sessionStorage.getItem("wk-list") ?? "[]");
