@@ -60,9 +60,10 @@ def measure(options) -> list[report.Figure]:
         began, cpu, profile = time.monotonic(), seconds(), cProfile.Profile()
         answer = profile.runcall(send, *sent) if options.profile else send(*sent)
         content = b"".join(answer) if answer.streaming else answer.content
-        connection.ensure_connection()  # an export has returned it
+        connection.ensure_connection()  # an export has returned it, and may get another one
         figures.append(report.Figure(f"{what}: s", time.monotonic() - began, aim=AIM))
-        figures.append(report.Figure(f"{what}: s of the processor", seconds() - cpu))
+        if not answer.streaming:
+            figures.append(report.Figure(f"{what}: s of the processor", seconds() - cpu))
         if options.profile:
             print(what)
             profile.print_stats("cumulative")
