@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 from django.conf import settings
@@ -159,8 +160,12 @@ class Operator:
         self.url = stack.url
         self.http = requests.Session()
         self.http.trust_env = False
-        self.http.cookies.set(settings.SESSION_COOKIE_NAME, session_key(user))
-        self.http.cookies.set(settings.CSRF_COOKIE_NAME, get_random_string(32))
+        for name, value in (
+            (settings.SESSION_COOKIE_NAME, session_key(user)),
+            (settings.CSRF_COOKIE_NAME, get_random_string(32)),
+        ):
+            # Of the host that will set it again, or there would be two.
+            self.http.cookies.set(name, value, domain=urlsplit(self.url).hostname)
 
     def get(self, path: str, **how) -> requests.Response:
         return self.http.get(self.url + path, timeout=20, **how)
