@@ -19,6 +19,7 @@ from tests.support.stack import Stack
 DRAWN = """[...document.querySelectorAll(".tile .code img")]
     .filter((img) => img.complete && img.naturalWidth)
     .map((img) => Number(img.closest("[data-attempt]").dataset.attempt))"""
+WALL = {"width": 1920, "height": 1080}
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400)]
 if environment.DATABASE != "sqlite":
     # What a page shows is the same; tests/scanning is here for the steps of a run on each database.
@@ -87,8 +88,9 @@ def state_of(account) -> str:
     return Account.objects.get(pk=account.pk).state
 
 
-def test_twenty_accounts_without_a_click(desk, live, phone):
-    accounts = accounts_of(live, 20)
+@pytest.mark.parametrize("number", [6, pytest.param(20, marks=pytest.mark.long)])
+def test_many_accounts_without_a_click(desk, live, phone, number):
+    accounts = accounts_of(live, number)
     page = desk("/station/")
     page.keyboard.press("2")  # never logged in
     page.wait_for_url(re.compile(r"/station/\d+/"))
@@ -99,7 +101,7 @@ def test_twenty_accounts_without_a_click(desk, live, phone):
         expect(page.locator(".plate")).to_have_text(account.place)
         frames.add(page.evaluate("JSON.stringify(document.querySelector('.code').getBoundingClientRect())"))
         phone("confirm", attempt)
-    expect(page.locator("[data-done='20']")).to_be_visible()
+    expect(page.locator(f"[data-done='{number}']")).to_be_visible()
     assert page.evaluate("window.neverReloaded") is True
     assert {state_of(account) for account in accounts} == {"online"}
     assert len(frames) == 1  # the code never moves
@@ -262,10 +264,8 @@ def test_two_operators_work_off_a_mass_drop_from_its_page(desk, live, phone, ups
     assert sorted(logins) == sorted(account.pk for account in accounts)
 
 
-def test_the_wall_of_24_fills_up_until_all_are_online(desk, live, phone):
-    accounts = accounts_of(live, 30)
-    run = run_of(live.operator, accounts)
-    page = desk(f"/wall/{run.pk}/?grid=6x4", viewport={"width": 1920, "height": 1080})
+def test_a_wall_of_24_is_no_higher_than_the_screen(desk, live):
+    page = desk(f"/wall/{run_of(live.operator, accounts_of(live, 24)).pk}/?grid=6x4", viewport=WALL)
     expect(page.locator(".tile .code img")).to_have_count(24)
     assert page.evaluate("document.documentElement.scrollHeight <= window.innerHeight") is True
     sides = {
@@ -274,6 +274,16 @@ def test_the_wall_of_24_fills_up_until_all_are_online(desk, live, phone):
     assert min(sides) >= 140
     page.keyboard.press("ArrowRight")
     expect(page.locator("#tile-0")).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("grid", "tiles", "number"), [("3x2", 6, 8), pytest.param("6x4", 24, 30, marks=pytest.mark.long)]
+)
+def test_a_wall_fills_up_until_all_are_online(desk, live, phone, grid, tiles, number):
+    accounts = accounts_of(live, number)
+    run = run_of(live.operator, accounts)
+    page = desk(f"/wall/{run.pk}/?grid={grid}", viewport=WALL)
+    expect(page.locator(".tile .code img")).to_have_count(tiles)
 
     def on_screen() -> list[int]:
         """Return the attempts whose QR codes a phone can scan now."""
@@ -285,5 +295,5 @@ def test_the_wall_of_24_fills_up_until_all_are_online(desk, live, phone):
         for attempt in until(on_screen, "no code on the wall"):
             phone("confirm", attempt)
             until(lambda a=attempt: not LoginAttempt.objects.get(pk=a).is_open, "no end of a login")
-    expect(page.locator(".aside")).to_contain_text("30")
+    expect(page.locator(".aside")).to_contain_text(f"{number} online")
     expect(page.locator(".wall")).to_have_count(0)
