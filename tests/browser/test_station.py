@@ -19,6 +19,7 @@ from tests.support.stack import Stack
 DRAWN = """[...document.querySelectorAll(".tile .code img")]
     .filter((img) => img.complete && img.naturalWidth)
     .map((img) => Number(img.closest("[data-attempt]").dataset.attempt))"""
+WAIT = 300  # a wall of codes is drawn in less, also on a machine that does much else
 WALL = {"width": 1920, "height": 1080}
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400)]
 if environment.DATABASE != "sqlite":
@@ -30,14 +31,14 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
 @pytest.fixture(scope="module")
 def stack(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), Stack(WK_LOGIN_WAIT_SECONDS="60") as running:
+    with django_db_blocker.unblock(), Stack(WK_LOGIN_WAIT_SECONDS=str(WAIT)) as running:
         yield running
 
 
 @pytest.fixture
 def desk(chrome, stack, live, upstream):
     """Opens signed-in pages; fails if one of them complained on its console."""
-    upstream.settings(wait_seconds=60)
+    upstream.settings(wait_seconds=WAIT)
     contexts, complaints = [], []
 
     def open_page(path, user=live.operator, language="en", **how):
