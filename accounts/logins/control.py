@@ -6,10 +6,9 @@ from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from accounts.lib import db_clock
-from accounts.logins.success import merge_record, name_for
+from accounts.logins.success import merge_record, record_of_both
 from accounts.models import Account, AccountEvent, LoginAttempt
 from accounts.models.account import sort_keys
-from accounts.models.event import record
 from accounts.reasons import Reason
 from accounts.states import AccountState, AttemptState, EventType
 
@@ -149,6 +148,5 @@ def undo_merge(account: Account, *, by=None) -> bool:
             return False
         owner = locked.merged_into
         rows.update(merged_into=None)
-        for side, other in ((locked, owner), (owner, locked)):
-            record(side, EventType.UNMERGED, detail=name_for(side, other), by=by)
+        record_of_both(EventType.UNMERGED, locked, owner, by=by)
     return True

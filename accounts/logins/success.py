@@ -285,8 +285,7 @@ def merge_record(
     """Merge a record into the owner of its wcId, whose logins and wId it had not. Call it inside a transaction."""
     # A wcId that was typed and never confirmed is free again.
     Account.objects.filter(pk=placeholder.pk).update(merged_into=owner, wc_id=None)
-    for side, other in ((placeholder, owner), (owner, placeholder)):
-        record(side, EventType.MERGED, attempt=attempt, detail=name_for(side, other), by=by, at=at)
+    record_of_both(EventType.MERGED, placeholder, owner, attempt=attempt, by=by, at=at)
 
 
 def _other(login: _Login, owner: Account | None) -> Account:
@@ -350,6 +349,13 @@ def renumber_open_attempts(account_ids: list[int]) -> None:
     Account.objects.filter(pk__in=account_ids).update(login_seq=F("login_seq") + 1)
     seq = Account.objects.filter(pk=OuterRef("account")).values("login_seq")
     LoginAttempt.objects.open().filter(account__in=account_ids).update(seq=Subquery(seq))
+
+
+def record_of_both(happened: str, placeholder: Account, owner: Account, *, by=None, **fields) -> None:
+    """Record the event for both records. The other team learns neither the label nor the name of the acting person."""
+    sees_owner = by is not None and Account.objects.visible_to(by).filter(pk=owner.pk).exists()
+    record(placeholder, happened, detail=name_for(placeholder, owner), by=by, **fields)
+    record(owner, happened, detail=name_for(owner, placeholder), by=by if sees_owner else None, **fields)
 
 
 def name_for(reader: Account, other: Account) -> str:

@@ -21,12 +21,13 @@ def known(committed):
 
 def scanned(committed, **fields) -> Account:
     """A new record, merged because the known phone scanned its QR code."""
+    profile_id = fields.pop("profile_id", "")
     fields = {"label": "Shop 7", "place": "Rack 1", "note": "ask her", "proxy": 2} | fields
     new = committed.account(**fields)
     new.tags.add(Tag.objects.get_or_create(name="night")[0])
     attempt = make_attempt(new)
     new.before = Account.objects.values().get(pk=new.pk)
-    complete_login(attempt, LoggedIn(Profile("wxid_known", "w-9")))
+    complete_login(attempt, LoggedIn(Profile("wxid_known", "w-9", wechat_id=profile_id)))
     return new
 
 
@@ -87,6 +88,24 @@ def test_of_another_team_the_record_is_shown_to_its_own_team_only(committed, kno
     assert "Shop 7" in text and "undo-merge" in text and "Known" not in text
     committed.operator.client.post(f"/accounts/{new.pk}/undo-merge/")
     assert fresh(new).merged_into is None
+    by = dict(AccountEvent.objects.filter(happened=EventType.UNMERGED).values_list("account", "actor_name"))
+    assert by == {new.pk: "operator", known.pk: ""}  # the other team learns no name either
+    assert not AccountEvent.objects.filter(account=known, actor=committed.operator).exists()
+
+
+def test_who_sees_both_records_is_named_in_both(committed, known):
+    Account.objects.filter(pk=known.pk).update(team=committed.west)
+    new = scanned(committed)
+    committed.admin.client.post(f"/accounts/{new.pk}/undo-merge/")
+    events = AccountEvent.objects.filter(happened=EventType.UNMERGED)
+    assert set(events.values_list("account", "actor_name")) == {(new.pk, "admin"), (known.pk, "admin")}
+
+
+def test_a_wcid_that_was_typed_does_not_come_back_and_the_page_says_so(committed, known):
+    new = scanned(committed, wc_id="wx-known", label="Known by its WeChat ID", profile_id="wx-known")
+    assert "a wcId that was typed does not" in html(committed.operator, f"/accounts/{known.pk}/")
+    committed.operator.client.post(f"/accounts/{new.pk}/undo-merge/")
+    assert (fresh(new).merged_into, fresh(new).wc_id) == (None, None)
 
 
 def test_a_day_later_and_after_a_merge_that_a_person_asked_for_there_is_no_undo(committed, known):
