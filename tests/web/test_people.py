@@ -93,6 +93,18 @@ def test_a_username_that_cannot_be_or_is_taken_is_refused(people, boss, username
     assert get_user_model().objects.count() == before
 
 
+@pytest.mark.parametrize("username", ["\ufdfa" * 150, "\ufdfax", "ﬃ" * 51, "a\u2024\u2100"])
+def test_a_username_is_checked_as_it_is_saved(people, boss, username):
+    """Normalized, it may be longer, and have characters that no username has."""
+    answer = boss.client.post("/people/new/", {"username": username, "role": "Viewers"})
+    assert answer.status_code == 422 and 'role="alert"' in answer.content.decode()
+
+
+def test_a_username_is_saved_as_a_sign_in_reads_it(people, boss):
+    boss.client.post("/people/new/", {"username": "ｏﬃｃｅ"})
+    assert named("office")
+
+
 @pytest.mark.parametrize("fields", [{"role": "Superusers"}, {"role": "East"}, {"teams": ["x"]}, {"teams": ["9" * 30]},
                                     {"teams": ["999999"]}, {"teams": ["role"]}])  # fmt: skip
 def test_roles_and_teams_that_are_none_are_refused(people, boss, fields):
@@ -227,6 +239,40 @@ def test_nobody_changes_a_person_with_more_rights(people, boss):
     assert "you can’t change anything" in boss.client.get(f"/people/{people.admin.pk}/").content.decode()
     assert fresh(people.admin).is_active and changed(people.admin) == []
     assert do(people.admin, boss, "lock").status_code == 302 and not fresh(boss).is_active
+
+
+def test_nobody_gives_more_rights_than_their_own(people):
+    clerk = people.person("clerk", "Viewers", people.east)
+    clerk.user_permissions.add(Permission.objects.get(codename="manage_people"))
+    for person in (clerk, people.viewer):
+        answer = do(clerk, person, "groups", role="Admins", teams=[people.west.pk])
+        assert answer.status_code == 422
+        assert "the person would have more rights than you" in answer.content.decode()
+        assert groups_of(person) == {"Viewers", "East"} and not fresh(person).is_staff
+        assert changed(person) == []
+    answer = clerk.client.post("/people/new/", {"username": "new", "role": "Operators"})
+    assert answer.status_code == 422
+    assert "the person would have more rights than you" in answer.content.decode()
+    assert not get_user_model().objects.filter(username="new").exists()
+    assert clerk.client.post("/people/new/", {"username": "new", "role": "Viewers"}).status_code == 200
+
+
+def test_a_team_that_grants_permissions_is_given_by_those_who_have_them(people, boss):
+    team = Group.objects.create(name="Accountants")
+    team.permissions.add(Permission.objects.get(codename="change_user"))
+    assert do(boss, boss, "groups", role="Admins", teams=[team.pk]).status_code == 422
+    assert boss.client.post("/people/new/", {"username": "new", "teams": [team.pk]}).status_code == 422
+    assert groups_of(boss) == {"Admins"} and not get_user_model().objects.filter(username="new").exists()
+    do(people.admin, people.mate, "groups", role="Operators", teams=[team.pk])
+    assert groups_of(people.mate) == {"Operators", "Accountants"}
+
+
+def test_a_locked_person_is_given_no_more_rights_either(people, boss):
+    team = Group.objects.create(name="Accountants")
+    team.permissions.add(Permission.objects.get(codename="change_user"))
+    do(boss, people.mate, "lock")
+    assert do(boss, people.mate, "groups", role="Operators", teams=[team.pk]).status_code == 422
+    assert groups_of(people.mate) == {"Operators", "East"}
 
 
 @pytest.mark.parametrize("who", ["operator", "viewer", "stranger"])

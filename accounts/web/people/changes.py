@@ -17,6 +17,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext_lazy as _
 
+from accounts import permissions
 from accounts.roles import ADMINS, ROLES
 
 HISTORY_MOST = 20
@@ -24,6 +25,10 @@ HISTORY_MOST = 20
 
 class NoAdminLeft(Exception):
     """Afterwards nobody could manage people any more."""
+
+
+class MoreRights(Exception):
+    """Afterwards the person would have permissions that the acting person does not have."""
 
 
 class Change(models.TextChoices):
@@ -91,10 +96,10 @@ def role_of(person) -> str:
 
 
 def set_groups(person, role: str, teams: Iterable[Group], *, by) -> None:
-    """Give the person this role, "" for none, and these teams. Raises NoAdminLeft."""
+    """Give the person this role, "" for none, and these teams. Raises NoAdminLeft, MoreRights."""
     with _keeping_an_admin():
         before = role_of(person)
-        _set_groups(person, role, teams)
+        _set_groups(person, role, teams, by)
         if role != before and not person.is_superuser:
             person.is_staff = role == ADMINS
             person.save(update_fields=["is_staff"])
@@ -102,16 +107,19 @@ def set_groups(person, role: str, teams: Iterable[Group], *, by) -> None:
 
 
 def add(username: str, role: str, teams: Iterable[Group], *, by):
-    """Create a person who has no password yet. Raises IntegrityError if somebody else just took the name."""
+    """Create a person who has no password yet. Raises MoreRights, and IntegrityError if somebody else just took the name."""
     with transaction.atomic():
         person = get_user_model().objects.create_user(username, is_staff=role == ADMINS)
-        _set_groups(person, role, teams)
+        _set_groups(person, role, teams, by)
         record(person, Change.ADDED, _names(role, teams), by=by)
     return person
 
 
-def _set_groups(person, role: str, teams: Iterable[Group]) -> None:
+def _set_groups(person, role: str, teams: Iterable[Group], by) -> None:
+    """Set them. A role and a team grant only what the acting person has: a team is a group, so it may grant some too."""
     person.groups.set([*teams, *Group.objects.filter(name__in=ROLES).filter(name=role)])
+    if not permissions.may_manage(by, get_user_model().objects.get(pk=person.pk)):
+        raise MoreRights
 
 
 def _names(role: str, teams: Iterable[Group]) -> str:

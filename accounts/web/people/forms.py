@@ -79,9 +79,22 @@ class PersonForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.fields["teams"].queryset = Group.objects.exclude(name__in=ROLES).order_by("name")
 
+    def refuse_more_rights(self) -> None:
+        why = _(
+            "With this role and these teams, the person would have more rights than you. Nothing was saved."
+        )
+        self.add_error("role", why)
+
+
+class UsernameField(LineField):
+    """A username as it is saved and as a sign-in reads it: length and characters are checked after normalizing."""
+
+    def to_python(self, value: object) -> str:
+        return get_user_model().normalize_username(super().to_python(value))
+
 
 class NewPersonForm(PersonForm):
-    username = LineField(
+    username = UsernameField(
         label=_("Username"),
         max_length=NAME_LENGTH,
         validators=[UnicodeUsernameValidator()],
@@ -92,9 +105,8 @@ class NewPersonForm(PersonForm):
     field_order = ("username",)
 
     def clean_username(self) -> str:
-        people = get_user_model()
-        name = people.normalize_username(self.cleaned_data["username"])
-        if people.objects.filter(username__iexact=name).exists():
+        name = self.cleaned_data["username"]
+        if get_user_model().objects.filter(username__iexact=name).exists():
             raise forms.ValidationError(_("Somebody has this username already."))
         return name
 

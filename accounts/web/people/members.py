@@ -63,6 +63,8 @@ def new_person(request: HttpRequest) -> HttpResponse:
             person = changes.add(chosen["username"], chosen["role"], chosen["teams"], by=request.user)
         except IntegrityError:
             form.add_error("username", _("Somebody has this username already."))
+        except changes.MoreRights:
+            form.refuse_more_rights()
         else:
             return _page(request, person.pk, link=_link(request, person))
     forms.focus(form)
@@ -92,7 +94,11 @@ def _set_groups(request: HttpRequest, person) -> HttpResponse:
     form = PersonForm(request.POST)
     if not form.is_valid():
         return _page(request, person.pk, form=form)
-    changes.set_groups(person, form.cleaned_data["role"], form.cleaned_data["teams"], by=request.user)
+    try:
+        changes.set_groups(person, form.cleaned_data["role"], form.cleaned_data["teams"], by=request.user)
+    except changes.MoreRights:
+        form.refuse_more_rights()
+        return _page(request, person.pk, form=form)
     messages.success(request, _("Saved."))
     # Who took the own role of an admin may not see this page any more.
     own = get_user_model().objects.get(pk=request.user.pk)
