@@ -7,6 +7,7 @@ from accounts.models.login_attempt import LoginAttempt, WaitsWorker
 from accounts.models.notification import Channel, Delivery, Notification, OutboxCursor, Rule
 from accounts.models.operators.bulk_run import BulkItem, BulkRun
 from accounts.models.operators.last_visit import LastVisit
+from accounts.models.operators.password_link import PasswordLink
 from accounts.models.operators.preferences import Preferences
 from accounts.models.operators.saved_view import SavedView
 from accounts.models.operators.scan_link import ScanLink, ScanLinkOpening
@@ -31,6 +32,7 @@ __all__ = [
     "LastVisit",
     "LoginAttempt",
     "Notification",
+    "PasswordLink",
     "Plan",
     "PlanResult",
     "PlanRun",

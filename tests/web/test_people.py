@@ -9,12 +9,14 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
 from django.contrib.sessions.models import Session
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection
 from django.test import Client
 
 from accounts.models import Account, Channel, Plan, Rule
 from accounts.roles import ROLES
 from accounts.web.people import changes
+from accounts.web.people.forms import OwnPasswordForm
 from tests.support.factories import PASSWORD, fresh
 
 NEW = "a longer battery staple"
@@ -160,13 +162,55 @@ def test_a_locked_person_is_out_everywhere_and_no_session_comes_back(people, bos
     assert changed(people.operator) == [("boss", "locked"), ("boss", "unlocked")]
 
 
-def test_the_link_of_a_locked_person_does_not_work(people, boss):
+def test_locking_ends_the_link_for_ever(people, boss):
     link = link_on(do(boss, people.operator, "link"))
     do(boss, people.operator, "lock")
     assert "This link no longer works" in Client().get(link, follow=True).content.decode()
     assert do(boss, people.operator, "link").status_code == 404
     do(boss, people.operator, "unlock")
-    assert "Set a password" in Client().get(link, follow=True).content.decode()
+    assert "This link no longer works" in Client().get(link, follow=True).content.decode()
+    assert set_password(link, Client()).status_code == 200
+    assert fresh(people.operator).check_password(PASSWORD)
+    link = link_on(do(boss, people.operator, "link"))
+    assert set_password(link, Client()).url == "/login/"
+
+
+def test_locking_ends_a_link_that_is_open_already(people, boss):
+    client = Client()
+    page = client.get(link_on(do(boss, people.operator, "link")), follow=True)
+    do(boss, people.operator, "lock")
+    do(boss, people.operator, "unlock")
+    client.post(page.request["PATH_INFO"], {"new_password1": NEW, "new_password2": NEW})
+    assert fresh(people.operator).check_password(PASSWORD)
+
+
+def test_a_link_ends_the_earlier_ones_of_a_person_with_a_password_too(people, boss):
+    first, other = link_on(do(boss, people.operator, "link")), link_on(do(boss, people.mate, "link"))
+    second = link_on(do(boss, people.operator, "link"))
+    assert "no longer works" in Client().get(first, follow=True).content.decode()
+    for link in (second, other):
+        assert "Set a password" in Client().get(link, follow=True).content.decode()
+
+
+def test_a_password_set_at_this_moment_is_kept(people, boss):
+    link = link_on(boss.client.post("/people/new/", {"username": "new"}))
+    as_read_before = named("new")
+    set_password(link, Client())
+    changes.password_link(as_read_before, by=boss)
+    assert named("new").check_password(NEW)
+
+
+def test_a_person_locked_at_this_moment_gets_no_link_and_stays_locked(people, boss):
+    as_read_before = fresh(people.operator)
+    form = OwnPasswordForm(
+        as_read_before, {"old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW}
+    )
+    assert form.is_valid()
+    do(boss, people.operator, "lock")
+    with pytest.raises(ObjectDoesNotExist):
+        changes.password_link(as_read_before, by=boss)
+    form.save()
+    assert not fresh(people.operator).is_active and fresh(people.operator).check_password(NEW)
 
 
 def test_a_link_ends_with_a_sign_in_and_for_a_new_person_with_the_next_link(people, boss):

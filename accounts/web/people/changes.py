@@ -7,17 +7,19 @@ from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import Group
-from django.contrib.auth.tokens import default_token_generator
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.models import Session
 from django.db import models, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.crypto import get_random_string
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
+from accounts.models import PasswordLink
 from accounts.roles import ADMINS, ROLES
 
 HISTORY_MOST = 20
@@ -127,9 +129,10 @@ def _names(role: str, teams: Iterable[Group]) -> str:
 
 
 def lock(person, *, by) -> None:
-    """Refuse every sign-in, and end the sessions: unlocking brings none of them back. Raises NoAdminLeft."""
+    """Refuse every sign-in, and end the sessions and the link: unlocking brings none back. Raises NoAdminLeft."""
     with _keeping_an_admin():
         get_user_model().objects.filter(pk=person.pk).update(is_active=False)
+        PasswordLink.objects.filter(pk=person.pk).delete()
         record(person, Change.LOCKED, by=by)
         alive = Session.objects.filter(expire_date__gt=timezone.now())
         own = [
@@ -146,15 +149,28 @@ def unlock(person, *, by) -> None:
         record(person, Change.UNLOCKED, by=by)
 
 
+class _LinkTokens(PasswordResetTokenGenerator):
+    """Tokens that end as Django's do, and with the key of the person's link."""
+
+    key_salt = "accounts.web.people.password_link"
+
+    def _make_hash_value(self, user, timestamp: int) -> str:
+        key = PasswordLink.objects.filter(pk=user.pk).values_list("key", flat=True).first()
+        return f"{super()._make_hash_value(user, timestamp)}{key}"
+
+
+link_tokens = _LinkTokens()
+
+
 def password_link(person, *, by) -> tuple[str, str]:
     """Return the token and the ID of a link with which the person sets a password.
 
-    It works once, for PASSWORD_RESET_TIMEOUT, and until the person signs in. While the person has no password, a new
-    link ends the earlier ones.
+    It works once, for PASSWORD_RESET_TIMEOUT, and until the person signs in, is locked, or gets the next link.
+    Raises DoesNotExist if the person is locked.
     """
+    people = get_user_model().objects.filter(is_active=True)
     with transaction.atomic():
-        if not person.has_usable_password():
-            person.set_unusable_password()
-            person.save(update_fields=["password"])
+        person = people.select_for_update(no_key=True).get(pk=person.pk)
+        PasswordLink.objects.update_or_create(user=person, defaults={"key": get_random_string(22)})
         record(person, Change.LINK, by=by)
-    return default_token_generator.make_token(person), urlsafe_base64_encode(force_bytes(person.pk))
+        return link_tokens.make_token(person), urlsafe_base64_encode(force_bytes(person.pk))

@@ -51,6 +51,12 @@ class OwnPasswordForm(auth_forms.PasswordChangeForm):
         del self.fields["old_password"].widget.attrs["autofocus"]  # it is not the first field of the page
         self.fields["new_password1"].help_text = " ".join(password_validators_help_texts())
 
+    def save(self, commit: bool = True):
+        """Save the password alone: the row may have changed since it was read, by a lock for one."""
+        super().save(commit=False)
+        self.user.save(update_fields=["password"])
+        return self.user
+
 
 class NewPasswordForm(auth_forms.SetPasswordForm):
     def __init__(self, *args, **kwargs):

@@ -121,8 +121,6 @@ def _unlock(request: HttpRequest, person) -> HttpResponse:
 
 
 def _new_link(request: HttpRequest, person) -> HttpResponse:
-    if not person.is_active:
-        raise Http404
     return _page(request, person.pk, link=_link(request, person))
 
 
@@ -130,7 +128,10 @@ _ACTIONS = {"groups": _set_groups, "lock": _lock, "unlock": _unlock, "link": _ne
 
 
 def _link(request: HttpRequest, person) -> str:
-    token, uid = changes.password_link(person, by=request.user)
+    try:
+        token, uid = changes.password_link(person, by=request.user)
+    except get_user_model().DoesNotExist as locked:
+        raise Http404 from locked
     return request.build_absolute_uri(reverse("set_password", args=[token, uid]))
 
 

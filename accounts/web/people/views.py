@@ -6,6 +6,7 @@ from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, PasswordResetConfirmView
+from django.db import transaction
 from django.forms import BaseForm
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -39,10 +40,19 @@ class SetPassword(PasswordResetConfirmView):
     template_name = "people/set_password.html"
     form_class = NewPasswordForm
     success_url = reverse_lazy("sign_in")
+    token_generator = changes.link_tokens
+
+    def dispatch(self, *args, **kwargs) -> HttpResponse:
+        with transaction.atomic():
+            return super().dispatch(*args, **kwargs)
 
     def get_user(self, uidb64: str):
+        """Return the person, whose row no lock and no other link changes until the password is saved."""
         person = super().get_user(uidb64)
-        return person if person is not None and person.is_active else None
+        if person is None:
+            return None
+        people = type(person).objects.filter(pk=person.pk, is_active=True)
+        return people.select_for_update(no_key=True).first()
 
     def form_valid(self, form: NewPasswordForm) -> HttpResponse:
         response = super().form_valid(form)
