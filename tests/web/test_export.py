@@ -11,7 +11,7 @@ from django.test import AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts.models import Account, RecoveryPolicy, Tag
+from accounts.models import Account, LoginAttempt, RecoveryPolicy, Tag
 from accounts.models.event import record
 from accounts.proxies import OwnProxy
 from accounts.states import AccountState, AttemptState, EventType
@@ -208,6 +208,17 @@ def test_the_rows_of_the_whole_list_as_it_is_filtered(people, name, monkeypatch)
     assert accounts == ["shop 1"] * 3 + ["other"] * 3
     assert len(table(people.admin.client.get(f"/accounts/{name}.csv?q=shop"))) == 6
     assert f"/accounts/{name}.csv?q=shop" in client.get("/accounts/?q=shop").content.decode()
+
+
+def test_a_row_that_moves_to_an_account_of_others_meanwhile_is_left_out(people, monkeypatch):
+    monkeypatch.setattr(export, "READ_AT_ONCE", 2)
+    account, theirs = people.account(), people.account(team=people.west)
+    attempts = [make_attempt(account, AttemptState.FAILED) for _n in range(5)]
+    found = export._attempts(people.operator, Account.objects.filter(pk=account.pk))
+    read = [next(found)[2], next(found)[2]]
+    LoginAttempt.objects.filter(pk=attempts[3].pk).update(account=theirs)
+    read += [row[2] for row in found]
+    assert read[1:] == [attempt.pk for attempt in attempts if attempt != attempts[3]]
 
 
 # --- while the file is sent -------------------------------------------------------------------------------

@@ -134,13 +134,17 @@ def _name(account: Account) -> tuple[str, str]:
 
 
 def _rows(accounts: QuerySet[Account], rows: QuerySet) -> Iterator[tuple[Account, models.Model]]:
-    """Yield each account with each of its rows. The IDs of an account's rows are read once, by their index."""
+    """Yield each account with each of its rows. The IDs of an account's rows are read once, by their index.
+
+    A row that is another account's by the time it is read is left out: that one may not be visible.
+    """
     for batch in _batches(accounts.only("label", "nickname", "wc_id"), ACCOUNTS_AT_ONCE):
         of = {account.pk: account for account in batch}
         keys = rows.filter(account__in=batch).order_by("account", "pk").values_list("pk", flat=True)
         for some in in_batches(list(keys), READ_AT_ONCE):
             found = rows.in_bulk(some)
-            yield from ((of[found[key].account_id], found[key]) for key in some if key in found)
+            still = [found[key] for key in some if key in found and found[key].account_id in of]
+            yield from ((of[row.account_id], row) for row in still)
 
 
 def _batches(rows: QuerySet, size: int | None = None) -> Iterator[list]:
