@@ -2,12 +2,17 @@
 
 import csv
 import re
+import struct
+import tracemalloc
 import zipfile
+import zlib
+from contextlib import suppress
 from io import BytesIO, StringIO
 from itertools import chain
 
 import openpyxl
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
@@ -15,10 +20,17 @@ from accounts.models import Account, AccountEvent, RecoveryPolicy, Tag, Unmanage
 from accounts.states import AccountState, EventType
 from accounts.web.exchange import import_save
 from accounts.web.exchange.import_run import Import
-from accounts.web.exchange.upload import Table
+from accounts.web.exchange.upload import Table, table_of
 from tests.support.factories import fresh
 
 PROXY = "none"
+SHEET = "xl/worksheets/sheet1.xml"
+MAIN = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+
+STRINGS_TYPE = (
+    b'<Override PartName="/xl/sharedStrings.xml" ContentType="application/'
+    b'vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"/>'
+)
 
 
 def upload(person, content: str | bytes, name: str = "accounts.csv", status: int = 200) -> str:
@@ -63,6 +75,26 @@ def xlsx(*rows, change=None, as_text: bool = False) -> bytes:
         change(book.active)
     book.save(written)
     return written.getvalue()
+
+
+def with_part(content: bytes, name: str, change) -> bytes:
+    """The XLSX file with another part of that name."""
+    packed = BytesIO()
+    with zipfile.ZipFile(BytesIO(content)) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for part in old.namelist():
+            new.writestr(part, change(old.read(part)) if part == name else old.read(part))
+    return packed.getvalue()
+
+
+def with_note(cell: bytes) -> bytes:
+    """An XLSX file with one account, whose note is this cell."""
+
+    def change(sheet: bytes) -> bytes:
+        changed = re.sub(rb'<c r="C2".*?</c>', lambda _found: cell, sheet)
+        assert changed != sheet
+        return changed.replace(b"<worksheet ", b'<worksheet xmlns:x="' + MAIN + b'" ')
+
+    return with_part(xlsx(["label", "proxy", "note"], ["A", "none", "x"]), SHEET, change)
 
 
 # --- what it does -----------------------------------------------------------------------------------------
@@ -253,6 +285,109 @@ def test_an_archive_that_expands_without_end_is_not_unpacked(people):
     assert errors(page) == ["The file is too large."]
 
 
+def test_a_part_that_is_larger_than_it_states_is_not_unpacked(people):
+    def change(part: bytes) -> bytes:
+        stated.append(part)
+        return part + b" " * 150_000_000
+
+    stated = []
+    name = "xl/workbook.xml"
+    content = bytearray(with_part(xlsx(["label"], ["A"]), name, change))
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        real = archive.getinfo(name)
+    listed = content.rindex(name.encode()) - 46  # its entry in the directory at the end of the archive
+    content[listed + 16 : listed + 20] = struct.pack("<L", zlib.crc32(stated[0]))
+    assert content[listed + 24 : listed + 28] == struct.pack("<L", real.file_size)
+    content[listed + 24 : listed + 28] = struct.pack("<L", len(stated[0]))
+    tracemalloc.start()
+    with suppress(ValidationError):
+        table_of(SimpleUploadedFile("accounts.xlsx", bytes(content)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(content) < 200_000 and peak < 32 * 1024 * 1024
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_no_spreadsheet_program_writes_is_not_unpacked(people, how):
+    packed = BytesIO()
+    with zipfile.ZipFile(BytesIO(xlsx(["label"], ["A"]))) as old, zipfile.ZipFile(packed, "w", how) as new:
+        for part in old.namelist():
+            new.writestr(part, old.read(part))
+    page = upload(people.operator, packed.getvalue(), "accounts.xlsx", status=422)
+    assert errors(page) == ["This XLSX file can’t be read. Save it again, or save it as CSV."]
+
+
+def test_an_archive_with_more_tags_than_a_table_has_is_not_parsed(people):
+    content = with_part(xlsx(["label"], ["A"]), "xl/styles.xml", lambda _part: b"<a>" * 3_000_001)
+    assert errors(upload(people.operator, content, "accounts.xlsx", status=422)) == ["The file is too large."]
+
+
+def test_one_text_in_many_cells_counts_in_each_of_them(people):
+    """6,000 cells with one text of 4,000 characters are a file of some kilobytes."""
+
+    def change(sheet: bytes) -> bytes:
+        row = b"<row>" + b'<c t="s"><v>0</v></c>' * 60 + b"</row>"
+        return re.sub(rb'<row r="2".*?</row>', lambda _found: row * 100, sheet)
+
+    content = with_part(xlsx(["label", *map(str, range(59))], ["x"]), SHEET, change)
+    content = with_part(
+        content, "[Content_Types].xml", lambda types: types.replace(b"</Types>", STRINGS_TYPE + b"</Types>")
+    )
+    packed = BytesIO(content)
+    with zipfile.ZipFile(packed, "a") as archive:
+        text = b"<si><t>" + b"x" * 4000 + b"</t></si>"
+        archive.writestr("xl/sharedStrings.xml", b'<sst xmlns="' + MAIN + b'">' + text + b"</sst>")
+    content = packed.getvalue()
+    assert len(content) < 20_000
+    page = upload(people.operator, content, "accounts.xlsx", status=422)
+    assert errors(page) == ["The file is too large. Import it in parts."]
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("A12000", "The file has more than 5000 rows. Import it in parts."),
+        ("BJ2", "The file has more than 60 columns."),
+    ],
+)
+def test_a_cell_that_is_far_away_is_not_left_out(people, cell, said):
+    content = xlsx(["label", "proxy"], ["A", "none"], change=lambda sheet: sheet.__setitem__(cell, "far"))
+    assert errors(upload(people.operator, content, "accounts.xlsx", status=422)) == [said]
+
+
+def test_rows_without_a_cell_count_for_nothing(people):
+    content = with_part(
+        xlsx(["label", "proxy"], ["A", "none"]),
+        SHEET,
+        lambda sheet: sheet.replace(b"</sheetData>", b'<row r="900000"><c s="1"/></row></sheetData>'),
+    )
+    assert results(upload(people.operator, content, "accounts.xlsx")) == {2: "added"}
+
+
+def test_a_row_with_more_cells_than_the_heads_says_so(people):
+    page = upload(
+        people.operator,
+        "Label,Proxy,Note\nA,none,n,o, te\nB,none,n,, ,\n,,,x\n",
+        status=422,
+    )
+    assert results(page) == {2: "wrong", 4: "wrong", 3: "added"}
+    assert errors(page)[1:] == [
+        "“o” is behind the last column. Put it into its column, or give its column a name.",
+        "“x” is behind the last column. Put it into its column, or give its column a name.",
+    ]
+    start(people.operator, page, status=422)
+    assert not Account.objects.exists()
+
+
+def test_labels_that_are_stored_alike_are_one_account(people):
+    content = "Label,Proxy\nShop  1,none\nShop 1,none\n\u200b,none\n\u200b,none\n"
+    page = upload(people.operator, content, status=422)
+    assert errors(page)[1:] == [
+        "Row 2 is about the same account.",
+        *["Label: Enter a label so that people can recognize the account."] * 2,
+    ]
+
+
 def test_a_file_of_100_mb_is_not_read(people):
     page = upload(people.operator, b"Label\n" + b"A\n" * 50_000_000, status=422)
     assert errors(page) == ["The file is too large. Import it in parts."]
@@ -284,18 +419,39 @@ def test_a_sheet_that_is_no_table_says_why(people, change, said):
     assert errors(upload(people.operator, content, "accounts.xlsx", status=422)) == [said]
 
 
-def test_the_stored_result_of_a_formula_counts(people):
-    content = xlsx(["label", "proxy"], ["=1+1", "none"])
-    packed = BytesIO()
-    with zipfile.ZipFile(BytesIO(content)) as old, zipfile.ZipFile(packed, "w") as new:
-        for part in old.infolist():
-            data = old.read(part)
-            if part.filename == "xl/worksheets/sheet1.xml":
-                assert b"<f>1+1</f><v />" in data or b"<f>1+1</f><v/>" in data or b"<f>1+1</f><v></v>" in data
-                data = re.sub(rb"<f>1\+1</f><v ?/>|<f>1\+1</f><v></v>", b"<f>1+1</f><v>2</v>", data)
-            new.writestr(part, data)
-    start(people.operator, upload(people.operator, packed.getvalue(), "accounts.xlsx"))
-    assert Account.objects.get().label == "2"
+@pytest.mark.parametrize(
+    ("cell", "label"),
+    [
+        (b"<c><f>1+1</f><v>2</v></c>", "2"),
+        (b'<c r="C2" t="str"><f>IF(1,"","x")</f><v></v></c>', ""),
+        (b'<c r="C2" t="str"><f>IF(1,"","x")</f><v/></c>', ""),
+    ],
+    ids=["number", "empty text", "empty text, shorter"],
+)
+def test_the_stored_result_of_a_formula_counts(people, cell, label):
+    start(people.operator, upload(people.operator, with_note(cell), "accounts.xlsx"))
+    assert Account.objects.get().note == label
+
+
+@pytest.mark.parametrize(
+    "cell", [b"<c><f>1+1</f><v/></c>", b'<c t="str"><f>A2</f></c>', b"<x:c><x:f/></x:c>"]
+)
+def test_a_formula_without_a_stored_result_says_where(people, cell):
+    page = upload(people.operator, with_note(cell), "accounts.xlsx", status=422)
+    assert errors(page) == ["The formula in C2 has no result. Paste values instead of formulas."]
+
+
+def test_what_a_comment_of_a_sheet_says_is_no_cell(people):
+    cell = b'<!--<mergeCell ref="A1:B2"/><c r="A1"><f>1+1</f></c>--><c t="str"><v>n</v></c>'
+    start(people.operator, upload(people.operator, with_note(cell), "accounts.xlsx"))
+    assert Account.objects.get().note == "n"
+
+
+@pytest.mark.parametrize("text", [b"<mergeCell ", b'<c r="A1"', b'<c r="A1"><f>'])
+def test_a_sheet_is_read_once_from_its_begin_to_its_end(people, text):
+    """A search that begins again at each of these would need hours."""
+    content = with_note(b"<!--" + text * 200_000 + b"-->")
+    assert results(upload(people.operator, content, "accounts.xlsx")) == {2: "added"}
 
 
 def test_entities_of_a_spreadsheet_are_not_expanded(people):
@@ -494,7 +650,7 @@ def test_an_account_that_is_another_one_by_now_keeps_all_out(people, meanwhile):
 
 
 def test_a_second_click_adds_nothing_twice(people):
-    table = Table(["Label"], {2: ["A", "none"]})
+    table = Table(["Label", "Proxy"], {2: ["A", "none"]})
     first, second = (Import(people.operator, table, ["label", "proxy"]) for _click in range(2))
     assert import_save.save(first) and not import_save.save(second)
     assert Account.objects.count() == 1

@@ -66,6 +66,7 @@ class Import:
             try:
                 line.account = _account_of(row, known)
                 self._check_once(line, row, seen)
+                _check_surplus(table, number)
             except ValidationError as error:
                 line.wrong("", error)
             else:
@@ -74,14 +75,15 @@ class Import:
 
     def _cells(self, row: list[str]) -> dict[str, str]:
         """Return {field: cell}, without the empty cells: what they stand for stays as it is."""
-        cells = {name: cell for name, cell in zip(self.mapping, row, strict=True) if name and cell}
+        cells = {name: cell for name, cell in zip(self.mapping, row, strict=False) if name and cell}
         if "wc_id" in cells:
             cells["wc_id"] = typed_text.code(cells["wc_id"])
         return cells
 
     def _check_once(self, line: Line, row: dict, seen: dict[object, int]) -> None:
         """Raise ValidationError if an earlier line is about the same account."""
-        keys = [("wc_id", row["wc_id"])] if row.get("wc_id") else [("label", row.get("label"))]
+        label = typed_text.line(row.get("label", ""))
+        keys = [("wc_id", row["wc_id"])] if row.get("wc_id") else [("label", label)] if label else []
         keys += [("account", line.account.pk)] if line.account else []
         for key in keys:
             if first := seen.get(key):
@@ -101,6 +103,15 @@ def _problem(mapping: list[str]) -> str:
 def _forms(label: str) -> list[str]:
     """Return a label as the file has it, and as the form would store it."""
     return [label, typed_text.line(label)]
+
+
+def _check_surplus(table: Table, number: int) -> None:
+    """Raise ValidationError if the row has more cells than there are heads, as after a comma without quotes."""
+    if surplus := table.rows[number][len(table.heads) :]:
+        raise ValidationError(
+            _("“%s” is behind the last column. Put it into its column, or give its column a name.")
+            % surplus[0]
+        )
 
 
 def _account_of(row: dict[str, str], known: Known) -> Account | None:

@@ -15,7 +15,8 @@ from accounts import permissions
 from accounts.web.exchange import columns
 from accounts.web.exchange.import_run import SHOWN, Import
 from accounts.web.exchange.import_save import save
-from accounts.web.exchange.upload import ROWS_MOST, Table, table_of
+from accounts.web.exchange.limits import ROWS_MOST, too_large
+from accounts.web.exchange.upload import Table, table_of
 
 # Between dry run and execution the table is in the page, signed: what comes back is what was read. No longer than
 # this, and at most so many characters, so that a request can bring it back.
@@ -53,7 +54,7 @@ def import_accounts(request: HttpRequest) -> HttpResponse:
             carried = _carried(request, table)
             if len(carried) <= CARRIED_MOST:
                 return _dry_run(request, table, columns.guess(table.heads), carried)
-            form.add_error("file", _("The file is too large. Import it in parts."))
+            form.add_error("file", too_large())
     ctx = {"form": form, "limit": ROWS_MOST, "heads": columns.HEADS.values()}
     return render(request, "exchange/import.html", ctx, status=422 if request.method == "POST" else 200)
 
@@ -73,7 +74,7 @@ def _dry_run(request: HttpRequest, table: Table, mapping: list[str], carried: st
     first = next(iter(table.rows.values()))
     ctx = {
         "found": found,
-        "columns": list(zip(table.heads, first, mapping, strict=True)),
+        "columns": list(zip(table.heads, first[: len(table.heads)], mapping, strict=True)),
         "fields": columns.HEADS.items(),
         "carried": carried or request.POST["carried"],
         "limit": SHOWN,
