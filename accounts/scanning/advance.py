@@ -7,6 +7,8 @@ device take the run up where it is. `advance` runs whenever a page looks at the 
     --------  ---------------------------------  ---------------------------------------------------------
     claimed   succeeded, or the account came     done
               online another way
+    claimed   of a team whose accounts the       queued
+              person does not see any more
     shown     timed out unscanned                shown with a new QR code, RENEWALS times; then skipped
     shown     another account scanned            stays: the person decides
     shown     failed as every other one would    stays, and the run is paused if no other QR code is shown
@@ -21,7 +23,7 @@ from datetime import datetime, timedelta
 
 from accounts.lib import db_clock
 from accounts.logins import start
-from accounts.models import LoginAttempt, ScanRun, ScanRunItem
+from accounts.models import Account, LoginAttempt, ScanRun, ScanRunItem
 from accounts.models.operators.scan_run import ENDED, ScanState
 from accounts.reasons import Reason
 from accounts.scanning import claims, queue
@@ -97,14 +99,17 @@ class Advance:
 
     def _settle(self, item: ScanRunItem) -> None:
         attempt = item.attempt
-        if attempt is None:
+        if attempt is not None and attempt.state == AttemptState.SUCCEEDED:
+            self._end(item, ScanState.DONE)
+        elif not Account.objects.visible_to(self.run.person).filter(pk=item.account_id).exists():
+            claims.withdraw(item)
+            claims.put_back(item)
+        elif attempt is None:
             if self.run.paused_at is None:
                 self.request(item)
         elif attempt.is_open:
             if item.state == ScanState.READY:
                 self._keep_fresh(item)
-        elif attempt.state == AttemptState.SUCCEEDED:
-            self._end(item, ScanState.DONE)
         elif item.state == ScanState.READY:
             self._settle_ready(item, attempt)
         else:

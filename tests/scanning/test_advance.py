@@ -3,7 +3,7 @@
 import pytest
 from django.db import connection
 
-from accounts.models import LoginAttempt, ScanRunItem
+from accounts.models import Account, LoginAttempt, ScanRunItem
 from accounts.models.operators.scan_run import ScanState
 from accounts.scanning.advance import AHEAD_MOST, RENEWALS
 from accounts.states import AttemptState, Method
@@ -258,6 +258,44 @@ def test_a_failure_of_one_code_leaves_the_other_codes_of_the_wall(people):
     assert fresh(run).paused_at is None
     assert (fresh(first).state, fresh(first).reason) == (ScanState.FAILED, "unreachable")
     assert fresh(second).attempt.state == AttemptState.WAITING
+
+
+def test_an_account_that_the_person_sees_no_more_gives_up_its_claim_and_its_code(people, run, accounts):
+    look(run)
+    code_arrives(shown(run))
+    look(run)
+    ahead = code_arrives(ready(run))
+    Account.objects.filter(pk=accounts[1].pk).update(team=people.west)
+    look(run)
+    gone = run.items.get(account=accounts[1])
+    assert (gone.state, gone.attempt) == (ScanState.QUEUED, None)
+    assert fresh(ahead).state == AttemptState.CANCELLED
+    assert ready(run).account == accounts[2]
+    theirs = run_of(people.stranger, [accounts[1]])
+    look(theirs)
+    assert shown(theirs).account == accounts[1]
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_shown_account_that_the_person_sees_no_more_makes_room(people, run, accounts, paused):
+    look(run)
+    old = code_arrives(shown(run))
+    if paused:
+        look(run).pause()
+    Account.objects.filter(pk=accounts[0].pk).update(team=people.west)
+    look(run)
+    assert fresh(old).state == AttemptState.CANCELLED
+    assert run.items.get(account=accounts[0]).state == ScanState.QUEUED
+    assert shown(run) is None if paused else shown(run).account == accounts[1]
+
+
+def test_a_login_of_an_account_that_went_to_another_team_counts(people, run, accounts):
+    look(run)
+    code_arrives(shown(run))
+    phone_confirms(shown(run))
+    Account.objects.filter(pk=accounts[0].pk).update(team=people.west)
+    look(run)
+    assert run.items.get(account=accounts[0]).state == ScanState.DONE
 
 
 def test_a_smaller_screen_puts_back_what_has_no_place(people):
