@@ -35,7 +35,8 @@ function known(now) {
 
 async function difference(before, after) {
   const runs = after.runs.filter(({ key }) => !before.runs.includes(key));
-  const ids = after.attention.filter((id) => !before.attention.includes(id));
+  // Below `whole_from` an account may have needed attention already.
+  const ids = after.attention.filter((id) => id >= before.whole_from && !before.attention.includes(id));
   if (!ids.length) return runs;
   const query = new URLSearchParams(ids.map((id) => ["id", id]));
   return [...runs, ...(await get(`${accountNews}?${query}`)).notifications];

@@ -38,10 +38,21 @@ def test_news_are_the_accounts_of_ones_teams_that_need_attention(people):
     assert news(people.viewer) == {
         "person": people.viewer.pk,
         "attention": [awake.pk, ours.pk],
+        "whole_from": 0,
         "runs": [],
     }
     assert news(people.stranger)["attention"] == [theirs.pk]
     assert set(news(people.admin)["attention"]) == {ours.pk, awake.pk, theirs.pk}
+
+
+def test_a_list_that_is_cut_says_down_to_which_account_it_is_whole(people, monkeypatch):
+    monkeypatch.setattr("accounts.web.people.notifications.ACCOUNTS_MOST", 2)
+    accounts = [to_scan(people).pk for _number in range(3)]
+    assert news(people.viewer)["attention"] == [accounts[2], accounts[1]]
+    assert news(people.viewer)["whole_from"] == accounts[1]
+    Account.objects.filter(pk=accounts[2]).update(queued_for_scan_at=None)
+    assert news(people.viewer)["attention"] == [accounts[1], accounts[0]]
+    assert news(people.viewer)["whole_from"] == 0
 
 
 def test_a_notification_says_the_label_and_the_need_and_nothing_else(people):

@@ -31,11 +31,19 @@ RUNS_MOST, DONE_WITHIN = 10, timedelta(hours=1)
 @never_cache
 @login_required
 def news(request: HttpRequest) -> JsonResponse:
-    """Return the IDs of the accounts that need attention, and the runs of this person that ended lately."""
-    attention = _announced(request.user).order_by("-pk").values_list("pk", flat=True)[:ACCOUNTS_MOST]
+    """Return the IDs of the accounts that need attention, and the runs of this person that ended lately.
+
+    `whole_from`: the list has every account from this ID on. An older one that moves up in a list that is cut is no
+    news.
+    """
+    ids = _announced(request.user).order_by("-pk").values_list("pk", flat=True)
+    first = list(ids[: ACCOUNTS_MOST + 1])
+    attention = first[:ACCOUNTS_MOST]
+    whole_from = attention[-1] if len(first) > ACCOUNTS_MOST else 0
     since = db_clock.now() - DONE_WITHIN
     runs = [*_bulk_runs(request.user, since), *_scan_runs(request.user, since)]
-    return JsonResponse({"person": request.user.pk, "attention": list(attention), "runs": runs})
+    found = {"attention": attention, "whole_from": whole_from, "runs": runs}
+    return JsonResponse({"person": request.user.pk, **found})
 
 
 @require_GET
