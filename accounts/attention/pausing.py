@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from accounts.attention.changes import change
 from accounts.models import Account
+from accounts.models.account_queries import keep_online_columns
 from accounts.states import EventType
 
 
@@ -18,8 +19,7 @@ def pause(accounts: QuerySet[Account], reason: str, *, by) -> int:
 
 def resume(accounts: QuerySet[Account], *, by) -> int:
     paused = accounts.kept().filter(keep_online=False)
-    on = {"keep_online": True, "pause_reason": ""}
-    return change(paused, EventType.RESUMED, lambda rows: rows.update(**on), by=by)
+    return change(paused, EventType.RESUMED, lambda rows: rows.update(**keep_online_columns(True)), by=by)
 
 
 def silence(accounts: QuerySet[Account], until: datetime | None, *, by) -> int:

@@ -18,6 +18,15 @@ from accounts.states import AccountState
 SEARCH_LENGTH, SEARCH_WORDS = 100, 6
 
 
+def keep_online_columns(wanted: bool, reason: str = "") -> dict[str, object]:
+    """Return the columns of an account that follow from keep online, for writes that bypass `pause`.
+
+    A paused account has no place in the scan queue and no scheduled re-login. The reason of a pause ends with it.
+    """
+    ended = {} if wanted else {"queued_for_scan_at": None, "relogin_at": None}
+    return {"keep_online": wanted, "pause_reason": reason, **ended}
+
+
 def of_accounts(rows: models.QuerySet, accounts: models.QuerySet) -> models.QuerySet:
     """Return those of the rows that are about one of these accounts, which is tested row by row."""
     return rows.filter(for_each(accounts.filter(pk=models.OuterRef("account"))))
@@ -65,9 +74,7 @@ class AccountQuerySet(models.QuerySet):
 
         Accounts that are paused already stay as they are, with the reason that they have.
         """
-        return self.filter(keep_online=True).update(
-            keep_online=False, pause_reason=reason, queued_for_scan_at=None, relogin_at=None
-        )
+        return self.filter(keep_online=True).update(**keep_online_columns(False, reason))
 
     def with_open_attempt(self) -> Self:
         """Each with `open_attempts`, a list of none or one."""

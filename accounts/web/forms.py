@@ -15,6 +15,7 @@ from accounts.lib import db_clock, typed_text
 from accounts.lib.time_windows import is_half
 from accounts.logins import control
 from accounts.models import Account, LoginAttempt, Tag, UnmanagedAccount
+from accounts.models.account_queries import keep_online_columns
 from accounts.models.event import record
 from accounts.proxies import proxy_choices
 from accounts.states import AccountState, AttemptState, EventType
@@ -180,6 +181,13 @@ class AccountForm(forms.ModelForm):
         columns = {field.name for field in Account._meta.concrete_fields}
         return [name for name in self.changed_data if name in columns]
 
+    def _what_follows(self) -> dict[str, object]:
+        """Return the columns that change with keep online. What is entered in this form stays as entered."""
+        if "keep_online" not in self.changed_data:
+            return {}
+        follows = keep_online_columns(self.cleaned_data["keep_online"])
+        return {name: value for name, value in follows.items() if name not in self.changed_data}
+
     def save_if_free(self) -> Account | None:
         """Save. None, and an error of the field, if another request has saved an account with this wcId meanwhile."""
         try:
@@ -198,14 +206,14 @@ class AccountForm(forms.ModelForm):
         with transaction.atomic():
             account = self.instance
             happened = EventType.CHANGED if account.pk else EventType.ADDED
+            follows = self._what_follows()
+            for name, value in follows.items():
+                setattr(account, name, value)
             if account.pk is None:
                 account.save()
             else:
-                columns = [name for name in self.changed_columns() if name != "wc_id"]
-                if "keep_online" in columns:  # the reason belongs to the pause that ended
-                    account.pause_reason = ""
-                    columns.append("pause_reason")
-                account.save(update_fields=columns)
+                columns = {name for name in self.changed_columns() if name != "wc_id"}
+                account.save(update_fields=columns | follows.keys())
                 if "wc_id" in self.changed_columns():
                     unconfirmed = Q(wc_id=None) | Q(state=AccountState.NEW)
                     Account.objects.filter(unconfirmed, pk=account.pk, merged_into=None).update(

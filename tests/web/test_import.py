@@ -7,6 +7,7 @@ import tracemalloc
 import zipfile
 import zlib
 from contextlib import suppress
+from datetime import timedelta
 from io import BytesIO, StringIO
 from itertools import chain
 
@@ -14,13 +15,14 @@ import openpyxl
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import OperationalError
 from django.utils import timezone
 
 from accounts.models import Account, AccountEvent, RecoveryPolicy, Tag, UnmanagedAccount
 from accounts.states import AccountState, EventType
 from accounts.web.exchange import import_save
+from accounts.web.exchange.files.upload import Table, table_of
 from accounts.web.exchange.import_run import Import
-from accounts.web.exchange.upload import Table, table_of
 from tests.support.factories import fresh
 
 PROXY = "none"
@@ -596,6 +598,27 @@ def test_an_account_that_is_online_already_is_adopted_as_in_the_form(people):
     assert not UnmanagedAccount.objects.exists()
 
 
+def test_an_account_that_cannot_be_adopted_does_not_undo_the_import(people, monkeypatch):
+    go_online = Account.go_online
+
+    def fails(account, *args):
+        if account.wc_id == "wxid_2":
+            raise OperationalError("the server closed the connection unexpectedly")
+        return go_online(account, *args)
+
+    for number in (1, 2, 3):
+        UnmanagedAccount.objects.create(wc_id=f"wxid_{number}", w_id=f"w-{number}")
+    page = upload(people.admin, "Label,wcId,Proxy\n" + "".join(f"A{n},wxid_{n},none\n" for n in (1, 2, 3)))
+    monkeypatch.setattr(Account, "go_online", fails)
+    start(people.admin, page)
+    states = dict(Account.objects.values_list("wc_id", "state"))
+    assert states == {"wxid_1": "online", "wxid_2": "new", "wxid_3": "online"}
+    assert [listed.wc_id for listed in UnmanagedAccount.objects.all()] == ["wxid_2"]
+    said = people.admin.client.get("/accounts/").content.decode()
+    assert "3 accounts added." in said
+    assert "1 account that is online already could not be adopted. Adopt it under “Unmanaged”." in said
+
+
 # --- many -------------------------------------------------------------------------------------------------
 
 
@@ -630,6 +653,16 @@ def test_a_changed_row_keeps_what_a_login_writes_meanwhile(people):
     assert (account.label, account.note, account.keep_online, account.pause_reason) == ("B", "n", False, "")
     assert (account.w_id, account.state, account.nickname) == ("w-1", AccountState.ONLINE, "new")
     assert account.label_key == "b" and "b" in account.search_text
+
+
+@pytest.mark.parametrize(("word", "ends"), [("no", True), ("yes", False)])
+def test_keep_online_off_pauses_as_the_button_does(people, word, ends):
+    due = timezone.now() + timedelta(days=1)
+    waiting = {"state": AccountState.OFFLINE, "relogin_at": due, "queued_for_scan_at": due}
+    account = people.account(label="A", wc_id="wxid_a", keep_online=ends, **waiting)
+    start(people.operator, upload(people.operator, f"wcId,Keep online\nwxid_a,{word}\n"))
+    row, kept = fresh(account), None if ends else due
+    assert (row.keep_online, row.relogin_at, row.queued_for_scan_at) == (not ends, kept, kept)
 
 
 @pytest.mark.parametrize(

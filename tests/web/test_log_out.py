@@ -86,7 +86,12 @@ def test_only_an_account_that_is_online_is_logged_out(changed, online, committed
 
 
 @pytest.mark.parametrize(
-    ("path", "data"), [("log-out", {"sure": 1}), ("keep-online", {"wanted": "0", "reason": "lost"})]
+    ("path", "data"),
+    [
+        ("log-out", {"sure": 1}),
+        ("keep-online", {"wanted": "0", "reason": "lost"}),
+        ("edit", {"label": "without keep online", "tag_names": ""}),
+    ],
 )
 @pytest.mark.parametrize("paused", [False, True])
 def test_there_is_one_way_to_pause(paused, path, data, online, committed):
@@ -95,7 +100,10 @@ def test_there_is_one_way_to_pause(paused, path, data, online, committed):
     Account.objects.filter(pk=online.pk).update(
         keep_online=not paused, relogin_at=due, queued_for_scan_at=due
     )
-    committed.operator.client.post(f"/accounts/{online.pk}/{path}/", data)
+    answer = committed.operator.client.post(
+        f"/accounts/{online.pk}/{path}/", {"team": online.team_id, **data}
+    )
+    assert answer.status_code == 302
     row = fresh(online)
     kept = due if paused else None
     assert (row.keep_online, row.relogin_at, row.queued_for_scan_at) == (False, kept, kept)

@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -399,6 +399,18 @@ def test_who_may_adopt_does_so_by_entering_the_wc_id(people):
     people.admin.client.post(f"/accounts/{typed.pk}/edit/", {**form, "label": "Seen", "wc_id": "wxid_typed"})
     typed.refresh_from_db()
     assert (typed.label, typed.state) == ("Seen", "new")
+
+
+def test_an_account_that_cannot_be_adopted_is_saved_and_says_so(people, monkeypatch):
+    def fails(*_args):
+        raise OperationalError("the server closed the connection unexpectedly")
+
+    monkeypatch.setattr(Account, "go_online", fails)
+    UnmanagedAccount.objects.create(wc_id="wxid_unmanaged", w_id="w-1")
+    form = {"label": "Mine", "wc_id": "wxid_unmanaged", "tag_names": "", "team": people.east.pk}
+    page = html(people.admin.client.post("/accounts/new/", form, follow=True))
+    assert Account.objects.get().wc_id == "wxid_unmanaged" and UnmanagedAccount.objects.exists()
+    assert "1 account that is online already could not be adopted. Adopt it under “Unmanaged”." in page
 
 
 def test_the_account_that_scanned_instead_is_taken_as_the_one_meant(people):

@@ -10,9 +10,9 @@ from django.utils.translation import gettext as _
 from accounts.lib import typed_text
 from accounts.models import Account
 from accounts.web.exchange import columns
+from accounts.web.exchange.files.upload import Table
 from accounts.web.exchange.known import Known
 from accounts.web.exchange.line_rules import Line, LineRules
-from accounts.web.exchange.upload import Table
 
 SHOWN = 100
 
@@ -45,6 +45,11 @@ class Import:
             "wrong" if line.errors else "added" if line.is_new else "changed" if line.values else "same"
             for line in self.lines
         )
+
+    @property
+    def entered(self) -> set[object]:
+        """Return the wcIds that the file gives to accounts."""
+        return {line.values["wc_id"] for line in self.written if "wc_id" in line.values}
 
     @property
     def shown(self) -> list[Line]:

@@ -6,12 +6,11 @@ from itertools import chain
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, transaction
 
-from accounts import permissions
 from accounts.lib import db_clock
 from accounts.lib.rows import in_batches
-from accounts.models import Account, Tag, UnmanagedAccount
+from accounts.models import Account, Tag
+from accounts.models.account_queries import keep_online_columns
 from accounts.models.event import gathered, record
-from accounts.presence import reconcile
 from accounts.states import EventType
 from accounts.web.exchange.import_run import Import
 from accounts.web.exchange.line_rules import Line
@@ -21,8 +20,8 @@ WRITTEN_AT_ONCE = 500
 PUBLISHED_MOST = 100
 # What a line was checked against: with another value here, it may be about another account.
 CHECKED = ("label", "wc_id", "team_id", "merged_into_id", "is_archived", "is_confirmed")
-# What else is written with a column. The reason of a pause belongs to the pause that ended.
-FOLLOWS = {"label": ["label_key"], "place": ["rack", "place_key"], "keep_online": ["pause_reason"]}
+# What else is written with a column, as `bulk_create` derives it.
+FOLLOWS = {"label": ["label_key"], "place": ["rack", "place_key"]}
 
 
 class _Changed(Exception):
@@ -43,11 +42,6 @@ def save(found: Import) -> bool:
             _record(changed, EventType.CHANGED, found.user)
     except (IntegrityError, _Changed):
         return False
-    if permissions.may_adopt(found.user):
-        entered = {line.account.wc_id for line in found.written if "wc_id" in line.values}
-        for listed in UnmanagedAccount.objects.all():
-            if listed.wc_id in entered:
-                reconcile.adopt(listed, by=found.user)
     return True
 
 
@@ -86,10 +80,10 @@ def _change(lines: list[Line]) -> None:
     alike: defaultdict[tuple[str, ...], list[Account]] = defaultdict(list)
     for line in lines:
         values = _columns(line)
+        if "keep_online" in values:
+            values |= keep_online_columns(values["keep_online"])
         for name, value in values.items():
             setattr(line.account, name, value)
-        if "keep_online" in values:
-            line.account.pause_reason = ""
         alike[tuple(values)].append(line.account)
     for names, accounts in alike.items():
         written = list(chain(names, *(FOLLOWS.get(name, ()) for name in names)))

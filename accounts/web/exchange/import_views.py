@@ -13,10 +13,11 @@ from django.views.decorators.http import require_http_methods
 
 from accounts import permissions
 from accounts.web.exchange import columns
+from accounts.web.exchange.files.limits import ROWS_MOST, too_large
+from accounts.web.exchange.files.upload import Table, table_of
 from accounts.web.exchange.import_run import SHOWN, Import
 from accounts.web.exchange.import_save import save
-from accounts.web.exchange.limits import ROWS_MOST, too_large
-from accounts.web.exchange.upload import Table, table_of
+from accounts.web.views.unmanaged import adopt_entered
 
 # Between dry run and execution the table is in the page, signed: what comes back is what was read. No longer than
 # this, and at most so many characters, so that a request can bring it back.
@@ -66,6 +67,7 @@ def _dry_run(request: HttpRequest, table: Table, mapping: list[str], carried: st
         counts = found.counts
         if save(found):
             messages.success(request, _done(counts["added"], counts["changed"]))
+            adopt_entered(request, found.entered)
             return redirect("accounts")
         messages.error(
             request, _("Nothing was imported: accounts changed meanwhile. Look at the rows again.")

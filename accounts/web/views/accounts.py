@@ -13,8 +13,8 @@ from accounts import permissions, tasks
 from accounts.lib import db_clock
 from accounts.logins import control, failure
 from accounts.logins.control import merged_by_portal
-from accounts.models import Account, Avatar, UnmanagedAccount
-from accounts.presence import log_out, reconcile, sweep
+from accounts.models import Account, Avatar
+from accounts.presence import log_out, sweep
 from accounts.reasons import Reason
 from accounts.relogin import plan_runs
 from accounts.states import AccountState
@@ -22,6 +22,7 @@ from accounts.web import forms
 from accounts.web.forms import AccountForm, DueForm
 from accounts.web.own_proxy import OwnProxyForm
 from accounts.web.presenters import live_account, rights
+from accounts.web.views.unmanaged import adopt_entered
 
 # --- one account ----------------------------------------------------------------------------------------
 
@@ -79,7 +80,8 @@ def _edited(
             if account is not None:
                 own_proxy.save(account, by=request.user)
         if account is not None:
-            _adopt_if_listed(request, form)
+            if "wc_id" in form.changed_data:
+                adopt_entered(request, {form.cleaned_data["wc_id"]})
             if account_id or own_proxy.said:
                 messages.success(request, own_proxy.said or _("Saved."))
             return redirect("account", account.pk)
@@ -89,14 +91,6 @@ def _edited(
     forms.focus(form, own_proxy)
     wrong = form.errors or own_proxy.errors
     return render(request, "accounts/edit_account.html", ctx, status=422 if wrong else 200)
-
-
-def _adopt_if_listed(request: HttpRequest, form: AccountForm) -> None:
-    """Adopt the account whose wcId was just entered, if it is unmanaged and this person may adopt."""
-    if "wc_id" in form.changed_data and permissions.may_adopt(request.user):
-        found = UnmanagedAccount.objects.filter(wc_id=form.cleaned_data["wc_id"]).first()
-        if found is not None:
-            reconcile.adopt(found, by=request.user)
 
 
 @require_GET

@@ -1,21 +1,28 @@
 """Unmanaged accounts: online under the developer account and without a record here."""
 
+import logging
+from collections.abc import Iterable
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import Case, When
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts import permissions
+from accounts.lib.rows import in_batches
 from accounts.models import Account, UnmanagedAccount
 from accounts.presence import reconcile, sweep
 from accounts.web import forms
 from accounts.web.forms import AdoptForm
 
-SHOWN_MOST = 100
+SHOWN_MOST, READ_AT_ONCE = 100, 500
+
+log = logging.getLogger(__name__)
 
 
 @require_GET
@@ -69,3 +76,27 @@ def ignore(request: HttpRequest, unmanaged_id: int) -> HttpResponse:
 def _gone(request: HttpRequest) -> HttpResponse:
     messages.warning(request, _("This account is not unmanaged any more. Nothing was changed."))
     return redirect("unmanaged")
+
+
+def adopt_entered(request: HttpRequest, wc_ids: Iterable[str]) -> None:
+    """Adopt the unmanaged accounts with wcIds that were just saved, if this person may adopt.
+
+    What is saved stays saved if an account can't be adopted: that is logged and said.
+    """
+    if not permissions.may_adopt(request.user):
+        return
+    failed = 0
+    for some in in_batches(wc_ids, READ_AT_ONCE):
+        for found in UnmanagedAccount.objects.filter(wc_id__in=some):
+            try:
+                reconcile.adopt(found, by=request.user)
+            except Exception:
+                log.exception("unmanaged account %s was not adopted", found.pk)
+                failed += 1
+    if failed:
+        said = ngettext(
+            "%(number)s account that is online already could not be adopted. Adopt it under “Unmanaged”.",
+            "%(number)s accounts that are online already could not be adopted. Adopt them under “Unmanaged”.",
+            failed,
+        )
+        messages.warning(request, said % {"number": failed})

@@ -14,7 +14,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from openpyxl.utils.cell import coordinate_to_tuple, get_column_letter
 
-from accounts.web.exchange.limits import COLUMNS_MOST, ROWS_MOST, too_many_columns, too_many_rows
+from accounts.web.exchange.files.limits import COLUMNS_MOST, ROWS_MOST, too_many_columns, too_many_rows
 
 # What the parts of the archive may add up to, in bytes and in tags, and how many there may be.
 UNPACKED_MOST, TAGS_MOST, PARTS_MOST = 32 * 1024 * 1024, 3_000_000, 500

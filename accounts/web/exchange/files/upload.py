@@ -11,7 +11,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.utils.translation import gettext as _
 
 from accounts.web.exchange.cells import as_written
-from accounts.web.exchange.limits import (
+from accounts.web.exchange.files.limits import (
     CELL_MOST,
     CHARACTERS_MOST,
     COLUMNS_MOST,
@@ -21,7 +21,7 @@ from accounts.web.exchange.limits import (
     too_many_columns,
     too_many_rows,
 )
-from accounts.web.exchange.xlsx import sheet_rows
+from accounts.web.exchange.files.xlsx import sheet_rows
 
 DELIMITERS = ",;\t"
 NO_TEXT = dict.fromkeys([*range(9), *range(14, 32)])  # control characters that no text file has
