@@ -49,6 +49,12 @@ def stack(django_db_setup, django_db_blocker):
         yield running
 
 
+@pytest.fixture(scope="module")
+def chrome():
+    with chromium.browser(whole=True) as browser:
+        yield browser
+
+
 @pytest.fixture
 def open_page(chrome, stack, live):
     """Opens a page in a context of its own; fails if one complained on its console."""

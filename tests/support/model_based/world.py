@@ -289,11 +289,11 @@ def install(world: World, monkeypatch) -> None:
     """Put the world around the engine, until the test is over."""
     written, together, claimed = event._write, logins_success._together, leases.claim
 
-    def write(rows):
+    def write(rows, *how):
         if world.trouble == "rolled back":
             world.trouble = ""
             raise OperationalError("the server was restarted")
-        written(rows)
+        written(rows, *how)
 
     def claim(*args):
         result = claimed(*args)
