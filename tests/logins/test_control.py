@@ -4,7 +4,7 @@ import pytest
 
 from accounts.logins import control
 from accounts.logins.success import complete_login
-from accounts.models import Account, RecoveryPolicy, Tag
+from accounts.models import Account, AccountEvent, RecoveryPolicy, Tag
 from accounts.states import EventType
 from accounts.upstream.responses import LoggedIn, Profile
 from tests.support.factories import fresh, make_attempt
@@ -58,6 +58,16 @@ def test_the_account_that_scanned_becomes_the_one_meant(committed):
     for side in (typed, account):
         assert side.events.get(happened=EventType.MERGED).actor == committed.operator
     assert control.take_as_meant(fresh(attempt)) is None
+
+
+def test_the_team_to_which_the_account_that_scanned_went_learns_no_name(committed):
+    attempt = scanned(committed.account(wc_id="wxid_tru"))
+    Account.objects.filter(pk=attempt.other_account_id).update(team=committed.west)
+    control.take_as_meant(attempt, by=committed.operator)
+    merged = AccountEvent.objects.filter(happened=EventType.MERGED)
+    assert dict(merged.values_list("account", "actor_name")) == {
+        attempt.account_id: "operator", attempt.other_account_id: "",
+    }  # fmt: skip
 
 
 def test_what_the_account_that_scanned_has_of_its_own_stays(committed):
