@@ -13,10 +13,11 @@ from wkportal.database import outage
 
 @pytest.fixture
 def full_disk(transactional_db):
-    """The database's file may not grow any more."""
+    """The database's file has no free page, whatever tests before deleted, and may not grow any more."""
     if connection.vendor != "sqlite":
         pytest.skip("a full disk can be had with SQLite only")
     with connection.cursor() as cursor:
+        cursor.execute("VACUUM")
         cursor.execute("PRAGMA page_count")
         cursor.execute(f"PRAGMA max_page_count = {cursor.fetchone()[0]}")
         yield
