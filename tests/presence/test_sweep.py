@@ -578,7 +578,7 @@ def test_many_drops_cost_one_insert_more_and_not_one_each(online, upstream):
     online("wxid_stays")
     for account in accounts:
         upstream.drop(account.wc_id, callback=False)
-    assert queries_of_a_sweep() < 40
+    assert queries_of_a_sweep() < 50  # 150 drops; about forty are of the check itself
     assert Drop.objects.count() == 150
     assert AccountEvent.objects.filter(happened=EventType.ACCOUNT_OFFLINE).count() == 150
 
