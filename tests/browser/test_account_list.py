@@ -27,24 +27,13 @@ def stack(django_db_setup, django_db_blocker):
 
 
 @pytest.fixture
-def open_list(chrome, stack, live):
-    """Opens the list; fails if a page complained on its console."""
-    contexts, complaints = [], []
-
-    def open_list(query: str = "", **how):
-        context = chrome.new_context(locale="en", **{"viewport": chromium.DESK, **how})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        chromium.has_signed_in(context, stack.url, live.operator)
+def open_list(new_page, stack, live):
+    def open_list(query: str = "", viewport=chromium.DESK, **how):
+        page = new_page(live.operator, locale="en", viewport=viewport, **how)
         page.goto(stack.url + "/accounts/" + query)
         return page
 
-    yield open_list
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    return open_list
 
 
 def names(page) -> list[str]:

@@ -14,9 +14,8 @@ import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from PIL import Image
 
-from tests.support import chromium, environment
+from tests.support import environment
 from tests.support.company import PAGES, Company
-from tests.support.factories import PASSWORD
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400)]
@@ -45,8 +44,12 @@ FINDINGS = """async () => (await axe.run(document, {resultTypes: ["violations"]}
 # Collected from the page's first moment; what follows a click or a key is meant.
 WATCH_SHIFTS = """
     window.shifts = 0;
+    window.moved = [];
     new PerformanceObserver((list) => {
-        for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifts += entry.value;
+        for (const entry of list.getEntries().filter((entry) => !entry.hadRecentInput)) {
+            window.shifts += entry.value;
+            window.moved.push(...entry.sources.map(({ node }) => node?.outerHTML?.slice(0, 80) ?? node?.textContent));
+        }
     }).observe({type: "layout-shift", buffered: true});
 """
 
@@ -64,31 +67,21 @@ def company(live, upstream):
 
 
 @pytest.fixture
-def contexts(chrome, stack, live):
-    """A browser for each person who looks, signed in; by their name in `People`, "" for a visitor."""
+def page_of(new_page, live):
+    """Returns the page of a person, by the name in `People`, "" for a visitor: one after the other is opened in it."""
     made = {}
 
-    def of(who: str, language: str, theme: str, screen: str):
+    def page_of(who: str, language: str, theme: str, screen: str):
         if who not in made:
-            context = chrome.new_context(
-                locale=language,
-                color_scheme=theme,
-                viewport=SCREENS[screen],
-                bypass_csp=True,
-                reduced_motion="reduce",
+            look = {"locale": language, "color_scheme": theme, "viewport": SCREENS[screen]}
+            made[who] = new_page(
+                getattr(live, who) if who else None, bypass_csp=True, reduced_motion="reduce", **look
             )
-            context.add_init_script(path=AXE_FILE_PATH)
-            context.add_init_script(WATCH_SHIFTS)
-            if who:
-                page = context.new_page()
-                chromium.sign_in(page, stack.url, getattr(live, who).get_username(), PASSWORD)
-                page.close()
-            made[who] = context
+            made[who].add_init_script(path=AXE_FILE_PATH)
+            made[who].add_init_script(WATCH_SHIFTS)
         return made[who]
 
-    yield of
-    for context in made.values():
-        context.close()
+    return page_of
 
 
 def keep_picture(page, name: str) -> None:
@@ -97,27 +90,23 @@ def keep_picture(page, name: str) -> None:
 
 
 @pytest.mark.parametrize(("language", "theme", "screen"), LOOKS)
-def test_every_page(stack, company, contexts, language, theme, screen):
+def test_every_page(stack, company, page_of, complaints, language, theme, screen):
     wrong = {}
     for name, asked in PAGES.items():
-        page = contexts(asked.who, language, theme, screen).new_page()
-        complaints = []
-        page.on(
-            "console", lambda m, to=complaints: to.append(m.text) if m.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error, to=complaints: to.append(str(error)))
+        page = page_of(asked.who, language, theme, screen)
         page.goto(stack.url + asked.address(company))
         if asked.ready:
             page.locator(asked.ready).first.wait_for()
         found = page.evaluate(FINDINGS)
         shift = page.evaluate("window.shifts")
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        complaints = [text for text in complaints if not (name == "not-found" and "404" in text)]
-        if found or shift > MOST_SHIFT or wide > 0 or complaints:
-            wrong[name] = {"axe": found, "shift": shift, "wide": wide, "console": complaints}
+        said = [text for text in complaints if not (name == "not-found" and "404" in text)]
+        complaints.clear()
+        if found or shift > MOST_SHIFT or wide > 0 or said:
+            moved = page.evaluate("window.moved")
+            wrong[name] = {"axe": found, "shift": shift, "moved": moved, "wide": wide, "console": said}
         if PICTURES and (language, theme, screen) in PICTURED:
             keep_picture(page, f"{name}-{language[:2]}-{theme}-{screen}.webp")
-        page.close()
     assert not wrong, json.dumps(wrong, indent=1, ensure_ascii=False)
 
 
@@ -128,17 +117,8 @@ MOST_SENT = 150_000
 
 
 @pytest.mark.parametrize("path", ["/", "/accounts/", "/station/"])
-def test_a_first_visit_needs_few_bytes(stack, company, chrome, path):
-    context = chrome.new_context(locale="zh-CN", viewport=SCREENS["desk"])
-    context.add_cookies(
-        [
-            {"name": name, "value": cookie.value, "url": stack.url}
-            for name, cookie in company.people.operator.client.cookies.items()
-        ]
-    )
-    page = context.new_page()
+def test_a_first_visit_needs_few_bytes(stack, company, new_page, path):
+    page = new_page(company.people.operator, locale="zh-CN", viewport=SCREENS["desk"])
     page.goto(stack.url + path, wait_until="load")
     assert page.evaluate("document.title")
-    sent = page.evaluate(SENT)
-    context.close()
-    assert 10_000 < sent < MOST_SENT
+    assert 10_000 < page.evaluate(SENT) < MOST_SENT

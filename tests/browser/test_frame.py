@@ -28,22 +28,15 @@ def stack(django_db_setup, django_db_blocker):
 
 
 @pytest.fixture
-def open_page(chrome, stack, live):
-    contexts = []
-
+def open_page(new_page, stack, live):
     def open_page(path: str = "/accounts/", before: str = "", **how):
-        context = chrome.new_context(locale="en", **how)
-        contexts.append(context)
-        page = context.new_page()
+        page = new_page(live.operator, locale="en", **how)
         if before:
             page.add_init_script(before)
-        chromium.has_signed_in(context, stack.url, live.operator)
         page.goto(stack.url + path)
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
+    return open_page
 
 
 def test_keys_are_listed_and_do_nothing_in_a_field_or_under_a_dialog(open_page, live):

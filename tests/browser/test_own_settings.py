@@ -56,28 +56,18 @@ def chrome():
 
 
 @pytest.fixture
-def open_page(chrome, stack, live):
-    """Opens a page in a context of its own; fails if one complained on its console."""
-    contexts, complaints = [], []
+def open_page(new_page, stack, live):
+    """Opens pages in browsers of their own, after signing in: that copies the preferences."""
 
     def open_page(path: str = "/me/", before: str = "", allowed: bool = False, **how):
-        context = chrome.new_context(locale="en", **how)
-        if allowed:
-            context.grant_permissions(["notifications"])
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page = new_page(locale="en", permissions=["notifications"] if allowed else [], **how)
         if before:
-            context.add_init_script(before)
+            page.context.add_init_script(before)
         chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
         page.goto(stack.url + path)
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    return open_page
 
 
 @pytest.mark.parametrize(("device", "chosen"), [("light", "dark"), ("dark", "light")])

@@ -36,25 +36,16 @@ def stack(django_db_setup, django_db_blocker):
 
 
 @pytest.fixture
-def desk(chrome, stack, live, upstream):
-    """Opens signed-in pages; fails if one of them complained on its console."""
+def desk(new_page, stack, live, upstream):
+    """Opens signed-in pages."""
     upstream.settings(wait_seconds=WAIT)
-    contexts, complaints = [], []
 
-    def open_page(path, user=live.operator, language="en", **how):
-        context = chrome.new_context(locale=language, viewport=how.pop("viewport", chromium.DESK), **how)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        chromium.has_signed_in(context, stack.url, user)
+    def open_page(path, user=live.operator, language="en", viewport=chromium.DESK, **how):
+        page = new_page(user, locale=language, viewport=viewport, **how)
         page.goto(stack.url + path)
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    return open_page
 
 
 @pytest.fixture

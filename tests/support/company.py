@@ -28,14 +28,15 @@ ENDINGS = (
     (AttemptState.SUCCEEDED, "", ""), (AttemptState.SUCCEEDED, "", ""), (AttemptState.EXPIRED, "not_scanned", ""),
     (AttemptState.SUCCEEDED, "", ""), (AttemptState.FAILED, "declined", "用户拒绝登录"),
 )  # fmt: skip
+ACCOUNTS = 30
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
 
 class Company:
-    def __init__(self, people: People, accounts: int = 30):
+    def __init__(self, people: People):
         self.people, self.now = people, timezone.now()
         self.tags = [Tag.objects.create(name=name) for name in ("客服", "VIP", "night shift")]
-        self.accounts = [self._account(number) for number in range(1, accounts + 1)]
+        self.accounts = [self._account(number) for number in range(1, ACCOUNTS + 1)]
         offline = [account for account in self.accounts if account.state == AccountState.OFFLINE]
         self.dropped, self.online, self.new = offline[0], self.accounts[0], self.accounts[9]
         self.incident = self._incident(offline)
