@@ -71,10 +71,12 @@ class Advance:
     def step(self) -> "Advance":
         ScanRun.objects.filter(pk=self.run.pk).update(seen_at=self.now)
         self._find_online()
-        for item in self._claimed():
+        claimed = self._claimed()
+        seen = self._seen(claimed)
+        for item in claimed:
             # The screen has become smaller: what has no place any more waits in the queue.
             if item.state != ScanState.SHOWN or item.slot < self.places or not claims.put_back(item):
-                self._settle(item)
+                self._settle(item, item.account_id in seen)
         if self.run.paused_at is None and not self._fill():
             self._fetch_ahead()
         if not self.run.items.exclude(state__in=ENDED).exists():
@@ -87,6 +89,11 @@ class Advance:
             item.run = self.run
         return items
 
+    def _seen(self, items: list[ScanRunItem]) -> set[int]:
+        """Return the accounts of the items that the run's person sees."""
+        seen = Account.objects.visible_to(self.run.person)
+        return set(seen.filter(pk__in=[item.account_id for item in items]).values_list("pk", flat=True))
+
     def _find_online(self) -> None:
         """End items whose account came online by another way: a code that was skipped, recovery, another person."""
         came = self.run.items.exclude(state__in=ENDED).filter(
@@ -97,11 +104,11 @@ class Advance:
 
     # --- what has ended -------------------------------------------------------------------------------------
 
-    def _settle(self, item: ScanRunItem) -> None:
+    def _settle(self, item: ScanRunItem, is_seen: bool) -> None:
         attempt = item.attempt
         if attempt is not None and attempt.state == AttemptState.SUCCEEDED:
             self._end(item, ScanState.DONE)
-        elif not Account.objects.visible_to(self.run.person).filter(pk=item.account_id).exists():
+        elif not is_seen:
             claims.withdraw(item)
             claims.put_back(item)
         elif attempt is None:

@@ -2,6 +2,7 @@
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Account, LoginAttempt, ScanRunItem
 from accounts.models.operators.scan_run import ScanState
@@ -246,6 +247,19 @@ def test_the_wall_fills_its_places_and_a_place_rests_after_an_end(people):
     assert done.look_in <= 3
     look(run, 4, seconds=4)
     assert run.items.get(state=ScanState.SHOWN, slot=1).account == accounts[4]
+
+
+def test_a_look_at_a_wall_makes_no_query_for_each_code(people):
+    counts = []
+    for number in (2, 6):
+        run = run_of(people.operator, [people.account() for _n in range(number)])
+        look(run, places=number)
+        for item in run.items.select_related("attempt"):
+            code_arrives(item)
+        with CaptureQueriesContext(connection) as captured:
+            look(run, places=number)
+        counts.append(len(captured))
+    assert counts[0] == counts[1]
 
 
 def test_a_failure_of_one_code_leaves_the_other_codes_of_the_wall(people):
