@@ -102,8 +102,8 @@ def gathered(published_most: int | None = None) -> Iterator[None]:
     """Write all event rows of the block with one INSERT at its end.
 
     If there are more than `published_most`, pages are only told that there are rows: they read those, or reload.
-    A message for each of thousands would fill their streams. Use it only in the transaction of their moves; blocks do not nest. In a group commit, one block covers the
-    rows of all callers of the batch.
+    A message for each of thousands would fill their streams. Use it only in the transaction of their moves; blocks
+    do not nest. In a group commit, one block covers the rows of all callers of the batch.
     """
     _gathered.rows = []
     try:

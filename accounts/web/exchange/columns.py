@@ -42,21 +42,22 @@ def _proxy_name(account: Account) -> str:
     return proxies.choice(account.proxy)
 
 
-def tag_names(accounts: Iterable[Account]) -> dict[int, list[str]]:
-    """Return {account: names of its tags}. Prefetched tags would stay in memory until the next garbage collection."""
-    names = defaultdict(list)
+def read_tag_names(accounts: Iterable[Account]) -> None:
+    """Give each account its `tag_names`. Prefetched tags would stay in memory until the next garbage collection."""
     for some in in_batches(accounts, READ_AT_ONCE):
+        names = defaultdict(list)
         uses = Account.tags.through.objects.filter(account__in=some).order_by("tag__name")
         for account, name in uses.values_list("account", "tag__name"):
             names[account].append(name)
-    return names
+        for account in some:
+            account.tag_names = ", ".join(names[account.pk])
 
 
 def _time_of_day(at: time | None) -> str:
     return at.strftime("%H:%M") if at else ""
 
 
-# Field → what the export writes. `tag_names` is no column: the reader of the accounts adds it.
+# Field → what the export writes. `tag_names` is no column: see `read_tag_names`.
 VALUES: dict[str, Callable[[Account], str]] = {
     "label": lambda account: account.label,
     "place": lambda account: account.place,
@@ -122,17 +123,8 @@ def _in_every_language(write: Callable[[], str]) -> set[str]:
     return shown
 
 
-def typed(field: str, cell: str, own: int | None) -> object:
-    """Return what a cell means for a column that the form has choices for. Raises ValidationError for a word that it does not know.
-
-    `own`: the proxy that the account has, None for none.
-    """
-    if field == "keep_online":
-        return _yes_or_no(cell)
-    return _proxy(cell, own)
-
-
-def _yes_or_no(cell: str) -> bool:
+def yes_or_no(cell: str) -> bool:
+    """Raises ValidationError for a word that means neither."""
     word = _plain(cell)
     if word in YES:
         return True
@@ -141,8 +133,11 @@ def _yes_or_no(cell: str) -> bool:
     raise ValidationError(_("Enter “Yes” or “No”."))
 
 
-def _proxy(cell: str, own: int | None) -> int | None:
-    """Return the code of a proxy, None for none: by its code, its name, or as the form and the export show both."""
+def proxy(cell: str, own: int | None) -> int | None:
+    """Return the code of a proxy, None for none: by its code, its name, or as the form and the export show both.
+
+    `own`: the proxy that the account has, None for none. Raises ValidationError for a word that means no proxy.
+    """
     word = _plain(cell)
     if word in NO_PROXY:
         return None

@@ -72,10 +72,8 @@ def _accounts(user, accounts: QuerySet[Account]) -> Iterator[list]:
         shown["wId"] = lambda account: account.w_id
     yield list(shown)
     for batch in _batches(accounts.select_related("team", "policy").defer("search_text")):
-        tags = columns.tag_names(batch)
-        for account in batch:
-            account.tag_names = ", ".join(tags[account.pk])
-            yield [value(account) for value in shown.values()]
+        columns.read_tag_names(batch)
+        yield from ([value(account) for value in shown.values()] for account in batch)
 
 
 def _state_columns() -> dict[str, Callable[[Account], object]]:

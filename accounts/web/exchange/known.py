@@ -30,9 +30,8 @@ class Known:
             for some in in_batches(values, IDS_AT_ONCE):
                 rows = self.accounts.filter(**{f"{column}__in": some})
                 found |= {account.pk: account for account in rows.select_related("team", "policy")}
-        names = columns.tag_names(found.values())
+        columns.read_tag_names(found.values())
         for account in found.values():
-            account.tag_names = ", ".join(names[account.pk])
             if account.wc_id in wc_ids:
                 self.by_wc_id[account.wc_id] = account
             if account.label in labels:

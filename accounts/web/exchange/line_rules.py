@@ -69,12 +69,14 @@ class LineRules:
                     line.values[name] = value
         if line.account is None:
             self._check_new(line, row)
-        if not {"hours_from", "hours_until"}.isdisjoint(row):
+        if not row.keys().isdisjoint(HOURS):
             self._check_hours(line, row)
 
     def _read(self, name: str, cell: str, own: int | None) -> object:
-        if name in ("keep_online", "proxy"):
-            return columns.typed(name, cell, own)
+        if name == "keep_online":
+            return columns.yes_or_no(cell)
+        if name == "proxy":
+            return columns.proxy(cell, own)
         if name in ("team", "policy"):
             return self._named(name, cell)
         value = self.fields[name].clean(cell)

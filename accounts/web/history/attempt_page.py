@@ -129,11 +129,13 @@ def _stop(attempt: LoginAttempt, state: str, at: datetime | None, who: str = "")
     return Stop(state, title, icons.get(state, "tick"), at, who)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Bar:
+    """One login. `percent`: of the longest one."""
+
     attempt: LoginAttempt
     seconds: float
-    percent: int = 0
+    percent: int
 
 
 @dataclass(slots=True)
@@ -161,11 +163,10 @@ def earlier_logins(attempt: LoginAttempt, now: datetime) -> Earlier | None:
     rows = list(same.light().order_by("-pk")[:EARLIER])[::-1]
     if len(rows) < 2:
         return None
-    bars = [Bar(row, max(0.0, ((row.ended_at or now) - row.created_at).total_seconds())) for row in rows]
-    longest = max(bar.seconds for bar in bars)
-    for bar in bars:
-        bar.percent = round(100 * bar.seconds / longest) if longest else 0
-    return Earlier(bars)
+    times = [max(0.0, ((row.ended_at or now) - row.created_at).total_seconds()) for row in rows]
+    longest = max(times) or 1
+    bars = zip(rows, times, strict=True)
+    return Earlier([Bar(row, seconds, round(100 * seconds / longest)) for row, seconds in bars])
 
 
 @dataclass(slots=True)

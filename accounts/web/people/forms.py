@@ -16,6 +16,11 @@ from accounts.web.fields import LineField, RowsField
 
 ROLE_NAMES = {"Viewers": _("Viewer"), "Operators": _("Operator"), ADMINS: _("Admin")}
 NAME_LENGTH = 150
+# Also where another request takes the name between the check and the save.
+USERNAME_TAKEN, TEAM_TAKEN = (
+    _("Somebody has this username already."),
+    _("A team with this name exists already."),
+)
 
 
 class PreferencesForm(forms.Form):
@@ -113,7 +118,7 @@ class NewPersonForm(PersonForm):
     def clean_username(self) -> str:
         name = self.cleaned_data["username"]
         if get_user_model().objects.filter(username__iexact=name).exists():
-            raise forms.ValidationError(_("Somebody has this username already."))
+            raise forms.ValidationError(USERNAME_TAKEN)
         return name
 
 
@@ -130,5 +135,5 @@ class TeamForm(forms.Form):
             raise forms.ValidationError(_("This is the name of a role."))
         others = Group.objects.exclude(pk=self.team.pk) if self.team else Group.objects.all()
         if others.filter(name__iexact=name).exists():
-            raise forms.ValidationError(_("A team with this name exists already."))
+            raise forms.ValidationError(TEAM_TAKEN)
         return name

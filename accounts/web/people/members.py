@@ -21,7 +21,7 @@ from accounts import permissions
 from accounts.roles import ROLES
 from accounts.web import forms
 from accounts.web.people import changes
-from accounts.web.people.forms import ROLE_NAMES, NewPersonForm, PersonForm
+from accounts.web.people.forms import ROLE_NAMES, USERNAME_TAKEN, NewPersonForm, PersonForm
 
 
 def _people():
@@ -62,7 +62,7 @@ def new_person(request: HttpRequest) -> HttpResponse:
         try:
             person = changes.add(chosen["username"], chosen["role"], chosen["teams"], by=request.user)
         except IntegrityError:
-            form.add_error("username", _("Somebody has this username already."))
+            form.add_error("username", USERNAME_TAKEN)
         except changes.MoreRights:
             form.refuse_more_rights()
         else:

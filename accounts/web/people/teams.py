@@ -16,7 +16,7 @@ from accounts.models import Account, Plan, Rule
 from accounts.roles import ROLES
 from accounts.web import forms
 from accounts.web.people import changes
-from accounts.web.people.forms import TeamForm
+from accounts.web.people.forms import TEAM_TAKEN, TeamForm
 
 
 def _teams() -> QuerySet[Group]:
@@ -37,7 +37,7 @@ def _save(form: TeamForm, change: str, by) -> bool:
             team.save()
             changes.record(team, change, before, by=by)
     except IntegrityError:
-        form.add_error("name", _("A team with this name exists already."))
+        form.add_error("name", TEAM_TAKEN)
         return False
     return True
 

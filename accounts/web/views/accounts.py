@@ -12,7 +12,6 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts import permissions, tasks
 from accounts.lib import db_clock
 from accounts.logins import control, failure
-from accounts.logins.control import merged_by_portal
 from accounts.models import Account, Avatar
 from accounts.presence import log_out, sweep
 from accounts.reasons import Reason
@@ -36,7 +35,11 @@ def account_detail(request: HttpRequest, account_id: int) -> HttpResponse:
         if Account.objects.visible_to(request.user).filter(pk=account.merged_into_id).exists():
             return redirect("account", account.merged_into_id)
         mine = Account.objects.filter(pk=account.pk)
-        ctx = {"account": account, "merged": merged_by_portal(mine, db_clock.now()), **rights(request)}
+        ctx = {
+            "account": account,
+            "merged": control.merged_by_portal(mine, db_clock.now()),
+            **rights(request),
+        }
         return render(request, "accounts/merged.html", ctx)
     return render(request, "accounts/account.html", live_account(request, account))
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import date, datetime, time
 from io import BytesIO
 from itertools import islice
-from typing import BinaryIO
 from xml.sax.handler import ContentHandler
 
 import openpyxl
@@ -30,7 +29,7 @@ def sheet_rows(data: bytes) -> Iterator[list[str]]:
         book = openpyxl.load_workbook(unpacked, read_only=True, data_only=True, keep_links=False)
         sheet = book.worksheets[0]
         with zipfile.ZipFile(unpacked) as archive, archive.open(sheet._worksheet_path) as xml:
-            _check_sheet(xml)
+            sax.parse(xml, _SheetCheck())
         sheet.reset_dimensions()  # some programs write wrong ones
         rows = sheet.iter_rows(max_col=COLUMNS_MOST, values_only=True)
         for row in islice(rows, LAST_ROW):
@@ -62,12 +61,9 @@ def _unpacked(data: bytes) -> BytesIO:
     return copy
 
 
-def _check_sheet(xml: BinaryIO) -> None:
-    """Raise ValidationError where cells would be read as empty, or not at all, although they do not look so."""
-    sax.parse(xml, _SheetCheck())
-
-
 class _SheetCheck(ContentHandler):
+    """Raises ValidationError where cells would be read as empty, or not at all, although they do not look so."""
+
     def __init__(self):
         super().__init__()
         self.row = self.column = 0
