@@ -24,10 +24,14 @@ def change(
 
     Call it outside of `gathered()`.
     """
+    teams: dict[int, int | None] = {}
     with transaction.atomic(), gathered():
         rows = list(accounts.order_by("pk").select_for_update(of=("self",), no_key=True))
         for ids in in_batches([account.pk for account in rows], WRITTEN_AT_ONCE):
-            write(Account.objects.filter(pk__in=ids))
+            those = Account.objects.filter(pk__in=ids)
+            write(those)
+            teams |= dict(those.values_list("pk", "team"))
         for account in rows:
-            record(account, happened, detail=detail, by=by)
+            before, account.team_id = account.team_id, teams[account.pk]
+            record(account, happened, detail=detail, by=by, team_before=before)
     return len(rows)

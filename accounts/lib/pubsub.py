@@ -30,7 +30,7 @@ class PublishedEvent:
     """A published event.
 
     `id`: of the event row, 0 if other rows tell what happened. `team`: ID of the group that may see the account, None
-    for admins only.
+    for admins only. `left_team`: ID of the group that saw it until this event, None if it is the same.
     """
 
     id: int
@@ -38,6 +38,7 @@ class PublishedEvent:
     team: int | None
     attempt: int | None
     state: str
+    left_team: int | None = None
 
 
 # Published without an event row: other rows, which open pages are sent events of, are new.
@@ -61,11 +62,18 @@ def publish(events: list[PublishedEvent]) -> None:
     try:
         with _client().pipeline(transaction=False) as pipe:
             for event in events:
-                pipe.publish(CHANNEL, json.dumps(asdict(event)))
+                pipe.publish(CHANNEL, _written(event))
             pipe.execute()
     except redis.RedisError as error:
         _quiet.begin()
         log.warning("event %s was not published: %s", events[0].id, type(error).__name__)
+
+
+def _written(event: PublishedEvent) -> str:
+    data = asdict(event)
+    if event.left_team is None:
+        del data["left_team"]  # which the version before does not know
+    return json.dumps(data)
 
 
 def ping() -> bool:

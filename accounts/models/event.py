@@ -59,6 +59,9 @@ class AccountEvent(models.Model):
         db_index=False,
     )
     actor_name = models.CharField(max_length=150, blank=True, default="", editable=False)
+    # ID of the team that saw the account until this event: its pages are told too. Not a foreign key, so that the
+    # deletion of a team does not read all events.
+    left_team = models.BigIntegerField(null=True, editable=False)
     at = models.DateTimeField(_("time"), default=timezone.now)
 
     class Meta:
@@ -125,10 +128,12 @@ def record(
     detail: str = "",
     by=None,
     at: datetime | None = None,
+    team_before: int | None = None,
 ) -> AccountEvent:
     """Write one event row in the caller's transaction and publish it after the commit.
 
-    Within `gathered()` the row is written at the end of that block. `at`: None for now. Returns the event.
+    Within `gathered()` the row is written at the end of that block. `at`: None for now. `team_before`: the account's
+    team before this event; the account itself has its team of now. Returns the event.
     """
     event = AccountEvent(
         account=account,
@@ -141,6 +146,7 @@ def record(
         actor=by,
         actor_name=by.get_username() if by else "",
         at=at or db_clock.now(),
+        left_team=team_before if team_before != account.team_id else None,
     )
     event.shown_state = attempt.state if attempt is not None else account.state
     if _gathered.rows is None:
@@ -157,7 +163,7 @@ def _write(rows: list[AccountEvent], published_most: int | None = None) -> None:
     else:
         events = [
             pubsub.PublishedEvent(
-                row.pk, row.account_id, row.account.team_id, row.attempt_id, row.shown_state
+                row.pk, row.account_id, row.account.team_id, row.attempt_id, row.shown_state, row.left_team
             )
             for row in rows
         ]

@@ -210,10 +210,18 @@ def note_events(notes: frozenset[int]) -> list[PublishedEvent]:
 
 def unpublished_events(ids: list[int]) -> list[PublishedEvent]:
     """Return the events that were to be published for these rows."""
-    names = ("pk", "account_id", "account__team_id", "attempt_id", "attempt__state", "account__state")
+    names = (
+        "pk",
+        "account_id",
+        "account__team_id",
+        "attempt_id",
+        "attempt__state",
+        "account__state",
+        "left_team",
+    )
     return [
-        PublishedEvent(number, account, team, attempt, attempt_state or account_state)
-        for number, account, team, attempt, attempt_state, account_state in (
+        PublishedEvent(number, account, team, attempt, attempt_state or account_state, left_team)
+        for number, account, team, attempt, attempt_state, account_state, left_team in (
             AccountEvent.objects.filter(pk__in=ids).order_by("pk").values_list(*names)
         )
     ]

@@ -40,7 +40,7 @@ class Reader:
         return int(known[1]) if known else None
 
     def sees(self, event: PublishedEvent) -> bool:
-        return -1 in self.teams or event.team in self.teams
+        return not self.teams.isdisjoint({-1, event.team, event.left_team})
 
     def put(self, message: bytes | None) -> None:
         """Queue a message; None ends the stream. A full queue means a sleeping browser: its stream ends.
@@ -90,7 +90,7 @@ class Readers(set[Reader]):
 
     def send_event(self, event: PublishedEvent) -> None:
         message = message_of(event)
-        for reader in self.by_team[event.team] | self.by_team[-1]:
+        for reader in self.by_team[event.team] | self.by_team[event.left_team] | self.by_team[-1]:
             reader.put(message)
 
     def send_to_all(self, message: bytes | None) -> None:

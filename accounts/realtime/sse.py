@@ -166,8 +166,8 @@ class _Hub:
         complete, events = await self.in_thread(changes.newest_events, min(readers.values()))
         of_team: defaultdict[int | None, list[pubsub.PublishedEvent]] = defaultdict(list)
         for event in events:
-            of_team[event.team].append(event)
-            of_team[-1].append(event)
+            for team in {event.team, event.left_team, -1}:
+                of_team[team].append(event)
         for reader, row in readers.items():
             known = (
                 row >= complete and reader.last_id == self.id_of(reader, row) and not self.is_alone(reader)

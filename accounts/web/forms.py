@@ -204,8 +204,11 @@ class AccountForm(forms.ModelForm):
         Saves only changed fields: a login that succeeds meanwhile keeps its wId and its wcId.
         """
         with transaction.atomic():
-            account = self.instance
+            account, team_before = self.instance, None
             happened = EventType.CHANGED if account.pk else EventType.ADDED
+            if account.pk and "team" in self.changed_data:
+                mine = Account.objects.filter(pk=account.pk).select_for_update(no_key=True)
+                team_before = mine.values_list("team", flat=True).first()
             follows = self._what_follows()
             for name, value in follows.items():
                 setattr(account, name, value)
@@ -224,7 +227,7 @@ class AccountForm(forms.ModelForm):
                     [Tag.objects.get_or_create(name=name)[0] for name in self.cleaned_data["tag_names"]]
                 )
             detail = ", ".join(self.changed_data) if happened == EventType.CHANGED else ""
-            record(account, happened, detail=detail, by=self.user)
+            record(account, happened, detail=detail, by=self.user, team_before=team_before)
         return account
 
 

@@ -16,11 +16,16 @@ from django.test import AsyncClient
 from django.utils import timezone
 
 from accounts.attention import assignment
+from accounts.bulk import execute, runs
 from accounts.lib import pubsub
-from accounts.models import AccountEvent, Incident, UpstreamAccess
+from accounts.models import Account, AccountEvent, Incident, UpstreamAccess
 from accounts.models.event import gathered, record
+from accounts.models.operators.bulk_run import BulkAction
 from accounts.realtime import changes, connects, readers, sse
 from accounts.states import EventType
+from accounts.web.exchange import import_save
+from accounts.web.exchange.files.upload import Table
+from accounts.web.exchange.import_run import Import
 from tests.support.factories import make_attempt
 from tests.support.processes import DEADLINE
 
@@ -462,6 +467,63 @@ def test_the_alarm_is_sent_to_all_when_it_begins_and_when_it_ends(committed, mon
     asyncio.run(story())
 
 
+# --- another team -----------------------------------------------------------------------------------------
+
+
+def by_form(account, team, admin) -> None:
+    typed = {"label": account.label, "team": team.pk, "tag_names": "", "keep_online": "on"}
+    assert admin.client.post(f"/accounts/{account.pk}/edit/", typed).status_code == 302
+
+
+def by_admin_form(account, team, admin) -> None:
+    sent = {"label": account.label, "team": team.pk, "keep_online": "on"}
+    assert admin.client.post(f"/admin/accounts/account/{account.pk}/change/", sent).status_code == 302
+
+
+def by_bulk(account, team, admin) -> None:
+    mine = Account.objects.filter(pk=account.pk)
+    execute.go_on(runs.start(admin, BulkAction.TEAM, {"team": team.pk}, mine).pk)
+
+
+def by_import(account, team, admin) -> None:
+    table = Table(["Label", "Team"], {2: [account.label, team.name]})
+    assert import_save.save(Import(admin, table, ["label", "team"]))
+
+
+def with_a_lost_event(account, team, _admin) -> None:
+    left = account.team_id
+    Account.objects.filter(pk=account.pk).update(team=team)
+    row = AccountEvent(account=account, happened=EventType.CHANGED, left_team=left)
+    AccountEvent.objects.bulk_create([row])
+
+
+WAYS = (by_form, by_admin_form, by_bulk, by_import, with_a_lost_event)
+
+
+def moved(way, account, team, admin) -> None:
+    try:
+        way(account, team, admin)
+        assert Account.objects.get(pk=account.pk).team == team
+    finally:
+        connections.close_all()
+
+
+def test_whichever_way_an_account_changes_team_both_teams_hear_of_it(committed, monkeypatch):
+    monkeypatch.setattr(sse, "POLL_SECONDS", 0.05)
+    ways = {committed.account(label=way.__name__).pk: way for way in WAYS}
+
+    async def story():
+        mate, stranger = await Stream.of(committed.mate), await Stream.of(committed.stranger)
+        await polled()
+        for account in await asyncio.to_thread(lambda: list(Account.objects.order_by("pk"))):
+            way = ways[account.pk]
+            await asyncio.to_thread(moved, way, account, committed.west, committed.admin)
+            for stream in (mate, stranger):
+                assert (await stream.heard())[1]["account"] == account.pk, way.__name__
+
+    asyncio.run(story())
+
+
 # --- a stream that continues another one --------------------------------------------------------------
 
 
@@ -517,6 +579,8 @@ def test_a_page_is_told_what_it_missed_and_reloads_nothing(committed, quickly, h
         told = f"event: change\ndata: {json.dumps(missed)}"
         assert await continued(committed.operator, last_id, how) == told
         assert await continued(committed.operator, last_id, how) == told
+        await asyncio.to_thread(moved, with_a_lost_event, ours, committed.west, None)
+        assert "event: change" in await continued(committed.operator, last_id, how)
 
     asyncio.run(story())
 

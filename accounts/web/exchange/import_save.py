@@ -36,10 +36,11 @@ def save(found: Import) -> bool:
         with transaction.atomic(), gathered(PUBLISHED_MOST):
             _check(found.user, added, changed)
             _add(added)
+            teams = {line.account.pk: line.account.team_id for line in changed}
             _change(changed)
             _set_tags(found.written)
             _record(added, EventType.ADDED, found.user)
-            _record(changed, EventType.CHANGED, found.user)
+            _record(changed, EventType.CHANGED, found.user, teams)
     except (IntegrityError, _Changed):
         return False
     return True
@@ -117,8 +118,10 @@ def _tags(names: list[str]):
     return Tag.objects.filter(name__in=names).values_list("name", "pk")
 
 
-def _record(lines: list[Line], happened: EventType, by) -> None:
+def _record(lines: list[Line], happened: EventType, by, teams: dict[int, int | None] | None = None) -> None:
+    """`teams`: of the accounts before the import."""
     now = db_clock.now()
     for line in lines:
         detail = ", ".join(line.values) if happened == EventType.CHANGED else ""
-        record(line.account, happened, detail=detail, by=by, at=now)
+        before = (teams or {}).get(line.account.pk)
+        record(line.account, happened, detail=detail, by=by, at=now, team_before=before)
