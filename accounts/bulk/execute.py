@@ -1,8 +1,8 @@
 """The execution of bulk runs by the jobs, some accounts at a time.
 
 What is done for accounts and their results are written in one transaction that locks the run's row: a process that
-dies leaves both or neither, and the next one goes on. Only archiving has transactions of its own; to archive an
-account that is archived does nothing.
+dies leaves both or neither, and the next one goes on. Only archiving has transactions of its own: the accounts are
+marked as started before, and whoever goes on archives those that are not archived yet.
 """
 
 import logging
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.db import InterfaceError, OperationalError, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from accounts.bulk import actions, runs
 from accounts.bulk.eligible import NO_PROMPT_NOW, Eligible
 from accounts.lib import db_clock
-from accounts.models import Account, BulkItem, BulkRun, Presence, ScanRunItem
+from accounts.models import Account, BulkItem, BulkRun, LoginAttempt, Presence, ScanRunItem
 from accounts.models.operators.bulk_run import OPEN, BulkAction, BulkReason, BulkState
 from accounts.models.operators.scan_run import ENDED, ScanState
 from accounts.presence import sweep
@@ -61,9 +61,8 @@ def go_on(run_id: int) -> list[int]:
 
 def _step_of(run_id: int, at_once: int, begun: list[int]) -> bool:
     """Make one step. Return whether another one may follow at once."""
-    run = BulkRun.objects.open().select_related("person").filter(pk=run_id).first()
-    if run is not None and run.action == BulkAction.ARCHIVE:
-        _archive(run, at_once)
+    archives = BulkRun.objects.filter(pk=run_id, action=BulkAction.ARCHIVE).exists()
+    archived = _archive(run_id, at_once) if archives else []
     with transaction.atomic():
         # Another process that works on this run now is enough.
         rows = BulkRun.objects.open().select_for_update(of=("self",), skip_locked=True)
@@ -72,6 +71,8 @@ def _step_of(run_id: int, at_once: int, begun: list[int]) -> bool:
             return False
         now = db_clock.now()
         _settle(run, now)
+        if archived:
+            _settle_archived(run, archived, now)
         goes_on = _take(run, at_once, now, begun)
         if not run.items.filter(state__in=OPEN).exists():
             runs.end(run, now)
@@ -79,7 +80,7 @@ def _step_of(run_id: int, at_once: int, begun: list[int]) -> bool:
 
 
 def _give_up_one(run_id: int) -> None:
-    item = _waiting(run_id).first()
+    item = _to_archive(run_id).first() or _waiting(run_id).first()
     if item is not None:
         _end([item], BulkState.FAILED, db_clock.now(), BulkReason.ERROR)
 
@@ -103,6 +104,8 @@ def _take(run: BulkRun, at_once: int, now: datetime, begun: list[int]) -> bool:
         return _prompt(run, items, now, begun)
     if run.action == BulkAction.CHECK:
         return _check(items, now)
+    if run.action == BulkAction.ARCHIVE:
+        return items.exists()  # the next step archives
     return _change(run, list(items[:at_once]), now)
 
 
@@ -131,15 +134,6 @@ def _sorted_out(run: BulkRun, items: list[BulkItem], now: datetime) -> list[Bulk
 def _change(run: BulkRun, items: list[BulkItem], now: datetime) -> bool:
     if not items:
         return False
-    if run.action == BulkAction.ARCHIVE:
-        ids = [item.account_id for item in items]
-        archived = set(
-            Account.objects.filter(pk__in=ids, state=AccountState.ARCHIVED).values_list("pk", flat=True)
-        )
-        _end([item for item in items if item.account_id in archived], BulkState.DONE, now)
-        rest = [item for item in items if item.account_id not in archived]
-        _end(_sorted_out(run, rest, now), BulkState.FAILED, now, BulkReason.BUSY)
-        return True
     mine = _sorted_out(run, items, now)
     changed = Account.objects.filter(pk__in=[item.account_id for item in mine])
     actions.write(run.action, run.value, changed, run.person)
@@ -147,12 +141,43 @@ def _change(run: BulkRun, items: list[BulkItem], now: datetime) -> bool:
     return True
 
 
-def _archive(run: BulkRun, at_once: int) -> None:
-    """Archive the next accounts: their logins are cancelled before the accounts are locked, so not within a lock."""
-    if not actions.may(run.person, run.action):
-        return
-    ids = [item.account_id for item in _waiting(run.pk)[:at_once]]
-    actions.write(run.action, run.value, runs.visible_to(run.person, ids), run.person)
+def _to_archive(run_id: int) -> QuerySet[BulkItem]:
+    """Return the accounts that an archive run has to archive: those that were started before come first."""
+    open_items = BulkItem.objects.filter(run=run_id, run__action=BulkAction.ARCHIVE, state__in=OPEN)
+    return open_items.order_by("state", "pk")  # "started", then "waiting"
+
+
+def _archive(run_id: int, at_once: int) -> list[BulkItem]:
+    """Archive the next accounts. Return their items, which `_settle_archived` ends.
+
+    Not in the transaction that locks the run: their logins are cancelled before the accounts are locked. The items
+    are started before, so that a person who cancels the run now cancels none of them.
+    """
+    with transaction.atomic():
+        rows = BulkRun.objects.open().select_for_update(of=("self",)).select_related("person")
+        run = rows.filter(pk=run_id).first()
+        if run is None:
+            return []
+        items = list(_to_archive(run_id)[:at_once])
+        if not actions.may(run.person, run.action):
+            return [item for item in items if item.state == BulkState.STARTED]
+        new = [item.pk for item in items if item.state == BulkState.WAITING]
+        BulkItem.objects.filter(pk__in=new).update(state=BulkState.STARTED, started_at=db_clock.now())
+    accounts = runs.visible_to(run.person, [item.account_id for item in items])
+    actions.write(run.action, run.value, accounts, run.person)
+    return items
+
+
+def _settle_archived(run: BulkRun, items: list[BulkItem], now: datetime) -> None:
+    ids = [item.account_id for item in items]
+    archived = Account.objects.filter(pk__in=ids, state=AccountState.ARCHIVED)
+    done = set(archived.values_list("pk", flat=True))
+    _end([item for item in items if item.account_id in done], BulkState.DONE, now)
+    rest = _sorted_out(run, [item for item in items if item.account_id not in done], now)
+    if actions.may(run.person, run.action):
+        _end(rest, BulkState.FAILED, now, BulkReason.BUSY)
+    else:
+        _end(rest, BulkState.LEFT_OUT, now, BulkReason.RIGHTS)
 
 
 def _check(items: QuerySet[BulkItem], now: datetime) -> bool:
@@ -228,10 +253,18 @@ def _settle_scans(run: BulkRun, started: QuerySet[BulkItem], now: datetime) -> N
         state = BulkState.DONE if done else BulkState.FAILED
         _end([items[scan.account_id]], state, now, "" if done else scan.reason or BulkReason.NOT_REACHED)
     over = run.scan_run is None or run.scan_run.ended_at is not None
+    if not over and now <= run.created_at + FOLLOWED:
+        return
+    scanned = ScanRunItem.objects.filter(run=run.scan_run_id, attempt__state=AttemptState.SUCCEEDED)
+    online = Q(account__in=scanned.values("account")) | Q(account__last_login_at__gte=run.created_at)
+    _end_all(started.filter(online), BulkState.DONE, now)
+    # Its QR code may still be scanned: what becomes of that is the result.
+    scannable = LoginAttempt.objects.open().filter(account=OuterRef("account"))
+    left = started.exclude(Exists(scannable))
     if run.cancelled_at:
-        _end_all(started, BulkState.CANCELLED, now)
-    elif over or now > run.created_at + FOLLOWED:
-        _end_all(started, BulkState.FAILED, now, BulkReason.NOT_REACHED)
+        _end_all(left, BulkState.CANCELLED, now)
+    else:
+        _end_all(left, BulkState.FAILED, now, BulkReason.NOT_REACHED)
 
 
 _SETTLES: dict[str, Callable] = {

@@ -118,21 +118,27 @@ def end(run: BulkRun, now: datetime) -> None:
     run.ended_at = run.ended_at or now
 
 
-def cancel(run: BulkRun) -> int:
-    """Start nothing more of the run; return for how many accounts. A prompt that is on a phone stays there."""
+def cancel(run: BulkRun) -> bool:
+    """Start nothing more of the run; return whether there was something to cancel.
+
+    What has begun goes on, and its result is recorded: prompts that are on phones, QR codes that may be scanned until
+    their deadline, accounts that are being archived, a check.
+    """
     now = db_clock.now()
     with transaction.atomic():
         locked = BulkRun.objects.open().select_for_update(of=("self",)).filter(pk=run.pk).first()
         if locked is None:
-            return 0
+            return False
+        scans = locked.scan_run is not None and locked.scan_run.ended_at is None
         waiting = locked.items.filter(state=BulkState.WAITING)
-        cancelled = waiting.update(state=BulkState.CANCELLED, ended_at=now)
+        if not waiting.update(state=BulkState.CANCELLED, ended_at=now) and not scans:
+            return False
         BulkRun.objects.filter(pk=run.pk).update(cancelled_at=now)
-        if locked.scan_run:
+        if scans:
             queue.end_run(locked.scan_run)
         if not locked.items.filter(state=BulkState.STARTED).exists():
             end(run, now)
-    return cancelled
+    return True
 
 
 def counts(run: BulkRun) -> dict[str, int]:

@@ -7,6 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from accounts.attention import archive
 from accounts.bulk import actions, execute, runs
 from accounts.models import (
     Account,
@@ -201,11 +202,52 @@ def test_a_run_that_is_cancelled_midway_does_nothing_more(people, monkeypatch):
         people.account(label=f"a{number}")
     run = start(people.operator, "place", place="x")
     execute.go_on(run.pk)
-    assert runs.cancel(run) == 3
+    assert runs.cancel(run)
     assert done(run) == {"a0": "done", "a1": "done", "a2": "cancelled", "a3": "cancelled", "a4": "cancelled"}
     assert fresh(run).ended_at is not None and fresh(run).cancelled_at is not None
     assert Account.objects.filter(place="x").count() == 2
-    assert runs.cancel(run) == 0
+    assert not runs.cancel(run)
+
+
+def test_what_is_archived_while_the_run_is_cancelled_is_recorded_as_done(people, monkeypatch):
+    monkeypatch.setattr(execute, "AT_ONCE", 2)
+    busy, *_others = (people.account(label=label) for label in "abc")
+    make_attempt(busy)
+    run = start(people.operator, "archive")
+    cancel_login = archive.control.cancel
+
+    def meanwhile(attempt, *, by):
+        assert runs.cancel(run)
+        return cancel_login(attempt, by=by)
+
+    monkeypatch.setattr(archive.control, "cancel", meanwhile)
+    assert done(run) == {"a": "done", "b": "done", "c": "cancelled"}
+    assert fresh(run).ended_at is not None
+    archived = Account.objects.filter(state=AccountState.ARCHIVED)
+    assert set(archived.values_list("label", flat=True)) == {"a", "b"}
+
+
+@pytest.mark.parametrize("loses_the_right", [False, True])
+def test_what_a_process_archived_before_it_died_is_done_whatever_happens_then(
+    people, monkeypatch, loses_the_right
+):
+    class Died(BaseException):
+        pass
+
+    def die(*_args):
+        raise Died
+
+    people.account(label="a"), people.account(label="on", w_id="w1")
+    run = start(people.operator, "archive")
+    with monkeypatch.context() as afterwards:
+        afterwards.setattr(execute, "_settle_archived", die)
+        with pytest.raises(Died):
+            execute.go_on(run.pk)
+    assert not runs.cancel(run)
+    if loses_the_right:
+        people.operator.groups.set([people.east])
+    assert done(run) == {"a": "done", "on": "log_out_first"}
+    assert fresh(run).ended_at is not None
 
 
 def test_a_process_that_dies_midway_leaves_what_the_next_one_finishes_once(people, monkeypatch):
@@ -334,6 +376,35 @@ def test_cancelling_a_login_of_many_ends_its_scan_run(people):
     runs.cancel(run)
     assert done(run) == {"a": "cancelled"}
     assert fresh(run.scan_run).ended_at is not None
+
+
+def test_a_qr_code_that_stays_valid_after_the_end_decides_what_its_result_is(people):
+    accounts = {label: people.account(label=label) for label in "abcd"}
+    run = start(people.operator, "log_in")
+    shown = [make_attempt(accounts[label]) for label in "abc"]
+    runs.cancel(run)
+    assert done(run) == {"a": "started", "b": "started", "c": "started", "d": "cancelled"}
+    assert fresh(run).is_open and fresh(run).cancelled_at is not None
+    now = timezone.now()
+    Account.objects.filter(label="a").update(state="online", wc_id="wxid_a", w_id="w-a", last_login_at=now)
+    for attempt, state in zip(shown, ("succeeded", "expired", "succeeded"), strict=True):
+        LoginAttempt.objects.filter(pk=attempt.pk).update(state=state, ended_at=now)
+    # The phone was known: its login is another account's now.
+    other = people.account(label="other", w_id="w-c")
+    run.scan_run.items.filter(account=accounts["c"]).update(attempt=shown[2])
+    LoginAttempt.objects.filter(pk=shown[2].pk).update(account=other)
+    assert done(run) == {"a": "done", "b": "cancelled", "c": "done", "d": "cancelled"}
+    assert fresh(run).ended_at is not None
+
+
+def test_a_check_that_was_asked_for_is_not_cancelled(people):
+    people.account(label="on", w_id="w1")
+    run = start(people.operator, "check")
+    done(run)
+    assert not runs.cancel(run)
+    assert fresh(run).cancelled_at is None
+    page = people.operator.client.get(f"/accounts/bulk/{run.pk}/").content.decode()
+    assert "cancel-run" not in page
 
 
 def test_a_check_is_done_when_one_that_began_later_was_answered(people):

@@ -75,6 +75,7 @@ def run_page(request: HttpRequest, run: BulkRun) -> dict:
     for part in parts:
         part["fill"], part["width"] = FILLS.get(part["state"], ""), 100 * part["number"] / total
     may = actions.may(request.user, run.action)
+    scans = run.scan_run is not None and run.scan_run.ended_at is None
     live = f"{reverse('bulk_run_live', args=[run.pk])}?{request.GET.urlencode()}"
     return {
         "run": run,
@@ -85,6 +86,9 @@ def run_page(request: HttpRequest, run: BulkRun) -> dict:
         "parts": parts,
         "state": state,
         "page": page,
-        "may_cancel": may and run.is_open and run.cancelled_at is None,
+        "may_cancel": may
+        and run.is_open
+        and run.cancelled_at is None
+        and (scans or counts[BulkState.WAITING]),
         "again": runs.unsuccessful(run) if may and not run.is_open else [],
     }
