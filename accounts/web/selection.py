@@ -26,7 +26,7 @@ class SelectionAction:
     args: tuple = ()
     key: str = ""
     primary: bool = False
-    # Also on a narrow screen, where the bar has room for two.
+    # Also on a narrow screen, where the bar has room for three.
     always: bool = False
     allowed: Callable = lambda user: True
 
@@ -43,7 +43,7 @@ ACTIONS: tuple[SelectionAction, ...] = (
     _bulk(BulkAction.TEAM, _("Team")),
     _bulk(BulkAction.PROXY, _("Proxy")),
     _bulk(BulkAction.PAUSE, _("Pause")),
-    SelectionAction("export_accounts", _("Export")),
+    SelectionAction("export_accounts", _("Export"), always=True),
     SelectionAction("choose_bulk", _("More…"), always=True),
 )
 

@@ -284,7 +284,7 @@ def test_an_archive_that_expands_without_end_is_not_unpacked(people):
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/sharedStrings.xml", b" " * 40_000_000)
     page = upload(people.operator, packed.getvalue(), "accounts.xlsx", status=422)
-    assert errors(page) == ["The file is too large."]
+    assert errors(page) == ["The file is too large. Import it in parts."]
 
 
 def test_a_part_that_is_larger_than_it_states_is_not_unpacked(people):
@@ -321,7 +321,9 @@ def test_an_archive_that_no_spreadsheet_program_writes_is_not_unpacked(people, h
 
 def test_an_archive_with_more_tags_than_a_table_has_is_not_parsed(people):
     content = with_part(xlsx(["label"], ["A"]), "xl/styles.xml", lambda _part: b"<a>" * 3_000_001)
-    assert errors(upload(people.operator, content, "accounts.xlsx", status=422)) == ["The file is too large."]
+    assert errors(upload(people.operator, content, "accounts.xlsx", status=422)) == [
+        "The file is too large. Import it in parts."
+    ]
 
 
 def test_one_text_in_many_cells_counts_in_each_of_them(people):

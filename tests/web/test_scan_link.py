@@ -307,6 +307,21 @@ def test_it_is_done_when_the_account_logs_in_and_opens_no_second_login(visitor, 
     assert mode_of(get(visitor, token)) == "done"
 
 
+def test_a_known_phone_that_scans_for_a_new_record_is_said_without_a_name(people, visitor, upstream):
+    people.account(label="Known", wc_id="wxid_known", state="offline", nickname="nick", team=people.west)
+    new = people.account(label="New")
+    link = links.create(new, timedelta(hours=1), by=people.operator)
+    token = link.token
+    do(visitor, link, "code")
+    confirm(new.attempts.get(), "wxid_known")
+    page = get(visitor, token, "live/")
+    assert mode_of(page) == "done" and "data-merged" in page
+    assert fresh(link).state == LinkState.DONE
+    for secret in ("Known", "nick", "wxid_known", "West"):
+        assert secret not in page
+    assert "data-merged" in get(visitor, token)
+
+
 def test_a_login_by_another_way_ends_it_without_anybody_looking(link, account):
     confirm(make_attempt(account), "wxid_shop")
     links.settle_due()

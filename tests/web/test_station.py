@@ -1,6 +1,7 @@
 """The pages of the scan station and of the wall, without a browser."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.urls import reverse
@@ -10,6 +11,7 @@ from accounts.models import Account, LoginAttempt, ScanRun
 from accounts.models.operators.scan_run import ScanState
 from accounts.states import AttemptState, Method
 from accounts.upstream.responses import LoggedIn, Profile
+from accounts.web.station import presenters
 from tests.support.factories import fresh, make_attempt
 from tests.support.scanning import code_arrives, ends, look, phone_confirms, run_of, shown
 
@@ -192,6 +194,22 @@ def test_a_record_that_was_merged_is_said_so_and_leads_to_where_it_can_be_undone
     page = page_of(people, run)
     assert attribute(page, "mode") == "summary" and attribute(page, "merged") == str(new.pk)
     assert "Merged into accounts that had a record already: 1" in page
+
+
+def test_the_wall_says_that_a_record_was_merged_and_leads_to_it(people, monkeypatch):
+    monkeypatch.setattr(presenters, "SHOWS_END", timedelta(hours=1))
+    people.account(wc_id="wxid_known", state="offline", label="Known", team=people.west)
+    new, other = people.account(label="New", place="Slot 1"), people.account(label="Other", place="Slot 2")
+    run = run_of(people.operator, [new, other])
+    page_of(people, run, "wall")
+    item = run.items.get(account=new)
+    code_arrives(item)
+    complete_login(fresh(item).attempt, LoggedIn(Profile("wxid_known", "w-9")))
+    page = page_of(people, run, "wall_live")
+    tile, aside = page.split("<footer")
+    assert attribute(tile, "merged") == str(new.pk)
+    assert re.search(rf'href="/accounts/{new.pk}/"\s+data-merged="{new.pk}"', aside)
+    assert "Known" not in page
 
 
 def test_the_summary_names_the_failed_and_starts_again_for_them(people, run, accounts):

@@ -13,7 +13,13 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from openpyxl.utils.cell import coordinate_to_tuple, get_column_letter
 
-from accounts.web.exchange.files.limits import COLUMNS_MOST, ROWS_MOST, too_many_columns, too_many_rows
+from accounts.web.exchange.files.limits import (
+    COLUMNS_MOST,
+    ROWS_MOST,
+    too_large,
+    too_many_columns,
+    too_many_rows,
+)
 
 # What the parts of the archive may add up to, in bytes and in tags, and how many there may be.
 UNPACKED_MOST, TAGS_MOST, PARTS_MOST = 32 * 1024 * 1024, 3_000_000, 500
@@ -47,7 +53,7 @@ def _unpacked(data: bytes) -> BytesIO:
     with zipfile.ZipFile(BytesIO(data)) as packed, zipfile.ZipFile(copy, "w") as unpacked:
         parts = packed.infolist()
         if len(parts) > PARTS_MOST:
-            raise ValidationError(_("The file is too large."))
+            raise too_large()
         # Of two parts with one name, readers take the last one.
         for name, part in {part.filename: part for part in parts}.items():
             if part.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -56,7 +62,7 @@ def _unpacked(data: bytes) -> BytesIO:
                 while piece := source.read(PIECE):
                     size, tags = size + len(piece), tags + piece.count(b"<")
                     if size > UNPACKED_MOST or tags > TAGS_MOST:
-                        raise ValidationError(_("The file is too large."))
+                        raise too_large()
                     target.write(piece)
     return copy
 
