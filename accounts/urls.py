@@ -45,6 +45,7 @@ urlpatterns = [
     path("accounts/<int:account_id>/edit/", accounts.edit_account, name="edit_account"),
     path("accounts/<int:account_id>/row/", account_list.account_row, name="account_row"),
     path("accounts/<int:account_id>/live/", accounts.account_live, name="account_live"),
+    path("accounts/<int:account_id>/history/", accounts.account_history, name="account_history"),
     path("accounts/<int:account_id>/avatar.png", accounts.avatar, name="avatar"),
     path("accounts/<int:account_id>/login/", logins.start_login, name="start_login"),
     path("accounts/<int:account_id>/popup/", logins.send_prompt, name="ask_phone"),

@@ -33,25 +33,33 @@ SHOWN_LIVE = [
 
 
 def live_account(request: HttpRequest, account: Account) -> dict:
-    """Return the context of an account's page: state, panel and history.
+    """Return the context of the upper part of an account's page: state and panel.
 
     The panel shows the attempt in progress, or the last one. Ends an overdue attempt of the account first.
     """
     expire.expire_on_read(account)
-    presence = sweep.seen()
     account.refresh_from_db(fields=SHOWN_LIVE)
-    chosen = HistoryFilter(request.GET, account)
-    history = history_of(account, chosen, request.GET.get("page", ""))
-    of_account = account.attempts.light().select_related("asked_by").order_by("-id")
-    elsewhere = history.previous or chosen.chosen
-    newest = of_account.first() if elsewhere else next(iter(history.rows), None)
+    newest = account.attempts.light().select_related("asked_by").order_by("-id").first()
     if newest is not None:
         newest.account = account
+    return {
+        "account": account,
+        "drop": account.drops.open().first(),
+        "merged": merged_into(request, account),
+        **panel(request, newest),
+        **rights(request),
+    }
+
+
+def history_of_account(request: HttpRequest, account: Account) -> dict:
+    """Return the context of an account's page below the panel: facts, actions, the last 30 days and the history."""
+    chosen = HistoryFilter(request.GET, account)
+    history = history_of(account, chosen, request.GET.get("page", ""))
     month = month_shown(request, account)
     drops = month.drops if month else []
     return {
         "account": account,
-        "presence": presence,
+        "presence": sweep.seen(),
         "history": history,
         "history_filter": chosen,
         "history_query": history_query(chosen, request.GET.get("page", "") if history.previous else ""),
@@ -61,10 +69,7 @@ def live_account(request: HttpRequest, account: Account) -> dict:
         "month_bar": bar(month) if month else None,
         "drops": drops[:DROPS_SHOWN],
         "more_drops": drops[DROPS_SHOWN:],
-        "drop": next((drop for drop in drops if drop.ended_at is None), None),
         "due_form": DueForm(instance=account),
-        "merged": merged_into(request, account),
-        **panel(request, newest),
         **rights(request),
     }
 

@@ -5,20 +5,20 @@ const ROWS_AT_ONCE = 5;
 const TABS_EVERY = 1000;
 const SAFETY = 30000;
 const NUMBERS = "[data-ago], [data-lasting], [data-seconds-left]";
-const under = new WeakMap(); // element -> "fetching" or "again"
+const under = new WeakMap(); // element -> its fetch: `done`, and whether it is wanted `again`
 const shown = new WeakMap(); // element -> what it shows, without its numbers
 const wanted = new Set();
 const posting = new Set(); // ids of elements whose own form was sent just now: its answer shows what happens meanwhile
 const POST_PATIENCE = 350;
-// Milliseconds in which changes are gathered: the first ones after a pause are those of one login, for which a person
-// waits; in a burst, as in an incident, many accounts change.
-const GATHER = { first: 5, burst: 30, pause: 1000 };
+// Milliseconds in which changes are gathered. A person waits for those of few accounts; in a burst, as in an incident,
+// more than `few` accounts change within a second.
+const GATHER = { few: 5, pause: 5, burst: 30, within: 1000 };
 const LIST_EVERY = 3000;
 const ORDER_EVERY = 10000;
 const RELOAD_WITHIN = 10000;
 const ALARM_WITHIN = 1000;
 let collecting = 0;
-let collectedAt = -GATHER.pause;
+const changedAt = new Map(); // account -> when it changed last, for those that changed within GATHER.within
 let refreshedAt = performance.now();
 let failed = false; // whether a refresh got no answer since everything was refreshed last
 
@@ -85,13 +85,20 @@ function announce(placed, before) {
   if (say && say !== before) document.getElementById("announce").textContent = say;
 }
 
-async function refresh(element) {
-  if (!element.isConnected) return;
-  if (under.has(element)) {
-    under.set(element, "again");
-    return;
+function refresh(element) {
+  if (!element.isConnected) return undefined;
+  let running = under.get(element);
+  if (running) {
+    running.again = true;
+  } else {
+    running = { again: false };
+    under.set(element, running);
+    running.done = fetchAndPlace(element, running);
   }
-  under.set(element, "fetching");
+  return running.done;
+}
+
+async function fetchAndPlace(element, running) {
   const { id } = element;
   try {
     const answer = await fetch(element.dataset.live, {
@@ -110,9 +117,8 @@ async function refresh(element) {
     said("server");
     failed = true;
   }
-  const again = under.get(element) === "again";
   under.delete(element);
-  if (again) refresh(document.getElementById(id) ?? element);
+  if (running.again) await refresh(document.getElementById(id) ?? element);
 }
 
 // What was wrong with an answer, "" for nothing; outage.js refreshes until nothing is.
@@ -140,9 +146,13 @@ function refreshEverything() {
   }
 }
 
+// One after the other, in the order of the page: what stands first is what a person looks at.
+async function refreshInOrder(elements) {
+  for (const element of elements) await refresh(element);
+}
+
 function refreshWanted() {
   collecting = 0;
-  collectedAt = performance.now();
   const all = [...wanted].map((id) => [...document.querySelectorAll(`[data-live][data-account="${id}"]`)]);
   const found = all.flat();
   wanted.clear();
@@ -150,7 +160,7 @@ function refreshWanted() {
   const strange = all.some((some) => !some.length);
   // A list that is under way may hold older rows: it is asked for once more rather than drawn over newer ones.
   if (list && (found.length > ROWS_AT_ONCE || under.has(list))) refresh(list);
-  else found.filter(({ id }) => !posting.has(id)).forEach(refresh);
+  else for (const some of all) refreshInOrder(some.filter(({ id }) => !posting.has(id)));
   if (list) refreshListLater(strange ? LIST_EVERY : ORDER_EVERY);
 }
 
@@ -184,8 +194,10 @@ function refreshTabs() {
 document.addEventListener("wk:change", ({ detail }) => {
   if (document.hidden) return; // everything is refreshed when the tab is shown again
   wanted.add(detail.account);
-  const burst = performance.now() - collectedAt < GATHER.pause;
-  collecting ||= setTimeout(refreshWanted, burst ? GATHER.burst : GATHER.first);
+  const now = performance.now();
+  changedAt.set(detail.account, now);
+  for (const [account, at] of changedAt) if (now - at > GATHER.within) changedAt.delete(account);
+  collecting ||= setTimeout(refreshWanted, changedAt.size > GATHER.few ? GATHER.burst : GATHER.pause);
   refreshTabs();
 });
 document.addEventListener("wk:relook", ({ detail }) => {

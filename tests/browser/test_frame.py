@@ -14,6 +14,15 @@ if environment.DATABASE != "sqlite":
     pytestmark.append(pytest.mark.long)  # what a page shows is the same
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+HELD_PANELS = """
+    window.asked = [];
+    const fetchNow = window.fetch;
+    window.fetch = (url, how) => {
+      asked.push(url);
+      if (!window.hold || !url.endsWith("/live/")) return fetchNow(url, how);
+      return new Promise((answer) => (window.release = () => answer(fetchNow(url, how))));
+    };
+"""
 NO_POPOVERS = """
     delete HTMLElement.prototype.popover;
     for (const name of ["showPopover", "hidePopover", "togglePopover"]) delete HTMLElement.prototype[name];
@@ -78,6 +87,23 @@ def test_badges_follow_what_happens(open_page, live):
     page.evaluate("document.dispatchEvent(new CustomEvent('wk:change', { detail: { account: 0 } }))")
     expect(badge).to_have_text("1")
     expect(badge).to_be_visible()
+
+
+def test_the_panel_is_refreshed_before_what_stands_below_it(open_page, live):
+    account = live.account()
+    page = open_page(f"/accounts/{account.pk}/", before=HELD_PANELS, bypass_csp=True)
+    below = "asked.some((url) => url.endsWith('/history/'))"
+    page.wait_for_function(below)  # the refresh that each new stream asks for
+    page.evaluate("window.hold = true; window.asked = [];")
+    page.evaluate(
+        f"document.dispatchEvent(new CustomEvent('wk:change', {{ detail: {{ account: {account.pk} }} }}))"
+    )
+    page.wait_for_function("typeof window.release === 'function'")
+    # The counts of the navigation are asked for after the panel, and later than anything below it would be.
+    page.wait_for_function("asked.some((url) => url.endsWith('/waiting/'))")
+    assert not page.evaluate(below)
+    page.evaluate("window.hold = false; release();")
+    page.wait_for_function(below)
 
 
 @pytest.mark.parametrize("before", ["", NO_POPOVERS], ids=["with popovers", "without"])

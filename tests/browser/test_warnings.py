@@ -347,7 +347,7 @@ def test_every_address_answers_503_and_says_when_to_ask_again(stack, rig, live, 
     operator = Operator(stack, live.operator)
     rig.postgres.proxy.refuse()
     paths = ["/accounts/", "/accounts/counts/", "/accounts/new/", "/alarm/", "/events/", "/admin/"]
-    paths += [f"/accounts/{account.pk}/{part}" for part in ("", "live/", "row/", "edit/")]
+    paths += [f"/accounts/{account.pk}/{part}" for part in ("", "live/", "history/", "row/", "edit/")]
     paths += [f"/attempts/{attempt.pk}/", f"/attempts/{attempt.pk}/live/"]
     with ThreadPoolExecutor(len(paths)) as at_once:
         answers = list(at_once.map(lambda path: operator.get(path, allow_redirects=False), paths))

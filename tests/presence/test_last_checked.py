@@ -275,7 +275,7 @@ def test_pages_show_the_last_check(people, online):
     account = online("wxid_a", team=people.east)
     began = check()
     shown = f'datetime="{began.isoformat(timespec="seconds")}"'
-    of_account = [reverse(name, args=[account.pk]) for name in ("account", "account_live", "account_row")]
+    of_account = [reverse(name, args=[account.pk]) for name in ("account", "account_history", "account_row")]
     for address in (reverse("accounts"), *of_account):
         assert shown in people.operator.client.get(address).content.decode(), address
 

@@ -87,7 +87,7 @@ def test_the_history_is_filtered_and_stays_so_while_it_is_live(people):
         assert shown(text) == rows, query
         assert f'data-attempt="{prompt.pk}"' in text  # the panel shows the newest one nevertheless
         assert "nothing-of-ours" not in text
-    assert "/live/?outcome=failed" in page(people, account, "?outcome=failed")
+    assert "/history/?outcome=failed" in page(people, account, "?outcome=failed")
 
 
 def test_check_now_keeps_the_page_in_place(people):

@@ -170,6 +170,7 @@ def test_a_fragment_begins_with_the_element_it_replaces(people):
     pk = attempt.account_id
     for path, root in (
         (f"/accounts/{pk}/live/", '<div id="account-live"'),
+        (f"/accounts/{pk}/history/", '<div id="account-history"'),
         (f"/attempts/{attempt.pk}/live/", '<div id="attempt-live"'),
         (f"/accounts/{pk}/row/", f'<tr id="row-{pk}"'),
         ("/accounts/counts/", '<nav class="groups card" id="tabs"'),

@@ -41,6 +41,7 @@ MATRIX = {
     "edit_account": ("get", {**SEE, "viewer": 403}),
     "account_row": ("get", SEE),
     "account_live": ("get", SEE),
+    "account_history": ("get", SEE),
     "avatar": ("get", {**SEE, "viewer": 404, "operator": 404, "admin": 404}),
     "start_login": ("post", DO),
     "attempt": ("get", SEE),

@@ -20,7 +20,7 @@ from accounts.states import AccountState
 from accounts.web import forms
 from accounts.web.forms import AccountForm, DueForm
 from accounts.web.own_proxy import OwnProxyForm
-from accounts.web.presenters import live_account, rights
+from accounts.web.presenters import history_of_account, live_account, rights
 from accounts.web.views.unmanaged import adopt_entered
 
 # --- one account ----------------------------------------------------------------------------------------
@@ -41,7 +41,8 @@ def account_detail(request: HttpRequest, account_id: int) -> HttpResponse:
             **rights(request),
         }
         return render(request, "accounts/merged.html", ctx)
-    return render(request, "accounts/account.html", live_account(request, account))
+    ctx = live_account(request, account) | history_of_account(request, account)
+    return render(request, "accounts/account.html", ctx)
 
 
 @require_GET
@@ -52,6 +53,16 @@ def account_live(request: HttpRequest, account_id: int) -> HttpResponse:
     if account.merged_into:
         return HttpResponse(headers={"HX-Redirect": redirect("account", account_id).url})
     return render(request, "accounts/_account_live.html", live_account(request, account))
+
+
+@require_GET
+@never_cache
+@login_required
+def account_history(request: HttpRequest, account_id: int) -> HttpResponse:
+    account = permissions.account_to_see(request, account_id)
+    if account.merged_into:
+        return HttpResponse(status=204)  # the panel above leads to the other account
+    return render(request, "accounts/_account_history.html", history_of_account(request, account))
 
 
 @require_http_methods(["GET", "POST"])
