@@ -1,4 +1,7 @@
-"""The rescue of orphaned waits: each waits worker polls the database for them and ends overdue attempts.
+"""What workers do by themselves, beside their tasks.
+
+Every worker reports at its start that a key is missing. Each waits worker rescues orphaned waits, for which it polls the
+database, and ends overdue attempts.
 
 A message normally brings a wait to a worker within milliseconds. But Redis may be unreachable or empty, or
 the worker that got the message may have died. So every waits worker polls the database every 2 s, also
@@ -19,6 +22,7 @@ from django.db import connection
 from accounts import tasks
 from accounts.lib import db_errors
 from accounts.logins import expire, leases, wait
+from accounts.maintenance import field_keys
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,13 @@ POLL_SECONDS = 2
 # Seconds after a database problem in which no worker claims the waits of a seemingly dead one: every living
 # worker has time to reconnect and renew its leases first.
 CALM_SECONDS = 12
+
+
+class LostKeyReport(bootsteps.StartStopStep):
+    """A Celery worker step. It reads in a thread of its own: the start waits for no database."""
+
+    def start(self, worker) -> None:
+        threading.Thread(target=field_keys.report_lost, name="keys", daemon=True).start()
 
 
 class OrphanRescuer(bootsteps.StartStopStep):

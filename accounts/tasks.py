@@ -12,23 +12,23 @@ from django.core.management import call_command
 from kombu.exceptions import OperationalError
 
 from accounts.bulk import execute as bulk_execute
-from accounts.bulk import runs as bulk_runs
 from accounts.lib import pubsub
 from accounts.logins import avatars, expire, leases, wait
+from accounts.maintenance import retention
 from accounts.models import Account
 from accounts.notifications import dispatch
 from accounts.presence import offline
 from accounts.presence import sweep as presence_sweep
 from accounts.relogin import plan_runs, recover
 from accounts.scanning import claims, links
-from accounts.scanning import queue as scan_queue
 from accounts.upstream import developer_account
-from wkportal import sign_in_limits
 
 log = logging.getLogger(__name__)
 
 # A message expires after this long: by then a worker has found the row by polling.
 MESSAGE_SECONDS = 30
+# So long a run of the retention may take: a jobs worker that is asked to stop gets 60 s.
+RETENTION_SECONDS = 45
 
 
 @shared_task
@@ -147,11 +147,7 @@ def offline_callback(w_id: str, wc_id: str) -> None:
 def delete_old_rows() -> None:
     call_command("clearsessions")
     leases.forget_old_workers()
-    plan_runs.forget_old_runs()
-    scan_queue.forget_old_runs()
-    bulk_runs.forget_old_runs()
-    dispatch.forget_old()
-    sign_in_limits.forget_old()
+    retention.delete_old(RETENTION_SECONDS)
 
 
 def put_into_queue(task, *ids: int | str) -> bool:

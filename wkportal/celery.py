@@ -88,4 +88,4 @@ if "gevent" in sys.modules:
 app = Celery("wkportal", loader="wkportal.celery:Loader", log=SettingsLogging)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-app.steps["worker"].add("accounts.bootsteps.OrphanRescuer")
+app.steps["worker"].update(("accounts.bootsteps.LostKeyReport", "accounts.bootsteps.OrphanRescuer"))

@@ -241,6 +241,10 @@ def secret_key(value: str) -> str:
     return value
 
 
+def secret_keys(value: str) -> list[str]:
+    return [secret_key(word) for word in re.split(r"[,\s]+", value) if word]
+
+
 def callback_secret(value: str) -> str:
     value = code(value)
     if not re.fullmatch(r"[\w-]{20,200}", value, re.ASCII) or is_repetitive(value):
@@ -268,6 +272,28 @@ def fernet_keys(value: str) -> list[str]:
         except ValueError:
             raise ValueError("has a key that is none: each is 32 bytes in URL-safe base64") from None
     return words(value)
+
+
+def days_of(defaults: dict[str, int]) -> Callable[[str], dict[str, int]]:
+    """Return a cast that parses `events=100,runs=0` into all days by name; 0 stands for ever.
+
+    The pages and reports read what happened in the last 30 days.
+    """
+
+    def cast(value: str) -> dict[str, int]:
+        days = dict(defaults)
+        for pair in words(value):
+            name, _equals, number = (part.strip() for part in pair.partition("="))
+            known = name in days and re.fullmatch(r"\d{1,5}", number, re.ASCII)
+            if not known or 0 < int(number) < 31:
+                raise ValueError(
+                    f"has {pair!r}; it has to be a list such as events=400,runs=90, with 31 days or more, or 0 to "
+                    f"delete none, for any of {', '.join(days)}"
+                )
+            days[name] = int(number)
+        return days
+
+    return cast
 
 
 def named_codes(value: str) -> dict[int, str]:

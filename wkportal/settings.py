@@ -23,6 +23,7 @@ from wkportal.env import (
     callback_secret,
     certificate_file,
     database_url,
+    days_of,
     directory,
     fernet_keys,
     header_value,
@@ -35,6 +36,7 @@ from wkportal.env import (
     proxy_url,
     redis_url,
     secret_key,
+    secret_keys,
     time_zone,
 )
 
@@ -56,6 +58,8 @@ if not SECRET_KEY:
     raise ImproperlyConfigured(
         "SECRET_KEY is not set. Run `make run` once, which writes one to var/secrets.env, or set a long random text."
     )
+# Earlier ones: what they signed, such as sessions, stays valid.
+SECRET_KEY_FALLBACKS = env("SECRET_KEY_FALLBACKS", cast=secret_keys, default=[])
 # Fernet keys for secrets at rest. The first one encrypts. None: a key is derived from SECRET_KEY.
 FIELD_KEYS = env("FIELD_KEYS", cast=fernet_keys, default=[])
 DEBUG = env.bool("DEBUG", default=False)
@@ -102,6 +106,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_htmx",
     "axes",
+    "wkportal",  # for its commands
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -184,6 +189,11 @@ else:
             "reconnect_timeout": 4,
         },
     }
+
+# Days for which history is kept, by the names in accounts.maintenance.retention. 0: for ever.
+KEPT_DAYS = dict.fromkeys(("events", "attempts", "drops", "incidents", "links", "sign_ins", "admin_log"), 400)
+KEPT_DAYS |= dict.fromkeys(("deliveries", "runs", "avatars"), 90)
+RETENTION_DAYS = env("RETENTION_DAYS", cast=days_of(KEPT_DAYS), default=KEPT_DAYS)
 
 # --- signing in ----------------------------------------------------------------------------------------
 
@@ -325,7 +335,7 @@ WAIT_SLOTS = env("WAIT_SLOTS", cast=between(1, 100_000), default=10_000)
 # --- logs ----------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env("LOG_LEVEL", cast=one_of("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
-SECRETS = [SECRET_KEY, WK_PASSWORD, WK_AUTHORIZATION, WK_CALLBACK_SECRET, *FIELD_KEYS]
+SECRETS = [SECRET_KEY, WK_PASSWORD, WK_AUTHORIZATION, WK_CALLBACK_SECRET, *FIELD_KEYS, *SECRET_KEY_FALLBACKS]
 SECRETS += [DATABASES["default"].get("PASSWORD", ""), urlsplit(REDIS_URL).password or ""]
 SECRETS.append(urlsplit(WK_HTTP_PROXY).password or "")
 LOGGING = {

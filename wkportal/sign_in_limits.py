@@ -26,8 +26,3 @@ class Handler(AxesDatabaseHandler):
             return False
         request.axes_locked_out = True  # axes sets it for its own limit only
         return True
-
-
-def forget_old() -> None:
-    """Delete the failures that no limit counts any more."""
-    AccessFailureLog.objects.filter(attempt_time__lt=timezone.now() - 2 * PERIOD).delete()

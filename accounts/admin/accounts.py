@@ -27,6 +27,7 @@ from accounts.admin.display import LATEST, NOTHING, link_to
 from accounts.admin.filters import DayFilter, OwnProxyFilter, TagFilter, TeamFilter
 from accounts.lib.lists.keyset_pagination import FEW
 from accounts.logins import expire
+from accounts.maintenance import personal_data
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
 from accounts.presence import sweep
 from accounts.web.account_list import VisibleAccounts
@@ -220,6 +221,10 @@ class AccountAdmin(LoginActions, LongTableAdmin):
 
     def save_related(self, request: HttpRequest, form: forms.ModelForm, formsets, change: bool) -> None:
         """Save nothing: the form has saved the tags."""
+
+    def delete_model(self, request: HttpRequest, obj: Account) -> None:
+        personal_data.erase(obj)
+        super().delete_model(request, obj)
 
     def get_actions(self, request: HttpRequest) -> dict:
         """Return the actions without bulk deletion, because deleting an account deletes its history."""

@@ -11,7 +11,7 @@ from django.db.models import Count, QuerySet
 from accounts import permissions
 from accounts.bulk.eligible import Eligible, minutes_at_pace
 from accounts.lib import db_clock
-from accounts.lib.rows import delete_first, in_batches
+from accounts.lib.rows import in_batches
 from accounts.models import Account, BulkItem, BulkRun
 from accounts.models.operators.bulk_run import BulkAction, BulkReason, BulkState
 from accounts.models.operators.scan_run import ScanSource
@@ -19,8 +19,6 @@ from accounts.scanning import queue
 
 MOST = 5000
 LOOKED_AT_ONCE, ROWS = 500, 500
-KEPT = timedelta(days=90)
-FORGOTTEN_AT_ONCE = 500
 # These reasons stay: to try again would leave out the same accounts.
 _LASTING = (BulkReason.UNCHANGED, BulkReason.ONLINE, BulkReason.GONE, BulkReason.RIGHTS)
 
@@ -156,7 +154,3 @@ def unsuccessful(run: BulkRun) -> list[int]:
 def visible_runs(user) -> QuerySet[BulkRun]:
     """Return the runs that a person sees: their own; every run for who sees every account."""
     return BulkRun.objects.all() if permissions.sees_all(user) else BulkRun.objects.filter(person=user)
-
-
-def forget_old_runs() -> None:
-    delete_first(BulkRun.objects.filter(ended_at__lt=db_clock.now() - KEPT), FORGOTTEN_AT_ONCE)

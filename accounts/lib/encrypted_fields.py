@@ -1,7 +1,7 @@
 """Secrets at rest: columns that are encrypted in the database.
 
-The keys are FIELD_KEYS: the first one encrypts, all of them decrypt. If it is empty, one is derived from
-SECRET_KEY.
+The first key encrypts, all of them decrypt: those of FIELD_KEYS, then one derived from SECRET_KEY and from each of
+SECRET_KEY_FALLBACKS.
 """
 
 import base64
@@ -19,15 +19,36 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @lru_cache(maxsize=4)
-def _fernet(keys: tuple[str, ...], secret_key: str) -> MultiFernet:
-    if not keys:
-        derived = HKDF(SHA256(), 32, salt=None, info=b"wkportal fields").derive(secret_key.encode())
-        keys = (base64.urlsafe_b64encode(derived).decode(),)
-    return MultiFernet([Fernet(key) for key in keys])
+def _fernets(keys: tuple[str, ...], secret_keys: tuple[str, ...]) -> tuple[Fernet, MultiFernet]:
+    every = [*keys, *map(_derived, secret_keys)]
+    return Fernet(every[0]), MultiFernet([Fernet(key) for key in every])
+
+
+def _derived(secret_key: str) -> str:
+    derived = HKDF(SHA256(), 32, salt=None, info=b"wkportal fields").derive(secret_key.encode())
+    return base64.urlsafe_b64encode(derived).decode()
+
+
+def _current() -> tuple[Fernet, MultiFernet]:
+    """Return the key that encrypts, and all keys."""
+    secret_keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return _fernets(tuple(settings.FIELD_KEYS), secret_keys)
 
 
 def fernet() -> MultiFernet:
-    return _fernet(tuple(settings.FIELD_KEYS), settings.SECRET_KEY)
+    return _current()[1]
+
+
+def reencrypted(sealed: bytes) -> bytes | None:
+    """Return a stored value encrypted by the first key, None if it is. Raises InvalidToken if no key decrypts it."""
+    first, every = _current()
+    if sealed.startswith(PNG):
+        return every.encrypt(sealed)
+    try:
+        first.decrypt(sealed)
+    except InvalidToken:
+        return every.rotate(sealed)
+    return None
 
 
 @lru_cache
@@ -47,15 +68,6 @@ def decrypted(sealed: bytes, column: str) -> bytes | None:
     except InvalidToken:
         report_lost_key(column)
         return None
-
-
-def check_keys(*models: type[models.Model]) -> None:
-    """Read the newest encrypted values of these tables: the log then says if a key is missing."""
-    for model in models:
-        for field in model._meta.concrete_fields:
-            if isinstance(field, EncryptedTextField):
-                rows = model._base_manager.filter(**{f"{field.name}__gt": ""}).order_by("-pk")
-                rows.values_list(field.name, flat=True).first()
 
 
 class EncryptedTextField(models.TextField):

@@ -20,12 +20,6 @@ def in_batches(items: Iterable, size: int) -> Iterator[list]:
         yield some
 
 
-def delete_first(rows: QuerySet, most: int) -> None:
-    """Delete the first `most` of the rows, with the rows that hang on them. Each transaction deletes a few."""
-    for ids in in_batches(list(rows.order_by("pk").values_list("pk", flat=True)[:most]), 50):
-        rows.model.objects.filter(pk__in=ids).delete()
-
-
 def is_key(text: str) -> bool:
     """Return whether this may be the ID of a row, as somebody wrote it."""
     return text.isascii() and text.isdigit() and len(text) < 19

@@ -58,7 +58,6 @@ def tick() -> list[int]:
 
 
 plan_has_run = outbox.plan_has_run
-forget_old = outbox.forget_old
 
 
 def _ready(now: datetime) -> QuerySet:

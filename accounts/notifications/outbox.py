@@ -33,7 +33,6 @@ from accounts.upstream.developer_account import DeveloperAccount
 COMMIT = timedelta(seconds=60)
 # How long after an end its notification may still be created, if a channel was notified of the start.
 LATE = timedelta(minutes=10)
-KEPT = timedelta(days=90)
 AT_ONCE = 500
 READ = (EventType.ACCOUNT_OFFLINE, EventType.TO_SCAN, EventType.ACCOUNT_ONLINE)
 KINDS = {EventType.ACCOUNT_OFFLINE: NotificationKind.OFFLINE, EventType.TO_SCAN: NotificationKind.TO_SCAN}
@@ -371,8 +370,3 @@ def _ways(found: Found, rules: list[tuple[Rule, set[int]]]) -> dict[int, tuple[d
             if rule.channel_id not in ways or due_at < ways[rule.channel_id][0]:
                 ways[rule.channel_id] = (due_at, rule)
     return ways
-
-
-def forget_old(now: datetime | None = None) -> None:
-    """Delete notifications and their deliveries older than 90 days."""
-    Notification.objects.filter(at__lt=(now or db_clock.now()) - KEPT).delete()

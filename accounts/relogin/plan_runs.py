@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
 from accounts.lib import db_clock
-from accounts.lib.rows import delete_first, in_batches
+from accounts.lib.rows import in_batches
 from accounts.models import Account, LoginAttempt, Plan, PlanResult, PlanRun
 from accounts.models.event import gathered, record
 from accounts.models.plan import LEFT_OVER, PASSED_OVER, Outcome
@@ -27,12 +27,10 @@ log = logging.getLogger(__name__)
 TAKEN_AT_ONCE = 20
 FOUND_AT_ONCE = 500
 ROWS = 500
-FORGOTTEN_AT_ONCE = 5_000
 DUE_A_MINUTE = 60
 MINUTE = timedelta(minutes=1)
 # How long to wait for open results after a run has claimed all its accounts, before people are notified.
 NOTIFY_AFTER = timedelta(minutes=15)
-KEPT = timedelta(days=90)
 
 
 def tick() -> list[int]:
@@ -278,7 +276,3 @@ def _notify(run: PlanRun, now: datetime) -> None:
             "left": sum(numbers[outcome] for outcome in LEFT_OVER),
         }
         dispatch.plan_has_run(run.pk, run.plan_name, counts, at=now)
-
-
-def forget_old_runs() -> None:
-    delete_first(PlanRun.objects.filter(ended_at__lt=db_clock.now() - KEPT), FORGOTTEN_AT_ONCE)

@@ -1,7 +1,6 @@
 """The queue of a scan run: which accounts belong to it, in the order in which their phones stand."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 from heapq import nsmallest
 
 from django.db import transaction
@@ -9,15 +8,12 @@ from django.db.models import Max, QuerySet
 
 from accounts.attention import groups
 from accounts.lib import db_clock
-from accounts.lib.rows import delete_first
 from accounts.models import Account, ScanRun, ScanRunItem
 from accounts.models.operators.scan_run import ScanSource, ScanState
 from accounts.states import AccountState
 
 MOST = 1000
 ITEMS_AT_ONCE = 200
-KEPT = timedelta(days=90)
-FORGOTTEN_AT_ONCE = 500
 SORTED_BY = ("pk", "label_key", "place_key")
 
 
@@ -85,8 +81,3 @@ def end_run(run: ScanRun) -> None:
     run.items.claimed().update(state=ScanState.QUEUED)
     ScanRun.objects.filter(pk=run.pk, ended_at=None).update(ended_at=now)
     run.ended_at = run.ended_at or now
-
-
-def forget_old_runs() -> None:
-    """Delete the runs that nobody has looked at for KEPT."""
-    delete_first(ScanRun.objects.filter(seen_at__lt=db_clock.now() - KEPT), FORGOTTEN_AT_ONCE)

@@ -435,15 +435,6 @@ def test_a_person_sees_their_own_runs_and_admins_every_run(people):
     assert not runs.visible_runs(people.mate).exists()
 
 
-def test_runs_that_ended_long_ago_are_forgotten(people):
-    people.account()
-    old, new = (start(people.operator, "place", place=place) for place in "xy")
-    done(old), done(new)
-    BulkRun.objects.filter(pk=old.pk).update(ended_at=timezone.now() - timedelta(days=91))
-    runs.forget_old_runs()
-    assert list(BulkRun.objects.all()) == [new]
-
-
 def test_an_event_names_what_was_changed(people):
     account = people.account(label="a")
     done(start(people.operator, "place", place="x"))

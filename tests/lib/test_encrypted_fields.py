@@ -4,9 +4,8 @@ import pytest
 from cryptography.fernet import Fernet
 from django.db import connection
 
-from accounts.lib import encrypted_fields
 from accounts.lib.encrypted_fields import PNG, EncryptedTextField
-from accounts.models import Channel, UpstreamAccess
+from accounts.models import UpstreamAccess
 from tests.support import payloads
 from tests.support.factories import make_account, make_attempt
 
@@ -74,32 +73,14 @@ def test_a_new_key_encrypts_and_the_old_one_still_opens(db, settings):
 
 
 def test_without_its_key_a_value_reads_as_empty(db, settings):
+    settings.FIELD_KEYS = [OLD]
     kept()
     settings.FIELD_KEYS = [NEW]
     assert read() == ""
 
 
-def test_a_lost_key_is_logged_once_for_each_column_also_at_the_start(db, settings, caplog):
-    kept()
-    Channel.objects.create(name="x", url="json://example.com/canary")
-    settings.FIELD_KEYS = [NEW]
-    encrypted_fields.report_lost_key.cache_clear()
-    encrypted_fields.check_keys(Channel, UpstreamAccess)
-    assert [read(), read()] == ["", ""]
-    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert len(said) == 2 and "Channel.url" in said[0] and "UpstreamAccess.authorization" in said[1]
-    assert "FIELD_KEYS" in said[0] and "canary" not in caplog.text
-
-
-def test_nothing_is_logged_while_every_key_is_there(db, caplog):
-    encrypted_fields.check_keys(Channel, UpstreamAccess)
-    kept()
-    Channel.objects.create(name="x", url="json://example.com/canary")
-    encrypted_fields.check_keys(Channel, UpstreamAccess)
-    assert not caplog.records
-
-
 def test_a_picture_is_unreadable_in_the_database_and_comes_back(db, settings):
+    settings.FIELD_KEYS = [OLD]
     attempt = make_attempt(make_account(), qr_png=PNG + b"canary")
     with connection.cursor() as cursor:
         cursor.execute("SELECT qr_png FROM accounts_loginattempt")

@@ -590,15 +590,6 @@ def test_at_the_first_reading_old_history_is_not_notified(db, time, phone):
     assert phone.titles == ["Offline: New"]
 
 
-def test_old_notifications_are_deleted(db, time, phone):
-    channel_to(phone)
-    drops(online())
-    notify()
-    time.goes_on(days=91)
-    dispatch.forget_old()
-    assert not Notification.objects.exists() and not Delivery.objects.exists()
-
-
 # --- what no account is about --------------------------------------------------------------------------
 
 

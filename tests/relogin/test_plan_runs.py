@@ -585,19 +585,6 @@ def test_a_plan_that_cannot_run_is_refused_with_a_sentence(at, fields, said):
     assert said in " ".join(error.value.messages)
 
 
-def test_runs_are_forgotten_after_three_months(at):
-    plan = make_plan()
-    for days in (91, 89):
-        PlanRun.objects.create(
-            plan=plan,
-            plan_name=plan.name,
-            scheduled_at=MONDAY - timedelta(days=days),
-            ended_at=MONDAY - timedelta(days=days),
-        )
-    plan_runs.forget_old_runs()
-    assert [run.scheduled_at for run in PlanRun.objects.all()] == [MONDAY - timedelta(days=89)]
-
-
 def test_a_plan_that_is_deleted_keeps_its_record(at):
     offline(2)
     plan = make_plan(most_a_minute=1, method=PlanMethod.SCAN)

@@ -217,6 +217,7 @@ def test_a_queued_login_uses_the_proxy_that_the_account_has_when_its_code_is_req
 
 
 def test_a_login_whose_own_proxy_no_key_decrypts_is_not_sent_through_another(committed, upstream, settings):
+    settings.FIELD_KEYS = [Fernet.generate_key().decode()]
     account = owned(committed.account(proxy=3))
     settings.FIELD_KEYS = [Fernet.generate_key().decode()]
     attempt, _new = start.start_login(fresh(account))

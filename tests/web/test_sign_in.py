@@ -65,15 +65,6 @@ def test_a_name_is_not_kept_out_by_guesses_from_many_addresses(people):
     assert sign_in(Client(REMOTE_ADDR="198.51.100.1")).status_code == 302
 
 
-def test_old_failures_are_deleted(people):
-    sign_in(Client(), "operator", "wrong")
-    sign_in_limits.forget_old()
-    assert AccessFailureLog.objects.count() == 1
-    AccessFailureLog.objects.update(attempt_time=timezone.now() - 3 * sign_in_limits.PERIOD)
-    sign_in_limits.forget_old()
-    assert not AccessFailureLog.objects.exists()
-
-
 def test_a_wrong_name_and_a_wrong_password_get_the_same_answer(people):
     answers = [sign_in(Client(), *pair).content for pair in (("operator", "wrong"), ("nobody", "wrong"))]
     assert answers[0].count(b'role="alert"') == answers[1].count(b'role="alert"') >= 1

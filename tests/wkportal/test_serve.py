@@ -60,6 +60,7 @@ def test_it_names_a_taken_port(tmp_path):
 def test_a_lost_key_is_in_its_log_before_anybody_needs_the_value(transactional_db, tmp_path):
     Channel.objects.create(name="Chat", url="json://chat.example.com/")
     other_key = Fernet.generate_key().decode()
-    with serve(tmp_path, "--port", reserve_port(), FIELD_KEYS=other_key) as server:
+    other = {"FIELD_KEYS": other_key, "SECRET_KEY": "another-secret-key-0123456789-0123456789"}
+    with serve(tmp_path, "--port", reserve_port(), **other) as server:
         server.until_said("Started server process")
         assert "accounts.Channel.url cannot be decrypted" in server.said()

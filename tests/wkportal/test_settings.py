@@ -86,6 +86,18 @@ def test_a_setting_is_read_as_it_looks_and_a_password_as_it_is(settings_with, na
         ("SECRET_KEY", "a" * 24, "SECRET_KEY is too short or a known placeholder"),
         ("SECRET_KEY", "abab" * 20, "SECRET_KEY is too short or a known placeholder"),
         ("SECRET_KEY_FILE", "/no/such", "SECRET_KEY_FILE is '/no/such', which cannot be read: No such file"),
+        (
+            "SECRET_KEY_FALLBACKS",
+            f"{GOOD['SECRET_KEY']}, short",
+            "SECRET_KEY_FALLBACKS is too short or a known",
+        ),
+        (
+            "RETENTION_DAYS",
+            "events=30",
+            "RETENTION_DAYS has 'events=30'; it has to be a list such as events=400",
+        ),
+        ("RETENTION_DAYS", "runs=-1", "RETENTION_DAYS has 'runs=-1'"),
+        ("RETENTION_DAYS", "history=400", "RETENTION_DAYS has 'history=400'"),
         ("DEBUG", "perhaps", "DEBUG is 'perhaps'"),
         ("HTTPS", "maybe", "HTTPS is 'maybe'"),
         ("ALLOWED_HOSTS", "*", "ALLOWED_HOSTS is '*'"),
@@ -310,6 +322,22 @@ def test_run_env_carries_any_value(settings_with, tmp_path, value):
     (tmp_path / "run.env").write_text(services.env_text({"WK_PASSWORD": value}))
     settings_with(WK_PASSWORD=None, WK_AUTHORIZATION="given")
     assert os.environ["WK_PASSWORD"] == value
+
+
+def test_retention_days_name_only_what_differs(settings_with):
+    usual = settings_with()["RETENTION_DAYS"]
+    assert (usual["events"], usual["runs"]) == (400, 90)
+    assert settings_with(RETENTION_DAYS="events=31, runs＝0")["RETENTION_DAYS"] == usual | {
+        "events": 31,
+        "runs": 0,
+    }
+
+
+def test_earlier_secret_keys_are_split_at_commas_and_hidden_in_logs(settings_with):
+    earlier = ["an-earlier-secret-key-0123456789", "one-before-that-0123456789-abcdef"]
+    found = settings_with(SECRET_KEY_FALLBACKS=" , ".join(earlier))
+    assert found["SECRET_KEY_FALLBACKS"] == earlier
+    assert set(earlier) <= set(found["SECRETS"])
 
 
 def test_every_variable_stands_in_the_table_of_the_readme():

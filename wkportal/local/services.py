@@ -26,7 +26,7 @@ from typing import IO
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 # The variables that `manage.py shell` in a second terminal needs to use the same portal as the running one.
 SHARED = (
-    *("SECRET_KEY", "FIELD_KEYS", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL"),
+    *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "FIELD_KEYS", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL"),
     *("WK_BASE_URL", "WK_ACCOUNT", "WK_PASSWORD", "WK_AUTHORIZATION", "WK_CALLBACK_SECRET", "WK_PUBLIC_URL"),
     "WK_PRIVATE_TARGETS",
 )

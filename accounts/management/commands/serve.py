@@ -8,11 +8,9 @@ from types import FrameType
 import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, InterfaceError, connection
 from django.utils.module_loading import import_string
 
-from accounts.lib.encrypted_fields import check_keys
-from accounts.models import Account, Channel, UpstreamAccess
+from accounts.maintenance import field_keys
 from accounts.realtime import sse
 from wkportal.http_limits import LimitedProtocol, behind_proxies
 from wkportal.local import services
@@ -76,7 +74,7 @@ class Command(BaseCommand):
             timeout_graceful_shutdown=3,
         )
         log.info("wkportal %s: web", settings.VERSION)
-        report_lost_keys()
+        field_keys.report_lost()
         Server(config).run(sockets=[listener])
 
     def serve_shared(self, listener: socket.socket, workers: int, trusted_proxies: str) -> int:
@@ -87,16 +85,6 @@ class Command(BaseCommand):
             for number in range(1, workers + 1)
         ]
         return Supervisor([processes]).run()
-
-
-def report_lost_keys() -> None:
-    """Log at the start, and not only when a value is needed, that a key of FIELD_KEYS is missing."""
-    try:
-        check_keys(Channel, UpstreamAccess, Account)
-    except (DatabaseError, InterfaceError):
-        log.warning("the database does not answer; pages say so until it does")
-    finally:
-        connection.close()
 
 
 def listen(host: str, port: int) -> socket.socket:

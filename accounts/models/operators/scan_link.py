@@ -87,7 +87,11 @@ class ScanLink(models.Model):
                 condition=Q(ended_at__isnull=True) | Q(token=""), name="no_token_after_the_end"
             ),
         ]
-        indexes = [models.Index(fields=["account", "-id"], name="link_of_account")]
+        indexes = [
+            models.Index(fields=["account", "-id"], name="link_of_account"),
+            # For the database's check when an old attempt is deleted.
+            models.Index("attempt", name="link_of_attempt", condition=Q(attempt__isnull=False)),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_state_display()} #{self.pk}"

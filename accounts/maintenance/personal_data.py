@@ -1,0 +1,30 @@
+"""What is erased beside its own rows when an account is deleted: its names in rows of other accounts, and in Django's log."""
+
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import Q
+
+from accounts.models import Account, AccountEvent, LoginAttempt
+from accounts.reasons import Reason
+from accounts.states import EventType
+
+# Each is written for two accounts, with the name of the other one as its detail.
+OF_TWO = (EventType.MERGED, EventType.UNMERGED, EventType.OTHER_ACCOUNT, EventType.LATE_SUCCESS)
+
+
+def erase(account: Account) -> None:
+    """Erase the account's names where they would outlive it. Call it in the transaction that deletes the account.
+
+    That something happened, when, and who did it stays.
+    """
+    LoginAttempt.objects.filter(other_account=account).update(other_name="")
+    if account.wc_id:
+        scanned = LoginAttempt.objects.filter(reason=Reason.WRONG_ACCOUNT, other_name__contains=account.wc_id)
+        scanned.update(other_name="")
+    of_two = AccountEvent.objects.filter(happened__in=OF_TWO)
+    shared = of_two.filter(account=account, attempt__isnull=False).values("attempt")
+    names = {account.label, account.nickname, account.wc_id, account.display_name} - {"", None}
+    named = Q(happened=EventType.UNMERGED, detail__in=names)  # the one without an attempt
+    of_two.filter(Q(attempt__in=shared) | named).exclude(account=account).update(detail="")
+    entries = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(Account))
+    entries.filter(object_id=str(account.pk)).update(object_repr=f"#{account.pk}")
