@@ -9,6 +9,12 @@ ENV PATH=/packages/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     VAR_DIR=/tmp
+# pg_dump and pg_restore for backup and restore, of the version that docker-compose.yml names: Debian's own is older.
+RUN apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends postgresql-common ca-certificates \
+    && /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y \
+    && apt-get install -y -qq --no-install-recommends postgresql-client-18 \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin wkportal
 COPY --from=packages /packages /packages
 WORKDIR /wkportal

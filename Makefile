@@ -5,7 +5,7 @@ BIN := .venv/bin
 TEMPLATES := templates simulator/templates
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-faults lint format lock messages screens clean
+.PHONY: help run backup restore test test-fast test-faults lint format lock messages screens clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,6 +13,17 @@ help: ## this list
 run: ## everything on this machine; PORT=8000, HOST=127.0.0.1
 	@$(PYTHON) bootstrap.py run
 	@exec $(BIN)/python manage.py up
+
+# While the portal is stopped, nothing may name WKTeam's address; these commands don't use it.
+WITHOUT_WKTEAM := WK_BASE_URL=$${WK_BASE_URL:-http://localhost} WK_AUTHORIZATION=$${WK_AUTHORIZATION:-none}
+
+backup: ## the database in one file, also while the portal runs; FILE=…
+	@$(PYTHON) bootstrap.py run
+	@$(WITHOUT_WKTEAM) exec $(BIN)/python manage.py backup $(FILE)
+
+restore: ## put a backup in the place of the database: FILE=…; stop the portal before
+	@$(PYTHON) bootstrap.py run
+	@$(WITHOUT_WKTEAM) exec $(BIN)/python manage.py restore $(FILE)
 
 test: ## style and all tests but the long ones, on SQLite and on PostgreSQL
 	@$(PYTHON) bootstrap.py test

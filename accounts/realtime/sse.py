@@ -158,8 +158,11 @@ class _Hub:
     def is_alone(self, reader: Reader) -> bool:
         return any(reader.sees(event) for event in self.alone)
 
-    async def tell_missed(self) -> None:
-        """Send each reader that continues a stream the events since then, or let it reload."""
+    async def tell_missed(self, newest: int) -> None:
+        """Send each reader that continues a stream the events since then, or let it reload.
+
+        `newest`: the last row that there is. Who knows a later one knows a database that was replaced by a backup.
+        """
         readers = {reader: row for reader in self.readers if (row := reader.continues) is not None}
         if not readers:
             return
@@ -169,9 +172,8 @@ class _Hub:
             for team in {event.team, event.left_team, -1}:
                 of_team[team].append(event)
         for reader, row in readers.items():
-            known = (
-                row >= complete and reader.last_id == self.id_of(reader, row) and not self.is_alone(reader)
-            )
+            known = complete <= row <= newest and not self.is_alone(reader)
+            known = known and reader.last_id == self.id_of(reader, row)
             missed = [event for team in reader.teams for event in of_team[team] if event.id > row]
             if known and len(missed) <= MISSED_MOST:
                 reader.put(b"".join([*map(message_of, missed), PING]))
@@ -220,7 +222,7 @@ class _Hub:
                 self.readers.send_event(event)
         self.notes = seen.notes
         self.alarm, self.alone, self.database_down = seen.alarm, seen.alone, False
-        await self.tell_missed()
+        await self.tell_missed(max([*seen.ids, self.rows.floor or 0]))
 
     def report_outage(self, error: Exception) -> None:
         if not self.database_down:

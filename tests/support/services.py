@@ -296,6 +296,11 @@ def drop_database(server_url: str, name: str) -> None:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
+def database_names(server_url: str) -> list[str]:
+    with psycopg.connect(server_url) as connection:
+        return [name for (name,) in connection.execute("SELECT datname FROM pg_database")]
+
+
 @contextmanager
 def using_database(url: str) -> Iterator[None]:
     """The models of the test's own process speak to this database, in every thread, while the block runs."""

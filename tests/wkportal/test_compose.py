@@ -91,6 +91,11 @@ def test_every_service_is_watched():
     assert "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
 
 
+def test_the_image_can_dump_the_database_of_its_server():
+    client = re.search(r"postgresql-client-(\d+)", (ROOT / "Dockerfile").read_text())[1]
+    assert SERVICES["postgres"]["image"].split(":")[1].split(".")[0].split("@")[0] == client
+
+
 def test_only_the_proxy_can_be_reached_from_outside():
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
 

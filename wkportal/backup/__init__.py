@@ -1,0 +1,1 @@
+"""Backups of the database, and how one takes the place of the database."""
