@@ -95,12 +95,12 @@ def port_answers(port: int) -> bool:
 class Program:
     """A running command with its output; left at the end of the `with`, it is gone."""
 
-    def __init__(self, command: list, folder: Path, env: dict[str, str], name: str = "program"):
+    def __init__(
+        self, command: list, folder: Path, env: dict[str, str], name: str = "program", cwd: Path = ROOT
+    ):
         self.output = folder / f"{name}.log"
         with open(self.output, "w") as out:
-            self.process = subprocess.Popen(
-                list(map(str, command)), cwd=ROOT, env=env, stdout=out, stderr=out
-            )
+            self.process = subprocess.Popen(list(map(str, command)), cwd=cwd, env=env, stdout=out, stderr=out)
 
     def __enter__(self) -> "Program":
         return self
