@@ -24,6 +24,7 @@ COPY accounts accounts
 COPY templates templates
 COPY static static
 COPY locale locale
+COPY docs/operations.md docs/operations.md
 # Collecting needs settings that can be read, not real ones: these stay in this one line.
 RUN SECRET_KEY=only-for-collecting-static-files-0123456789 WK_BASE_URL=http://localhost WK_AUTHORIZATION=none \
     python manage.py collectstatic --noinput --verbosity 0 \

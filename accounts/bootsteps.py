@@ -23,6 +23,7 @@ from accounts import tasks
 from accounts.lib import db_errors
 from accounts.logins import expire, leases, wait
 from accounts.maintenance import field_keys
+from accounts.metrics import server
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,13 @@ class OrphanRescuer(bootsteps.StartStopStep):
             self.trouble_at = time.monotonic()
         calm = time.monotonic() - self.trouble_at > CALM_SECONDS
         return leases.claim_orphaned(of_the_dead=calm)
+
+
+class MetricsServer(bootsteps.Step):
+    """A Celery worker step: each worker answers Prometheus."""
+
+    def create(self, worker) -> None:
+        server.serve()
 
 
 def start_waits(apply_async: Callable, found: list[leases.Lease]) -> None:

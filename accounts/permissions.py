@@ -44,6 +44,10 @@ def may_manage_people(user) -> bool:
     return user.has_perm("accounts.manage_people")
 
 
+def may_see_status(user) -> bool:
+    return user.has_perm("accounts.view_upstreamaccess")
+
+
 def may_manage(user, person) -> bool:
     """Whether this user may change or lock that person, or let it set another password: nobody with more rights."""
     if user.is_superuser or person.is_superuser:

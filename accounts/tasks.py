@@ -21,6 +21,7 @@ from accounts.presence import offline
 from accounts.presence import sweep as presence_sweep
 from accounts.relogin import plan_runs, recover
 from accounts.scanning import claims, links
+from accounts.status import job_runs
 from accounts.upstream import developer_account
 
 log = logging.getLogger(__name__)
@@ -49,24 +50,39 @@ def fetch_avatar(account_id: int) -> None:
 
 @shared_task(name="accounts.tasks.sweep")
 def end_overdue() -> None:
-    expire.end_overdue()
+    _by_itself("end_overdue", expire.end_overdue)
+    job_runs.write()
 
 
 @shared_task
 def tick() -> None:
     """Start everything that is due; runs every 2 s. A step that may take long is queued as its own task."""
-    queued = (_presence_if_due, _reasons_if_due, _developer_account_if_due)
-    steps = (offline.end_drops, _recover, _plans, _bulk_runs, claims.release_unattended, links.settle_due)
-    for step in (*queued, *steps, _notifications):
-        _by_itself(step)
+    steps = {
+        "presence": _presence_if_due,
+        "reasons": _reasons_if_due,
+        "developer_account": _developer_account_if_due,
+        "end_drops": offline.end_drops,
+        "recovery": _recover,
+        "plans": _plans,
+        "bulk_runs": _bulk_runs,
+        "scan_claims": claims.release_unattended,
+        "scan_links": links.settle_due,
+        "notifications": _notifications,
+    }
+    for name, step in steps.items():
+        _by_itself(name, step)
+    job_runs.write()
 
 
-def _by_itself(step: Callable[[], object]) -> None:
+def _by_itself(name: str, step: Callable[[], object]) -> None:
     """Run one step and log its failure, so that the other steps still run."""
     try:
         step()
-    except Exception:
+    except Exception as error:
         log.exception("%s failed; it is tried again soon", getattr(step, "__qualname__", step))
+        job_runs.note(name, error)
+    else:
+        job_runs.note(name)
 
 
 def _presence_if_due() -> None:
@@ -139,6 +155,8 @@ def read_developer_account() -> None:
 @shared_task(name="accounts.tasks.offline_notice")
 def offline_callback(w_id: str, wc_id: str) -> None:
     """Handle a WKTeam callback about an offline wId: check presence now instead of trusting it."""
+    job_runs.note("callback")
+    job_runs.write()
     if presence_sweep.callback_received(w_id, wc_id):
         presence_sweep.check_if_due()
 
@@ -148,6 +166,7 @@ def delete_old_rows() -> None:
     call_command("clearsessions")
     leases.forget_old_workers()
     retention.delete_old(RETENTION_SECONDS)
+    job_runs.note("delete_old_rows")
 
 
 def put_into_queue(task, *ids: int | str) -> bool:

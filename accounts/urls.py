@@ -15,6 +15,7 @@ from accounts.web.views import (
     health,
     incidents,
     logins,
+    status,
     unmanaged,
     upstream_callback,
 )
@@ -101,6 +102,9 @@ urlpatterns = [
     path("people/teams/<int:team_id>/", teams.team, name="team"),
     path("people/teams/<int:team_id>/delete/", teams.delete_team, name="delete_team"),
     path("password/<str:token>/<str:uidb64>/", people.SetPassword.as_view(), name="set_password"),
+    path("status/", status.status, name="status"),
+    path("status/now/", status.status_now, name="status_now"),
+    path("status/runbook/", status.show_runbook, name="runbook"),
     path("alarm/", health.alarm, name="alarm"),
     path("waiting/", health.waiting, name="waiting"),
     path("events/", sse.stream, name="events"),

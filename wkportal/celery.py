@@ -11,6 +11,8 @@ from celery.signals import beat_init
 from kombu.transport import redis as redis_transport
 from kombu.utils import functional as kombu_functional
 
+from accounts.lib import pubsub
+from accounts.metrics import families, server
 from wkportal import __version__
 from wkportal.env import exit_if_misconfigured
 
@@ -50,9 +52,11 @@ class Scheduler(beat.Scheduler):
             beat.warning("beat: %s messages wait for a jobs worker; no more are sent", self.most_queued)
         if not self.full:
             super().apply_entry(entry, producer=producer)
+            families.BEAT_TASKS.labels(entry.name).inc()
 
     def _queued(self, producer) -> int:
         try:
+            producer.channel.client.set(pubsub.BEAT_KEY, 1, ex=pubsub.BEAT_KEPT)
             return producer.channel.queue_declare(self.app.conf.task_default_queue).message_count
         except Exception:  # the broker is unreachable: sending logs that and reconnects
             return 0
@@ -71,6 +75,7 @@ def end_on_signal(sender, **_options) -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
+    server.serve()
 
 
 # When a connection is lost, kombu would restore unacknowledged messages over the closed channel, and the
@@ -88,4 +93,5 @@ if "gevent" in sys.modules:
 app = Celery("wkportal", loader="wkportal.celery:Loader", log=SettingsLogging)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-app.steps["worker"].update(("accounts.bootsteps.LostKeyReport", "accounts.bootsteps.OrphanRescuer"))
+steps = ("LostKeyReport", "MetricsServer", "OrphanRescuer")
+app.steps["worker"].update(f"accounts.bootsteps.{step}" for step in steps)

@@ -1,10 +1,13 @@
 """Middleware of our own."""
 
+import time
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 from django.middleware.gzip import GZipMiddleware
 from django.utils.decorators import sync_only_middleware
+
+from accounts.metrics import families
 
 
 class CompressPages(GZipMiddleware):
@@ -19,6 +22,29 @@ class CompressPages(GZipMiddleware):
         if response.streaming or not response.get("Content-Type", "").startswith("text/html"):
             return response
         return super().process_response(request, response)
+
+
+# Methods with a meaning here. A client may send any word: each would be a label for ever.
+METHODS = {"GET", "HEAD", "POST"}
+
+
+@sync_only_middleware
+def count_requests(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Count each request, and the seconds until its answer, by the name of its view."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        began = time.monotonic()
+        response = get_response(request)
+        match = request.resolver_match
+        view = (match.view_name or "unnamed") if match else "none"
+        method = request.method if request.method in METHODS else "other"
+        families.HTTP_REQUESTS.labels(view, method, response.status_code).inc()
+        families.HTTP_SECONDS.labels(view).observe(time.monotonic() - began)
+        return response
+
+    return middleware
 
 
 @sync_only_middleware

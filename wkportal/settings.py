@@ -111,6 +111,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "wkportal.middleware.count_requests",
     "wkportal.middleware.CompressPages",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -331,6 +332,10 @@ WK_CALLBACK_SECRET = env("WK_CALLBACK_SECRET", cast=callback_secret, default="")
 # Messages may be sent to this host and to private networks: services that run beside the portal.
 WK_PRIVATE_TARGETS = env.bool("WK_PRIVATE_TARGETS", default=False)
 WAIT_SLOTS = env("WAIT_SLOTS", cast=between(1, 100_000), default=10_000)
+
+# Where each process answers Prometheus. None: nowhere.
+METRICS_PORT = env("METRICS_PORT", cast=between(1, 65_535), default=None)
+METRICS_HOST = env("METRICS_HOST", cast=code, default="127.0.0.1")
 
 # --- logs ----------------------------------------------------------------------------------------------
 

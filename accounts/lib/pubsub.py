@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 CHANNEL = "wkportal:doorbell"
 READ_SECONDS = 15
 QUIET_SECONDS = 2
+# Beat renews this key with each task that it sends. How long it still lasts tells when that was, by Redis' clock.
+BEAT_KEY, BEAT_KEPT = "wkportal:beat", 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,30 @@ def ping() -> bool:
     except redis.RedisError:
         _quiet.begin()
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """`beat_age`: seconds since beat sent a task, None if it sent none for BEAT_KEPT."""
+
+    queues: dict[str, int]
+    beat_age: float | None
+
+
+def broker(*queues: str) -> Broker | None:
+    """Return how many messages wait in these queues, and when beat sent the last one; None if Redis is unreachable."""
+    if time.monotonic() < _quiet.until:
+        return None
+    try:
+        with _client().pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.llen(queue)
+            pipe.pttl(BEAT_KEY)
+            *lengths, left = pipe.execute()
+    except redis.RedisError:
+        _quiet.begin()
+        return None
+    return Broker(dict(zip(queues, lengths, strict=True)), BEAT_KEPT - left / 1000 if left >= 0 else None)
 
 
 class _Quiet:

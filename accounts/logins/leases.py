@@ -32,6 +32,7 @@ from django.db.models.functions import Coalesce
 
 from accounts.lib import db_clock, db_errors
 from accounts.lib.group_commit import GroupCommit
+from accounts.metrics import families
 from accounts.models import LoginAttempt, WaitsWorker
 from accounts.models.event import gathered, record
 from accounts.models.login_attempt import GRACE, LEASED
@@ -231,6 +232,7 @@ def claim(attempt_ids: list[int], owner: str) -> list[LoginAttempt | None]:
         resumed = [attempt for attempt in found.values() if attempt.is_started]
         if resumed:
             LoginAttempt.objects.filter(pk__in=[a.pk for a in resumed]).update(resumed_at=now)
+            transaction.on_commit(lambda: families.CLAIMS_RESUMED.inc(len(resumed)), robust=True)
         for attempt in found.values():
             attempt.lease_owner, attempt.lease_epoch = owner, attempt.lease_epoch + 1
             attempt.resumed_at = now if attempt.is_started else attempt.resumed_at
@@ -277,6 +279,8 @@ def begin() -> bool:
     for the same cause.
     """
     _holder.works = True
+    families.SLOTS.set(settings.WAIT_SLOTS)
+    families.WAITS.set_function(lambda: len(_holder.held))
     _holder.start()
     lapsed, _holder.lapsed = _holder.lapsed, False
     return lapsed

@@ -15,6 +15,7 @@ from accounts.models.operators.scan_run import ScanRun, ScanRunItem
 from accounts.models.plan import Plan, PlanResult, PlanRun
 from accounts.models.presence import Presence, UnmanagedAccount
 from accounts.models.recovery_policy import RecoveryPolicy
+from accounts.models.system.job_run import JobRun
 from accounts.models.upstream_access import UpstreamAccess
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Drop",
     "Incident",
     "IncidentNote",
+    "JobRun",
     "LastVisit",
     "LoginAttempt",
     "Notification",

@@ -4,6 +4,7 @@ A state moves by compare-and-set, in one transaction with its event row. The eve
 commit. Losing the race is a normal outcome: `move` returns False, and the caller reads the row again.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -15,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.lib import db_clock
 from accounts.lib.encrypted_fields import EncryptedPngField, EncryptedTextField
+from accounts.metrics import families
 from accounts.models.event import ForbiddenMove, record
 from accounts.proxies import listed, proxy_name
 from accounts.reasons import Reason
@@ -290,4 +292,32 @@ def move_together(
                 attempt.account, EventType.ATTEMPT_MOVED, attempt=attempt, old=old, new=to, by=by, at=now,
                 reason=attempt.reason if to in FINAL_STATES else "", detail=changes.get("upstream_text", ""),
             )  # fmt: skip
+        if to in FINAL_STATES:
+            ended = [_Ended.of(attempt, to) for attempt in attempts]
+            transaction.on_commit(lambda: [one.count() for one in ended], robust=True)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What is counted of an attempt that ended, once that is committed."""
+
+    outcome: str
+    method: str
+    trigger: str
+    reason: str
+    scan_seconds: float | None
+
+    @classmethod
+    def of(cls, attempt: LoginAttempt, outcome: str) -> Self:
+        shown = attempt.qr_shown_at if attempt.method == Method.QR else None
+        scanned = outcome == AttemptState.SUCCEEDED and shown is not None
+        seconds = max(0.0, (attempt.ended_at - shown).total_seconds()) if scanned else None
+        return cls(outcome, attempt.method, attempt.trigger, attempt.reason, seconds)
+
+    def count(self) -> None:
+        families.LOGINS.labels(self.outcome, self.method, self.trigger).inc()
+        if self.outcome in (AttemptState.FAILED, AttemptState.EXPIRED):
+            families.LOGIN_FAILURES.labels(self.reason).inc()
+        if self.scan_seconds is not None:
+            families.SCAN_SECONDS.observe(self.scan_seconds)

@@ -19,6 +19,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from accounts.lib import db_clock
 from accounts.lib.db_errors import release_connection
 from accounts.lib.rows import RowLease, unleased
+from accounts.metrics import families
 from accounts.models import Account, Channel, Delivery, Drop, Notification, ScanLink
 from accounts.models.notification import URGENT, DeliveryState
 from accounts.notifications import messages, outbox, transports
@@ -308,16 +309,23 @@ def _write(channel: Channel, batch: list[Delivery], answer: transports.Answer) -
     with transaction.atomic():
         rows = Delivery.objects.unsent().filter(pk__in=[delivery.pk for delivery in batch])
         if answer.ok:
-            rows.update(state=DeliveryState.SENT, sent_at=now, next_at=None, error="")
+            _count(
+                DeliveryState.SENT, rows.update(state=DeliveryState.SENT, sent_at=now, next_at=None, error="")
+            )
             Channel.objects.filter(pk=channel.pk).update(failures=0, refusals=0, next_at=None)
             return True
         if not answer.unknown:
             before = [delivery.pk for delivery in batch if not delivery.may_have_arrived]
             rows.filter(pk__in=before).update(may_have_arrived=False)
-        rows.update(state=DeliveryState.FAILED, error=answer.words)
-        rows.filter(tries__gte=TRIES).update(state=DeliveryState.GIVEN_UP, next_at=None)
+        _count(DeliveryState.FAILED, rows.update(state=DeliveryState.FAILED, error=answer.words))
+        spent = rows.filter(tries__gte=TRIES)
+        _count(DeliveryState.GIVEN_UP, spent.update(state=DeliveryState.GIVEN_UP, next_at=None))
         _count_failure(channel, answer, now)
     return False
+
+
+def _count(result: str, deliveries: int) -> None:
+    transaction.on_commit(lambda: families.DELIVERIES.labels(result).inc(deliveries), robust=True)
 
 
 def _count_failure(channel: Channel, answer: transports.Answer, now: datetime) -> None:

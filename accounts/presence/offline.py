@@ -18,6 +18,7 @@ from django.db.models.functions import Coalesce
 
 from accounts.lib import db_clock, db_errors
 from accounts.lib.rows import RowLease
+from accounts.metrics import families
 from accounts.models import Account, Drop, LoginAttempt, Presence
 from accounts.models.drop import kind_of
 from accounts.models.event import gathered, record
@@ -99,11 +100,17 @@ def go_offline(ids: list[int], before: datetime, now: datetime) -> list[int]:
         missed_at=None,
         missed_by="",
     )
-    Drop.objects.bulk_create([_drop(account, now) for account in accounts])
+    drops = Drop.objects.bulk_create([_drop(account, now) for account in accounts])
+    transaction.on_commit(lambda: _count(drops), robust=True)
     for account in accounts:
         account.state = AccountState.OFFLINE
         record(account, EventType.ACCOUNT_OFFLINE, old=AccountState.ONLINE, new=AccountState.OFFLINE, at=now)
     return gone
+
+
+def _count(drops: list[Drop]) -> None:
+    for drop in drops:
+        families.DROPS.labels(drop.kind, drop.detected_by).inc()
 
 
 def _drop(account: Account, now: datetime) -> Drop:

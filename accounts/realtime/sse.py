@@ -35,6 +35,7 @@ from django.views.decorators.http import require_safe
 
 from accounts.lib import pubsub
 from accounts.lib.rows import in_batches
+from accounts.metrics import families
 from accounts.realtime import changes
 from accounts.realtime.readers import ALARM, DATABASE_DOWN, PING, Reader, Readers, last_id, message_of, reload
 
@@ -232,6 +233,7 @@ class _Hub:
 
 
 _hub = _Hub()
+families.STREAMS.set_function(lambda: len(_hub.readers))
 
 
 def stop() -> None:

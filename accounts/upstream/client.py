@@ -11,14 +11,13 @@ failure is an error of `errors`, named by its meaning.
 """
 
 import logging
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
-from urllib.parse import urlsplit
 
+from accounts.metrics import families
 from accounts.proxies import OwnProxy
 from accounts.upstream import errors, pictures, presence_responses, responses, sign_in_response, transport
 from accounts.upstream.errors import (
@@ -195,23 +194,6 @@ class Client:
         """
         return pictures.fetch(url, self.base_url, hosts, seconds or self.seconds, self.route)
 
-    def reachable(self) -> bool:
-        """Return whether the upstream's host, or the HTTP proxy, accepts a connection within 2 s.
-
-        With TLS, its certificate must be trusted. Makes no API call.
-        """
-        try:
-            parts = urlsplit(self.route.http_proxy or self.base_url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            with socket.create_connection((parts.hostname, port), timeout=2) as sock:
-                if parts.scheme == "https":
-                    trusted = transport.trusting(self.route.ca_bundle)
-                    trusted.wrap_socket(sock, server_hostname=parts.hostname).close()
-                return True
-        except (OSError, ValueError) as error:
-            log.warning("the upstream is not reachable: %s", error)
-            return False
-
     def _answer(
         self,
         path: str,
@@ -220,16 +202,33 @@ class Client:
         authorization: str = "",
         call: Cuttable | None = None,
     ) -> responses.Answer:
+        began, result = time.monotonic(), ""
         headers = {"Authorization": authorization} if authorization else {}
         limit, take = BODY_LIMIT, responses.Body
         if path == WHO_IS_ONLINE:
             limit, take = self.list_limit, presence_responses.ListBody
-        got = transport.exchange(
-            "POST", self.base_url + path, seconds, limit, call, self.route, take, json=body, headers=headers
-        )
         sent = OwnProxy(*(str(body.get(name, "")) for name in ("proxyIp", "proxyUser", "proxyPassword")))
         secrets = (authorization, self.password, *sent.secrets)
-        return responses.read(got.status, got.content, secrets)
+        try:
+            got = transport.exchange(
+                "POST",
+                self.base_url + path,
+                seconds,
+                limit,
+                call,
+                self.route,
+                take,
+                json=body,
+                headers=headers,
+            )
+            answer = responses.read(got.status, got.content, secrets)
+            result = "ok" if answer.code == "1000" else "refused"
+        except UpstreamError as error:
+            result = errors.kind(error)
+            raise
+        finally:
+            families.UPSTREAM_SECONDS.labels(path, result or "interrupted").observe(time.monotonic() - began)
+        return answer
 
     def _signed(
         self,

@@ -1,5 +1,7 @@
 """Errors of upstream calls, named by their meaning."""
 
+import re
+
 
 class UpstreamError(Exception):
     """A call without a usable answer.
@@ -69,3 +71,10 @@ class LineDown(Refused):
 def ran_out_of_time(error: UpstreamError) -> bool:
     """Return whether the call ended at its own deadline, not by a failure."""
     return isinstance(error, OutcomeUnknown) and error.text == "out of time"
+
+
+def kind(error: UpstreamError) -> str:
+    """Return the name of the error's meaning, such as "unreachable", for metrics."""
+    return (
+        "timeout" if ran_out_of_time(error) else re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+    )

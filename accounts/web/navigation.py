@@ -40,6 +40,7 @@ PAGES = (
     Page("unmanaged", _("Unmanaged"), "find", "unmanaged", seen_by=permissions.may_adopt),
     Page("people", _("People"), "people", parts=frozenset({"new_person", "person", "teams", "team", "delete_team"}),
          seen_by=permissions.may_manage_people),
+    Page("status", _("Status"), "pulse", parts=frozenset({"runbook"}), seen_by=permissions.may_see_status),
     Page("admin:index", pgettext_lazy("the admin's pages", "Admin"), "gear", seen_by=lambda user: user.is_staff),
 )  # fmt: skip
 

@@ -29,7 +29,7 @@ PEOPLE = """
     /accounts/news/ /waiting/ /station/?source=scan_queue /incidents/ /incidents/{incident}/ /incidents/{newest_incident}/
 """
 ADMIN = """
-    /accounts/500/ /accounts/1/ /accounts/1/?page=%3E{attempt} /accounts/1/?page=last /discovered/
+    /status/ /accounts/500/ /accounts/1/ /accounts/1/?page=%3E{attempt} /accounts/1/?page=last /discovered/
     /admin/ /admin/auth/user/ /admin/accounts/tag/ /admin/accounts/account/500/change/
     /admin/accounts/account/1/change/ /admin/accounts/account/1/delete/ /admin/accounts/drop/1000/change/
     /admin/accounts/loginattempt/1000/change/ /admin/accounts/accountevent/1000/change/

@@ -164,5 +164,7 @@ PAGES = {
     "person-add": at("/people/new/", "admin"),
     "teams": at("/people/teams/", "admin"),
     "team": at("/people/teams/{people.east.pk}/", "admin"),
+    "status": at("/status/", "admin"),
+    "runbook": at("/status/runbook/", "admin"),
     "not-found": at("/nowhere/"),
 }

@@ -372,7 +372,6 @@ def test_a_server_with_a_certificate_of_its_own_is_not_spoken_to_and_the_certifi
     with tls_wire(certificate, saying(json_answer(envelope([])))) as served:
         client = client_of(served.url.replace("http:", "https:"))
         found = outcome(client.online)
-        assert client.reachable() is False
         picture = outcome(lambda: client.fetch_picture(f"{client.base_url}/qr.png", []))
     assert type(found) is CertificateRefused
     assert found.text.startswith("the certificate is not trusted: self")
@@ -384,7 +383,6 @@ def test_a_certificate_authority_that_is_given_is_trusted(db, certificate):
     with tls_wire(certificate, saying(json_answer(envelope([])))) as served:
         client = client_of(served.url.replace("http:", "https:"), route=Route(ca_bundle=str(certificate)))
         assert client.online() == []
-        assert client.reachable() is True
         assert (
             client.fetch_picture(f"{client.base_url}/qr.png", [])
             == json_answer(envelope([]))[-len(envelope([])) :]
@@ -403,7 +401,6 @@ def test_calls_and_pictures_go_through_the_http_proxy_that_is_set(credentials, d
         route = Route(http_proxy=f"http://{credentials}127.0.0.1:{proxy.port}")
         client = client_of("http://wk.invalid:9899", route=route)
         assert client.online() == []
-        assert client.reachable() is True
         client.fetch_picture("/qr.png", [])
     assert [request.path for request in proxy.requests] == [
         "http://wk.invalid:9899/queryLoginWx",
@@ -939,21 +936,6 @@ def test_a_third_redirect_and_one_to_another_host_or_port_are_not(locations, db)
     with wire(redirecting(*locations)) as served, pytest.raises(BadAnswer):
         client_of(served.url).fetch_picture(f"{served.url}/a.png", [])
     assert len(served.requests) <= 3
-
-
-# --- whether it is there
-
-
-def test_the_upstream_is_reachable_without_a_call(client, upstream):
-    assert client.reachable() is True
-    assert upstream.state()["calls"] == {}
-
-
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:9", "http://no.invalid", "http://a..b", "http://h:99999", "http://[::1"]
-)
-def test_an_address_where_nothing_is_is_not_reachable(url, db):
-    assert client_of(url).reachable() is False
 
 
 # --- TLS

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import DEADLINE, ROOT, Program, alive, bare_environment, until
+from wkportal.local.supervisor import Process, with_metrics_ports
 
 pytestmark = pytest.mark.slow
 # Each child writes to one journal, so that the order can be read there.
@@ -200,3 +201,10 @@ def test_nothing_is_left_when_the_supervisor_is_killed(supervise):
     running.ends()
     until(lambda: not any(map(alive, running.pids().values())), lambda: json.dumps(running.pids()))
     until(lambda: not running.remove.exists(), lambda: "the file stayed")
+
+
+def test_each_process_gets_a_port_of_its_own_for_metrics():
+    processes = [Process(name, ["true"]) for name in ("web", "waits", "jobs")]
+    assert with_metrics_ports(None, processes) == processes
+    given = [process.env for process in with_metrics_ports(9464, processes)]
+    assert given == [{"METRICS_PORT": "9464"}, {"METRICS_PORT": "9465"}, {"METRICS_PORT": "9466"}]

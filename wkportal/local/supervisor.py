@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 PARENT_DEATH = [sys.executable, "-I", "-S", str(Path(__file__).with_name("parent_death.py"))]
@@ -38,6 +38,16 @@ class Process:
     grace: float = 10
     hint: str = ""  # where to find the reason if it ends unasked
     pass_fds: tuple[int, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)  # beside the supervisor's own
+
+
+def with_metrics_ports(first: int | None, processes: list[Process]) -> list[Process]:
+    """Give each process its own port for metrics, counted up from `first`; None: no port."""
+    if first is None:
+        return processes
+    return [
+        replace(process, env={"METRICS_PORT": str(first + place)}) for place, process in enumerate(processes)
+    ]
 
 
 @dataclass(frozen=True)
@@ -165,7 +175,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **process.env},
                 start_new_session=True,
                 pass_fds=process.pass_fds,
             )

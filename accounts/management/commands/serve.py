@@ -11,10 +11,12 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import import_string
 
 from accounts.maintenance import field_keys
+from accounts.metrics import server
 from accounts.realtime import sse
+from accounts.status.exposition import StatusCollector
 from wkportal.http_limits import LimitedProtocol, behind_proxies
 from wkportal.local import services
-from wkportal.local.supervisor import Process, Supervisor
+from wkportal.local.supervisor import Process, Supervisor, with_metrics_ports
 
 log = logging.getLogger("wkportal")
 
@@ -75,6 +77,7 @@ class Command(BaseCommand):
         )
         log.info("wkportal %s: web", settings.VERSION)
         field_keys.report_lost()
+        server.serve(StatusCollector())
         Server(config).run(sockets=[listener])
 
     def serve_shared(self, listener: socket.socket, workers: int, trusted_proxies: str) -> int:
@@ -84,7 +87,7 @@ class Command(BaseCommand):
             Process(f"web-{number}", command, pass_fds=(listener.fileno(),))
             for number in range(1, workers + 1)
         ]
-        return Supervisor([processes]).run()
+        return Supervisor([with_metrics_ports(settings.METRICS_PORT, processes)]).run()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -17,7 +17,14 @@ from django.db import OperationalError, connection
 from accounts.management.commands.first_operator import first_operator
 from wkportal import celery_app
 from wkportal.local import services
-from wkportal.local.supervisor import Process, Step, Supervisor, http_answers, port_answers
+from wkportal.local.supervisor import (
+    Process,
+    Step,
+    Supervisor,
+    http_answers,
+    port_answers,
+    with_metrics_ports,
+)
 
 log = logging.getLogger("wkportal")
 
@@ -43,7 +50,7 @@ class Command(BaseCommand):
             Step("second terminal", self.plan.write_run_file),
             Step("static files", collect_static),
             simulator(self.plan),
-            [web(self.plan), waits(), jobs(), beat()],
+            with_metrics_ports(settings.METRICS_PORT, [web(self.plan), waits(), jobs(), beat()]),
         ]
         supervisor = Supervisor(stages, self.announcement, remove=[self.plan.run_file])
         try:

@@ -3,40 +3,27 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.db.models import Count, Q
 from django.urls import reverse
 from django.utils.functional import Promise
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from accounts import permissions
 from accounts.attention import groups
 from accounts.attention.groups import Need
 from accounts.attention.incident_progress import Part, progress_of
 from accounts.lib import db_clock
-from accounts.models import Account, AccountEvent, Drop, Incident, IncidentNote, LoginAttempt, WaitsWorker
-from accounts.models.login_attempt import QUEUED
+from accounts.models import Account, AccountEvent, Drop, Incident, IncidentNote
 from accounts.models.operators.scan_run import ScanSource
-from accounts.presence import sweep
-from accounts.states import DetectedBy, EventType, Method
-from accounts.templatetags.accounts_tags import words_for_ago
-from accounts.upstream import developer_account, token_store
+from accounts.states import EventType, Method
+from accounts.status import facts
+from accounts.status.facts import Fact
+from accounts.status.reading import Reading
 from accounts.web.visible_accounts import VisibleAccounts
 
 NAMES_SHOWN, INCIDENTS_SHOWN, NOTES_SHOWN = 4, 3, 5
 # Who was not here for longer learns nothing from the numbers of the time between.
 AWAY_MOST = timedelta(days=30)
-DROPS_LOOKED_AT = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """One part of the system. `level`: "", "slow" (look at it) or "down"."""
-
-    title: str | Promise
-    value: str
-    level: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,51 +39,17 @@ class Todo:
     source: str
 
 
-def health(user) -> list[Health]:
-    now, presence = db_clock.now(), sweep.seen()
-    workers = WaitsWorker.objects.filter(alive_until__gt=now).count()
-    free = max(0, workers * settings.WAIT_SLOTS - LoginAttempt.objects.open().count())
-    queued = LoginAttempt.objects.open().filter(QUEUED).count()
-    refused = token_store.refused() is not None
-    known = presence is not None and presence.unknown_since is None
+def health(user) -> list[Fact]:
+    """Return the facts of the status that concern everybody's work."""
+    reading = Reading()
     return [
-        Health(_("WKTeam connection"), _("refused") if refused else _("OK"), "down" if refused else ""),
-        Health(_("Who is online"), _("known") if known else _("unknown"), "" if known else "slow"),
-        Health(
-            _("Workers"),
-            ngettext("%(n)s, %(free)s slot free", "%(n)s, %(free)s slots free", free)
-            % {"n": workers, "free": free},
-            "down" if not workers else "slow" if not free else "",
-        ),
-        Health(_("Queue"), str(queued), "slow" if queued and not free else ""),
-        _developer_account(now, with_seats=permissions.sees_all(user)),
-        _callbacks(now),
+        facts.upstream(reading),
+        facts.presence(reading),
+        facts.workers(reading),
+        facts.queue(reading),
+        facts.developer_account(reading, with_seats=permissions.sees_all(user)),
+        facts.callbacks(reading),
     ]
-
-
-def _developer_account(now: datetime, *, with_seats: bool) -> Health:
-    """Say when it ends and which of its seats are taken; that number is for those who see every account."""
-    account, said, level = developer_account.known(), [], ""
-    if account is not None and account.seats is not None and with_seats:
-        said.append(_("%(taken)s of %(seats)s seats") % {"taken": account.online, "seats": account.seats})
-    if account is None or account.ends_at is None:
-        said.append(_("end not known"))
-    else:
-        days = (account.ends_at - now).days
-        said.append(ngettext("%(n)s day left", "%(n)s days left", days) % {"n": max(0, days)})
-        level = "" if account.warning is None else "slow" if account.warning else "down"
-    return Health(_("Developer account"), " · ".join(said), level)
-
-
-def _callbacks(now: datetime) -> Health:
-    """Say when WKTeam's last callback reported a drop: without them, a drop is noticed minutes later."""
-    last = Drop.objects.order_by("-id").values_list("detected_by", "at")[:DROPS_LOOKED_AT]
-    at = next((at for by, at in last if by == DetectedBy.CALLBACK), None)
-    if at is None:
-        return Health(
-            _("WKTeam callback"), _("none received"), "slow" if len(last) == DROPS_LOOKED_AT else ""
-        )
-    return Health(_("WKTeam callback"), words_for_ago((now - at).total_seconds()))
 
 
 # --- what needs a person -----------------------------------------------------------------------------------
