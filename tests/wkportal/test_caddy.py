@@ -167,3 +167,8 @@ def test_large_requests_are_refused(site):
     assert http.get(site.url + "/healthz", headers={"X-A": "x" * 60_000}).status_code == 200
     assert http.get(site.url + "/healthz", headers={"X-A": "x" * 500_000}).status_code in (431, 502)
     assert http.get(site.url + "/healthz", headers={"X-A": "x" * 3_000_000}).status_code == 431
+
+
+@pytest.mark.live
+def test_metrics_cannot_be_read_through_it(site):
+    assert site.session().get(site.url + "/metrics").status_code == 404

@@ -100,6 +100,14 @@ def test_only_the_proxy_can_be_reached_from_outside():
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
 
 
+def test_metrics_are_read_by_each_process_on_a_port_that_the_proxy_does_not_know():
+    assert SETTINGS["METRICS_PORT"] == "${METRICS_PORT-9464}"
+    prometheus = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    [asked] = prometheus["scrape_configs"][0]["dns_sd_configs"]
+    assert set(asked["names"]) == OURS - {"migrate"} and asked["port"] == 9464
+    assert "9464" not in (ROOT / "deploy" / "Caddyfile").read_text()
+
+
 def test_state_is_only_in_the_stores_and_one_beat_runs():
     assert {name for name, service in SERVICES.items() if "volumes" in service} == {
         "postgres",
@@ -121,7 +129,7 @@ class Services(Stack):
         self.redis_url = environment.redis_url.removesuffix("/0") + "/9"
         self.replaced = {"DATABASE_URL": database_url, "REDIS_URL": self.redis_url}
         self.replaced |= {"WK_BASE_URL": environment.simulator.url, "VAR_DIR": str(self.folder)}
-        self.replaced |= {"STATIC_ROOT": os.environ["STATIC_ROOT"]}
+        self.replaced |= {"STATIC_ROOT": os.environ["STATIC_ROOT"], "METRICS_PORT": str(reserve_port())}
         GIVEN["WK_BASE_URL"] = environment.simulator.url
 
     def environment(self, name: str) -> dict[str, str]:
