@@ -12,7 +12,7 @@ from accounts.models.event import record
 from accounts.states import AttemptState, EventType
 from tests.support.factories import make_attempt
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usually("sqlite")]
 
 ACCOUNTS = "/admin/accounts/account/"
 ATTEMPTS = "/admin/accounts/loginattempt/"

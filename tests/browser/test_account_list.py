@@ -8,13 +8,11 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from accounts.models import Account, Tag
-from tests.support import chromium, environment
+from tests.support import chromium
 from tests.support.factories import make_attempt
 from tests.support.stack import Stack
 
-pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180)]
-if environment.DATABASE != "sqlite":
-    pytestmark.append(pytest.mark.long)  # what a page shows is the same
+pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180), pytest.mark.usually("sqlite")]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 CHANGED = "id => document.dispatchEvent(new CustomEvent('wk:change', { detail: { account: id } }))"

@@ -14,13 +14,10 @@ import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from PIL import Image
 
-from tests.support import environment
 from tests.support.company import PAGES, Company
 from tests.support.stack import Stack
 
-pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400)]
-if environment.DATABASE != "sqlite":
-    pytestmark.append(pytest.mark.long)  # what a page shows is the same
+pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400), pytest.mark.usually("sqlite")]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 

@@ -7,13 +7,11 @@ import pytest
 from playwright.sync_api import expect
 
 from accounts.models import Account
-from tests.support import chromium, environment
+from tests.support import chromium
 from tests.support.factories import PASSWORD
 from tests.support.stack import Stack
 
-pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(300)]
-if environment.DATABASE != "sqlite":
-    pytestmark.append(pytest.mark.long)  # what a page shows is the same
+pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.usually("sqlite")]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 

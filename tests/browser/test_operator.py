@@ -6,14 +6,12 @@ import pytest
 from playwright.sync_api import expect
 
 from accounts.models import Account, LoginAttempt
-from tests.support import chromium, environment
+from tests.support import chromium
 from tests.support.factories import PASSWORD
 from tests.support.stack import Stack
 
-pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180)]
-if environment.DATABASE != "sqlite":
-    # What a page shows is the same; test_full_login is here for a login's steps on each database.
-    pytestmark.append(pytest.mark.long)
+# What a page shows is the same; test_full_login is here for a login's steps on each database.
+pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180), pytest.mark.usually("sqlite")]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 

@@ -9,14 +9,12 @@ from accounts.bulk import runs
 from accounts.models import Account, BulkRun, Preferences
 from accounts.models.event import record
 from accounts.states import AccountState, EventType
-from tests.support import chromium, environment
+from tests.support import chromium
 from tests.support.factories import PASSWORD, fresh
 from tests.support.processes import until
 from tests.support.stack import Stack
 
-pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180)]
-if environment.DATABASE != "sqlite":
-    pytestmark.append(pytest.mark.long)  # what a page shows is the same
+pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(180), pytest.mark.usually("sqlite")]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 # Notifications are made as always, and written down, as is every tone. Nobody looks: a page under test always has the

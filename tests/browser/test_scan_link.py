@@ -11,9 +11,7 @@ from accounts.scanning import links
 from tests.support import chromium, environment
 from tests.support.stack import Stack
 
-pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400)]
-if environment.DATABASE != "sqlite":
-    pytestmark.append(pytest.mark.long)  # what a page shows is the same
+pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400), pytest.mark.usually("sqlite")]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 SMALL = {"width": 360, "height": 640}

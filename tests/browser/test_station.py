@@ -21,10 +21,8 @@ DRAWN = """[...document.querySelectorAll(".tile .code img")]
     .map((img) => Number(img.closest("[data-attempt]").dataset.attempt))"""
 WAIT = 300  # a wall of codes is drawn in less, also on a machine that does much else
 WALL = {"width": 1920, "height": 1080}
-pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400)]
-if environment.DATABASE != "sqlite":
-    # What a page shows is the same; tests/scanning is here for the steps of a run on each database.
-    pytestmark.append(pytest.mark.long)
+# What a page shows is the same; tests/scanning is here for the steps of a run on each database.
+pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400), pytest.mark.usually("sqlite")]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 

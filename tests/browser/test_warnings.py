@@ -27,10 +27,14 @@ from tests.support.processes import until
 from tests.support.services import Postgres, Valkey, using_database
 from tests.support.stack import Operator, Stack
 
-pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.faults, pytest.mark.timeout(300)]
-if environment.DATABASE != "postgres":
-    # They bring their own PostgreSQL: once is enough.
-    pytestmark.append(pytest.mark.long)
+# They bring their own PostgreSQL: once is enough.
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.browser,
+    pytest.mark.faults,
+    pytest.mark.timeout(300),
+    pytest.mark.usually("postgres"),
+]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 WAIT = 120

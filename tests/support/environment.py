@@ -94,12 +94,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What needs no database runs once, with SQLite; what says that it needs a certain one, with that one."""
+    """What needs no database runs once, with SQLite; what says that it needs a certain one, with that one.
+
+    Of what `usually` runs on one database, the other's half is long.
+    """
     kept = [item for item in items if DATABASE in databases_of(item)]
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if DATABASE not in databases_of(item)])
         items[:] = kept
     for item in items:
+        if only_seldom(item):
+            item.add_marker(pytest.mark.long)
         if shares_a_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.location[0]))
 
@@ -114,6 +119,12 @@ def shares_a_fixture(item: pytest.Item) -> bool:
     """Whether something is made once for its module, such as running processes: then one worker runs all of the module."""
     found = item._fixtureinfo.name2fixturedefs.values()
     return any(fixture.scope in ("module", "class") for fixtures in found for fixture in fixtures)
+
+
+def only_seldom(item: pytest.Item) -> bool:
+    """Whether it says that it shows nothing of this database which another test does not; what commits always may."""
+    marker = item.get_closest_marker("usually")
+    return bool(marker) and DATABASE not in marker.args and "transactional_db" not in item.fixturenames
 
 
 def databases_of(item: pytest.Item) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from django.utils import timezone
 from accounts.models import Drop, Incident
 from tests.support.factories import make_attempt
 
+pytestmark = pytest.mark.usually("sqlite")
+
 NOW = timezone.now()
 DAY = timedelta(days=1)
 

@@ -12,6 +12,8 @@ from accounts.states import AttemptState
 from accounts.templatetags import accounts_tags
 from tests.support.factories import make_attempt
 
+pytestmark = pytest.mark.usually("sqlite")
+
 HOSTILE = "<script>alert(1)</script>\"'&"
 
 

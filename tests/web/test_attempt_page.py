@@ -10,6 +10,8 @@ from accounts.models import AccountEvent
 from accounts.web.history.attempt_page import earlier_logins, way
 from tests.support.factories import make_attempt
 
+pytestmark = pytest.mark.usually("sqlite")
+
 NOW = timezone.now()
 
 

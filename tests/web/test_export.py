@@ -18,6 +18,8 @@ from accounts.states import AccountState, AttemptState, EventType
 from accounts.web.exchange import cells, export
 from tests.support.factories import make_attempt
 
+pytestmark = pytest.mark.usually("sqlite")
+
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1", "\tx", "\xa0=1", "\x00=1", "＝1", "'=1"]
 
 
@@ -153,6 +155,7 @@ def test_the_heads_are_in_the_readers_language(people):
     assert row["名称"] == "门店 2" and row["保持在线"] == "是" and row["状态"] == "从未登录"
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_more_accounts_than_one_batch(people, monkeypatch):
     monkeypatch.setattr(export, "READ_AT_ONCE", 3)
     monkeypatch.setattr(cells, "ROWS_AT_ONCE", 2)
@@ -188,6 +191,7 @@ def test_the_events_of_an_account(people):
 
 
 @pytest.mark.parametrize("name", ["attempts", "events"])
+@pytest.mark.usually("sqlite", "postgres")
 def test_the_rows_of_the_whole_list_as_it_is_filtered(people, name, monkeypatch):
     monkeypatch.setattr(export, "ACCOUNTS_AT_ONCE", 2)
     monkeypatch.setattr(export, "READ_AT_ONCE", 2)

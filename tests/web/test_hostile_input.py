@@ -16,7 +16,15 @@ NASTY = {
     "negative": "-1",
     "quotes": "'\"\\",
 }
-nasty = pytest.mark.parametrize("value", NASTY.values(), ids=NASTY)
+# What a database itself refuses: the others are the same on each.
+REFUSED = {"nul", "huge", "negative"}
+nasty = pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(value, id=name, marks=() if name in REFUSED else pytest.mark.usually("sqlite"))
+        for name, value in NASTY.items()
+    ],
+)
 MODELS = sorted(model._meta.model_name for model in admin.site._registry)
 
 
@@ -49,21 +57,22 @@ def test_a_long_search_is_cut_and_the_page_says_so(people):
 
 
 @nasty
-@pytest.mark.parametrize("name", ["q", "state", "tag", "sort", "page"])
-def test_the_list_takes_any_question(people, name, value):
+def test_the_list_takes_any_question(people, value):
     people.account()
-    for path in ("/accounts/", "/accounts/counts/"):
-        assert people.operator.client.get(path, {name: value}).status_code == 200
+    for name in ("q", "state", "tag", "sort", "page"):
+        for path in ("/accounts/", "/accounts/counts/"):
+            answer = people.operator.client.get(path, {name: value})
+            assert answer.status_code == 200, (path, name)
 
 
 @pytest.mark.slow
 @nasty
-@pytest.mark.parametrize("model", MODELS)
-def test_the_admin_takes_any_question(people, model, value):
+def test_the_admin_takes_any_question(people, value):
     people.account(w_id="w-1")
-    for name in parameters(model):
-        answer = people.admin.client.get(changelist(model), {name: value})
-        assert answer.status_code in (200, 302, 400), name
+    for model in MODELS:
+        for name in parameters(model):
+            answer = people.admin.client.get(changelist(model), {name: value})
+            assert answer.status_code in (200, 302, 400), (model, name)
 
 
 @pytest.mark.slow
@@ -77,61 +86,40 @@ def test_the_admin_has_no_row_with_a_key_that_is_none(people, value):
 
 
 @pytest.mark.parametrize("value", ["x", "a\x00b", "9" * 30, "-1", ""])
-@pytest.mark.parametrize(
-    "model", ["account", "channel", "group", "loginattempt", "plan", "recoverypolicy", "tag", "user"]
-)
-def test_an_action_on_a_row_that_cannot_exist_changes_nothing_and_says_so(people, model, value):
+def test_an_action_on_a_row_that_cannot_exist_changes_nothing_and_says_so(people, value):
     people.account()
-    actions = admin.site._registry[
-        next(m for m in admin.site._registry if m._meta.model_name == model)
-    ].actions
-    for action in ("delete_selected", *actions):
-        form = {
-            "action": action,
-            "_selected_action": ["1", value],
-            "post": "yes",
-            "due_at": "2031-05-06T07:08",
-        }
-        answer = people.admin.client.post(changelist(model), form, follow=True)
-        assert "unknown row" in answer.content.decode(), action
+    ours = {model._meta.model_name: each.actions for model, each in admin.site._registry.items()}
+    for name in ("account", "channel", "group", "loginattempt", "plan", "recoverypolicy", "tag", "user"):
+        for action in ("delete_selected", *ours[name]):
+            form = {
+                "action": action,
+                "_selected_action": ["1", value],
+                "post": "yes",
+                "due_at": "2031-05-06T07:08",
+            }
+            answer = people.admin.client.post(changelist(name), form, follow=True)
+            assert "unknown row" in answer.content.decode(), (name, action)
     assert Account.objects.count() == 1
 
 
+FORMS = [
+    "/accounts/new/", "/accounts/{}/edit/", "/accounts/{}/due/", "/accounts/{}/login/", "/accounts/{}/keep-online/",
+    "/attempts/{}/code/", "/discovered/{}/adopt/", "/discovered/{}/ignore/", "/login/", "/language/setlang/",
+]  # fmt: skip
+FIELDS = [
+    "label", "wc_id", "proxy", "tag_names", "team", "note", "policy", "hours_from", "hours_until", "time_zone",
+    "relogin_at", "sure", "mac", "wanted", "code", "username", "password", "next", "language", "csrfmiddlewaretoken",
+]  # fmt: skip
+
+
 @nasty
-@pytest.mark.parametrize(
-    "path", ["/accounts/new/", "/accounts/{}/edit/", "/accounts/{}/due/", "/accounts/{}/login/", "/accounts/{}/keep-online/",
-             "/attempts/{}/code/", "/discovered/{}/adopt/", "/discovered/{}/ignore/", "/login/", "/language/setlang/"],
-)  # fmt: skip
-def test_a_form_takes_any_text(people, upstream, path, value):
+def test_a_form_takes_any_text(people, upstream, value):
     attempt = make_attempt(people.account(pk=41), "code_required", pk=41)
     UnmanagedAccount.objects.create(pk=41, wc_id="wxid_found")
-    names = [
-        "label",
-        "wc_id",
-        "proxy",
-        "tag_names",
-        "team",
-        "note",
-        "policy",
-        "hours_from",
-        "hours_until",
-        "time_zone",
-    ]
-    names += [
-        "relogin_at",
-        "sure",
-        "mac",
-        "wanted",
-        "code",
-        "username",
-        "password",
-        "next",
-        "language",
-        "csrfmiddlewaretoken",
-    ]
-    client = people.admin.client if "discovered" in path else people.operator.client
-    answer = client.post(path.format(attempt.pk), dict.fromkeys(names, value))
-    assert answer.status_code in (200, 302, 404, 422)
+    for path in FORMS:
+        client = people.admin.client if "discovered" in path else people.operator.client
+        answer = client.post(path.format(attempt.pk), dict.fromkeys(FIELDS, value))
+        assert answer.status_code in (200, 302, 404, 422), path
 
 
 @pytest.mark.slow

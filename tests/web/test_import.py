@@ -25,6 +25,8 @@ from accounts.web.exchange.files.upload import Table, table_of
 from accounts.web.exchange.import_run import Import
 from tests.support.factories import fresh
 
+pytestmark = pytest.mark.usually("sqlite")
+
 PROXY = "none"
 SHEET = "xl/worksheets/sheet1.xml"
 MAIN = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -102,6 +104,7 @@ def with_note(cell: bytes) -> bytes:
 # --- what it does -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_nothing_is_written_before_the_dry_run_was_seen(people):
     mine = people.account(label="Old", wc_id="wxid_old", state=AccountState.OFFLINE, place="Rack 1 · Slot 1")
     same = people.account(label="Same", wc_id="wxid_same", state=AccountState.OFFLINE)
@@ -244,6 +247,7 @@ def test_one_wrong_row_keeps_all_out(people):
     assert fresh(other).label == "Theirs" and fresh(archived).label == "Gone"
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_a_row_that_got_its_wcid_meanwhile_keeps_all_out(people):
     page = upload(people.operator, "Label,wcId,Proxy\nA,wxid_a,none\nB,wxid_b,none\n")
     people.account(wc_id="wxid_b", team=people.west)
@@ -383,6 +387,7 @@ def test_a_row_with_more_cells_than_the_heads_says_so(people):
     assert not Account.objects.exists()
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_labels_that_are_stored_alike_are_one_account(people):
     content = "Label,Proxy\nShop  1,none\nShop 1,none\n\u200b,none\n\u200b,none\n"
     page = upload(people.operator, content, status=422)
@@ -600,6 +605,7 @@ def test_an_account_that_is_online_already_is_adopted_as_in_the_form(people):
     assert not UnmanagedAccount.objects.exists()
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_an_account_that_cannot_be_adopted_does_not_undo_the_import(people, monkeypatch):
     go_online = Account.go_online
 
@@ -631,6 +637,7 @@ def test_the_statements_do_not_grow_with_the_unchanged_rows(people, django_asser
         assert "Unchanged: 300" in upload(people.operator, content)
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_many_rows_are_written_by_few_statements(people, django_assert_max_num_queries):
     def content(version: int) -> str:
         rows = (f'n{n} v{version},wxid_{n:05},none,"t{n % 3}, v{version}"\n' for n in range(300))
@@ -645,6 +652,7 @@ def test_many_rows_are_written_by_few_statements(people, django_assert_max_num_q
     assert AccountEvent.objects.filter(happened=EventType.CHANGED, detail="label, tag_names").count() == 300
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_a_changed_row_keeps_what_a_login_writes_meanwhile(people):
     account = people.account(label="A", wc_id="wxid_a", state=AccountState.OFFLINE, note="")
     page = upload(people.operator, "Label,wcId,Note,Keep online\nB,wxid_a,n,no\n")

@@ -14,6 +14,8 @@ from accounts.models import Account, Drop, Incident, ScanRun
 from accounts.states import AccountState, AttemptState, Method, NextStep
 from tests.support.factories import fresh, make_attempt
 
+pytestmark = pytest.mark.usually("sqlite")
+
 AN_HOUR_AGO = timezone.now() - timedelta(hours=1)
 
 

@@ -2,8 +2,12 @@
 
 import re
 
+import pytest
+
 from tests.support.factories import make_attempt
 from tests.web.test_scan_queue import dropped
+
+pytestmark = pytest.mark.usually("sqlite")
 
 
 def entries(client, path: str = "/accounts/") -> list[str]:

@@ -16,6 +16,8 @@ from accounts.states import AttemptState, DetectedBy, EventType, Method
 from accounts.web.overview.tables import TABLES
 from tests.support.factories import make_attempt
 
+pytestmark = pytest.mark.usually("sqlite")
+
 HOUR = timedelta(hours=1)
 
 
@@ -181,6 +183,7 @@ def a_month(people):
 
 
 @pytest.mark.parametrize("who", ["operator", "stranger", "admin"])
+@pytest.mark.usually("sqlite", "postgres")
 def test_charts_and_tables_have_the_same_numbers(a_month, who):
     person = getattr(a_month, who)
     text, factor = page(person), {"operator": 1, "stranger": 2, "admin": 3}[who]

@@ -18,6 +18,8 @@ from tests.support.factories import fresh, make_account
 from tests.support.raw_http import wire
 from tests.support.threads import running
 
+pytestmark = pytest.mark.usually("sqlite")
+
 ADDRESS, USER, PASSWORD = "203.0.113.77:10808", "canary-proxy-user", "canary-proxy-pass"
 SECRETS = (ADDRESS, "203.0.113.77", USER, PASSWORD)
 BODY = {"proxyIp": ADDRESS, "proxyUser": USER, "proxyPassword": PASSWORD}

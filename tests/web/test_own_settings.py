@@ -10,6 +10,8 @@ from django.test import Client
 from accounts.models import Preferences
 from tests.support.factories import PASSWORD
 
+pytestmark = pytest.mark.usually("sqlite")
+
 NEW = "a longer battery staple"
 
 

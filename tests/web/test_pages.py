@@ -26,6 +26,8 @@ from accounts.web.history import account_page
 from tests.support.factories import make_attempt
 from wkportal import __version__
 
+pytestmark = pytest.mark.usually("sqlite")
+
 
 def html(answer, status: int = 200) -> str:
     assert answer.status_code == status
@@ -85,6 +87,7 @@ def test_the_list_needs_as_many_queries_for_2n_rows_as_for_n(people, query):
     [("旗舰", ["旗舰店 01"]), ("贝塔", ["旗舰店 01"]), ("WL9", ["旗舰店 01"]), ("hi12", ["Backup phone"]),
      ("旗舰 贝塔", ["旗舰店 01"]), ("旗舰 hi12", []), ("%", []), ("_nothing_", []), ("'; DROP TABLE", []), ("", ["Backup phone", "旗舰店 01"])],
 )  # fmt: skip
+@pytest.mark.usually("sqlite", "postgres")
 def test_the_search_looks_in_label_nickname_wc_id_and_wechat_id(people, text, found):
     people.account(label="旗舰店 01", nickname="贝塔同学", wc_id="wxid_wl9q")
     people.account(label="Backup phone", wechat_id="hi1212")
@@ -95,6 +98,7 @@ def test_the_search_looks_in_label_nickname_wc_id_and_wechat_id(people, text, fo
     assert sorted(names[pk] for pk in rows(page)) == sorted(found)
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_the_groups_filter_count_and_add_up(people):
     new, online, offline = (
         people.account(),
@@ -139,6 +143,7 @@ def test_an_address_of_the_time_of_states_leads_to_the_group_of_that_name(people
         "?sort=__class__&page=<1",
     ],
 )
+@pytest.mark.usually("sqlite", "postgres")
 def test_a_junk_question_is_a_list_all_the_same(people, junk):
     account = people.account()
     found = rows(html(people.operator.client.get(f"/accounts/{junk}")))
@@ -433,6 +438,7 @@ def test_the_account_that_scanned_instead_is_taken_as_the_one_meant(people):
     assert people.operator.client.post(f"/attempts/{strange.pk}/meant/").status_code == 404
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_an_edit_does_not_undo_a_login_that_ends_meanwhile(people):
     seen = people.account(label="Before")
     Account.objects.filter(pk=seen.pk).update(state="online", wc_id="wxid_1", w_id="w-1", bound_seq=3)

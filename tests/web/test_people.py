@@ -19,6 +19,8 @@ from accounts.web.people import changes
 from accounts.web.people.forms import OwnPasswordForm
 from tests.support.factories import PASSWORD, fresh
 
+pytestmark = pytest.mark.usually("sqlite")
+
 NEW = "a longer battery staple"
 LINK = re.compile(r'data-copy="http://testserver(/password/[^"]+/)"')
 
@@ -87,6 +89,7 @@ def test_a_person_is_added_sets_a_password_by_the_link_and_signs_in(people, boss
 @pytest.mark.parametrize(
     "username", ["", " ", "operator", "OPERATOR", "a b", "a\0b", "x" * 151, "<script>", "\u200b"]
 )
+@pytest.mark.usually("sqlite", "postgres")
 def test_a_username_that_cannot_be_or_is_taken_is_refused(people, boss, username):
     before = get_user_model().objects.count()
     answer = boss.client.post("/people/new/", {"username": username, "role": "Viewers"})
@@ -192,6 +195,7 @@ def test_a_link_ends_the_earlier_ones_of_a_person_with_a_password_too(people, bo
         assert "Set a password" in Client().get(link, follow=True).content.decode()
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_a_password_set_at_this_moment_is_kept(people, boss):
     link = link_on(boss.client.post("/people/new/", {"username": "new"}))
     as_read_before = named("new")
@@ -200,6 +204,7 @@ def test_a_password_set_at_this_moment_is_kept(people, boss):
     assert named("new").check_password(NEW)
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_a_person_locked_at_this_moment_gets_no_link_and_stays_locked(people, boss):
     as_read_before = fresh(people.operator)
     form = OwnPasswordForm(
@@ -392,6 +397,7 @@ def test_a_role_has_no_page_of_a_team(people, boss):
 
 
 @pytest.mark.parametrize("name", ["", " ", "east", "Operators", "admins", "x" * 151, "a\0b", "\u200b"])
+@pytest.mark.usually("sqlite", "postgres")
 def test_a_team_needs_a_name_of_its_own(people, boss, name):
     before = list(Group.objects.values())
     assert boss.client.post("/people/teams/", {"name": name}).status_code == 422

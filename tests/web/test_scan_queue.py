@@ -22,6 +22,8 @@ from accounts.relogin import recover
 from accounts.states import AttemptState, DetectedBy, DropKind, EventType, Method, NextStep
 from tests.support.factories import make_account, make_attempt
 
+pytestmark = pytest.mark.usually("sqlite")
+
 HOURS_AGO = [timezone.now() - timedelta(hours=n) for n in range(10)]
 
 

@@ -15,6 +15,8 @@ from accounts.web.station import presenters
 from tests.support.factories import fresh, make_attempt
 from tests.support.scanning import code_arrives, ends, look, phone_confirms, run_of, shown
 
+pytestmark = pytest.mark.usually("sqlite")
+
 
 @pytest.fixture
 def accounts(people):
@@ -64,6 +66,7 @@ def test_a_selection_has_only_accounts_that_its_person_sees(people, accounts):
 
 
 @pytest.mark.parametrize("number", ["9" * 30, "٣", "-1", ""])
+@pytest.mark.usually("sqlite", "postgres")
 def test_what_is_no_id_names_no_account(people, run, number):
     assert people.operator.client.post("/station/", {"account": number}).status_code == 422
     answer = people.operator.client.post(reverse("station_do", args=[run.pk]), {"do": "show", "item": number})
