@@ -1,16 +1,19 @@
 """Runs the tests of a make target: `python -m tests.run fast|all|faults [ARGUMENTS OF PYTEST]`.
 
 Every step runs, also after one that failed; then comes what each of them said, the ten slowest tests and the total.
-WORKERS is how many tests run beside each other. TERM and INT go to the step that runs, and are its end and ours;
-when we are killed it ends too.
+Steps of one stage run beside each other, so that one computes while the other only waits; the first one's output is
+seen at once, each other's when those before it have ended. WORKERS is how many tests of a step run beside each other.
+TERM and INT go to the steps that run, and are their end and ours; when we are killed they end too.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from wkportal.local.supervisor import PARENT_DEATH
@@ -19,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "--dist", "loadgroup", "--no-loadscope-reorder"]
 CORES = os.cpu_count() or 1
 SLOWEST = 10
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+Step = tuple[str, list[str], dict[str, str]]  # name, command, variables of its environment
 BIN = Path(sys.executable).parent
 STYLE = [
     ("ruff check", [f"{BIN}/ruff", "check", "."], {}),
@@ -29,52 +34,63 @@ STYLE = [
 ]
 
 
-def tests_on(
-    database: str, marks: str, workers: int, **variables: str
-) -> tuple[str, list[str], dict[str, str]]:
+def tests_on(database: str, marks: str, workers: int, **variables: str) -> Step:
     name = {"sqlite": "tests on SQLite", "postgres": "tests on PostgreSQL"}[database]
     count = os.environ.get("WORKERS") or str(workers)
     return name, [*PYTEST, "-n", count, "-m", marks, *sys.argv[2:]], {"TEST_DATABASE": database, **variables}
 
 
-def steps(target: str) -> list[tuple[str, list[str], dict[str, str]]]:
-    # One more worker than there are cores: some tests only wait.
+def stages(target: str) -> list[list[Step]]:
+    # More workers than there are cores: some tests only wait.
     if target == "fast":
-        return [tests_on("sqlite", "not (slow or live or browser or faults or long)", CORES + 1)]
+        return [[tests_on("sqlite", "not (slow or live or browser or faults or long)", CORES + 1)]]
     if target == "all":
-        return STYLE + [tests_on(database, "not long", CORES + 1) for database in ("sqlite", "postgres")]
+        workers = CORES // 2 + 2
+        return [[*(tests_on(database, "not long", workers) for database in ("sqlite", "postgres")), *STYLE]]
     logins, rounds = os.environ.get("FAULT_LOGINS", "1000"), os.environ.get("FAULT_ROUNDS", "4")
     # One after the other: each takes the machine for itself.
     return [
-        tests_on("postgres", "faults or long", 1, FAULT_LOGINS=logins, FAULT_ROUNDS=rounds),
-        tests_on("sqlite", "faults or long", 1, FAULT_LOGINS="100", FAULT_ROUNDS=rounds),
+        [tests_on("postgres", "faults or long", 1, FAULT_LOGINS=logins, FAULT_ROUNDS=rounds)],
+        [tests_on("sqlite", "faults or long", 1, FAULT_LOGINS="100", FAULT_ROUNDS=rounds)],
     ]
 
 
-def run(command: list[str], variables: dict[str, str]) -> int:
-    """The exit code. A signal to us is passed on."""
-    tied = [*PARENT_DEATH, "exec", str(os.getpid()), *command]
-    with subprocess.Popen(tied, cwd=ROOT, env=os.environ | variables) as step:
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(sign, lambda number, _frame: step.send_signal(number))
-        code = step.wait()
-    for sign in (signal.SIGTERM, signal.SIGINT):
+def run(stage: list[Step], folder: Path) -> list[tuple[str, int, float]]:
+    """Name, exit code and seconds of each. A signal to us is passed on to all."""
+    began, running = time.monotonic(), []
+    for sign in SIGNALS:
+        signal.signal(sign, lambda number, _frame: [step.send_signal(number) for step in running])
+    outputs = [None, *((folder / f"output-{number}").open("w+b") for number in range(1, len(stage)))]
+    for (name, command, variables), output in zip(stage, outputs, strict=True):
+        tied = [*PARENT_DEATH, "exec", str(os.getpid()), *command]
+        env = os.environ | variables | {"TEST_TIMES": str(folder / f"times of {name}")}
+        running.append(subprocess.Popen(tied, cwd=ROOT, env=env, stdout=output, stderr=output))
+    with ThreadPoolExecutor(len(stage)) as waiting:
+        ends = [
+            waiting.submit(lambda step: (step.wait(), time.monotonic() - began), step) for step in running
+        ]
+        for (name, _command, _variables), output, end in zip(stage, outputs, ends, strict=True):
+            print(f"\n== {name}", flush=True)
+            end.result()
+            if output:
+                output.seek(0)
+                shutil.copyfileobj(output, sys.stdout.buffer)
+                output.close()
+    for sign in SIGNALS:
         signal.signal(sign, signal.SIG_DFL)
-    if code in (-signal.SIGTERM, -signal.SIGINT, 2):  # 2: pytest after Ctrl-C
-        sys.exit(128 + abs(code))
-    return code
+    results = [(name, *end.result()) for (name, _command, _variables), end in zip(stage, ends, strict=True)]
+    for _name, code, _seconds in results:
+        if code in (-signal.SIGTERM, -signal.SIGINT, 2):  # 2: pytest after Ctrl-C
+            sys.exit(128 + abs(code))
+    return results
 
 
 def main() -> int:
     began, results = time.monotonic(), []
     with tempfile.TemporaryDirectory() as folder:
-        times = Path(folder) / "times"
-        for name, command, variables in steps(sys.argv[1]):
-            print(f"\n== {name}", flush=True)
-            start = time.monotonic()
-            code = run(command, variables | {"TEST_TIMES": str(times)})
-            results.append((name, code, time.monotonic() - start))
-        lines = times.read_text().splitlines() if times.exists() else []
+        for stage in stages(sys.argv[1]):
+            results += run(stage, Path(folder))
+        lines = [line for file in Path(folder).glob("times *") for line in file.read_text().splitlines()]
     report(results, [(float(line.partition(" ")[0]), line.partition(" ")[2]) for line in lines])
     print(f"{time.monotonic() - began:7.1f} s in all")
     return int(any(code for _name, code, _seconds in results))
