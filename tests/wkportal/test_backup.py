@@ -256,14 +256,21 @@ def test_a_backup_that_fails_leaves_no_file_and_replaces_none(database, monkeypa
     assert path.read_bytes() == whole
 
 
-def test_the_file_can_be_standard_output(database):
-    env = environment.os.environ | {"VAR_DIR": str(database)}
+def test_the_commands_as_an_operator_runs_them_and_the_file_as_standard_output(database):
     url = f"sqlite:///{connection.settings_dict['NAME']}"
-    env["DATABASE_URL"] = environment.url_on_server(connection.settings_dict["NAME"]) if POSTGRES else url
-    command = [sys.executable, "manage.py", "backup", "-"]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=True)
-    (database / "piped.zip").write_bytes(done.stdout)
-    assert "is whole" in restored(database / "piped.zip")
+    url = environment.url_on_server(connection.settings_dict["NAME"]) if POSTGRES else url
+    env = environment.os.environ | {"VAR_DIR": str(database), "DATABASE_URL": url}
+
+    def manage(*words: str) -> bytes:
+        connection.close()
+        command = [sys.executable, "manage.py", *words]
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=True).stdout
+
+    path = database / "piped.zip"
+    path.write_bytes(manage("backup", "-"))
+    Account.objects.update(label="since")
+    assert b"is whole" in manage("restore", str(path))
+    assert labels() == ["kept"]
 
 
 @pytest.mark.database("postgres")

@@ -16,7 +16,7 @@ from django.utils.version import get_version_tuple
 
 from accounts.maintenance import field_keys
 from wkportal.backup import archive, postgres, sqlite
-from wkportal.backup.contents import row_counts, using
+from wkportal.backup.contents import leave, row_counts, using
 
 
 def engine():
@@ -32,6 +32,8 @@ def restore(path: Path, *, lost_keys: bool, say: Callable[[str], object]) -> str
     """
     manifest, databases = archive.manifest_of(path), engine()
     _refuse_foreign(manifest)
+    leave()
+    connection.settings_dict["OPTIONS"].pop("pool", None)  # its connections would be in the way, too
     databases.refuse_if_in_use()
     rows = sum(manifest["rows"].values())
     say(f"{path} is whole: version {manifest['version']}, {manifest['at']}, {rows} rows.")
