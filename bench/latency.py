@@ -1,9 +1,12 @@
 """How much the portal adds to what the upstream takes, as a person in front of a browser sees it.
 
-    python -m bench.latency [--rounds 100] [--delay 0.2]
+    python -m bench.latency [--station] [--rounds 100] [--delay 0.2]
 
 Starts the product as `make run` does (`manage.py up`, with the simulator), opens a real Chromium, and logs a new account
 in each round. In the same round a plain client makes the same two calls, `/iPadLogin` and the picture: the reference.
+
+--station: from one phone's confirmation to the next account's QR code on the screen of the scan station. Nothing is clicked
+once the run has started, and each phone confirms when the next code was requested ahead: a person needs longer to scan.
 """
 
 import os
@@ -12,11 +15,15 @@ import shutil
 import signal
 import tempfile
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import requests
+import zxingcpp
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from bench import report
@@ -26,12 +33,18 @@ USER, PASSWORD = "bench", "a password for the bench"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 WARM_UP = 3
 WHAT = {"upstream's own answers": None, "click to QR code, less that": 50, "confirmed to Online": 300}
-# In ms since 1970: the click, the QR code drawn, the account online in the page.
+NEXT, AIM_NEXT = "confirmed to the next QR code", 150
+SHOWN = "document.querySelector('.code[data-attempt]')?.dataset.attempt"
+# In ms since 1970: the click, the QR code drawn (also of each attempt), the account online in the page.
 WATCH = """() => {
   const now = () => performance.timeOrigin + performance.now();
   window.marks = {};
   document.addEventListener("submit", () => { marks.click ??= now() }, true);
   document.addEventListener("load", ({ target }) => { if (target.matches?.(".code img")) marks.code ??= now() }, true);
+  document.addEventListener("load", ({ target }) => {
+    const code = target.closest?.(".code[data-attempt]");
+    if (code) marks[code.dataset.attempt] ??= now();
+  }, true);
   new MutationObserver(() => {
     if (document.querySelector("[data-state=online][data-wc-id]")) marks.online ??= now();
   }).observe(document.documentElement, { subtree: true, childList: true, attributes: true });
@@ -101,9 +114,32 @@ class Session:
         marks = page.evaluate("() => marks")
         return reference, marks["code"] - marks["click"] - reference, marks["online"] - confirmed
 
+    def start_station(self, accounts: int) -> None:
+        for number in range(accounts):
+            self.add_account(number)
+        self.page.goto(self.url + "/station/")
+        self.page.keyboard.press("2")  # never logged in
+        self.page.wait_for_url("**/station/*/")
+        self.page.evaluate(WATCH)
+
+    def next_code(self) -> float:
+        """Confirm the login on the screen of the station; return ms until the next QR code is drawn."""
+        page = self.page
+        attempt = page.wait_for_function(SHOWN, polling=50).json_value()
+        page.get_by_text("QR code ready").wait_for()
+        picture = page.locator(".code img").get_attribute("src").partition(",")[2]
+        read = zxingcpp.read_barcode(Image.open(BytesIO(b64decode(picture)))).text
+        w_id = read.rpartition("/")[2]
+        self.control("wait", wId=w_id, step3_now=1)
+        confirmed = time.time() * 1000
+        self.control("phone", wId=w_id, do="confirm")
+        page.wait_for_function(f"(old) => {SHOWN} !== old && marks[{SHOWN}]", arg=attempt, polling=50)
+        return page.evaluate(f"marks[{SHOWN}]") - confirmed
+
 
 def main() -> None:
     parser = report.parser(__doc__)
+    parser.add_argument("--station", action="store_true")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--delay", type=float, default=0.2, help="seconds of /iPadLogin (%(default)s)")
     options = parser.parse_args()
@@ -113,11 +149,15 @@ def main() -> None:
         page = browser.new_context(bypass_csp=True).new_page()  # for WATCH
         session = Session(page, url, upstream)
         session.control("faults", path="/iPadLogin", kind="delay", seconds=options.delay)
-        rounds = [session.log_in(number) for number in range(options.rounds + WARM_UP)][WARM_UP:]
+        numbers = range(options.rounds + WARM_UP)
+        if options.station:
+            session.start_station(len(numbers) + 2)  # behind the last one, another code is requested ahead
+        measure = (lambda _number: (session.next_code(),)) if options.station else session.log_in
+        rounds = [measure(number) for number in numbers][WARM_UP:]
         browser.close()
-    figures = []
-    for (what, aim), *times in zip(WHAT.items(), *rounds, strict=True):
-        figures += [report.Figure(*named, aim=aim) for named in report.percentiles(what, times).items()]
+    figures, what = [], {NEXT: AIM_NEXT} if options.station else WHAT
+    for (name, aim), *times in zip(what.items(), *rounds, strict=True):
+        figures += [report.Figure(*named, aim=aim) for named in report.percentiles(name, times).items()]
     report.finish(figures, options)
 
 

@@ -32,10 +32,9 @@ def main() -> None:
         from bench.waits import attempts
         from bench.waits.clients import Run, Worker
 
-        def left() -> int:
-            return attempts.execute(
-                "SELECT count(*) FROM accounts_accountevent WHERE at < now() - interval '400 days'"
-            )[0][0]
+        def deleted() -> int:
+            old = "SELECT count(*) FROM accounts_accountevent WHERE at < now() - interval '400 days'"
+            return options.events - attempts.execute(old)[0][0]
 
         class Beside(Run):
             """`with_prune` tells whether old events are deleted while the phones are answered."""
@@ -50,16 +49,13 @@ def main() -> None:
             def answer(self, how: dict[str, float], later: list[int]):
                 if not self.with_prune:
                     return super().answer(how, later)
-                log = services.folder / "prune.log"
-                with Process(["manage.py", "prune"], services.env, log) as prune:
+                command, log = ["manage.py", "prune"], services.folder / "prune.log"
+                with Process(command, services.env, log) as prune:
                     began = time.monotonic()
-                    wait_until(lambda: left() < options.events, 60, f"nothing is deleted: {log}")
+                    wait_until(deleted, 60, f"nothing is deleted: {log}")
                     usage = super().answer(how, later)
-                    self.figures["old events deleted meanwhile"] = options.events - left()
-                    if (
-                        wait_for_count(options.events, lambda: options.events - left(), every=1)[0]
-                        < options.events
-                    ):
+                    self.figures["old events deleted meanwhile"] = deleted()
+                    if wait_for_count(options.events, deleted, every=1)[0] < options.events:
                         raise TimeoutError(f"not all are deleted: {prune.log}")
                     self.figures["all are deleted after, s"] = time.monotonic() - began
                 return usage
