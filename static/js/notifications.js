@@ -1,7 +1,7 @@
 // Notifications of the browser, and a tone: an account needs attention now, or a run of this person is done. The tabs
 // of a browser share what is known: one of them asks at a time, and the next one finds nothing new.
 
-const { notifications, news, accountNews } = document.body.dataset;
+const { notifications, notificationWorker, news, accountNews } = document.body.dataset;
 const [shows, rings] = ["notifications", "sound"].map((kind) => notifications.split(" ").includes(kind));
 const KNOWN = "wkportal-notifications";
 const LOOKING = "wkportal-looking"; // held by the tab that a person looks at
@@ -75,22 +75,23 @@ async function tell(found) {
   if (rings) document.dispatchEvent(new CustomEvent("wk:ring"));
   if (!shows || Notification.permission !== "granted") return;
   const { held } = await navigator.locks.query();
-  if (!held.some(({ name }) => name === LOOKING)) found.forEach(show);
+  if (held.some(({ name }) => name === LOOKING)) return;
+  const worker = await active(await navigator.serviceWorker.register(notificationWorker));
+  for (const { key, title, body, url } of found) {
+    const how = { body, tag: `wkportal-${key}`, silent: true, renotify: true, data: { url } };
+    await worker.showNotification(title, how);
+  }
 }
 
-function show({ key, title, body, url }) {
-  const notification = new Notification(title, {
-    body,
-    tag: `wkportal-${key}`,
-    silent: true,
-    renotify: true,
+function active(registration) {
+  if (registration.active) return registration;
+  const worker = registration.installing ?? registration.waiting;
+  return new Promise((done, failed) => {
+    worker.addEventListener("statechange", () => {
+      if (worker.state === "activated") done(registration);
+      else if (worker.state === "redundant") failed(new Error("the service worker was not installed"));
+    });
   });
-  notification.onclick = () => {
-    notification.close();
-    window.focus();
-    // Not in place of this page, in which somebody may have typed.
-    if (!window.open(url, "wkportal-notification")) location.assign(url);
-  };
 }
 
 // --- who looks ----------------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ function blurred() {
   looking = null;
 }
 
-if (navigator.locks && "Notification" in window) {
+if (navigator.locks && "Notification" in window && "serviceWorker" in navigator) {
   window.addEventListener("focus", focused);
   window.addEventListener("blur", blurred);
   if (document.hasFocus()) focused();

@@ -3,7 +3,7 @@
 const notifications = document.querySelector("[name=notifications]");
 const sound = document.querySelector("[name=sound]");
 const advice = document.getElementById("permission");
-const able = "Notification" in window && navigator.locks !== undefined;
+const able = "Notification" in window && "serviceWorker" in navigator && navigator.locks !== undefined;
 
 function show() {
   const state = able ? Notification.permission : "unsupported";
