@@ -75,7 +75,7 @@ screens: ## docs/screens: a picture of every page, in both languages and themes
 	@$(PYTHON) bootstrap.py test
 	@mkdir -p docs/screens
 	@SCREENS=$(CURDIR)/docs/screens exec $(BIN)/python -m pytest -p xdist -n 0 -m "long or not long" \
-		tests/browser/test_every_page.py
+		tests/browser/test_every_page.py::test_every_page
 
 clean: ## remove what can be made again: environments, caches, collected files; the data in var/ stays
 	@rm -rf .venv var/tools staticfiles .pytest_cache .ruff_cache .hypothesis

@@ -9,12 +9,14 @@ import itertools
 import json
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from PIL import Image
 
-from tests.support.company import PAGES, Company
+from tests.support.company import PAGES, Company, admin_pages
+from tests.support.fault_proxy import Proxy
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400), pytest.mark.usually("sqlite")]
@@ -35,9 +37,14 @@ LOOKS = [
     for look in itertools.product(("en", "zh-CN"), ("light", "dark"), SCREENS)
 ]
 MOST_SHIFT = 0.02
+# Seconds for so many bytes: a page comes in some twenty pieces, and may be drawn after each.
+SLOW = 0.05, 400
 # Best practices too: each is a promise to somebody who works by keyboard or hears the page.
-FINDINGS = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations.map(
-    (found) => `${found.id}: ${found.nodes.map((node) => node.target.join(" ")).slice(0, 3).join(", ")}`)"""
+FINDINGS = """async (only) => (await axe.run(document, {resultTypes: ["violations"]})).violations
+    .filter(({impact}) => !only || only.includes(impact))
+    .map((found) => `${found.id}: ${found.nodes.map((node) => node.target.join(" ")).slice(0, 3).join(", ")}`)"""
+# Of Django admin, whose pages are Django's own but for colors and a few columns.
+GRAVE = ["serious", "critical"]
 # Collected from the page's first moment; what follows a click or a key is meant.
 WATCH_SHIFTS = """
     window.shifts = 0;
@@ -104,6 +111,43 @@ def test_every_page(stack, company, page_of, complaints, language, theme, screen
             wrong[name] = {"axe": found, "shift": shift, "moved": moved, "wide": wide, "console": said}
         if PICTURES and (language, theme, screen) in PICTURED:
             keep_picture(page, f"{name}-{language[:2]}-{theme}-{screen}.webp")
+    assert not wrong, json.dumps(wrong, indent=1, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    ("names", "screen"),
+    [
+        pytest.param(("sign-in", "station-run", "wall"), "desk", id="those that fill the screen"),
+        *(pytest.param(PAGES, screen, marks=pytest.mark.long, id=screen) for screen in SCREENS),
+    ],
+)
+def test_no_page_moves_while_it_arrives(stack, company, page_of, complaints, names, screen):
+    address, wrong = urlsplit(stack.url), {}
+    with Proxy((address.hostname, address.port)) as network:
+        for name in names:
+            page = page_of(PAGES[name].who, "en", "light", screen)
+            path = f"http://{address.hostname}:{network.port}{PAGES[name].address(company)}"
+            page.goto(path)
+            network.slow(*SLOW)
+            page.goto(path, wait_until="load")
+            network.slow(0)
+            if (shift := page.evaluate("window.shifts")) > MOST_SHIFT:
+                wrong[name] = shift, page.evaluate("window.moved")
+            page.goto("about:blank")
+    complaints[:] = [text for text in complaints if "404" not in text]
+    assert not wrong, json.dumps(wrong, indent=1, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(("language", "theme", "screen"), LOOKS)
+def test_every_page_of_django_admin(stack, company, page_of, complaints, language, theme, screen):
+    company.add_what_only_the_admin_shows()
+    page, wrong = page_of("admin", language, theme, screen), {}
+    for path in admin_pages():
+        page.goto(stack.url + path)
+        said = [*page.evaluate(FINDINGS, GRAVE), *complaints]
+        complaints.clear()
+        if said:
+            wrong[path] = said
     assert not wrong, json.dumps(wrong, indent=1, ensure_ascii=False)
 
 

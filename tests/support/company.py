@@ -1,22 +1,49 @@
-"""A company of thirty accounts with a month behind it, and an address for every page that shows it.
+"""A company of forty accounts with a month behind it, and an address for every page that shows it.
 
 For those that look at all pages: one test for what is wrong on any of them, and the screenshots of the docs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.contrib import admin
+from django.urls import reverse
 from django.utils import timezone
 
 from accounts.attention import assignment
 from accounts.bulk import runs
-from accounts.models import Account, Drop, Incident, LoginAttempt, Tag, UnmanagedAccount
+from accounts.models import (
+    Account,
+    Channel,
+    Delivery,
+    Drop,
+    Incident,
+    LoginAttempt,
+    Notification,
+    Plan,
+    PlanResult,
+    PlanRun,
+    Rule,
+    Tag,
+    UnmanagedAccount,
+    UpstreamAccess,
+)
 from accounts.models.event import record
+from accounts.models.notification import DeliveryState
 from accounts.models.operators.bulk_run import BulkAction
 from accounts.models.operators.scan_run import ScanSource
+from accounts.models.plan import Outcome, PlanMethod
 from accounts.scanning import links, queue
-from accounts.states import AccountState, AttemptState, EventType, Method, NextStep, Trigger
+from accounts.states import (
+    AccountState,
+    AttemptState,
+    EventType,
+    Method,
+    NextStep,
+    NotificationKind,
+    Trigger,
+)
 from tests.support.factories import People, make_account, make_attempt
 
 SHOPS = (
@@ -28,7 +55,11 @@ ENDINGS = (
     (AttemptState.SUCCEEDED, "", ""), (AttemptState.SUCCEEDED, "", ""), (AttemptState.EXPIRED, "not_scanned", ""),
     (AttemptState.SUCCEEDED, "", ""), (AttemptState.FAILED, "declined", "用户拒绝登录"),
 )  # fmt: skip
-ACCOUNTS = 30
+ACCOUNTS, NEVER_LOGGED_IN = 30, 10
+# Of a month: how many logins a day, by weekday, and in which hours accounts drop, on which proxies.
+LOGINS_A_DAY = (24, 22, 25, 21, 23, 9, 7)
+DROP_HOURS = (3, 9, 10, 10, 10, 11, 11, 14, 16, 19, 20, 22)
+DROP_PROXIES = (1, 1, 1, 2, 2, 5)
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
 
@@ -37,6 +68,9 @@ class Company:
         self.people, self.now = people, timezone.now()
         self.tags = [Tag.objects.create(name=name) for name in ("客服", "VIP", "night shift")]
         self.accounts = [self._account(number) for number in range(1, ACCOUNTS + 1)]
+        for number in range(ACCOUNTS + 1, ACCOUNTS + NEVER_LOGGED_IN + 1):
+            self.accounts.append(self._account(number, AccountState.NEW))
+        self._month()
         offline = [account for account in self.accounts if account.state == AccountState.OFFLINE]
         self.dropped, self.online, self.new = offline[0], self.accounts[0], self.accounts[9]
         self.incident = self._incident(offline)
@@ -64,19 +98,73 @@ class Company:
             self.incident, by=people.operator, note="Asked the shop to charge the phones"
         )
 
-    def _account(self, number: int) -> Account:
+    def add_what_only_the_admin_shows(self) -> None:
+        plan = Plan.objects.create(
+            name="Mornings", crontab="0 9 * * *", method=PlanMethod.SCAN, next_at=self.now + DAY
+        )
+        run = PlanRun.objects.create(plan=plan, plan_name=plan.name, scheduled_at=self.now - DAY, due=2)
+        for account, outcome in ((self.dropped, Outcome.DECLINED), (self.online, Outcome.ONLINE)):
+            PlanResult.objects.create(run=run, account=account, outcome=outcome, ended_at=self.now)
+        channel = Channel.objects.create(name="Night shift", url="json://chat.example.com/")
+        rule = Rule.objects.create(channel=channel, kinds=[NotificationKind.OFFLINE])
+        for number, (state, error) in enumerate(
+            ((DeliveryState.SENT, ""), (DeliveryState.FAILED, "HTTP 500"))
+        ):
+            told = Notification.objects.create(
+                key=f"offline:{number}", kind=NotificationKind.OFFLINE, account=self.dropped
+            )
+            Delivery.objects.create(
+                channel=channel, notification=told, rule=rule, state=state, error=error, tries=1
+            )
+        UpstreamAccess.objects.get_or_create(
+            base_url="https://wkteam.example", account="13800000000", seats=50
+        )
+
+    def _account(self, number: int, state: str = "") -> Account:
         label, nickname = SHOPS[number % len(SHOPS)]
-        state = STATES[(number - 1) % len(STATES)]
-        since = self.now - number * 7 * HOUR
+        state = state or STATES[(number - 1) % len(STATES)]
+        since = self.now - (HOUR if state == AccountState.OFFLINE else number * 7 * HOUR)
         known = state != AccountState.NEW
         account = make_account(
             team=self.people.east, label=f"{label} · {number}", nickname=nickname if known else "", state=state,
             place=f"Rack {1 + number // 12} · Slot {number}" if number % 5 else "", proxy=(1, 2, None)[number % 3],
             wc_id=f"wxid_{number:06}" if known else None, w_id=f"w{number}" if state == AccountState.ONLINE else "",
-            state_since=since, last_login_at=since if known else None, note="Charger is loose" if number % 9 == 0 else "",
+            state_since=since, last_login_at=self.now - number * 7 * HOUR if known else None,
+            last_offline_at=since if state == AccountState.OFFLINE else None,
+            first_login_at=self.now - 90 * DAY if known else None, note="Charger is loose" if number % 9 == 0 else "",
         )  # fmt: skip
         account.tags.set(self.tags[: number % 3])
         return account
+
+    def _month(self) -> None:
+        """Logins and drops of 30 days, most of which ended well."""
+        known = [account for account in self.accounts if account.state == AccountState.ONLINE]
+        noon = self.now.replace(hour=4, minute=0)
+        logins, drops = [], []
+        for day in range(1, 31):
+            for number in range(LOGINS_A_DAY[(noon - day * DAY).weekday()]):
+                state, reason, words = (
+                    ENDINGS[4] if number == day % 7 else ENDINGS[2] if number == day % 5 else ENDINGS[0]
+                )
+                began, seconds = (
+                    noon - day * DAY + number * 23 * MINUTE,
+                    150 if reason == "not_scanned" else 8 + (7 * number + day) % 21,
+                )
+                logins.append(LoginAttempt(
+                    account=known[(3 * day + number) % len(known)], state=state, reason=reason, upstream_text=words, seq=0,
+                    w_id=f"past-{day}-{number}", created_at=began, sent_at=began, qr_shown_at=began + timedelta(seconds=1),
+                    deadline_at=began + timedelta(seconds=150), ended_at=began + timedelta(seconds=seconds),
+                    asked_by=self.people.operator, asked_by_name="operator",
+                ))  # fmt: skip
+            for number in range(1 + day % 3):
+                hour, proxy = DROP_HOURS[(5 * day + number) % 12], DROP_PROXIES[(day + number) % 6]
+                at = (self.now - day * DAY).replace(hour=hour, minute=7 * number)
+                drops.append(Drop(
+                    account=known[(2 * day + number) % len(known)], at=at, ended_at=at + (5 + day) * MINUTE, proxy=proxy, w_id="past",
+                    ended_by=Method.POPUP if number else Method.QR, online_since=at - (9 + 2 * day) * DAY, reason_text="网络异常，已下线",
+                ))  # fmt: skip
+        LoginAttempt.objects.bulk_create(logins)
+        Drop.objects.bulk_create(drops)
 
     def _incident(self, offline: list[Account]) -> Incident:
         incident = Incident.objects.create(
@@ -149,7 +237,7 @@ PAGES = {
     "attempt": at("/attempts/{ended.pk}/"),
     "station": at("/station/"),
     "station-run": at("/station/{run.pk}/", ready=".code img"),
-    "wall": at("/wall/{run.pk}/", ready=".code img"),
+    "wall": at("/wall/{run.pk}/", ready="#tile-7 .code img"),
     "link": at("/accounts/{link.account_id}/link/"),
     "scan-link": at("/scan/{link.token}/", ""),
     "incidents": at("/incidents/"),
@@ -168,3 +256,12 @@ PAGES = {
     "runbook": at("/status/runbook/", "admin"),
     "not-found": at("/nowhere/"),
 }
+
+
+def admin_pages() -> Iterator[str]:
+    """The index of Django admin, and of each model its list and its newest row."""
+    yield reverse("admin:index")
+    for model in admin.site._registry:
+        name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+        yield reverse(f"{name}_changelist")
+        yield reverse(f"{name}_change", args=[model._default_manager.latest("pk").pk])

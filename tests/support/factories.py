@@ -19,8 +19,10 @@ from accounts.models import (
     Account,
     AccountEvent,
     BulkRun,
+    Channel,
     Incident,
     LoginAttempt,
+    Notification,
     Plan,
     PlanRun,
     Presence,
@@ -140,6 +142,8 @@ def forget_everything() -> None:
             with transaction.atomic():
                 for model in (
                     BulkRun,
+                    Channel,
+                    Notification,
                     Plan,
                     PlanRun,
                     Presence,
