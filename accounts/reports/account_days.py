@@ -1,9 +1,10 @@
-"""The last 30 days of one account: which share of each day it was offline, and its drops.
+"""The last 30 days of accounts: which share of each day it was offline, and its drops.
 
 A day begins at midnight of the chosen zone and has 23, 24 or 25 hours. The time before the first login, which is
 neither online nor offline, is not counted.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from math import floor
@@ -48,12 +49,23 @@ def share_online(offline: float, counted: float) -> float | None:
 
 def month_of(account: Account, now: datetime, zone: tzinfo) -> Month | None:
     """Return the last 30 days of the account; None if it never logged in. One query."""
+    return months_of([account], now, zone).get(account.pk)
+
+
+def months_of(accounts: list[Account], now: datetime, zone: tzinfo) -> dict[int, Month]:
+    """Return the last 30 days of each account that has logged in. One query."""
+    known = [account for account in accounts if account.state != AccountState.NEW]
+    if not known:
+        return {}
+    days, drops = Days(NUMBER, now, zone), defaultdict(list)
+    recent = Drop.objects.filter(Q(ended_at=None) | Q(ended_at__gt=days.begin), account__in=known)
+    for drop in recent.select_related("incident").order_by("-id")[: READ * len(known)]:
+        drops[drop.account_id].append(drop)
+    return {account.pk: _month(account, drops[account.pk], days, now) for account in known}
+
+
+def _month(account: Account, drops: list[Drop], days: Days, now: datetime) -> Month:
     since = account.first_login_at or account.created_at
-    if account.state == AccountState.NEW:
-        return None
-    days = Days(NUMBER, now, zone)
-    recent = account.drops.filter(Q(ended_at=None) | Q(ended_at__gt=days.begin))
-    drops = list(recent.select_related("incident").order_by("-id")[:READ])
     # The drop of an account that is back stays open for some seconds.
     latest = account.state_since if account.state == AccountState.ONLINE else now
     gaps = [(drop.at, drop.ended_at or latest) for drop in drops]

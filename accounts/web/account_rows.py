@@ -1,9 +1,12 @@
 """What a row of the account list says besides the account's own columns."""
 
 from django.db.models import Count
+from django.utils import timezone
 
 from accounts.attention import groups
 from accounts.models import Account, Drop
+from accounts.reports.account_days import months_of
+from accounts.web.history.month_bar import bar
 
 
 def describe(accounts: list[Account], user) -> list[Account]:
@@ -21,6 +24,14 @@ def describe(accounts: list[Account], user) -> list[Account]:
             account.drop.others = others.get(account.drop.incident_id, 1) - 1
         account.need = groups.need_of(account, account.open_attempt, account.failure, account.drop)
     return accounts
+
+
+def add_months(accounts: list[Account]) -> None:
+    """Add `month`, the last 30 days, and `month_bar` to each account that has logged in, with one query."""
+    months = months_of(accounts, timezone.now(), timezone.get_current_timezone())
+    for account in accounts:
+        account.month = months.get(account.pk)
+        account.month_bar = account.month and bar(account.month)
 
 
 def together(incidents: set[int], user) -> dict[int, int]:

@@ -17,12 +17,12 @@ from accounts.web.forms import DueForm, VerificationCodeForm
 from accounts.web.history.account_page import (
     DROPS_SHOWN,
     HistoryFilter,
-    bar,
     history_of,
     history_query,
     month_shown,
 )
 from accounts.web.history.attempt_page import earlier_logins, timeline, way
+from accounts.web.history.month_bar import bar
 
 EVENTS_SHOWN = 100
 SHOWN_LIVE = [

@@ -73,3 +73,20 @@ def test_a_csv_file_goes_out_is_edited_and_comes_in(chrome, stack, live, tmp_pat
     expect(page.get_by_text("1 account added. 1 account changed.")).to_be_visible()
     page.context.close()
     assert set(Account.objects.values_list("label", "place")) == {("=old", "Rack 2 · Slot 9"), ("new", "")}
+
+
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_the_selected_accounts_go_out_from_a_narrow_screen_too(new_page, stack, live, language):
+    chosen, _other = live.account(label="chosen"), live.account(label="other")
+    page = new_page(live.operator, viewport=chromium.PHONE, locale=language, accept_downloads=True)
+    page.goto(f"{stack.url}/accounts/")
+    page.locator("#pick").click()
+    page.locator(f"#tick-{chosen.pk}").check()
+    export = page.locator('.bulk [formaction$="export.csv"]')
+    box = export.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= chromium.PHONE["width"]
+    with page.expect_download() as sent:
+        export.click()
+    with open(sent.value.path(), encoding="utf-8-sig", newline="") as text:
+        _head, row = csv.reader(text)
+    assert "chosen" in row

@@ -7,13 +7,14 @@ from functools import partial
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accounts.attention.groups import URGENCY, AccountGroup
 from accounts.lib.lists import keyset_pagination
 from accounts.lib.lists.keyset_pagination import Order
-from accounts.models import Account, Tag
+from accounts.models import Account, Drop, Tag
 from accounts.web import account_list, visible_accounts
 from accounts.web.account_list import BY_PLACE, EVERY, ORDERS, TABS, URGENT, AccountList
 from tests.support.factories import make_account, make_attempt
@@ -238,3 +239,20 @@ def test_no_page_reads_a_section_once_per_account_after_the_tables_were_empty(wo
             before = scans()
             assert [row.pk for row in search.page().rows] == meant[:7]
             assert scans() - before < 5 * ACCOUNTS, (sort, filters)
+
+
+def test_a_row_shows_the_last_30_days_of_its_account(people):
+    month = timezone.now() - timedelta(days=60)
+    fields = {"state": "online", "first_login_at": month, "state_since": month}
+    steady, dropped = (people.account(label=label, w_id=f"w{label}", **fields) for label in "ab")
+    new = people.account(label="c")
+    at = timezone.now() - timedelta(days=2)
+    Drop.objects.create(account=dropped, w_id="old", at=at, ended_at=at + timedelta(hours=5))
+    page = people.operator.client.get("/accounts/").content.decode()
+    found = {pk: page.split(f'id="row-{pk}"')[1].split("</tr>")[0] for pk in (steady.pk, dropped.pk, new.pk)}
+    assert "100.0% online, 0 drops" in found[steady.pk] and 'class="out"' not in found[steady.pk]
+    assert '% online, 1 drop"' in found[dropped.pk] and 'class="out"' in found[dropped.pk]
+    assert "100.0%" not in found[dropped.pk]
+    assert "<svg" not in found[new.pk]
+    row = people.operator.client.get(f"/accounts/{dropped.pk}/row/").content.decode()
+    assert 'class="out"' in row

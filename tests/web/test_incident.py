@@ -185,3 +185,16 @@ def test_the_numbers_add_up_when_not_all_rows_are_shown(people, incident, monkey
     found = progress_of(incident.drops.all())
     assert (found.total, found.numbers[Part.SCAN], len(found.rows[Part.SCAN])) == (5, 5, 2)
     assert "The first 2 of 5 are shown." in page(people.operator, incident)
+
+
+def test_another_proxy_is_offered_for_all_that_are_not_back_if_the_proxy_is_what_they_share(people, incident):
+    first, second = dropped(people, incident, 2)
+    dropped(people, incident, drop={"ended_at": timezone.now()}, state="online", w_id="w1")
+    dropped(people, incident, team=people.west)
+    ids = re.search(r'name="ids" value="([\d,]*)"', page(people.operator, incident))[1]
+    assert ids.split(",") == [str(first.pk), str(second.pk)]
+    asked = people.operator.client.post("/accounts/bulk/proxy/prepare/", {"ids": ids})
+    assert asked.status_code == 200 and "2" in asked.content.decode()
+    assert 'id="change-proxy"' not in page(people.viewer, incident)
+    Incident.objects.update(shares="")
+    assert 'id="change-proxy"' not in page(people.operator, incident)

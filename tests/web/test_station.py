@@ -7,7 +7,7 @@ import pytest
 from django.urls import reverse
 
 from accounts.logins.success import complete_login
-from accounts.models import Account, LoginAttempt, ScanRun
+from accounts.models import Account, LoginAttempt, ScanRun, Tag
 from accounts.models.operators.scan_run import ScanState
 from accounts.states import AttemptState, Method
 from accounts.upstream.responses import LoggedIn, Profile
@@ -248,6 +248,14 @@ def test_never_logged_in_accounts_are_added_at_the_end(people, run):
     assert "Add all never logged in" in page_of(people, run)
     do(people, run, "add_new")
     assert run.items.count() == 4
+
+
+def test_the_queue_is_searched_by_name_place_tag_and_note(people, run, accounts):
+    accounts[1].tags.add(Tag.objects.create(name="VIP"))
+    Account.objects.filter(pk=accounts[1].pk).update(note="Charger is loose")
+    found = re.findall(r'data-find="([^"]*)"', page_of(people, run, "station_queue"))
+    (one,) = [words for words in found if "#vip" in words]
+    assert all(word in one for word in ("b", "slot 2", "charger is loose"))
 
 
 def test_a_run_belongs_to_its_person(people, run):

@@ -15,7 +15,6 @@ from accounts.web.account_rows import together
 
 HISTORY_SIZE = 20
 DROPS_SHOWN = 5
-HEIGHT, STEP = 16, 3
 
 
 class HistoryFilter(forms.Form):
@@ -72,19 +71,3 @@ def month_shown(request: HttpRequest, account: Account) -> Month | None:
         for drop in month.drops:
             drop.others = numbers.get(drop.incident_id, 1) - 1
     return month
-
-
-def bar(month: Month) -> dict[str, str]:
-    """Draw a column for each day as SVG paths: red from the top for the share offline, green below it."""
-    paths = {"up": "", "out": "", "none": ""}
-    for place, day in enumerate(month.days):
-        x = STEP * place + 1
-        if not day.counted:
-            paths["none"] += f"M{x} {HEIGHT - 2}V{HEIGHT}"
-            continue
-        low = max(2.0, HEIGHT * day.offline / day.counted) if day.offline else 0
-        if low:
-            paths["out"] += f"M{x} 0V{low:.1f}"
-        if low + 1 < HEIGHT:
-            paths["up"] += f"M{x} {low + 1 if low else 0:.1f}V{HEIGHT}"
-    return paths

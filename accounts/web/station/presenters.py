@@ -103,7 +103,8 @@ def listed(run: ScanRun) -> dict:
     ended = run.items.ended().select_related("account", "attempt").order_by("-ended_at")
     coming = run.items.exclude(state__in=ENDED).select_related("account", "attempt")
     others = ScanRunItem.objects.claimed().filter(account=OuterRef("account")).exclude(run=run)
-    items = list(coming.annotate(held=Exists(others)).defer(*_LIGHT).order_by("position")[:LISTED])
+    coming = coming.annotate(held=Exists(others)).prefetch_related("account__tags")
+    items = list(coming.defer(*_LIGHT).order_by("position")[:LISTED])
     held = ScanRunItem.objects.claimed().filter(account__in=[item.account_id for item in items if item.held])
     holders = {
         other.account_id: other.run.person.get_username()
@@ -111,6 +112,8 @@ def listed(run: ScanRun) -> dict:
     }
     for item in items:
         item.holder = holders.get(item.account_id, "")
+        tags = [f"#{tag.name}" for tag in item.account.tags.all()]
+        item.find = " ".join([item.account.search_text, item.account.note, *tags]).lower()
     return {
         "run": run,
         "ended": list(ended.defer(*_LIGHT)[:ENDED_LISTED])[::-1],

@@ -18,7 +18,7 @@ from accounts.presence import sweep
 from accounts.proxies import NONE, proxy_choices
 from accounts.web import selection
 from accounts.web.account_list import AccountList
-from accounts.web.account_rows import describe
+from accounts.web.account_rows import add_months, describe
 from accounts.web.presenters import rights
 
 SORTED_BY = ("label", "place", "urgency", "since")
@@ -33,6 +33,7 @@ def account_list(request: HttpRequest) -> HttpResponse:
     presence = sweep.seen()  # before the accounts: a check that ends between must not confirm those it missed
     page = search.page()
     describe(page.rows, request.user)
+    add_months(page.rows)
     teams = list(search.teams())
     ctx = {
         "presence": presence,
@@ -90,6 +91,7 @@ def account_row(request: HttpRequest, account_id: int) -> HttpResponse:
     account = permissions.account_to_see(request, account_id)
     expire.expire_on_read(account)
     describe([account], request.user)
+    add_months([account])
     ctx = {"account": account, "presence": presence, **rights(request)}
     return render(request, "accounts/_account_row.html", ctx)
 

@@ -12,8 +12,10 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import permissions
 from accounts.attention import assignment
 from accounts.attention.incident_progress import Part, Progress, progress_of, ways_back
+from accounts.bulk import actions, runs
 from accounts.models import Account, Drop, Incident
 from accounts.models.drop import IncidentNoteKind
+from accounts.models.operators.bulk_run import BulkAction
 from accounts.relogin import recover
 from accounts.web.attention.forms import IncidentNoteForm, NoteForm
 from accounts.web.overview.incident_timeline import timeline
@@ -63,7 +65,15 @@ def _detail(request: HttpRequest, incident_id: int, form: IncidentNoteForm | Non
         "ways_back": _ways_back(drops) if found.ended_at else {},
         "form": form or IncidentNoteForm(),
         "may_log_in": permissions.may_log_in(request.user),
+        "change_proxy": _without_proxy(request.user, found, drops),
     }
+
+
+def _without_proxy(user, incident: Incident, drops: QuerySet) -> list[int]:
+    """Return the accounts to which a bulk run would give another proxy: those that are not back, if they share one."""
+    if incident.shares != "proxy" or not actions.may(user, BulkAction.PROXY):
+        return []
+    return list(drops.open().order_by("account").values_list("account", flat=True)[: runs.MOST])
 
 
 # The chip and the fill of each part, in the colors of the states.
