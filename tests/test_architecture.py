@@ -36,6 +36,7 @@ def test_imports_go_one_way():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_no_import_hides_in_a_function():
     hidden = {
         f"{name}:{node.lineno}"
@@ -47,6 +48,7 @@ def test_no_import_hides_in_a_function():
     assert hidden == set()
 
 
+@pytest.mark.slow
 def test_modules_and_functions_stay_readable():
     long = {name for name, path in MODULES.items() if len(path.read_text().splitlines()) > MODULE_LINES}
     long |= {

@@ -95,6 +95,7 @@ def test_a_plan_is_changed_and_deleted(admin):
     assert not Plan.objects.exists()
 
 
+@pytest.mark.slow
 def test_run_now_and_its_record(admin, people):
     accounts = [
         people.account(label=f"off {n}", wc_id=f"wxid_{n}", state=AccountState.OFFLINE) for n in range(3)

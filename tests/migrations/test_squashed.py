@@ -121,34 +121,27 @@ def roles() -> dict[str, set[str]]:
     }
 
 
-def test_a_new_installation_has_every_role_with_all_that_it_may(make_database):
-    with using_database(make_database("roles")):
-        call_command("migrate", verbosity=0)
-        assert roles() == {name: set(codenames) for name, codenames in ROLES.items()}
+def names() -> dict[str, str]:
+    named = Permission.objects.filter(
+        content_type__app_label="accounts", codename__in=dict(Account._meta.permissions)
+    )
+    return dict(named.values_list("codename", "name"))
 
 
-def test_an_upgrade_leaves_every_role_all_that_it_may(old):
-    call_command("migrate", verbosity=0)
-    assert roles() == {name: set(codenames) for name, codenames in ROLES.items()}
-
-
-def test_an_upgrade_names_permissions_as_a_new_installation_does(old):
-    call_command("migrate", verbosity=0)
-    wanted = dict(Account._meta.permissions)
-    named = Permission.objects.filter(content_type__app_label="accounts", codename__in=wanted)
-    assert dict(named.values_list("codename", "name")) == wanted
-
-
-def test_an_upgraded_database_has_the_schema_of_a_new_one(old, make_database):
+def test_an_upgraded_database_is_as_a_new_one(old, make_database):
+    """In its schema, in what roles may and in what permissions are called."""
     before = rows()
     call_command("migrate", verbosity=0)
     upgraded, after = schema(), rows()
     kept = {name: found for name, found in before.items() if not name.startswith("django_celery_beat")}
     assert {name for name, found in kept.items() if len(after[name]) < len(found)} <= SHRINK
     assert "django_celery_beat" not in repr(after)
+    wanted = {name: set(codenames) for name, codenames in ROLES.items()}
+    assert (roles(), names()) == (wanted, dict(Account._meta.permissions))
     with using_database(make_database("new")):
         call_command("migrate", verbosity=0)
         assert schema() == upgraded != set()
+        assert (roles(), names()) == (wanted, dict(Account._meta.permissions))
         assert rows()["accounts_recoverypolicy"]
 
 

@@ -391,6 +391,7 @@ def test_many_at_once_are_one_message_also_without_an_incident(db, time, phone):
 
 
 @pytest.mark.slow
+@pytest.mark.usually("sqlite")
 def test_a_service_that_is_unreachable_is_tried_again_with_growing_pauses(db, time, phone):
     channel = channel_to(phone)
     phone.status = 503
@@ -419,6 +420,7 @@ def test_a_service_that_is_unreachable_is_tried_again_with_growing_pauses(db, ti
 
 
 @pytest.mark.slow
+@pytest.mark.usually("sqlite")
 def test_a_message_that_never_gets_through_is_given_up(db, time, phone):
     channel_to(phone)
     phone.status = 500
@@ -713,6 +715,7 @@ def told(row, time, **facts):
 
 
 @pytest.mark.slow
+@pytest.mark.usually("sqlite")
 def test_the_end_of_the_developer_account_is_notified_14_7_and_1_days_before(developer, time, phone):
     channel_to(phone)
     ends_at = time.now + timedelta(days=16)
@@ -741,6 +744,7 @@ def test_what_was_renewed_within_the_notification_delay_is_not_notified(develope
 
 
 @pytest.mark.slow
+@pytest.mark.usually("sqlite")
 def test_seats_that_are_all_taken_are_notified_at_most_once_a_day(developer, time, phone):
     channel_to(phone)
     (first, _second) = online(), online()

@@ -83,6 +83,12 @@ os.environ.update(
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """What tests write is in memory too: most are databases of their own, which wait for a disk at each commit."""
+    config.option.basetemp = config.option.basetemp or str(RUN / "tmp")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Before the workers start, what they share; then, in each process that runs tests, what it has for itself."""
     if not WORKER and DATABASE == "postgres":

@@ -1,8 +1,11 @@
 """Every page of a company with a month behind it is made, with what the database says to its questions."""
 
+import pytest
+
 from tests.support.company import PAGES, Company
 
 
+@pytest.mark.slow
 def test_every_page_is_there(people, upstream, client):
     company = Company(people)
     answers = {

@@ -228,6 +228,7 @@ def test_a_row_that_moves_to_an_account_of_others_meanwhile_is_left_out(people, 
 # --- while the file is sent -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_file_is_sent_while_it_is_read(committed):
     """As uvicorn does it. A file that is four times as long takes as much memory."""
 

@@ -291,6 +291,7 @@ def test_an_archive_that_expands_without_end_is_not_unpacked(people):
     assert errors(page) == ["The file is too large. Import it in parts."]
 
 
+@pytest.mark.slow
 def test_a_part_that_is_larger_than_it_states_is_not_unpacked(people):
     def change(part: bytes) -> bytes:
         stated.append(part)
@@ -397,6 +398,7 @@ def test_labels_that_are_stored_alike_are_one_account(people):
     ]
 
 
+@pytest.mark.slow
 def test_a_file_of_100_mb_is_not_read(people):
     page = upload(people.operator, b"Label\n" + b"A\n" * 50_000_000, status=422)
     assert errors(page) == ["The file is too large. Import it in parts."]
@@ -637,6 +639,7 @@ def test_the_statements_do_not_grow_with_the_unchanged_rows(people, django_asser
         assert "Unchanged: 300" in upload(people.operator, content)
 
 
+@pytest.mark.slow
 @pytest.mark.usually("sqlite", "postgres")
 def test_many_rows_are_written_by_few_statements(people, django_assert_max_num_queries):
     def content(version: int) -> str:

@@ -57,6 +57,7 @@ def test_the_counts_are_those_of_the_page(people):
     assert set(re.findall(r'data-count="(\w+)">(\d*)<', page)) == shown
 
 
+@pytest.mark.slow
 def test_every_page_has_one_heading(people):
     offline = dropped(people, 1)
     attempt = make_attempt(offline)

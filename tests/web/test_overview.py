@@ -237,6 +237,7 @@ def test_a_portal_without_rows_says_so(people):
     assert "<b>—</b> <span>7 days</span>" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["operator", "admin"])
 def test_the_page_needs_as_many_queries_for_more_rows(a_month, who):
     def queries() -> int:

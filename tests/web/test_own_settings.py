@@ -114,6 +114,7 @@ def test_a_forged_theme_is_none(people):
     assert html_of(client.get("/me/")) == '<html lang="en">'
 
 
+@pytest.mark.slow
 def test_browser_notifications_are_off_until_they_are_chosen(people):
     client = people.operator.client
     assert 'data-notifications=""' in client.get("/accounts/").content.decode()
