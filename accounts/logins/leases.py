@@ -189,7 +189,8 @@ class _Holder:
             self.taking.release()
 
     def register(self) -> None:
-        WaitsWorker.objects.update_or_create(name=self.name, defaults={"alive_until": db_clock.now() + LEASE})
+        alive = {"alive_until": db_clock.now() + LEASE, "slots": settings.WAIT_SLOTS}
+        WaitsWorker.objects.update_or_create(name=self.name, defaults=alive)
         self.renewed_at = time.monotonic()
         # Other workers may have claimed our leases meanwhile; such a claim may commit after our first check.
         self.checks_for_lost = CHECKS_FOR_LOST

@@ -82,6 +82,8 @@ class WaitsWorker(models.Model):
 
     name = models.CharField(max_length=100, primary_key=True)
     alive_until = models.DateTimeField()
+    # Its WAIT_SLOTS. 0: a version registered it that did not say.
+    slots = models.PositiveIntegerField(default=0, db_default=0)
 
     class Meta:
         verbose_name = _("waits worker")

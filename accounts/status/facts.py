@@ -142,12 +142,12 @@ def _is_late(name: str, age: float | None) -> bool:
 
 
 def workers(reading: Reading) -> Fact:
-    alive, free = len(reading.held), reading.free_slots
+    alive, free = len(reading.workers), reading.free_slots
     value = ngettext("%(n)s, %(free)s slot free", "%(n)s, %(free)s slots free", free)
     state = State.FAULT if not alive else State.OK if free else State.WARNING
-    held = sum(reading.held.values())
+    held = sum(held for held, _slots in reading.workers.values())
     numbers = {"waits_workers": alive, "wait_slots_free": free, "logins_held": held}
-    parts = tuple((name, f"{number} / {settings.WAIT_SLOTS}") for name, number in reading.held.items())
+    parts = tuple((name, f"{held} / {slots}") for name, (held, slots) in reading.workers.items())
     value = value % {"n": alive, "free": free}
     return Fact("workers", _("Workers"), value, state, "WkportalWaitsWorkers", numbers, parts)
 

@@ -45,16 +45,16 @@ class Reading:
         return {run.name: run for run in JobRun.objects.all()}
 
     @cached_property
-    def held(self) -> dict[str, int]:
-        """How many logins each living waits worker holds, by its name."""
+    def workers(self) -> dict[str, tuple[int, int]]:
+        """The living waits workers by their names: how many logins each holds, and how many it can hold."""
         leased = LoginAttempt.objects.open().filter(LEASED).order_by()
         held = dict(leased.values_list("lease_owner").annotate(number=Count("pk")))
-        living = WaitsWorker.objects.filter(alive_until__gt=self.now).values_list("name", flat=True)
-        return {name: held.get(name, 0) for name in living}
+        living = WaitsWorker.objects.filter(alive_until__gt=self.now).order_by("name")
+        return {row.name: (held.get(row.name, 0), row.slots or settings.WAIT_SLOTS) for row in living}
 
     @property
     def free_slots(self) -> int:
-        return sum(max(0, settings.WAIT_SLOTS - held) for held in self.held.values())
+        return sum(max(0, slots - held) for held, slots in self.workers.values())
 
     @cached_property
     def queued(self) -> tuple[int, datetime | None]:

@@ -45,7 +45,7 @@ def broker(monkeypatch):
 def well(people, broker):
     """A portal in which everything works."""
     now = timezone.now()
-    WaitsWorker.objects.create(name="host:1", alive_until=now + 9 * SECOND)
+    WaitsWorker.objects.create(name="host:1", alive_until=now + 9 * SECOND, slots=10)
     JobRun.objects.bulk_create([JobRun(name=name, ran_at=now) for name in JOBS])
     Presence.objects.create(pk=Presence.ONLY, asked_at=now, answered_at=now, checked_at=now, online=3)
     UpstreamAccess.objects.create(
@@ -72,9 +72,13 @@ def no_worker(well, broker):
 
 
 def no_slot(well, broker):
-    WaitsWorker.objects.update(name="full")
-    held = [make_attempt(well.account(), lease_owner="full") for _n in range(2)]
-    assert len(held) == settings.WAIT_SLOTS
+    WaitsWorker.objects.update(name="full", slots=2)
+    for _n in range(2):
+        make_attempt(well.account(), lease_owner="full")
+
+
+def slots_unknown(well, broker):
+    WaitsWorker.objects.update(slots=0)
 
 
 def queued(well, broker, ago: int = 40):
@@ -222,6 +226,7 @@ W, F, OK = State.WARNING, State.FAULT, State.OK
     [
         (no_worker, "workers", F, "0, 0 slots free"),
         (no_slot, "workers", W, "1, 0 slots free"),
+        (slots_unknown, "workers", OK, "1, 2 slots free"),
         (queued, "queue", F, "1 · 40 s"),
         (queued_a_moment, "queue", OK, "1 · 5 s"),
         (queued_without_slot, "queue", W, "1 · 40 s"),

@@ -109,6 +109,7 @@ def test_dead_jobs_and_a_full_queue_are_seen(stack, look):
     until(lambda: look.state("broker") == look.state("jobs") == "ok", "nobody sees the new worker")
 
 
+@pytest.mark.long
 def test_a_sleeping_jobs_worker_is_seen_as_a_dead_one(stack, look):
     stack.send("jobs", signal.SIGSTOP)
     JobRun.objects.update(ran_at=timezone.now() - timedelta(seconds=2 * facts.JOB_LATE))
