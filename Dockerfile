@@ -5,6 +5,11 @@ RUN python -m venv /packages \
     && /packages/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.txt
 
 FROM python:3.13-slim
+ARG VERSION=0 REVISION=
+LABEL org.opencontainers.image.title=wkportal \
+    org.opencontainers.image.description="Keeps WeChat accounts logged in through the WKTeam API" \
+    org.opencontainers.image.version=$VERSION \
+    org.opencontainers.image.revision=$REVISION
 ENV PATH=/packages/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

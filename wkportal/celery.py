@@ -2,12 +2,16 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
-from celery import Celery, beat
+from celery import Celery, beat, bootsteps
 from celery.app.log import Logging
 from celery.loaders.app import AppLoader
 from celery.signals import beat_init
+from django.conf import settings
 from kombu.transport import redis as redis_transport
 from kombu.utils import functional as kombu_functional
 
@@ -17,6 +21,8 @@ from wkportal import __version__
 from wkportal.env import exit_if_misconfigured
 
 log = logging.getLogger("wkportal")
+
+ALIVE_SECONDS = 10
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
 
@@ -36,6 +42,32 @@ class SettingsLogging(Logging):
         log.info("wkportal %s: %s", __version__, f"worker {hostname}" if hostname else "beat")
 
 
+def report_alive() -> None:
+    """Touch the file of ALIVE_PATH, whose age a container's health check looks at: asking Celery would start one."""
+    if settings.ALIVE_PATH:
+        with suppress(OSError):
+            Path(settings.ALIVE_PATH).touch()
+
+
+class Alive(bootsteps.StartStopStep):
+    """A worker reports that it lives, with or without a broker. Celery's timers stop while the broker is away.
+
+    A waits worker whose event loop is blocked reports nothing: there, a thread is one of its greenlets.
+    """
+
+    def start(self, worker) -> None:
+        self.stopped = threading.Event()
+        threading.Thread(target=self.report, name="alive", daemon=True).start()
+
+    def stop(self, worker) -> None:
+        self.stopped.set()
+
+    def report(self) -> None:
+        report_alive()
+        while not self.stopped.wait(ALIVE_SECONDS):
+            report_alive()
+
+
 class Scheduler(beat.Scheduler):
     """Send the jobs of CELERY_BEAT_SCHEDULE, none while `most_queued` messages wait for a jobs worker.
 
@@ -53,6 +85,10 @@ class Scheduler(beat.Scheduler):
         if not self.full:
             super().apply_entry(entry, producer=producer)
             families.BEAT_TASKS.labels(entry.name).inc()
+
+    def tick(self, *args, **kwargs) -> float:
+        report_alive()
+        return super().tick(*args, **kwargs)
 
     def _queued(self, producer) -> int:
         try:
@@ -95,3 +131,4 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 steps = ("LostKeyReport", "MetricsServer", "OrphanRescuer")
 app.steps["worker"].update(f"accounts.bootsteps.{step}" for step in steps)
+app.steps["worker"].add(Alive)

@@ -1,10 +1,18 @@
 """The Caddyfile that is shipped, run by Caddy in front of a real web process. Needs `caddy`."""
 
+import asyncio
 import os
 import shutil
+import signal
+import ssl
 import subprocess
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
 import requests
 from axes.models import AccessFailureLog
@@ -13,13 +21,14 @@ from django.utils import timezone
 from accounts.lib import pubsub
 from accounts.models.event import record
 from accounts.states import EventType
-from tests.support.factories import PASSWORD
+from tests.support.factories import PASSWORD, session_key
 from tests.support.fake_chat_service import certificate_for
 from tests.support.processes import DEADLINE, ROOT, Program, port_answers, reserve_port, until
 from tests.support.scenarios import running_stack
 from tests.support.stack import Stack
 
 SECRET = "canary0secret-of-the-callback"
+NO_WEB = (502, 503)  # as long as Caddy tries, and when it knows
 CADDYFILE = ROOT / "deploy/Caddyfile"
 
 
@@ -55,26 +64,35 @@ def test_it_is_valid(tls, tmp_path):
 
 
 class WebBehindCaddy(Stack):
-    """web as docker-compose.yml starts it: by TLS, one proxy before it."""
+    """web and web-2 as docker-compose.yml starts them: by TLS, one proxy before them."""
+
+    def __init__(self, *names: str, **env: str):
+        super().__init__(*names, **env)
+        self.ports = {"web": self.port, "web-2": reserve_port()}
 
     def command(self, name: str) -> list[str]:
-        return [*super().command(name), "--trusted-proxies", "1"]
+        return [*super().command(name)[:-1], str(self.ports[name]), "--trusted-proxies", "1", "--drain", "5"]
+
+    def wait_ready(self, name: str) -> None:
+        until(lambda: port_answers(self.ports[name]), f"{name} does not get ready")
 
 
-running = running_stack("web", wait=6, kind=WebBehindCaddy, HTTPS="1", WK_CALLBACK_SECRET=SECRET)
+running = running_stack("web", "web-2", wait=6, kind=WebBehindCaddy, HTTPS="1", WK_CALLBACK_SECRET=SECRET)
 
 
 class Caddy(Program):
-    """A running Caddy with the shipped file, changed only in its ports, in front of this port."""
+    """A running Caddy with the shipped file, changed only in its ports, in front of these ports."""
 
-    def __init__(self, port: int, folder: Path):
+    def __init__(self, ports: list[int], folder: Path, patience: str = "15s"):
         self.certificate, self.port, http = folder / "site.pem", reserve_port(), reserve_port()
         certificate_for(["localhost"], self.certificate)
         text = CADDYFILE.read_text()
-        assert text.count("\n{\n") == text.count("web:8000") == 1
+        assert text.count("\n{\n") == text.count(" web:8000 web-2:8000 ") == 1
         text = text.replace("\n{\n", f"\n{{\n\tadmin off\n\thttp_port {http}\n\thttps_port {self.port}\n")
         config = folder / "Caddyfile"
-        config.write_text(text.replace("web:8000", f"127.0.0.1:{port}"))
+        text = text.replace("lb_try_duration 15s", f"lb_try_duration {patience}")
+        places = " ".join(f"127.0.0.1:{port}" for port in ports)
+        config.write_text(text.replace("web:8000 web-2:8000", places))
         env = environment(folder, "localhost", f"{self.certificate} {self.certificate}")
         super().__init__(
             [caddy(), "run", "--adapter", "caddyfile", "--config", config], folder, env, name="caddy"
@@ -95,7 +113,7 @@ class Caddy(Program):
 
 @pytest.fixture
 def site(stack, live, tmp_path):
-    with Caddy(stack.port, tmp_path) as site:
+    with Caddy(list(stack.ports.values()), tmp_path) as site:
         yield site
 
 
@@ -108,18 +126,17 @@ def sign_in(site: Caddy, password: str, **headers: str) -> tuple[requests.Sessio
 
 
 @pytest.mark.live
-def test_a_502_leaves_no_secret_of_an_address_and_no_headers_in_the_log(tmp_path):
-    with Caddy(reserve_port(), tmp_path) as site:
+def test_a_request_that_no_web_answers_leaves_no_secret_of_an_address_and_no_headers_in_the_log(tmp_path):
+    with Caddy([reserve_port()], tmp_path, patience="0s") as site:
         answer = site.session().post(
             f"{site.url}/callbacks/wkteam/{SECRET}/?a=1",
             json={"wId": "w-1"},
             headers={"X-Canary": "canary-header", "Cookie": "canary=cookie"},
         )
-        assert answer.status_code == 502
+        assert answer.status_code in NO_WEB
         site.until_said('"uri":"/callbacks/wkteam/…/?a=1"')
-        assert site.session().get(f"{site.url}/scan/{SECRET}/live/").status_code == 502
+        assert site.session().get(f"{site.url}/scan/{SECRET}/live/").status_code in NO_WEB
         site.until_said('"uri":"/scan/…/live/"')
-        assert '"status":502' in site.said()
         for canary in (SECRET, "canary-header", "canary=cookie"):
             assert canary not in site.said()
 
@@ -151,7 +168,7 @@ def test_events_pass_at_once(site, live):
     with http.get(site.url + "/events/", stream=True, timeout=DEADLINE) as stream:
         lines = stream.iter_lines(chunk_size=1)
         assert b"event: relook" in lines
-        subscribed = lambda: pubsub._client().pubsub_numsub(pubsub.CHANNEL)[0][1] == 1  # noqa: E731
+        subscribed = lambda: pubsub._client().pubsub_numsub(pubsub.CHANNEL)[0][1]  # noqa: E731
         until(subscribed, "web does not listen for events")
         account = live.account()
         record(account, EventType.CHANGED, at=timezone.now())
@@ -172,3 +189,86 @@ def test_large_requests_are_refused(site):
 @pytest.mark.live
 def test_metrics_cannot_be_read_through_it(site):
     assert site.session().get(site.url + "/metrics").status_code == 404
+
+
+class Streams:
+    """Open event streams, each of somebody's session; one that ends comes back when it was told to."""
+
+    def __init__(self, site: Caddy, sessions: list[str]):
+        self.site, self.sessions = site, sessions
+        self.open, self.opened, self.refused = 0, 0, []
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.follow_all()))
+
+    def __enter__(self) -> "Streams":
+        self.thread.start()
+        self.until_all_are_open()
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        self.done.set()
+        self.thread.join()
+
+    def until_all_are_open(self) -> None:
+        until(lambda: self.open == len(self.sessions), lambda: f"{self.open} streams are open")
+
+    async def follow_all(self) -> None:
+        trusted = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=self.site.certificate), limit=0)
+        timeout = aiohttp.ClientTimeout(total=None)
+        async with aiohttp.ClientSession(connector=trusted, timeout=timeout) as client:
+            tasks = [asyncio.create_task(self.follow(client, session)) for session in self.sessions]
+            await asyncio.to_thread(self.done.wait)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def follow(self, client: aiohttp.ClientSession, session: str) -> None:
+        headers, pause = {"Cookie": f"__Host-session={session}"}, 1.0
+        while True:
+            async with client.get(f"{self.site.url}/events/", headers=headers) as stream:
+                if stream.status == 200:
+                    self.open, self.opened = self.open + 1, self.opened + 1
+                    with suppress(aiohttp.ClientPayloadError):
+                        async for line in stream.content:
+                            if line.startswith(b"retry: "):
+                                pause = int(line.split()[1]) / 1000
+                    self.open -= 1
+                else:
+                    self.refused.append(stream.status)
+            await asyncio.sleep(pause)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("count", [20, pytest.param(500, marks=pytest.mark.long)])
+def test_no_request_fails_while_both_webs_are_replaced_and_streams_come_back(stack, site, live, count):
+    """Each page and form of people who go on working is answered."""
+    account, done, answers = live.account(), threading.Event(), []
+    people = [live.person(f"person{number}", "Operators", live.east) for number in range(-(-count // 20))]
+    sessions = [session_key(person) for person in people for _stream in range(20)][:count]
+
+    def work() -> None:
+        with sign_in(site, PASSWORD)[0] as http:
+            form = {"csrfmiddlewaretoken": http.cookies["__Host-csrf"], "wanted": "0", "reason": "x"}
+            while not done.is_set():
+                answers.append(http.get(f"{site.url}/accounts/", timeout=DEADLINE).status_code)
+                page = http.post(
+                    f"{site.url}/accounts/{account.pk}/keep-online/", data=form, timeout=DEADLINE
+                )
+                answers.append(page.status_code)
+
+    with ThreadPoolExecutor(2) as threads, Streams(site, sessions) as streams:
+        working = [threads.submit(work) for _person in range(2)]
+        for name in stack.ports:
+            so_far = len(answers)
+            until(lambda so_far=so_far: len(answers) > so_far + 4, "nobody works")
+            stack.kill(name, signal.SIGTERM)
+            stack.start(name)
+            stack.wait_ready(name)
+            streams.until_all_are_open()
+        done.set()
+        for one in working:
+            one.result()
+    print(f"{len(answers)} answers, {streams.opened} streams opened for {count}")
+    assert set(answers) == {200}, (Counter(answers), site.said())
+    assert streams.refused == []
+    assert streams.opened > count

