@@ -31,6 +31,7 @@ PICTURED = {
     ("zh-CN", "light", "phone"),
     ("en", "dark", "phone"),
 }
+TALLEST = 6000  # pixels; WebP has 16,383 at most
 USUAL = {("en", "light", "desk"), ("zh-CN", "dark", "phone")}
 LOOKS = [
     pytest.param(*look, id="-".join(look), marks=() if look in USUAL else pytest.mark.long)
@@ -89,7 +90,8 @@ def page_of(new_page, live):
 
 
 def keep_picture(page, name: str) -> None:
-    picture = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    whole = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    picture = whole.crop((0, 0, whole.width, min(whole.height, TALLEST)))
     picture.save(Path(PICTURES) / name, quality=70, method=6)
 
 
