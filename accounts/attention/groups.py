@@ -5,9 +5,10 @@ are few of them among many. Accounts are expected as `Account.objects.kept()` re
 """
 
 from collections.abc import Iterable
+from functools import cache
 
 from django.db import models
-from django.db.models import F, OuterRef, Q, QuerySet
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib.lists.keyset_pagination import InOnce, for_each
@@ -44,18 +45,22 @@ _QUEUED = Q(queued_for_scan_at__isnull=False, keep_online=True)
 _UNANSWERED = Q(login_seq__gt=F("bound_seq")) & Q(keep_online=True) & ~Q(state=AccountState.ONLINE)
 
 
+@cache
 def _verifying() -> Q:
     return Q(for_each(_open_attempts().filter(state__in=VERIFYING)))
 
 
+@cache
 def _failed() -> Q:
     """Match accounts that are not online and whose last login failed or timed out.
 
     After a failed phone prompt of recovery, recovery decides what is next: it says itself when it needs a person.
     """
     recovering = Drop.objects.open().filter(account=OuterRef("account"), next_at__isnull=False)
-    last = LoginAttempt.objects.filter(account=OuterRef("pk"), seq=OuterRef("login_seq"))
-    unsuccessful = last.filter(state__in=UNSUCCESSFUL)
+    its_login = {"account": OuterRef(OuterRef("pk")), "seq": OuterRef(OuterRef("login_seq"))}
+    # Found before it is tested: otherwise all older logins of an account whose last one succeeded would be read.
+    last = LoginAttempt.objects.filter(**its_login).order_by("-id").values("pk")[:1]
+    unsuccessful = LoginAttempt.objects.filter(pk=Subquery(last), state__in=UNSUCCESSFUL)
     of_ours = unsuccessful.exclude(Q(for_each(recovering)), trigger=Trigger.RECOVERY)
     return _UNANSWERED & Q(for_each(of_ours))
 
@@ -89,6 +94,7 @@ def _open_attempts() -> QuerySet:
     return LoginAttempt.objects.open().filter(account=OuterRef("pk"))
 
 
+@cache
 def _needs_attention() -> Q:
     return _QUEUED | _verifying() | _failed()
 

@@ -16,6 +16,7 @@ from accounts.models.plan import Plan, PlanResult, PlanRun
 from accounts.models.presence import Presence, UnmanagedAccount
 from accounts.models.recovery_policy import RecoveryPolicy
 from accounts.models.system.job_run import JobRun
+from accounts.models.system.report_day import ReportDay
 from accounts.models.upstream_access import UpstreamAccess
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Presence",
     "OutboxCursor",
     "RecoveryPolicy",
+    "ReportDay",
     "Rule",
     "SavedView",
     "ScanLink",

@@ -3,17 +3,20 @@
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import compress
 
 from django.db.models import F, Q, QuerySet
 
 from accounts.lib.lists.keyset_pagination import WithoutIndex, count_up_to
-from accounts.lib.rows import in_batches
 from accounts.models import Account, Drop
 from accounts.models.drop import FIRST_NIGHT
+from accounts.presence.offline import these
+from accounts.reports.buckets import WholeSeconds, quarter_of
+from accounts.reports.history import History
 from accounts.states import AccountState
 
 MONTH = timedelta(days=30)
-OFTEN, AT_ONCE, COUNTED = 3, 500, 1000
+OFTEN, COUNTED = 3, 1000
 # Finished sessions of the whole company that count, and how few say nothing.
 SESSIONS, FEWEST, SHARE = 1_000, 20, 0.95
 FIRST_DAY, OFTEN_DROPPED, LONG = "first_day", "often", "long"
@@ -28,11 +31,12 @@ class Risk:
     number: int = 0
 
 
-def at_risk(accounts: QuerySet[Account], now: datetime, most: int) -> tuple[list[Risk], int]:
+def at_risk(accounts: QuerySet[Account], history: History, most: int) -> tuple[list[Risk], int]:
     """Return the first `most` accounts at risk among those that are online and kept online, and how many there are.
 
     Those that are online for long are counted up to COUNTED + 1.
     """
+    now = history.now
     watched = accounts.kept().filter(state=AccountState.ONLINE, keep_online=True).order_by()
     is_first_day, longest = Q(first_login_at__gt=now - FIRST_NIGHT), longest_sessions()
     # The same accounts, for conditions that few of them meet: SQLite would read all that are online.
@@ -40,7 +44,7 @@ def at_risk(accounts: QuerySet[Account], now: datetime, most: int) -> tuple[list
     tested = tested.filter(its_state=AccountState.ONLINE, keep_online=True).order_by()
     first_day = tested.filter(is_first_day).order_by("first_login_at").values_list("pk", flat=True)
     found = [(pk, FIRST_DAY, 0) for pk in first_day]
-    often, drops = _often(tested.exclude(is_first_day), now)
+    often, drops = _often(tested.exclude(is_first_day), history)
     found += [(pk, OFTEN_DROPPED, drops[pk]) for pk in sorted(often, key=lambda pk: (-drops[pk], pk))]
     total = len(found)
     if longest is not None:
@@ -53,19 +57,18 @@ def at_risk(accounts: QuerySet[Account], now: datetime, most: int) -> tuple[list
     return [Risk(rows[pk], rule, number) for pk, rule, number in found[:most] if pk in rows], total
 
 
-def _often(watched: QuerySet[Account], now: datetime) -> tuple[dict[int, datetime], dict[int, int]]:
+def _often(watched: QuerySet[Account], history: History) -> tuple[dict[int, datetime], dict[int, int]]:
     """Return since when those of the accounts are online that dropped often, and the drops of each account that did."""
-    # Counted here: SQLite would group along the index of the accounts, and read the drops of all years.
-    recent = Counter(Drop.objects.filter(at__gt=now - MONTH).order_by().values_list("account", flat=True))
+    accounts, quarters, _proxies = history.drops
+    begin = quarter_of(history.now - MONTH)
+    recent = Counter(compress(accounts, map(begin.__le__, quarters)))
     drops = {account: number for account, number in recent.items() if number >= OFTEN}
-    since: dict[int, datetime] = {}
-    for ids in in_batches(list(drops), AT_ONCE):
-        since |= watched.filter(pk__in=ids).values_list("pk", "state_since")
+    since = dict(watched.filter(pk__in=these(list(drops))).values_list("pk", "state_since"))
     return since, drops
 
 
 def longest_sessions() -> timedelta | None:
     """Return how long 95 % of the last finished sessions lasted at most; None after too few."""
     ended = Drop.objects.filter(online_since__isnull=False, online_since__lte=F("at")).order_by("-id")
-    lengths = sorted(at - since for at, since in ended.values_list("at", "online_since")[:SESSIONS])
-    return lengths[int(SHARE * len(lengths))] if len(lengths) >= FEWEST else None
+    lengths = sorted(ended.values_list(WholeSeconds("online_since", "at"), flat=True)[:SESSIONS])
+    return timedelta(seconds=lengths[int(SHARE * len(lengths))]) if len(lengths) >= FEWEST else None

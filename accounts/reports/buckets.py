@@ -12,6 +12,10 @@ from django.db.models import Func, IntegerField
 QUARTER = 900
 
 
+def quarter_of(moment: datetime) -> int:
+    return int(moment.timestamp() // QUARTER)
+
+
 class Quarter(Func):
     """The number of the quarter of an hour, since 1970, in which a time lies."""
 
@@ -48,6 +52,8 @@ class Days:
         self.dates = [today - timedelta(days=back) for back in range(number - 1, -1, -1)]
         self._begins = [_midnight(day, zone) for day in self.dates]
         self.begin = datetime.fromtimestamp(self._begins[0], UTC)
+        # Up to the next one: rows may be younger than `now`.
+        self.quarters = range(quarter_of(self.begin), quarter_of(now) + 2)
 
     def begin_of(self, place: int) -> datetime:
         return datetime.fromtimestamp(self._begins[place], UTC)

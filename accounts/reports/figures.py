@@ -1,29 +1,28 @@
 """Whether today is normal: logins by outcome, success, time to scan, drops by proxy and by hour.
 
-Each report reads rows of the last 30 days along an index of their time. `accounts` are those that the reader may see,
-None for all: a filter by account is then spared.
+All are counted in `accounts.reports.history`, for the last 30 days of a time zone.
 """
 
+from array import array
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, tzinfo
+from functools import cached_property
+from itertools import compress
+from operator import and_
 
 from django.db.models import Count, Q, QuerySet
 from django.utils.translation import gettext as _
 
-from accounts.models import Account, Drop, LoginAttempt
-from accounts.models.account_queries import of_accounts
+from accounts.models import Account
 from accounts.proxies import OWN, proxy_name
-from accounts.reasons import Reason
-from accounts.reports.buckets import Days, Quarter, WholeSeconds
-from accounts.states import AccountState, AttemptState, Method
+from accounts.reports.buckets import Days
+from accounts.reports.history import NO_PROXY, NOT_SCANNED, OPEN, OUTCOMES, History
+from accounts.states import AccountState, AttemptState
 
 MONTH, WEEK = 30, 7
 # A proxy or an hour is named if it has this many times the drops of the others, and enough of them.
 OUTLIER, ENOUGH = 2, 5
-A = AttemptState
-DECLINED, OPEN = "declined", "open"
-OUTCOMES = (A.SUCCEEDED.value, A.EXPIRED.value, DECLINED, A.FAILED.value, A.CANCELLED.value, OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,62 +61,76 @@ class Bar:
 
 
 class Figures:
-    def __init__(self, now: datetime, zone, accounts: QuerySet[Account] | None = None):
-        self.now, self.accounts = now, accounts
-        self.days = Days(MONTH, now, zone)
+    """`accounts`: those that the reader may see, None for all."""
 
-    def _of_reader(self, rows: QuerySet) -> QuerySet:
-        return rows if self.accounts is None else of_accounts(rows, self.accounts)
+    def __init__(self, history: History, zone: tzinfo, accounts: QuerySet[Account] | None = None):
+        self.history, self.accounts = history, accounts
+        self.days = Days(MONTH, history.now, zone)
 
-    def _attempts(self, since: datetime) -> QuerySet:
-        return self._of_reader(LoginAttempt.objects.filter(created_at__gte=since)).order_by()
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """Return which day each quarter of the month is in."""
+        return {quarter: self.days.place_of(quarter) for quarter in self.days.quarters}
+
+    @cached_property
+    def _ids(self) -> set[int] | None:
+        return None if self.accounts is None else set(self.accounts.order_by().values_list("pk", flat=True))
+
+    def _of_reader(self, columns: tuple[array, ...]) -> list[list[int]]:
+        """Return the columns but the first one, with the rows of the month and of the reader's accounts."""
+        accounts, quarters, *_others = columns
+        kept = map(self._places.__contains__, quarters)
+        if self._ids is not None:
+            kept = map(and_, kept, map(self._ids.__contains__, accounts))
+        kept = bytes(kept)
+        return [list(compress(column, kept)) for column in columns[1:]]
 
     # --- logins ---------------------------------------------------------------------------------------
 
+    @cached_property
+    def _logins(self) -> dict[tuple[int, str, int], int]:
+        """Return the number of logins by day, outcome and seconds."""
+        quarters, outcomes, seconds = self._of_reader(self.history.logins)
+        counted = Counter(zip(map(self._places.__getitem__, quarters), outcomes, seconds, strict=True))
+        return {(place, OUTCOMES[outcome], took): n for (place, outcome, took), n in counted.items()}
+
     def today(self) -> dict[str, int]:
         """Return {outcome: number} of the logins that began today; OPEN: those still in progress."""
-        found: Counter = Counter()
-        # Grouped here: SQLite would group along the index of the states, and read the rows of all days.
-        rows = Counter(self._attempts(self.days.begin_of(-1)).values_list("state", "reason"))
-        for (state, reason), number in rows.items():
-            if state in (A.SUCCEEDED, A.EXPIRED, A.CANCELLED):
-                found[state] += number
-            elif state == A.FAILED:
-                found[DECLINED if reason == Reason.DECLINED else A.FAILED] += number
-            else:
-                found[OPEN] += number
-        return {outcome: found[outcome] for outcome in OUTCOMES}
+        found = dict.fromkeys(OUTCOMES, 0)
+        for (place, outcome, _seconds), number in self._logins.items():
+            if place == MONTH - 1:
+                found[outcome] += number
+        return found
 
     def success(self) -> list[Day]:
         """Return the days, oldest first, with how many logins succeeded and how many did not."""
-        counted = self._attempts(self.days.begin).filter(state__in=(A.SUCCEEDED, A.FAILED, A.EXPIRED))
-        rows = counted.values_list(Quarter("created_at"), "state").annotate(number=Count("pk"))
         found: Counter = Counter()
-        for quarter, state, number in rows:
-            found[self.days.place_of(quarter), state == A.SUCCEEDED] += number
+        for (place, outcome, _seconds), number in self._logins.items():
+            if outcome not in (AttemptState.CANCELLED, OPEN):
+                found[place, outcome == AttemptState.SUCCEEDED] += number
         return [Day(day, found[n, True], found[n, False]) for n, day in enumerate(self.days.dates)]
 
     def time_to_scan(self) -> tuple[list[Scan], Scan]:
         """Return the days with the seconds from a code to its login, by QR code; and the last week."""
-        scanned = self._attempts(self.days.begin).filter(
-            state=A.SUCCEEDED, method=Method.QR, qr_shown_at__isnull=False
-        )
-        rows = scanned.values_list(Quarter("created_at"), WholeSeconds("qr_shown_at", "ended_at"))
         found: dict[int, Counter] = defaultdict(Counter)
-        for quarter, seconds, number in rows.annotate(number=Count("pk")):
-            found[self.days.place_of(quarter)][max(0, seconds)] += number
+        for (place, _outcome, seconds), number in self._logins.items():
+            if seconds != NOT_SCANNED:
+                found[place][seconds] += number
         week = sum((found[place] for place in range(MONTH - WEEK, MONTH)), Counter())
         return [_scan(day, found[place]) for place, day in enumerate(self.days.dates)], _scan(None, week)
 
     # --- drops ----------------------------------------------------------------------------------------
 
-    def _drops(self) -> QuerySet:
-        return self._of_reader(Drop.objects.filter(at__gte=self.days.begin)).order_by()
+    @cached_property
+    def _drops(self) -> list[list[int]]:
+        """Return the quarters of the drops, and their proxies."""
+        return self._of_reader(self.history.drops)
 
     def drops_by_proxy(self) -> list[Bar]:
         """Return the proxies with drops, the most first; one that drops far more often per account stands out."""
-        rows = self._drops().values_list("proxy").annotate(number=Count("pk")).order_by("-number", "proxy")
-        drops, have = dict(rows), self._accounts_by_proxy()
+        counted = sorted(Counter(self._drops[1]).items(), key=_most_first)
+        drops = {None if proxy == NO_PROXY else proxy: number for proxy, number in counted}
+        have = self._accounts_by_proxy()
         bars = []
         for proxy, number in drops.items():
             rest, others = sum(drops.values()) - number, sum(have.values()) - have.get(proxy, 0)
@@ -132,18 +145,20 @@ class Figures:
         rows = (Account.objects.all() if self.accounts is None else self.accounts).order_by()
         # All are counted in an index; each kind that does not belong there is few, and found by an index of its own.
         counts = Counter(dict(rows.values_list("proxy").annotate(number=Count("pk"))))
-        archived, merged = Q(state=AccountState.ARCHIVED), Q(merged_into__isnull=False)
-        for gone in (rows.filter(archived), rows.filter(merged).exclude(archived)):
-            counts -= Counter(gone.values_list("proxy", flat=True))
-        own = rows.kept().filter(own_proxy__isnull=False).order_by("label_key")
-        mine = Counter(own.values_list("proxy", flat=True))
-        return {**(counts - mine), **({OWN: mine.total()} if mine else {})}
+        archived, every = Q(state=AccountState.ARCHIVED), Account.objects
+        for gone in (every.filter(archived), every.filter(merged_into__isnull=False).exclude(archived)):
+            counts -= self._proxies(gone)
+        own = self._proxies(every.kept().filter(own_proxy__isnull=False).order_by("label_key"))
+        return {**(counts - own), **({OWN: own.total()} if own else {})}
+
+    def _proxies(self, accounts: QuerySet[Account]) -> Counter[int | None]:
+        found = accounts.values_list("pk", "proxy")
+        return Counter(proxy for pk, proxy in found if self._ids is None or pk in self._ids)
 
     def drops_by_hour(self) -> list[Bar]:
         """Return the 24 hours of the day; the one with the most drops stands out if it has far more than the others."""
-        rows = self._drops().values_list(Quarter("at")).annotate(number=Count("pk"))
         found: Counter = Counter()
-        for quarter, number in rows:
+        for quarter, number in Counter(self._drops[0]).items():
             found[self.days.hour_of(quarter)] += number
         [(most, number)] = found.most_common(1) or [(0, 0)]
         others = (found.total() - number) / 23
@@ -158,6 +173,10 @@ class Figures:
 def rate_of(days: list[Day]) -> float | None:
     """Return the share of logins that succeeded in all these days, None without logins."""
     return Day(days[-1].date, sum(day.succeeded for day in days), sum(day.other for day in days)).rate
+
+
+def _most_first(counted: tuple[int, int]) -> tuple[int, int]:
+    return -counted[1], counted[0]
 
 
 def _scan(day: date | None, seconds: Counter) -> Scan:

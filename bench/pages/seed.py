@@ -172,14 +172,14 @@ class World:
         return AccountEvent(account_id=account, happened=self.pick(OTHER_EVENTS), at=at)
 
     def add_drops(self) -> None:
-        """Each account had three drops; each offline one has an open drop, a tenth of them in two open incidents."""
+        """As many drops as logins; each offline account has an open drop, a tenth of them in two open incidents."""
         count = max(2, self.n_accounts // 200)
         times = [self.start + YEAR * (n / count) for n in range(1, count + 1)]
         rows = [{"at": at, "last_drop_at": at, "ended_at": at + timedelta(hours=3)} for at in times]
         *over, older, newer = Incident.objects.bulk_create(Incident(**row) for row in rows)
         Incident.objects.filter(pk__in=(older.pk, newer.pk)).update(ended_at=None)
         incidents = [incident for incident in over for _n in range(60)]
-        incidents += [None] * (3 * self.n_accounts - len(incidents))
+        incidents += [None] * (self.n_attempts - len(incidents))
         times = sorted(self.start + YEAR * self.random.random() for _n in incidents)
         drops = zip(times, incidents, strict=True)
         insert(self.drop(self.any_account(), *drop, ended=True) for drop in drops)

@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from accounts.models import Account, Drop
 from accounts.reports.at_risk import FEWEST, at_risk, longest_sessions
+from accounts.reports.history import History
 from accounts.states import AccountState
 
 NOW = timezone.now()
@@ -26,7 +27,7 @@ def drops(account, number: int, ago: timedelta = 10 * DAY, lasted: timedelta | N
 
 
 def found(most: int = 10) -> tuple[list, int]:
-    risks, total = at_risk(Account.objects.all(), NOW, most)
+    risks, total = at_risk(Account.objects.all(), History(NOW), most)
     return [(risk.account.pk, risk.rule, risk.number) for risk in risks], total
 
 

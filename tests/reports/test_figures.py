@@ -9,7 +9,8 @@ import pytest
 from accounts.models import Account, Drop
 from accounts.proxies import OWN
 from accounts.reasons import Reason
-from accounts.reports.figures import OUTCOMES, Figures, quantile, rate_of
+from accounts.reports.figures import Figures, quantile, rate_of
+from accounts.reports.history import OUTCOMES, History
 from accounts.states import AccountState, AttemptState, Method
 from tests.support.factories import make_attempt
 
@@ -29,6 +30,10 @@ def login(account, when: datetime, state: str = AttemptState.SUCCEEDED, seconds:
 def drop(account, when: datetime, **fields) -> Drop:
     fields = {"ended_at": when, "next_at": None, "w_id": "w", **fields}
     return Drop.objects.create(account=account, at=when, **fields)
+
+
+def figures_of(now: datetime = NOW, zone: ZoneInfo = SHANGHAI, accounts=None) -> Figures:
+    return Figures(History(now), zone, accounts)
 
 
 def counts(days) -> dict[date, int]:
@@ -52,7 +57,7 @@ def test_a_day_begins_and_ends_where_it_does_in_its_zone(people, zone, day, firs
     for when in (at(first) - second, at(first), at(last), at(last) + second):
         login(account, when)
         drop(account, when)
-    figures = Figures(at(first) + timedelta(days=3), ZoneInfo(zone))
+    figures = figures_of(at(first) + timedelta(days=3), ZoneInfo(zone))
     here = date.fromisoformat(day)
     around = [here - timedelta(days=1), here, here + timedelta(days=1)]
     assert counts(figures.success()) == dict(zip(around, (1, 2, 1), strict=True))
@@ -70,7 +75,7 @@ def test_the_month_has_thirty_days_with_today(people):
     login(account, begin)
     drop(account, begin - timedelta(seconds=1), proxy=1)
     drop(account, begin, proxy=1)
-    figures = Figures(NOW, SHANGHAI)
+    figures = figures_of()
     days = figures.success()
     assert (days[0].date, days[-1].date, len(days)) == (date(2026, 10, 22), date(2026, 11, 20), 30)
     assert counts(days) == {date(2026, 10, 22): 1}
@@ -85,7 +90,7 @@ def test_each_login_of_today_has_one_outcome(people):
     ]):  # fmt: skip
         login(account, midnight + timedelta(minutes=n), state, reason=reason)
     login(account, midnight - timedelta(seconds=1))
-    found = Figures(NOW, SHANGHAI).today()
+    found = figures_of().today()
     assert found == dict(zip(OUTCOMES, (2, 1, 1, 1, 1, 1), strict=True))
 
 
@@ -94,7 +99,7 @@ def test_a_login_that_a_person_cancelled_says_nothing_about_success(people):
     for state, number in (("succeeded", 3), ("failed", 1), ("expired", 1), ("cancelled", 4)):
         for _n in range(number):
             login(account, NOW - timedelta(hours=1), state)
-    days = Figures(NOW, SHANGHAI).success()
+    days = figures_of().success()
     assert (days[-1].succeeded, days[-1].other) == (3, 2)
     assert rate_of(days) == rate_of(days[-7:]) == pytest.approx(0.6)
     assert rate_of(days[:7]) is None
@@ -107,7 +112,7 @@ def test_time_to_scan_is_from_the_code_to_the_login_and_counts_qr_codes_only(peo
     login(account, NOW - timedelta(days=1), method=Method.POPUP, seconds=500)
     login(account, NOW - timedelta(days=1), "failed", seconds=500)
     login(account, NOW - timedelta(days=20), seconds=7)
-    days, week = Figures(NOW, SHANGHAI).time_to_scan()
+    days, week = figures_of().time_to_scan()
     assert (days[-2].number, days[-2].p50, days[-2].p90) == (10, 40, 80)
     assert (week.number, week.p50, week.p90) == (10, 40, 80)
     assert (days[-21].number, days[-21].p50, days[-21].p90) == (1, 7, 7)
@@ -127,7 +132,7 @@ def test_own_proxies_are_told_apart_from_listed_ones(people):
         account = people.account(proxy=proxy if proxy != OWN else None)
         for _n in range(number):
             drop(account, NOW - timedelta(days=2), proxy=proxy)
-    bars = {bar.key: bar for bar in Figures(NOW, SHANGHAI).drops_by_proxy()}
+    bars = {bar.key: bar for bar in figures_of().drops_by_proxy()}
     assert list(bars) == [OWN, 2, None]
     assert {key: (bar.drops, bar.accounts) for key, bar in bars.items()} == {
         OWN: (5, 1), 2: (3, 1), None: (1, 2),
@@ -140,7 +145,7 @@ def test_a_proxy_stands_out_by_its_drops_per_account(people):
         made = [people.account(proxy=proxy) for _n in range(accounts)]
         for n in range(drops):
             drop(made[n % accounts], NOW - timedelta(days=2), proxy=proxy)
-    times = {bar.key: bar.times for bar in Figures(NOW, SHANGHAI).drops_by_proxy()}
+    times = {bar.key: bar.times for bar in figures_of().drops_by_proxy()}
     assert times == {1: None, 2: pytest.approx(6 / 2), 3: None}
 
 
@@ -148,10 +153,10 @@ def test_an_hour_stands_out_if_it_has_far_more_drops_than_the_others(people):
     account, ten = people.account(), datetime(2026, 11, 18, 10, tzinfo=SHANGHAI)
     for n in range(24):
         drop(account, ten + timedelta(hours=n))
-    assert not any(bar.times for bar in Figures(NOW, SHANGHAI).drops_by_hour())
+    assert not any(bar.times for bar in figures_of().drops_by_hour())
     for n in range(5):
         drop(account, ten + timedelta(minutes=10 * n))
-    out = [bar for bar in Figures(NOW, SHANGHAI).drops_by_hour() if bar.times]
+    out = [bar for bar in figures_of().drops_by_hour() if bar.times]
     assert [(bar.name, bar.drops, bar.times) for bar in out] == [("10:00", 6, pytest.approx(6))]
 
 
@@ -162,7 +167,7 @@ def test_figures_count_the_accounts_that_they_are_given(people):
             login(account, NOW - timedelta(minutes=1))
             drop(account, NOW - timedelta(minutes=1), proxy=1)
     for accounts, number in ((Account.objects.visible_to(people.operator), 1), (None, 4)):
-        figures = Figures(NOW, SHANGHAI, accounts)
+        figures = figures_of(accounts=accounts)
         assert figures.today()["succeeded"] == figures.success()[-1].succeeded == number
         assert figures.time_to_scan()[1].number == number
         assert [bar.drops for bar in figures.drops_by_proxy()] == [number]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, Window
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
@@ -64,12 +64,12 @@ SOURCES = {Need.SCAN: ScanSource.SCAN_QUEUE, Need.FAILED: ScanSource.FAILED_LOGI
 
 def todo(visible: VisibleAccounts) -> list[Todo]:
     """Return what accounts need a person for, by kind, the most urgent first."""
-    found = []
+    found, every = [], visible.rows_without_index.kept()
     for need in Need:
-        accounts = groups.needing(visible.rows.kept(), need)
-        if number := accounts.count():
-            first = accounts.order_by("place_key", "pk").only("label", "nickname", "wc_id")
-            found.append(_todo(need, number, list(first[:NAMES_SHOWN])))
+        accounts = groups.needing(every, need).annotate(number=Window(Count("pk")))
+        first = accounts.order_by("place_key", "pk").only("label", "nickname", "wc_id")
+        if first := list(first[:NAMES_SHOWN]):
+            found.append(_todo(need, first[0].number, first))
     return found
 
 

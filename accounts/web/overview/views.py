@@ -15,9 +15,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from accounts import permissions
+from accounts.lib import db_clock
 from accounts.models import LastVisit
 from accounts.reports.at_risk import COUNTED
-from accounts.reports.figures import OPEN, WEEK, rate_of
+from accounts.reports.figures import WEEK, rate_of
+from accounts.reports.history import OPEN, History
 from accounts.web.overview import charts, now, tables
 from accounts.web.visible_accounts import VisibleAccounts
 
@@ -28,22 +30,24 @@ RISKS_SHOWN, PROXIES_SHOWN = 5, 6
 @never_cache
 @login_required
 def overview(request: HttpRequest) -> HttpResponse:
-    visible = VisibleAccounts(request.user)
-    return render(request, "overview/overview.html", {**_now(visible), **_charts(visible)})
+    visible, history = VisibleAccounts(request.user), History(db_clock.now())
+    return render(request, "overview/overview.html", {**_now(visible, history), **_charts(visible, history)})
 
 
 @require_GET
 @never_cache
 @login_required
 def overview_now(request: HttpRequest) -> HttpResponse:
-    return render(request, "overview/_now.html", _now(VisibleAccounts(request.user)))
+    ctx = _now(VisibleAccounts(request.user), History(db_clock.now()))
+    return render(request, "overview/_now.html", ctx)
 
 
 @require_GET
 @never_cache
 @login_required
 def overview_charts(request: HttpRequest) -> HttpResponse:
-    return render(request, "overview/_charts.html", _charts(VisibleAccounts(request.user)))
+    ctx = _charts(VisibleAccounts(request.user), History(db_clock.now()))
+    return render(request, "overview/_charts.html", ctx)
 
 
 @require_GET
@@ -55,10 +59,10 @@ def report(request: HttpRequest, name: str) -> HttpResponse:
     return tables.as_csv(name, VisibleAccounts(request.user))
 
 
-def _now(visible: VisibleAccounts) -> dict:
+def _now(visible: VisibleAccounts, history: History) -> dict:
     user = visible.user
     todo = now.todo(visible)
-    risks, at_risk_total = tables.risks_of(visible, RISKS_SHOWN)
+    risks, at_risk_total = tables.risks_of(visible, history, RISKS_SHOWN)
     return {
         "today": date_format(timezone.localdate(), pgettext("today, as Django writes dates", "l, j F")),
         "health": now.health(user),
@@ -81,8 +85,8 @@ def _left_at(user) -> datetime | None:
     return None
 
 
-def _charts(visible: VisibleAccounts) -> dict:
-    figures = tables.figures_of(visible)
+def _charts(visible: VisibleAccounts, history: History) -> dict:
+    figures = tables.figures_of(visible, history)
     today, days, (scans, scans_of_week) = figures.today(), figures.success(), figures.time_to_scan()
     hours, proxies = figures.drops_by_hour(), figures.drops_by_proxy()
     return {
