@@ -2,9 +2,8 @@
 
     python -m bench.pages sqlite|postgres [--accounts 100000] [--runs 30]
 
-Seeds two databases in --folder (once; later runs use them again). Two processes, one for each, answer the same pages
-by turns. The times are of the processor, PostgreSQL's included. The pages that miss an aim stand again at the end:
-1.3 times the small database's time and queries, where both show as many rows, and a 95th percentile of 60 ms.
+Seeds two databases in --folder once. Two processes answer the same pages by turns; the times are of the processor,
+PostgreSQL's included. The pages that miss an aim (AIM_RATIO where both show as many rows, AIM_P95) stand again below.
 """
 
 import re
