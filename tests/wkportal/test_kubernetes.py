@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.support.processes import ROOT
-from tests.wkportal.test_compose import OURS, SERVICES
+from tests.wkportal.test_compose import OURS, SERVICES, filled_in
 from tests.wkportal.test_settings import settings_with, variables_read  # noqa: F401 (a fixture)
 from wkportal import __version__
 
@@ -93,6 +93,14 @@ def test_a_command_is_that_of_compose(name):
 def test_a_process_has_the_time_of_compose_to_stop():
     for name in WORKLOADS.keys() - {"migrate"}:
         assert PODS[name]["terminationGracePeriodSeconds"] == seconds(SERVICES[name]["stop_grace_period"])
+
+
+def test_a_worker_lives_while_the_check_of_compose_says_so():
+    for name in ("waits", "jobs", "beat"):
+        kind, command = SERVICES[name]["healthcheck"]["test"]
+        assert (kind, SETTINGS["ALIVE_PATH"] in command) == ("CMD-SHELL", True)
+        for probe in ("startupProbe", "livenessProbe"):
+            assert main_container(name)[probe]["exec"]["command"] == ["sh", "-c", filled_in(command)]
 
 
 # --- what must not go wrong ------------------------------------------------------------------------------
