@@ -221,6 +221,9 @@ class Streams:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        while any(isinstance(one, asyncio.Transport) for one in loop._transports.values()):
+            await asyncio.sleep(0)  # closing TLS takes some rounds of the loop
 
     async def follow(self, client: aiohttp.ClientSession, session: str) -> None:
         headers, pause = {"Cookie": f"__Host-session={session}"}, 1.0
