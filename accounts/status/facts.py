@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from django.conf import settings
 from django.db import connection, models
+from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -143,12 +144,12 @@ def _is_late(name: str, age: float | None) -> bool:
 
 def workers(reading: Reading) -> Fact:
     alive, free = len(reading.workers), reading.free_slots
-    value = ngettext("%(n)s, %(free)s slot free", "%(n)s, %(free)s slots free", free)
+    value = ngettext("%(n)s running · %(free)s slot free", "%(n)s running · %(free)s slots free", free)
     state = State.FAULT if not alive else State.OK if free else State.WARNING
     held = sum(held for held, _slots in reading.workers.values())
     numbers = {"waits_workers": alive, "wait_slots_free": free, "logins_held": held}
     parts = tuple((name, f"{held} / {slots}") for name, (held, slots) in reading.workers.items())
-    value = value % {"n": alive, "free": free}
+    value = value % {"n": alive, "free": number_format(free, force_grouping=True)}
     return Fact("workers", _("Workers"), value, state, "WkportalWaitsWorkers", numbers, parts)
 
 

@@ -224,9 +224,9 @@ W, F, OK = State.WARNING, State.FAULT, State.OK
 @pytest.mark.parametrize(
     ("break_it", "name", "state", "says"),
     [
-        (no_worker, "workers", F, "0, 0 slots free"),
-        (no_slot, "workers", W, "1, 0 slots free"),
-        (slots_unknown, "workers", OK, "1, 2 slots free"),
+        (no_worker, "workers", F, "0 running · 0 slots free"),
+        (no_slot, "workers", W, "1 running · 0 slots free"),
+        (slots_unknown, "workers", OK, "1 running · 2 slots free"),
         (queued, "queue", F, "1 · 40 s"),
         (queued_a_moment, "queue", OK, "1 · 5 s"),
         (queued_without_slot, "queue", W, "1 · 40 s"),
