@@ -28,6 +28,8 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
 
     def server_bind(self) -> None:
         """Bind without the name of the host, which a name server may take seconds to tell."""
+        # Celery's beat gives a time limit to all sockets, and it may be long until somebody asks.
+        self.socket.settimeout(None)
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
         self.setup_environ()

@@ -40,3 +40,15 @@ def test_a_request_that_does_not_come_holds_up_no_other(monkeypatch):
             client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             assert client.makefile("rb").readline() == b"HTTP/1.0 200 OK\r\n"
         assert silent.makefile("rb").read() == b""
+
+
+def test_a_default_time_limit_for_sockets_does_not_end_its_wait_for_requests(monkeypatch):
+    """Celery's beat sets one: each 30 s without a request were logged as a request that was not taken."""
+    monkeypatch.setattr(server._Server, "address_family", socket.AF_INET)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30)
+    try:
+        with server._Server(("127.0.0.1", 0), server._Handler) as made:
+            assert made.socket.gettimeout() is None
+    finally:
+        socket.setdefaulttimeout(before)
