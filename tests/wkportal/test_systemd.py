@@ -112,7 +112,7 @@ def test_a_command_is_that_of_compose(name):
     assert shlex.split(here) == [filled_in(word) for word in SERVICES[name]["command"]]
 
 
-@pytest.mark.parametrize("name", set(FILES) - {"migrate"})
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"migrate"}))
 def test_a_process_has_the_time_of_compose_to_stop_and_comes_back(name):
     assert f"{only(name, 'TimeoutStopSec')}s" == SERVICES[name]["stop_grace_period"]
     assert only(name, "Restart") == "always"
