@@ -75,6 +75,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_NAME = "__Host-session" if HTTPS else "wkportal_session"
 CSRF_COOKIE_NAME = "__Host-csrf" if HTTPS else "wkportal_csrf"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
+# A session that was not used for so long ends. 0: none ends before its age.
+SESSION_IDLE_HOURS = env("SESSION_IDLE_HOURS", cast=between(0, 336), default=0)
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 # Not for other names of the domain, and not for the lists of browsers: both are its owner's to decide.
@@ -126,6 +128,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "axes.middleware.AxesMiddleware",
     "wkportal.database.outage.answers_without_database",
+    "accounts.web.people.sessions.note_sign_ins",
     "wkportal.middleware.one_thread",
 ]
 ROOT_URLCONF = "wkportal.urls"

@@ -30,6 +30,7 @@ from accounts.models import (
     ScanLink,
     ScanRun,
     ScanRunItem,
+    SignIn,
 )
 from accounts.states import AccountState, AttemptState, NotificationKind
 
@@ -81,10 +82,13 @@ KINDS: dict[str, Callable[[datetime], list[Old]]] = {
         Old(ScanRun.objects.filter(seen_at__lt=before), "seen_at", (ScanRunItem, "run")),
         Old(BulkRun.objects.filter(ended_at__lt=before), "ended_at", (BulkItem, "run")),
     ],
-    "sign_ins": lambda before: [
-        Old(model.objects.filter(attempt_time__lt=before), "attempt_time")
-        for model in (AccessLog, AccessFailureLog, AccessAttempt)
-    ],
+    "sign_ins": lambda before: (
+        [
+            Old(model.objects.filter(attempt_time__lt=before), "attempt_time")
+            for model in (AccessLog, AccessFailureLog, AccessAttempt)
+        ]
+        + [Old(SignIn.objects.filter(seen_at__lt=before), "seen_at")]
+    ),
     "admin_log": lambda before: [Old(LogEntry.objects.filter(action_time__lt=before), "action_time")],
     "avatars": lambda before: [
         Old(

@@ -94,7 +94,15 @@ def test_what_is_older_than_its_days_goes_with_what_hangs_on_it_and_nothing_else
     Avatar.objects.create(account=account, png=b"x", source_url="u")
     Avatar.objects.create(account=people.account(), png=b"x", source_url="u", fetched_at=OLD)
     one_of_each = {
-        *("accountevent", "drop", "incident", "scanlink", "axes.accesslog", "axes.accessfailurelog"),
+        *(
+            "accountevent",
+            "drop",
+            "incident",
+            "scanlink",
+            "axes.accesslog",
+            "axes.accessfailurelog",
+            "signin",
+        ),
         *("axes.accessattempt", "admin.logentry", "notification", "planrun", "scanrun", "bulkrun", "avatar"),
     }
     assert deleted() == dict.fromkeys(one_of_each, 1)

@@ -4,15 +4,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
-from django.contrib.auth import SESSION_KEY, get_user_model
+from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import Group
 from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.contrib.contenttypes.models import ContentType
-from django.contrib.sessions.models import Session
 from django.db import models, transaction
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 from django.utils.crypto import get_random_string
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
@@ -21,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import permissions
 from accounts.models import PasswordLink
 from accounts.roles import ADMINS, ROLES
+from accounts.web.people import sessions
 
 HISTORY_MOST = 20
 
@@ -40,6 +39,7 @@ class Change(models.TextChoices):
     GROUPS = "role and teams", _("Role and teams changed")
     LOCKED = "locked", _("Locked")
     UNLOCKED = "unlocked", _("Unlocked")
+    SIGNED_OUT = "signed out", _("Signed out everywhere")
     LINK = "password link", _("Password link created")
     PASSWORD = "password", _("Password changed")  # noqa: S105 - no password
     RENAMED = "renamed", _("Renamed")
@@ -134,13 +134,13 @@ def lock(person, *, by) -> None:
         get_user_model().objects.filter(pk=person.pk).update(is_active=False)
         PasswordLink.objects.filter(pk=person.pk).delete()
         record(person, Change.LOCKED, by=by)
-        alive = Session.objects.filter(expire_date__gt=timezone.now())
-        own = [
-            session.session_key
-            for session in alive.iterator()
-            if session.get_decoded().get(SESSION_KEY) == str(person.pk)
-        ]
-        Session.objects.filter(session_key__in=own).delete()
+        sessions.end_all(person)
+
+
+def sign_out(person, *, by) -> None:
+    with transaction.atomic():
+        record(person, Change.SIGNED_OUT, by=by)
+        sessions.end_all(person)
 
 
 def unlock(person, *, by) -> None:

@@ -76,7 +76,7 @@ def new_person(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def person(request: HttpRequest, person_id: int) -> HttpResponse:
-    """Show a person; POST does what `do` says: groups, lock, unlock, link."""
+    """Show a person; POST does what `do` says: groups, lock, unlock, link, sign_out."""
     permissions.only(permissions.may_manage_people(request.user), None)
     found = get_object_or_404(get_user_model(), pk=person_id)
     if request.method == "GET":
@@ -120,11 +120,19 @@ def _unlock(request: HttpRequest, person) -> HttpResponse:
     return redirect("person", person.pk)
 
 
+def _sign_out(request: HttpRequest, person) -> HttpResponse:
+    if person == request.user:  # keeps the browser in which this is asked
+        return redirect("me")
+    changes.sign_out(person, by=request.user)
+    messages.success(request, _("Signed out everywhere."))
+    return redirect("person", person.pk)
+
+
 def _new_link(request: HttpRequest, person) -> HttpResponse:
     return _page(request, person.pk, link=_link(request, person))
 
 
-_ACTIONS = {"groups": _set_groups, "lock": _lock, "unlock": _unlock, "link": _new_link}
+_ACTIONS = {"groups": _set_groups, "lock": _lock, "unlock": _unlock, "link": _new_link, "sign_out": _sign_out}
 
 
 def _link(request: HttpRequest, person) -> str:

@@ -20,7 +20,7 @@ from django.views.i18n import set_language
 
 from accounts.models import Preferences
 from accounts.web import forms
-from accounts.web.people import changes, preferences
+from accounts.web.people import changes, preferences, sessions
 from accounts.web.people.forms import NewPasswordForm, OwnPasswordForm, PreferencesForm
 
 
@@ -75,7 +75,7 @@ def choose_language(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def me(request: HttpRequest) -> HttpResponse:
-    """Show a person's own settings; POST saves what `do` says: preferences, password."""
+    """Show a person's own settings; POST saves what `do` says: preferences, password, end_session, end_others."""
     if request.method == "GET":
         return _page(request)
     action = _ACTIONS.get(request.POST.get("do", ""))
@@ -108,7 +108,24 @@ def _change_password(request: HttpRequest) -> HttpResponse:
     return redirect("me")
 
 
-_ACTIONS = {"preferences": _save_preferences, "password": _change_password}
+def _end_session(request: HttpRequest) -> HttpResponse:
+    if sessions.end(request.user, request.POST.get("session", ""), but=request.session.session_key):
+        messages.success(request, _("That browser is signed out."))
+    return redirect("me")
+
+
+def _end_others(request: HttpRequest) -> HttpResponse:
+    sessions.end_all(request.user, but=request.session.session_key)
+    messages.success(request, _("You were signed out everywhere else."))
+    return redirect("me")
+
+
+_ACTIONS = {
+    "preferences": _save_preferences,
+    "password": _change_password,
+    "end_session": _end_session,
+    "end_others": _end_others,
+}
 
 
 def _page(request: HttpRequest, **wrong: BaseForm) -> HttpResponse:
@@ -117,6 +134,7 @@ def _page(request: HttpRequest, **wrong: BaseForm) -> HttpResponse:
     ctx = {
         "preferences_form": PreferencesForm(initial=chosen),
         "password_form": OwnPasswordForm(request.user),
+        "sessions": sessions.alive(request.user, request.session.session_key),
         **wrong,
     }
     for form in wrong.values():
