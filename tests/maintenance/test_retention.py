@@ -33,6 +33,7 @@ from accounts.models import (
     ScanLinkOpening,
     ScanRun,
     ScanRunItem,
+    SignIn,
 )
 from accounts.realtime import changes
 from accounts.reports.account_days import month_of
@@ -79,6 +80,7 @@ def test_what_is_older_than_its_days_goes_with_what_hangs_on_it_and_nothing_else
         AccessAttempt.objects.create(username=str(at), ip_address="203.0.113.9", failures_since_start=1)
         for model in (AccessLog, AccessFailureLog, AccessAttempt):
             model.objects.filter(pk=model.objects.latest("pk").pk).update(attempt_time=at)
+        SignIn.objects.create(user=person, session_key=str(at), signed_in_at=at, seen_at=at)
         LogEntry.objects.log_actions(person.pk, [account], CHANGE, "x", single_object=True)
         LogEntry.objects.filter(pk=LogEntry.objects.latest("pk").pk).update(action_time=at)
     channel = Channel.objects.create(name="c", url="json://example.com/")
