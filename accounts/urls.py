@@ -5,7 +5,7 @@ from accounts.web.attention import views as attention
 from accounts.web.bulk import views as bulk
 from accounts.web.exchange import export, import_views
 from accounts.web.overview import views as overview
-from accounts.web.people import members, notifications, teams
+from accounts.web.people import members, notifications, sign_ins, teams
 from accounts.web.people import views as people
 from accounts.web.scan_link import operator, owner
 from accounts.web.station import views as station
@@ -97,6 +97,7 @@ urlpatterns = [
     path("me/account-notifications/", notifications.of_accounts, name="account_notifications"),
     path("people/", members.people, name="people"),
     path("people/new/", members.new_person, name="new_person"),
+    path("people/sign-ins/", sign_ins.sign_ins, name="sign_ins"),
     path("people/<int:person_id>/", members.person, name="person"),
     path("people/teams/", teams.team_list, name="teams"),
     path("people/teams/<int:team_id>/", teams.team, name="team"),

@@ -12,7 +12,7 @@ from accounts.models.operators.preferences import Preferences
 from accounts.models.operators.saved_view import SavedView
 from accounts.models.operators.scan_link import ScanLink, ScanLinkOpening
 from accounts.models.operators.scan_run import ScanRun, ScanRunItem
-from accounts.models.operators.sign_in import SignIn
+from accounts.models.operators.sign_in import SignIn, SignInUnlock
 from accounts.models.plan import Plan, PlanResult, PlanRun
 from accounts.models.presence import Presence, UnmanagedAccount
 from accounts.models.recovery_policy import RecoveryPolicy
@@ -52,6 +52,7 @@ __all__ = [
     "ScanRun",
     "ScanRunItem",
     "SignIn",
+    "SignInUnlock",
     "Tag",
     "UpstreamAccess",
     "WaitsWorker",

@@ -34,6 +34,7 @@ from accounts.models import (
     ScanRun,
     ScanRunItem,
     SignIn,
+    SignInUnlock,
 )
 from accounts.realtime import changes
 from accounts.reports.account_days import month_of
@@ -81,6 +82,7 @@ def test_what_is_older_than_its_days_goes_with_what_hangs_on_it_and_nothing_else
         for model in (AccessLog, AccessFailureLog, AccessAttempt):
             model.objects.filter(pk=model.objects.latest("pk").pk).update(attempt_time=at)
         SignIn.objects.create(user=person, session_key=str(at), signed_in_at=at, seen_at=at)
+        SignInUnlock.objects.create(at=at, by=person)
         LogEntry.objects.log_actions(person.pk, [account], CHANGE, "x", single_object=True)
         LogEntry.objects.filter(pk=LogEntry.objects.latest("pk").pk).update(action_time=at)
     channel = Channel.objects.create(name="c", url="json://example.com/")
@@ -104,6 +106,7 @@ def test_what_is_older_than_its_days_goes_with_what_hangs_on_it_and_nothing_else
             "axes.accesslog",
             "axes.accessfailurelog",
             "signin",
+            "signinunlock",
         ),
         *("axes.accessattempt", "admin.logentry", "notification", "planrun", "scanrun", "bulkrun", "avatar"),
     }

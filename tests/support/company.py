@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
 from django.urls import reverse
 from django.utils import timezone
@@ -25,6 +26,7 @@ from accounts.models import (
     PlanResult,
     PlanRun,
     Rule,
+    SignInUnlock,
     Tag,
     UnmanagedAccount,
     UpstreamAccess,
@@ -71,6 +73,7 @@ class Company:
         for number in range(ACCOUNTS + 1, ACCOUNTS + NEVER_LOGGED_IN + 1):
             self.accounts.append(self._account(number, AccountState.NEW))
         self._month()
+        self._sign_ins()
         offline = [account for account in self.accounts if account.state == AccountState.OFFLINE]
         self.dropped, self.online, self.new = offline[0], self.accounts[0], self.accounts[9]
         self.incident = self._incident(offline)
@@ -96,6 +99,24 @@ class Company:
         self.link = links.create(offline[-1], DAY, by=people.operator)
         assignment.take_incident(
             self.incident, by=people.operator, note="Asked the shop to charge the phones"
+        )
+
+    def _sign_ins(self) -> None:
+        phone = (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) Version/18.1 Mobile/15E148 Safari/604.1"
+        )
+        seen = {"ip_address": "203.0.113.9", "user_agent": phone}
+        for name in ("operator", "mate"):
+            AccessLog.objects.create(username=name, **seen)
+        for name in ("stranger", "nobody-has-this-name"):
+            AccessFailureLog.objects.create(username=name, locked_out=True, **seen)
+            AccessAttempt.objects.create(username=name, failures_since_start=5, **seen)
+        SignInUnlock.objects.create(
+            at=self.now - DAY,
+            by=self.people.admin,
+            by_name="admin",
+            username="mate",
+            ip_address="203.0.113.9",
         )
 
     def add_what_only_the_admin_shows(self) -> None:
@@ -251,6 +272,7 @@ PAGES = {
     "person": at("/people/{people.operator.pk}/", "admin"),
     "person-add": at("/people/new/", "admin"),
     "teams": at("/people/teams/", "admin"),
+    "sign-ins": at("/people/sign-ins/", "admin"),
     "team": at("/people/teams/{people.east.pk}/", "admin"),
     "status": at("/status/", "admin"),
     "runbook": at("/status/runbook/", "admin"),

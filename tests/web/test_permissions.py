@@ -34,6 +34,7 @@ MATRIX = {
     "people": ("get", ADMINS_ONLY),
     "new_person": ("get", ADMINS_ONLY),
     "teams": ("get", ADMINS_ONLY),
+    "sign_ins": ("get", ADMINS_ONLY),
     "status": ("get", ADMINS_ONLY),
     "status_now": ("get", ADMINS_ONLY),
     "runbook": ("get", ADMINS_ONLY),

@@ -41,6 +41,7 @@ def page(client) -> str:
     return re.sub(r"\s+", " ", client.get("/me/").content.decode())
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_a_person_sees_where_and_ends_one_or_all_others(people):
     here, phone, third = signed_in(), signed_in(user_agent=SAFARI, address="203.0.113.10"), signed_in()
     other = signed_in("mate", address="203.0.113.77")
@@ -59,6 +60,7 @@ def test_a_person_sees_where_and_ends_one_or_all_others(people):
     assert (is_in(here), is_in(third), is_in(other)) == (True, False, True)
 
 
+@pytest.mark.usually("sqlite", "postgres")
 def test_an_admin_ends_all_sessions_of_a_person(people):
     one, two, mate = signed_in(), signed_in(user_agent=SAFARI), signed_in("mate")
     SignIn.objects.filter(session_key=key_of(two)).delete()

@@ -1,11 +1,16 @@
 """Signing in and out: guessing is slowed down, nobody is led elsewhere, a session ends when it should."""
 
+import html
+import re
+from datetime import timedelta
+
 import pytest
-from axes.models import AccessAttempt, AccessFailureLog
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.test import Client
 from django.utils import timezone
 
+from accounts.models import SignInUnlock
 from tests.support.factories import PASSWORD
 from wkportal import sign_in_limits
 
@@ -97,3 +102,89 @@ def test_the_language_is_the_browsers_and_can_be_switched(people):
     client = Client(headers={"accept-language": "zh-CN"})
     client.post("/language/setlang/", {"language": "en", "next": "/login/"})
     assert 'lang="en"' in client.get("/login/").content.decode()
+
+
+def lock_out(name: str, address: str) -> None:
+    client = Client(REMOTE_ADDR=address, HTTP_USER_AGENT="Mozilla/5.0 (X11; Linux x86_64) Firefox/145.0")
+    for _guess in range(settings.AXES_FAILURE_LIMIT):
+        sign_in(client, name, "wrong")
+
+
+def unlock_all(client) -> int:
+    """Press each button of the page."""
+    keys = re.findall(r'name="lockout" value="(\w+)"', client.get("/people/sign-ins/").content.decode())
+    for key in keys:
+        assert client.post("/people/sign-ins/", {"lockout": key}).status_code == 302
+    return len(keys)
+
+
+@pytest.mark.usually("sqlite", "postgres")
+def test_admins_see_who_signed_in_and_was_refused_and_let_one_try_again(people):
+    lock_out("operator", "203.0.113.9")
+    lock_out("a password by mistake", "203.0.113.10")
+    assert sign_in(Client(REMOTE_ADDR="203.0.113.9")).status_code == 429
+    assert sign_in(Client(REMOTE_ADDR="203.0.113.11"), "mate").status_code == 302
+    admin = people.admin.client
+    text = admin.get("/people/sign-ins/").content.decode()
+    assert "203.0.113.9" in text and "203.0.113.11" in text and "Firefox on Linux" in text
+    assert "a password by mistake" not in text and text.count("Unknown name") > 1
+    assert text.count('class="chip due"') == 11 and text.count("Refused, locked out") == 3
+    one = admin.get("/people/sign-ins/?q=MATE").content.decode()
+    assert one.count('class="chip online"') == 1 and 'class="chip due"' not in one
+    assert admin.get("/people/sign-ins/?q=203.0.113.10").content.decode().count('class="chip due"') == 5
+    for wrong in ("?before=x", "?before=2026-99-99T00:00", "?q=%00", "?q=::1", f"?q={'x' * 500}"):
+        assert admin.get(f"/people/sign-ins/{wrong}").status_code == 200
+    admin.post("/people/sign-ins/", {"lockout": "x"})
+    assert people.operator.client.post("/people/sign-ins/", {"lockout": "x"}).status_code == 404
+    assert not SignInUnlock.objects.exists()
+    assert unlock_all(admin) == 2
+    assert sign_in(Client(REMOTE_ADDR="203.0.113.9")).status_code == 302
+    text = admin.get("/people/sign-ins/").content.decode()
+    assert text.count("Unlocked by admin") == 2 and "Nobody is locked out." in text
+    assert set(SignInUnlock.objects.values_list("by_name", "ip_address")) == {
+        ("admin", "203.0.113.9"),
+        ("admin", "203.0.113.10"),
+    }
+
+
+@pytest.mark.usually("sqlite", "postgres")
+def test_an_address_that_tried_many_names_is_unlocked_and_its_failures_stay_on_record(people):
+    many = sign_in_limits.FAILURES_OF_ADDRESS
+    old = timezone.now() - sign_in_limits.PERIOD / 2
+    for number in range(many):
+        AccessFailureLog.objects.create(username=f"n{number}", ip_address="203.0.113.9")
+    AccessFailureLog.objects.update(attempt_time=old)
+    (lockout,) = sign_in_limits.lockouts()
+    assert (lockout.username, lockout.failures, lockout.until) == ("", many, old + sign_in_limits.PERIOD)
+    guesser = Client(REMOTE_ADDR="203.0.113.9")
+    assert sign_in(guesser).status_code == 429
+    assert unlock_all(people.admin.client) == 1
+    assert sign_in(guesser).status_code == 302
+    assert AccessFailureLog.objects.count() > many
+    assert sign_in_limits.lockouts() == []
+
+
+def test_a_lockout_lasts_as_long_as_its_failures_in_all_browsers_count(people):
+    now = timezone.now()
+    for browser, failures, minutes in (("a", 3, 1), ("b", 1, 5), ("c", 2, 9), ("d", 9, 99)):
+        row = AccessAttempt.objects.create(
+            username="operator", ip_address="203.0.113.9", user_agent=browser, failures_since_start=failures
+        )
+        AccessAttempt.objects.filter(pk=row.pk).update(attempt_time=now - timedelta(minutes=minutes))
+    (lockout,) = sign_in_limits.lockouts()
+    assert (lockout.failures, lockout.until) == (6, now + timedelta(minutes=6))
+
+
+def test_pages_of_sign_ins_follow_each_other(people):
+    now = timezone.now()
+    for number in range(60):
+        AccessLog.objects.create(username="operator", ip_address=f"203.0.113.{number}")
+        AccessLog.objects.filter(ip_address=f"203.0.113.{number}").update(
+            attempt_time=now - timedelta(minutes=number)
+        )
+    first = people.admin.client.get("/people/sign-ins/?q=operator").content.decode()
+    older = html.unescape(re.search(r'href="(\?q=operator[^"]+)"', first)[1])
+    second = people.admin.client.get(f"/people/sign-ins/{older}").content.decode()
+    found = [re.findall(r"203\.0\.113\.(\d+)", page) for page in (first, second)]
+    assert found == [[str(n) for n in range(50)], [str(n) for n in range(50, 60)]]
+    assert "before=" not in second

@@ -16,3 +16,16 @@ class SignIn(models.Model):
 
     def __str__(self) -> str:
         return f"sign-in of {self.user_id}"
+
+
+class SignInUnlock(models.Model):
+    """An admin let somebody who was locked out try again. `username`: "" for an address, whatever name is tried."""
+
+    at = models.DateTimeField(db_index=True)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True)
+    by_name = models.CharField(max_length=150)
+    username = models.CharField(max_length=255)
+    ip_address = models.GenericIPAddressField(null=True)
+
+    def __str__(self) -> str:
+        return f"unlocked by {self.by_name}"
