@@ -31,6 +31,7 @@ from accounts.models import (
     ScanRun,
     ScanRunItem,
     SignIn,
+    SignInUnlock,
 )
 from accounts.states import AccountState, AttemptState, NotificationKind
 
@@ -87,7 +88,10 @@ KINDS: dict[str, Callable[[datetime], list[Old]]] = {
             Old(model.objects.filter(attempt_time__lt=before), "attempt_time")
             for model in (AccessLog, AccessFailureLog, AccessAttempt)
         ]
-        + [Old(SignIn.objects.filter(seen_at__lt=before), "seen_at")]
+        + [
+            Old(SignIn.objects.filter(seen_at__lt=before), "seen_at"),
+            Old(SignInUnlock.objects.filter(at__lt=before), "at"),
+        ]
     ),
     "admin_log": lambda before: [Old(LogEntry.objects.filter(action_time__lt=before), "action_time")],
     "avatars": lambda before: [
