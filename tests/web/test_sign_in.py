@@ -1,12 +1,14 @@
 """Signing in and out: guessing is slowed down, nobody is led elsewhere, a session ends when it should."""
 
 import html
+import io
 import re
 from datetime import timedelta
 
 import pytest
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
+from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
@@ -188,3 +190,17 @@ def test_pages_of_sign_ins_follow_each_other(people):
     found = [re.findall(r"203\.0\.113\.(\d+)", page) for page in (first, second)]
     assert found == [[str(n) for n in range(50)], [str(n) for n in range(50, 60)]]
     assert "before=" not in second
+
+
+def test_the_commands_of_the_manual_let_everybody_in_again(people):
+    manual = (settings.BASE_DIR / "docs" / "operations.md").read_text()
+    lock_out("operator", "203.0.113.9")
+    for number in range(sign_in_limits.FAILURES_OF_ADDRESS):
+        AccessFailureLog.objects.create(username=f"n{number}", ip_address="203.0.113.10")
+    assert len(sign_in_limits.lockouts()) == 2
+    commands = re.findall(r"^python manage\.py (axes_.*)$", manual, re.M)
+    assert len(commands) == 2
+    for command in commands:
+        call_command(*command.split(), stdout=io.StringIO())
+    assert sign_in_limits.lockouts() == []
+    assert sign_in(Client(REMOTE_ADDR="203.0.113.9")).status_code == 302
