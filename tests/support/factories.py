@@ -3,6 +3,7 @@
 from datetime import timedelta
 from functools import cache
 
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
@@ -26,6 +27,7 @@ from accounts.models import (
     Plan,
     PlanRun,
     Presence,
+    SignInUnlock,
     Tag,
     UnmanagedAccount,
     UpstreamAccess,
@@ -155,6 +157,10 @@ def forget_everything() -> None:
                     Tag,
                     UpstreamAccess,
                     Session,
+                    AccessAttempt,
+                    AccessFailureLog,
+                    AccessLog,
+                    SignInUnlock,
                     get_user_model(),
                 ):
                     model.objects.all().delete()

@@ -141,3 +141,7 @@ def test_a_session_lasts_for_its_age_or_for_the_idle_hours(people, settings):
 def test_browser_and_system_in_words(user_agent, words):
     with translation.override("en"):
         assert sessions.browser_of(user_agent) == words
+
+
+def test_a_session_of_before_is_in_the_list_from_the_first_look_on(people):
+    assert page(people.operator.client).count("This one") == 1

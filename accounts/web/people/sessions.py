@@ -61,7 +61,7 @@ def note_sign_ins(
         response = get_response(request)
         # After an error of the server, the session may not have been read.
         if response.status_code < 500 and request.session.accessed and SESSION_KEY in request.session:
-            _note(request, before)
+            note(request, before)
         return response
 
     return middleware
@@ -75,7 +75,7 @@ def _is_used_by_person(request: HttpRequest) -> bool:
     return not by_script and request.headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
 
 
-def _note(request: HttpRequest, before: str | None) -> None:
+def note(request: HttpRequest, before: str | None = None) -> None:
     """Write the row, at most once in WRITTEN_EVERY. `before`: the session's key when the request came."""
     session, now = request.session, timezone.now()
     moved = before is not None and before != session.session_key

@@ -131,6 +131,7 @@ _ACTIONS = {
 def _page(request: HttpRequest, **wrong: BaseForm) -> HttpResponse:
     """Render the page. `wrong`: a form that was sent and has errors."""
     chosen = Preferences.objects.filter(pk=request.user.pk).values().first()
+    sessions.note(request)  # the list has this one too
     ctx = {
         "preferences_form": PreferencesForm(initial=chosen),
         "password_form": OwnPasswordForm(request.user),
