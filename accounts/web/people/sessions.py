@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.contrib.auth import SESSION_KEY
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.models import Session
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -113,8 +113,12 @@ def _end_of(signed_in_at: int, now: datetime) -> datetime:
 
 def alive(person, this: str) -> list[SignIn]:
     """Return the sign-ins that last, the last used first, each with `browser` and `is_this`."""
-    keys = Session.objects.filter(expire_date__gt=timezone.now()).values("session_key")
-    found = list(SignIn.objects.filter(user=person, session_key__in=keys).order_by("-seen_at"))
+    own = SignIn.objects.filter(user=person).order_by("-seen_at")
+    some = Session.objects.filter(expire_date__gt=timezone.now(), session_key__in=own.values("session_key"))
+    # Of a password of before, a session stays until its browser comes and is refused.
+    valid = {person.get_session_auth_hash(), *person.get_session_auth_fallback_hash()}
+    keys = {session.session_key for session in some if session.get_decoded().get(HASH_SESSION_KEY) in valid}
+    found = list(own.filter(session_key__in=keys))
     for sign_in in found:
         sign_in.browser = browser_of(sign_in.user_agent)
         sign_in.is_this = sign_in.session_key == this
