@@ -163,10 +163,14 @@ def offline_callback(w_id: str, wc_id: str) -> None:
 
 @shared_task(name="accounts.tasks.forget_what_is_old")
 def delete_old_rows() -> None:
+    _by_itself("delete_old_rows", _delete_old_rows)
+    job_runs.write()
+
+
+def _delete_old_rows() -> None:
     call_command("clearsessions")
     leases.forget_old_workers()
     retention.delete_old(RETENTION_SECONDS)
-    job_runs.note("delete_old_rows")
 
 
 def put_into_queue(task, *ids: int | str) -> bool:

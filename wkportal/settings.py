@@ -199,6 +199,7 @@ else:
 # Days for which history is kept, by the names in accounts.maintenance.retention. 0: for ever.
 KEPT_DAYS = dict.fromkeys(("events", "attempts", "drops", "incidents", "links", "sign_ins", "admin_log"), 400)
 KEPT_DAYS |= dict.fromkeys(("deliveries", "runs", "avatars"), 90)
+KEPT_DAYS["failed_sign_ins"] = 31  # what is typed as a username is often a password
 RETENTION_DAYS = env("RETENTION_DAYS", cast=days_of(KEPT_DAYS), default=KEPT_DAYS)
 
 # --- signing in ----------------------------------------------------------------------------------------
@@ -215,6 +216,8 @@ AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
+# Who is locked out writes no rows: anybody could fill the table.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_HANDLER = "wkportal.sign_in_limits.Handler"
 AXES_ENABLE_ACCESS_FAILURE_LOG = True  # what the limit of an address counts
 AXES_LOCKOUT_TEMPLATE = "accounts/sign_in_locked.html"

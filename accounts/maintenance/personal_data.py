@@ -20,7 +20,14 @@ def erase(account: Account) -> None:
     LoginAttempt.objects.filter(other_account=account).update(other_name="")
     if account.wc_id:
         scanned = LoginAttempt.objects.filter(reason=Reason.WRONG_ACCOUNT, other_name__contains=account.wc_id)
-        scanned.update(other_name="")
+        # "nickname (wcId)", or the wcId alone. SQLite's search ignores case.
+        ends = (account.wc_id, f"({account.wc_id})")
+        named = [
+            pk
+            for pk, name in scanned.values_list("pk", "other_name")
+            if name == ends[0] or name.endswith(ends[1])
+        ]
+        LoginAttempt.objects.filter(pk__in=named).update(other_name="")
     of_two = AccountEvent.objects.filter(happened__in=OF_TWO)
     shared = of_two.filter(account=account, attempt__isnull=False).values("attempt")
     names = {account.label, account.nickname, account.wc_id, account.display_name} - {"", None}

@@ -83,16 +83,15 @@ KINDS: dict[str, Callable[[datetime], list[Old]]] = {
         Old(ScanRun.objects.filter(seen_at__lt=before), "seen_at", (ScanRunItem, "run")),
         Old(BulkRun.objects.filter(ended_at__lt=before), "ended_at", (BulkItem, "run")),
     ],
-    "sign_ins": lambda before: (
-        [
-            Old(model.objects.filter(attempt_time__lt=before), "attempt_time")
-            for model in (AccessLog, AccessFailureLog, AccessAttempt)
-        ]
-        + [
-            Old(SignIn.objects.filter(seen_at__lt=before), "seen_at"),
-            Old(SignInUnlock.objects.filter(at__lt=before), "at"),
-        ]
-    ),
+    "sign_ins": lambda before: [
+        Old(AccessLog.objects.filter(attempt_time__lt=before), "attempt_time"),
+        Old(SignIn.objects.filter(seen_at__lt=before), "seen_at"),
+        Old(SignInUnlock.objects.filter(at__lt=before), "at"),
+    ],
+    "failed_sign_ins": lambda before: [
+        Old(model.objects.filter(attempt_time__lt=before), "attempt_time")
+        for model in (AccessFailureLog, AccessAttempt)
+    ],
     "admin_log": lambda before: [Old(LogEntry.objects.filter(action_time__lt=before), "action_time")],
     "avatars": lambda before: [
         Old(

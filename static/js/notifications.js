@@ -76,10 +76,20 @@ async function tell(found) {
   if (!shows || Notification.permission !== "granted") return;
   const { held } = await navigator.locks.query();
   if (held.some(({ name }) => name === LOOKING)) return;
-  const worker = await active(await navigator.serviceWorker.register(notificationWorker));
+  const worker = await registered();
   for (const { key, title, body, url } of found) {
     const how = { body, tag: `wkportal-${key}`, silent: true, renotify: true, data: { url } };
-    await worker.showNotification(title, how);
+    if (worker) await worker.showNotification(title, how);
+    else new Notification(title, how).onclick = () => location.assign(url);
+  }
+}
+
+// None where the certificate is not trusted, although the person went on to the page: there a page may show them itself.
+async function registered() {
+  try {
+    return await active(await navigator.serviceWorker.register(notificationWorker));
+  } catch {
+    return null;
   }
 }
 

@@ -61,3 +61,13 @@ def test_nothing_that_identifies_it_is_left_and_the_history_of_others_stays(peop
     ]  # fmt: skip
     assert set(LogEntry.objects.values_list("object_repr", "user")) == {(f"#{gone.pk}", people.admin.pk)}
     assert LogEntry.objects.count() == 2
+
+
+def test_another_account_whose_id_contains_its_id_keeps_its_name(people):
+    gone, other = people.account(wc_id="wxid_1", state=AccountState.OFFLINE), people.account()
+    names = ("Li (wxid_1)", "Li (wxid_1abc)", "Li (WXID_1)", "wxid_1", "wxid_12")
+    for name in names:
+        make_attempt(other, AttemptState.FAILED, reason=Reason.WRONG_ACCOUNT, other_name=name)
+    people.admin.client.post(f"/admin/accounts/account/{gone.pk}/delete/", {"post": "yes"})
+    kept = LoginAttempt.objects.order_by("pk").values_list("other_name", flat=True)
+    assert list(kept) == ["", "Li (wxid_1abc)", "Li (WXID_1)", "", "wxid_12"]

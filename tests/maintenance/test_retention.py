@@ -39,6 +39,7 @@ from accounts.models import (
 from accounts.realtime import changes
 from accounts.reports.account_days import month_of
 from accounts.reports.figures import Figures
+from accounts.reports.history import History
 from accounts.states import AccountState, AttemptState
 from tests.support.factories import make_attempt
 from tests.support.stopped_clock import StoppedClock
@@ -210,7 +211,7 @@ def test_reports_and_open_pages_say_the_same_before_and_after(people):
     pages = ("/", f"/accounts/{account.pk}/", "/accounts/", "/incidents/")
 
     def seen() -> tuple:
-        figures = Figures(timezone.now(), timezone.get_current_timezone(), Account.objects.all())
+        figures = Figures(History(timezone.now()), timezone.get_current_timezone(), Account.objects.all())
         month = month_of(account, NOW, timezone.get_current_timezone())
         answers = [people.operator.client.get(page).status_code for page in pages]
         return figures.success(), figures.time_to_scan(), figures.drops_by_proxy(), month.days, answers

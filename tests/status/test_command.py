@@ -28,7 +28,7 @@ def test_everything_ok_is_0_and_one_fault_is_1_with_its_section(well, capsys):  
     code, text = status(capsys)
     assert code == 1
     first, where = (line.split() for line in text.splitlines()[:2])
-    assert first == ["fault", "Workers", "0,", "0", "slots", "free"]
+    assert first == ["fault", "Workers", "0", "running", "·", "0", "slots", "free"]
     assert where == ["docs/operations.md#wkportalwaitsworkers"]
 
 

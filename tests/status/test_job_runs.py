@@ -37,6 +37,12 @@ def test_a_step_that_fails_is_named_until_it_runs_again(db, monkeypatch, runs):
     assert again.error == "" and again.ran_at > again.failed_at == failed.failed_at
 
 
+def test_a_deletion_of_old_rows_that_fails_is_named(db, monkeypatch):
+    monkeypatch.setattr(tasks.retention, "delete_old", lambda seconds: {}["missing"])
+    tasks.delete_old_rows()
+    assert JobRun.objects.get().error == "KeyError"
+
+
 def test_what_ran_is_written_at_most_every_ten_seconds_with_one_statement(
     db, runs, django_assert_num_queries
 ):

@@ -64,14 +64,15 @@ def test_it_is_valid(tls, tmp_path):
 
 
 class WebBehindCaddy(Stack):
-    """web and web-2 as docker-compose.yml starts them: by TLS, one proxy before them."""
+    """web and web-2 as docker-compose.yml starts them: by TLS, one proxy before them, which knows them by other names."""
 
     def __init__(self, *names: str, **env: str):
         super().__init__(*names, **env)
         self.ports = {"web": self.port, "web-2": reserve_port()}
 
     def command(self, name: str) -> list[str]:
-        return [*super().command(name)[:-1], str(self.ports[name]), "--trusted-proxies", "1", "--drain", "5"]
+        served = [str(self.ports[name]), "--host", "0.0.0.0"]  # noqa: S104
+        return [*super().command(name)[:-1], *served, "--trusted-proxies", "1", "--drain", "5"]
 
     def wait_ready(self, name: str) -> None:
         until(lambda: port_answers(self.ports[name]), f"{name} does not get ready")
@@ -91,7 +92,8 @@ class Caddy(Program):
         text = text.replace("\n{\n", f"\n{{\n\tadmin off\n\thttp_port {http}\n\thttps_port {self.port}\n")
         config = folder / "Caddyfile"
         text = text.replace("lb_try_duration 15s", f"lb_try_duration {patience}")
-        places = " ".join(f"127.0.0.1:{port}" for port in ports)
+        # An address of this machine that no setting names.
+        places = " ".join(f"127.0.0.2:{port}" for port in ports)
         config.write_text(text.replace("web:8000 web-2:8000", places))
         env = environment(folder, "localhost", f"{self.certificate} {self.certificate}")
         super().__init__(

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.support.processes import ROOT
-from tests.wkportal.test_compose import OURS, SERVICES, filled_in
+from tests.wkportal.test_compose import OURS, SECOND, SERVICES, filled_in
 from tests.wkportal.test_settings import settings_with, variables_read  # noqa: F401 (a fixture)
 from wkportal import __version__
 
@@ -82,7 +82,7 @@ def test_what_selects_a_pod_finds_one_and_what_is_named_exists():
 
 
 def test_it_runs_the_services_of_compose():
-    assert set(WORKLOADS) == OURS - {"web-2"}  # a second pod
+    assert set(WORKLOADS) == OURS - SECOND  # a second pod
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
