@@ -1,4 +1,5 @@
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ log = logging.getLogger("wkportal")
 ALIVE_SECONDS = 10
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wkportal.settings")
+logging.captureWarnings(True)  # before Celery gives its own: each line of a log has the same form
 
 
 class Loader(AppLoader):
@@ -39,6 +41,7 @@ class SettingsLogging(Logging):
     def setup_logging_subsystem(self, *args, hostname: str | None = None, **kwargs) -> None:
         """Log the version: Celery calls this once, before a worker or beat logs anything."""
         self.already_setup = True
+        multiprocessing.current_process().name = hostname or "beat"  # which each log line names
         log.info("wkportal %s: %s", __version__, f"worker {hostname}" if hostname else "beat")
 
 

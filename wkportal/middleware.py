@@ -1,13 +1,18 @@
 """Middleware of our own."""
 
+import logging
+import re
 import time
+import uuid
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 from django.middleware.gzip import GZipMiddleware
 from django.utils.decorators import sync_only_middleware
 
-from accounts.metrics import families
+from accounts.metrics import families, log_context
+
+log = logging.getLogger("wkportal.access")
 
 
 class CompressPages(GZipMiddleware):
@@ -26,25 +31,51 @@ class CompressPages(GZipMiddleware):
 
 # Methods with a meaning here. A client may send any word: each would be a label for ever.
 METHODS = {"GET", "HEAD", "POST"}
+# Asked every few seconds: as long as all is well, a line carries no information.
+HEALTH_CHECKS = {"healthz", "readyz"}
+# A proxy's ID is taken over, so that its log and ours can be searched together. Any other text stays out of the log.
+REQUEST_ID = re.compile(r"[\w-]{8,64}", re.ASCII)
 
 
 @sync_only_middleware
-def count_requests(
+def observe_requests(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Count each request, and the seconds until its answer, by the name of its view."""
+    """Count each request, and the seconds until its answer, by the name of its view, and log it.
+
+    The log has no path and no query: they may contain secrets.
+    """
 
     def middleware(request: HttpRequest) -> HttpResponse:
         began = time.monotonic()
-        response = get_response(request)
-        match = request.resolver_match
-        view = (match.view_name or "unnamed") if match else "none"
-        method = request.method if request.method in METHODS else "other"
-        families.HTTP_REQUESTS.labels(view, method, response.status_code).inc()
-        families.HTTP_SECONDS.labels(view).observe(time.monotonic() - began)
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        # Of a request that needs no session, nobody asks whose it is: neither does the log.
+        with log_context.bound(request_id=request_id, user=lambda: user_if_read(request)):
+            response = get_response(request)
+            observe(request, response, time.monotonic() - began)
+        response["X-Request-ID"] = request_id
         return response
 
     return middleware
+
+
+def user_if_read(request: HttpRequest) -> int | None:
+    return getattr(getattr(request, "_cached_user", None), "pk", None)
+
+
+def observe(request: HttpRequest, response: HttpResponse, seconds: float) -> None:
+    match = request.resolver_match
+    view = (match.view_name or "unnamed") if match else "none"
+    method = request.method if request.method in METHODS else "other"
+    families.HTTP_REQUESTS.labels(view, method, response.status_code).inc()
+    families.HTTP_SECONDS.labels(view).observe(seconds)
+    milliseconds = round(seconds * 1000, 1)
+    fields = {"method": method, "route": view, "status": response.status_code, "ms": milliseconds}
+    ids = match.kwargs if match else {}
+    fields |= {name: ids[f"{name}_id"] for name in ("account", "attempt") if f"{name}_id" in ids}
+    level = logging.DEBUG if view in HEALTH_CHECKS and response.status_code == 200 else logging.INFO
+    log.log(level, "%s %s %s, %s ms", method, view, response.status_code, milliseconds, extra=fields)
 
 
 @sync_only_middleware

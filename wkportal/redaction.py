@@ -1,4 +1,4 @@
-"""Removes secrets from log records: the finished text, traceback included, is cleaned before it is written.
+"""Writes log records without secrets, as text or as JSON: every text, tracebacks included, is cleaned before it is written.
 
 This is the second protection. The first is that no code logs a secret. This one catches secrets that a
 library puts into an exception text.
@@ -7,7 +7,13 @@ library puts into an exception text.
 import json
 import logging
 import re
+from datetime import datetime
 from urllib.parse import quote, quote_plus, unquote
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from accounts.metrics import log_context
 
 MASK = "[hidden]"
 # name = value, in headers, JSON (also JSON within a string), reprs of dicts and pairs, cookies and query
@@ -30,6 +36,9 @@ TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]{8,}(?:\.[\w-]*){0,2}")
 CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 LINE_ENDS = {0x0A: "\\n", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
+# What libraries add to their records, beside the message.
+LIBRARIES_OWN = ("request", "status_code", "server_time", "data", "color_message")
+
 
 def forms(secret: str) -> set[str]:
     """Return the ways to write a secret (in an address, in JSON, in a repr) of at least 6 characters."""
@@ -41,8 +50,8 @@ def forms(secret: str) -> set[str]:
     return {form for form in found if len(form) >= 6}
 
 
-class RedactingFormatter(logging.Formatter):
-    """Hide `secrets` anywhere in a record, and everything that is written like a secret.
+class Redacting(logging.Formatter):
+    """Hides `secrets` anywhere in a text, and everything that is written like a secret.
 
     Secrets under 6 characters are ignored. Control characters are escaped.
     """
@@ -52,11 +61,54 @@ class RedactingFormatter(logging.Formatter):
         known = {form for secret in secrets if len(secret) >= 6 for form in forms(secret)}
         self.known = re.compile("|".join(map(re.escape, sorted(known, key=len, reverse=True))) or r"(?!)")
 
+    def clean(self, text: str) -> str:
+        text = NAMED.sub(rf"\g<1>{MASK}", self.known.sub(MASK, text))
+        text = SECRET_ADDRESS.sub(MASK, ADDRESS.sub(rf"\g<1>{MASK}", text))
+        return TOKEN.sub(MASK, text).translate(CONTROL)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+
+
+class RedactingFormatter(Redacting):
+    """One line of text for a message, with what is known of its account, login, person and request at its end."""
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's own name)
-        return super().formatMessage(record).translate(LINE_ENDS)
+        found = [(name, getattr(record, name, None)) for name in log_context.FIELDS]
+        context = "".join(f" {name}={value}" for name, value in found if value is not None)
+        return f"{super().formatMessage(record)}{context}".translate(LINE_ENDS)
 
     def format(self, record: logging.LogRecord) -> str:
-        line = self.known.sub(MASK, super().format(record))
-        line = NAMED.sub(rf"\g<1>{MASK}", line)
-        line = SECRET_ADDRESS.sub(MASK, ADDRESS.sub(rf"\g<1>{MASK}", line))
-        return TOKEN.sub(MASK, line).translate(CONTROL)
+        return self.clean(super().format(record))
+
+
+class RedactingJsonFormatter(Redacting, JsonFormatter):
+    """One JSON object a record. Its values are cleaned one by one, so that it stays JSON."""
+
+    def __init__(self, **options):
+        names = {"asctime": "time", "levelname": "level", "processName": "process", "name": "logger"}
+        super().__init__(
+            [*names, "message"],
+            rename_fields=names,
+            reserved_attrs=[*RESERVED_ATTRS, *LIBRARIES_OWN],
+            json_ensure_ascii=False,
+            **options,
+        )
+
+    def process_log_record(self, log_data: dict) -> dict:
+        # All at once first: most lines hide nothing.
+        written = "\n".join([f"{name}={value}" for name, value in log_data.items()])
+        if self.clean(written) == written:
+            return {
+                name: value if isinstance(value, (int, float)) else str(value)
+                for name, value in log_data.items()
+            }
+        return {name: self.cleaned(name, value) for name, value in log_data.items()}
+
+    def cleaned(self, name: str, value) -> int | float | str:
+        if isinstance(value, (int, float)) and not NAMED.search(f"{name}=1"):
+            return value
+        return self.clean(f"{name}={value}").removeprefix(f"{name}=")
+
+    def serialize_log_record(self, log_data: dict) -> str:
+        return super().serialize_log_record(log_data).translate(LINE_ENDS)

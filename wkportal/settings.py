@@ -115,7 +115,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "wkportal.middleware.count_requests",
+    "wkportal.middleware.observe_requests",
     "wkportal.middleware.CompressPages",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -349,6 +349,7 @@ METRICS_HOST = env("METRICS_HOST", cast=code, default="127.0.0.1")
 # --- logs ----------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env("LOG_LEVEL", cast=one_of("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
+LOG_FORMAT = env("LOG_FORMAT", cast=one_of("json", "text"), default="text")
 SECRETS = [SECRET_KEY, WK_PASSWORD, WK_AUTHORIZATION, WK_CALLBACK_SECRET, *FIELD_KEYS, *SECRET_KEY_FALLBACKS]
 SECRETS += [DATABASES["default"].get("PASSWORD", ""), urlsplit(REDIS_URL).password or ""]
 SECRETS.append(urlsplit(WK_HTTP_PROXY).password or "")
@@ -356,14 +357,19 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "plain": {
+        "text": {
             "()": "wkportal.redaction.RedactingFormatter",
             "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
             "secrets": SECRETS,
-        }
+        },
+        "json": {
+            "()": "wkportal.redaction.RedactingJsonFormatter",
+            "secrets": SECRETS,
+        },
     },
+    "filters": {"context": {"()": "accounts.metrics.log_context.Context"}},
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "plain"},
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["context"]},
         "nowhere": {"class": "logging.NullHandler"},
     },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
@@ -376,7 +382,8 @@ LOGGING = {
         "axes": {"level": "WARNING"},
         # It logs addresses, which are secrets. Its errors are stored with the delivery.
         "apprise": {"level": "WARNING", "handlers": ["nowhere"], "propagate": False},
-        "django.request": {"level": "WARNING"},
+        # The access log has a line for each answer. Only for ours, 500 and above, this adds a traceback.
+        "django.request": {"level": "ERROR"},
         # One line per run of a task that runs every 2 s carries no information.
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},

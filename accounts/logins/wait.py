@@ -12,6 +12,7 @@ from accounts.lib import db_errors
 from accounts.logins import failure, finish, leases, popup, start
 from accounts.logins.finish import Decision
 from accounts.logins.leases import Lease
+from accounts.metrics import log_context
 from accounts.models import Account, LoginAttempt
 from accounts.states import AttemptState, Method
 from accounts.upstream import configured, errors, responses
@@ -43,8 +44,8 @@ def wait_with_lease(lease: Lease) -> Account | None:
     For a queued login it fetches the QR code first. A phone prompt is sent or checked instead. Releases the
     lease at the end.
     """
-    with lease:
-        attempt = lease.attempt
+    attempt = lease.attempt
+    with log_context.bound(account=attempt.account_id, attempt=attempt.pk), lease:
         if attempt.method == Method.POPUP:
             return popup.run_prompt(lease)
         if attempt.state == AttemptState.PREPARING:

@@ -4,6 +4,8 @@ Events are published after the commit.
 The rows are the history that people read. Their IDs are the IDs of the event stream.
 """
 
+import contextvars
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from django.utils.translation import gettext_lazy as _
 from accounts.lib import db_clock, pubsub
 from accounts.reasons import Reason
 from accounts.states import EventType, ScanReason
+
+log = logging.getLogger("accounts.events")
 
 WRITTEN_AT_ONCE = 1000
 
@@ -148,6 +152,8 @@ def record(
         at=at or db_clock.now(),
         left_team=team_before if team_before != account.team_id else None,
     )
+    # A group commit may write and log it in another caller's thread.
+    event.log_context = contextvars.copy_context()
     event.shown_state = attempt.state if attempt is not None else account.state
     if _gathered.rows is None:
         _write([event])
@@ -167,4 +173,24 @@ def _write(rows: list[AccountEvent], published_most: int | None = None) -> None:
             )
             for row in rows
         ]
-    transaction.on_commit(lambda: pubsub.publish(events), robust=True)
+    transaction.on_commit(lambda: _told(rows, events), robust=True)
+
+
+def _told(rows: list[AccountEvent], events: list[pubsub.PublishedEvent]) -> None:
+    """Publish the events and log the rows. The details stay out of the log: they may name a person."""
+    pubsub.publish(events)
+    for row in rows:
+        fields = {
+            "event": row.pk,
+            "account": row.account_id,
+            "attempt": row.attempt_id,
+            "happened": row.happened,
+            "from": row.from_state,
+            "to": row.to_state,
+            "reason": row.reason,
+            "actor": row.actor_id,
+        }
+        moved = f"{row.from_state} -> {row.to_state}" if row.to_state else ""
+        words = " ".join(filter(None, (str(row.happened), moved, str(row.reason))))
+        fields = {name: value for name, value in fields.items() if value not in (None, "")}
+        row.log_context.run(log.info, "%s", words, extra=fields)

@@ -24,7 +24,7 @@ from tests.support.factories import session_key
 from tests.support.processes import DEADLINE, reserve_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
-CELERY = ["-m", "celery", "-A", "wkportal"]
+CELERY = ["-m", "celery", "--quiet", "-A", "wkportal"]
 LONELY = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 ONE_OF_EACH = ("web", "waits", "jobs", "beat")
 

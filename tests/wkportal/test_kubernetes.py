@@ -167,6 +167,7 @@ def test_the_settings_hold_their_defaults_but_for_what_depends_on_the_place(sett
         "ALLOWED_HOSTS",
         "WK_BASE_URL",
         "HTTPS",
+        "LOG_FORMAT",
         "METRICS_HOST",
         "METRICS_PORT",
         "VAR_DIR",

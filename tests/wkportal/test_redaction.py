@@ -6,6 +6,7 @@ import logging
 import logging.config
 import sys
 from copy import deepcopy
+from datetime import datetime
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
@@ -13,7 +14,7 @@ import requests
 from django.conf import settings as project
 
 from tests.support import environment
-from wkportal.redaction import RedactingFormatter
+from wkportal.redaction import RedactingFormatter, RedactingJsonFormatter
 
 SECRET = "canary-Geheim/+é&\"'\\ =%p@ss:Schluss"
 JWT = "eyJhbGciOiJIUzUxMiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ"
@@ -108,6 +109,17 @@ def line(message: str, secrets=(SECRET,), exc_info=None, args=()) -> str:
     return RedactingFormatter("%(levelname)s %(message)s", secrets=list(secrets)).format(record)
 
 
+def json_line(message: str, exc_info=None, **extra) -> dict:
+    record = logging.LogRecord("name", logging.INFO, "path", 1, "%s", (message,), exc_info)
+    record.__dict__.update(extra)
+    written = RedactingJsonFormatter(secrets=[SECRET]).format(record)
+    assert len(written.splitlines()) == 1
+    shown = json.loads(written)
+    assert (shown.pop("level"), shown.pop("logger")) == ("INFO", "name")
+    assert shown.pop("process") and datetime.fromisoformat(shown.pop("time")).tzinfo
+    return shown
+
+
 def is_hidden(text: str) -> bool:
     return not any(piece in text for piece in ("canary", "Geheim", "p@ss", "p%40ss", "Schluss", "c2lnbmF0"))
 
@@ -115,16 +127,19 @@ def is_hidden(text: str) -> bool:
 @pytest.mark.parametrize("shape", KNOWN)
 def test_a_known_secret_is_hidden_in_any_shape(shape):
     assert is_hidden(line(KNOWN[shape])), line(KNOWN[shape])
+    assert is_hidden(str(json_line(KNOWN[shape], further=KNOWN[shape])))
 
 
 @pytest.mark.parametrize("shape", NAMED)
 def test_what_is_written_like_a_secret_is_hidden(shape):
     assert is_hidden(line(NAMED[shape])), line(NAMED[shape])
+    assert is_hidden(str(json_line(NAMED[shape], further=NAMED[shape])))
 
 
 @pytest.mark.parametrize("text", ORDINARY)
 def test_ordinary_lines_stay_as_they_are(text):
     assert line(text) == f"INFO {text}"
+    assert json_line(text, further=text) == {"message": text, "further": text}
 
 
 def test_what_stands_beside_a_secret_stays():
@@ -150,6 +165,23 @@ def test_a_traceback_with_its_causes_is_hidden():
     assert "RuntimeError" in shown
     assert "canary" not in shown.replace('raise ValueError(f"bad password {SECRET}")', "")
     assert JWT not in shown
+
+
+def test_json_hides_what_a_field_is_named_for_or_contains():
+    try:
+        raise ValueError({"password": UNKNOWN, "x": SECRET})
+    except ValueError:
+        shown = json_line(
+            "a\x9b\u2028b", sys.exc_info(), password=UNKNOWN, token=123456, nested={"a": [SECRET]}, attempt=17
+        )
+    assert shown.pop("exc_info").splitlines()[-1] == "ValueError: {'password': [hidden], 'x': '[hidden]'}"
+    assert is_hidden(shown.pop("nested"))
+    assert shown == {
+        "message": "a\\x9b\u2028b",
+        "password": "[hidden]",
+        "token": "[hidden]",
+        "attempt": 17,
+    }
 
 
 def test_a_stack_is_hidden_too():
@@ -189,11 +221,12 @@ def test_a_very_long_line_takes_no_longer_than_its_length_says(piece):
     assert line(piece * (500_000 // len(piece)))
 
 
-def test_the_settings_know_every_secret_that_they_read():
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_settings_know_every_secret_that_they_read(form):
     """The logging set-up itself, with the canaries that all tests run with."""
     stream = io.StringIO()
     set_up = deepcopy(project.LOGGING)
-    formatter = logging.config.DictConfigurator(set_up).configure_formatter(set_up["formatters"]["plain"])
+    formatter = logging.config.DictConfigurator(set_up).configure_formatter(set_up["formatters"][form])
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     for secret in environment.CANARIES.values():

@@ -1,5 +1,6 @@
 import errno
 import logging
+import multiprocessing
 import socket
 import sys
 import time
@@ -104,6 +105,7 @@ class Command(BaseCommand):
             raise CommandError(
                 "--trusted-proxies *: anybody could choose an address. Give the number of proxies, such as 1."
             )
+        multiprocessing.current_process().name = "web"  # which each log line names
         listener = socket.socket(fileno=fd) if fd is not None else listen(host, port)
         if workers > 1:
             sys.exit(self.serve_shared(listener, workers, trusted_proxies, drain))
