@@ -163,7 +163,9 @@ def workers_live_on(times: int) -> None:
     seen = set()
 
     def said() -> bool:
-        seen.update(WaitsWorker.objects.filter(alive_until__gt=timezone.now()).values_list())
+        seen.update(
+            WaitsWorker.objects.filter(alive_until__gt=timezone.now()).values_list("name", "alive_until")
+        )
         names = [name for name, _alive_until in seen]
         return bool(names) and min(map(names.count, names)) > times
 

@@ -25,6 +25,7 @@ from accounts.models import (
     Plan,
     PlanResult,
     PlanRun,
+    RecoveryPolicy,
     Rule,
     SignInUnlock,
     Tag,
@@ -120,6 +121,8 @@ class Company:
         )
 
     def add_what_only_the_admin_shows(self) -> None:
+        # Made by migrate, and gone with the rows of a test before.
+        RecoveryPolicy.objects.get_or_create(name="Default", defaults={"is_default": True})
         plan = Plan.objects.create(
             name="Mornings", crontab="0 9 * * *", method=PlanMethod.SCAN, next_at=self.now + DAY
         )

@@ -180,7 +180,7 @@ def test_the_secret_is_in_no_log(taken, caplog):
         Client().get(taken)
         post(f"/callbacks/wkteam/{WRONG}/", OFFLINE)
         post(f"/callbacks/wkteam/{WRONG}/x?{WRONG}", OFFLINE)
-    assert any("/callbacks/" in record.getMessage() for record in caplog.records)
+    assert sum(record.name == "wkportal.access" for record in caplog.records) == 4
     formatter = RedactingFormatter("%(message)s", secrets=[])
     lines = [formatter.format(record) for record in caplog.records]
     assert [line for line in lines if SECRET in line or f"wkteam/{WRONG}" in line] == []
@@ -334,5 +334,5 @@ def test_a_callback_that_is_not_true_changes_nothing(registered, live, upstream)
 def test_the_log_of_all_this_holds_no_secret(stack, registered, upstream):
     for path in (f"/callbacks/wkteam/{WRONG}/", f"/callbacks/wkteam/{SECRET}/"):
         assert requests.get(stack.url + path, timeout=10).status_code in (404, 405)
-    until(lambda: "/callbacks/wkteam/" in stack.log, "nothing was logged")
+    until(lambda: "GET callback 405" in stack.log, "nothing was logged")
     assert [secret for secret in (SECRET, WRONG) if secret in stack.log] == []

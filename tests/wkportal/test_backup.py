@@ -69,7 +69,9 @@ def labels() -> list[str]:
 
 def all_databases() -> list[str]:
     if POSTGRES:
-        return sorted(services.database_names(environment.postgres_url))
+        # Other workers of the run have databases on the same server.
+        names = services.database_names(environment.postgres_url)
+        return sorted(name for name in names if name.startswith(environment.database))
     own = Path(connection.settings_dict["NAME"])
     return sorted(
         file.name for file in own.parent.glob("*sqlite3*") if not file.name.endswith(("-wal", "-shm"))
