@@ -1,16 +1,14 @@
 """deploy/prometheus and deploy/grafana: their names, their sections in the runbook, and promtool's own checks."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 
 import pytest
 import yaml
 
 from accounts.status import exposition, facts, runbook
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, program_path
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 DASHBOARD = ROOT / "deploy" / "grafana" / "wkportal.json"
@@ -63,11 +61,6 @@ def test_gauges_of_facts_have_names_of_base_units():
     ids=" ".join,
 )
 def test_promtool_agrees(arguments):
-    path = shutil.which("promtool")
-    if path is None:
-        message = "promtool is not installed; it did not check deploy/prometheus"
-        if os.environ.get("WK_REQUIRE_PROMTOOL") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+    path = program_path("promtool", "WK_REQUIRE_PROMTOOL", "it did not check deploy/prometheus")
     done = subprocess.run([path, *arguments], cwd=PROMETHEUS, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +37,20 @@ def until(
         if time.monotonic() > deadline:
             raise AssertionError(explain if isinstance(explain, str) else explain())
         time.sleep(0.02)
+
+
+def program_path(program: str, variable: str, without: str) -> str:
+    """Return the path of a program. Where there is none, the test is skipped, or fails if that variable is 1.
+
+    `without`: what did not happen without it.
+    """
+    path = shutil.which(program)
+    if path is None:
+        message = f"{program} is not installed; {without}"
+        if os.environ.get(variable) == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
 
 
 def alive(pid: int) -> bool:

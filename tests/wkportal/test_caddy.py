@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import shutil
 import signal
 import ssl
 import subprocess
@@ -25,7 +24,7 @@ from accounts.models.event import record
 from accounts.states import EventType
 from tests.support.factories import PASSWORD, session_key
 from tests.support.fake_chat_service import certificate_for
-from tests.support.processes import DEADLINE, ROOT, Program, port_answers, reserve_port, until
+from tests.support.processes import DEADLINE, ROOT, Program, port_answers, program_path, reserve_port, until
 from tests.support.scenarios import running_stack
 from tests.support.stack import Stack
 
@@ -35,13 +34,7 @@ CADDYFILE = ROOT / "deploy/Caddyfile"
 
 
 def caddy() -> str:
-    path = shutil.which("caddy")
-    if path is None:
-        message = "no Caddy is installed; the tests of deploy/Caddyfile did not run"
-        if os.environ.get("WK_REQUIRE_CADDY") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
+    return program_path("caddy", "WK_REQUIRE_CADDY", "the tests of deploy/Caddyfile did not run")
 
 
 def environment(folder: Path, host: str, tls: str) -> dict[str, str]:

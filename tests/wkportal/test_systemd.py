@@ -1,6 +1,5 @@
 """deploy/systemd, by systemd's own checks, against docker-compose.yml and the settings. Needs `systemd-analyze`."""
 
-import os
 import re
 import shlex
 import shutil
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, program_path
 from tests.wkportal.test_compose import SERVICES, filled_in
 from tests.wkportal.test_settings import settings_with, variables_read  # noqa: F401 (a fixture)
 
@@ -56,12 +55,9 @@ def example(marked: str) -> dict[str, str]:
 
 
 def analyze(*arguments: object) -> subprocess.CompletedProcess:
-    path = shutil.which("systemd-analyze")
-    if path is None:
-        message = "no systemd-analyze is installed; the units in deploy/systemd were not checked"
-        if os.environ.get("WK_REQUIRE_SYSTEMD") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+    path = program_path(
+        "systemd-analyze", "WK_REQUIRE_SYSTEMD", "the units in deploy/systemd were not checked"
+    )
     return subprocess.run([path, *map(str, arguments)], capture_output=True, text=True)
 
 
