@@ -53,7 +53,7 @@ def report_alive() -> None:
 
 
 class Alive(bootsteps.StartStopStep):
-    """A worker reports that it lives, with or without a broker. Celery's timers stop while the broker is away.
+    """A worker reports that it lives, with or without a broker. Celery's timers stop while the broker is unreachable.
 
     A waits worker whose event loop is blocked reports nothing: there, a thread is one of its greenlets.
     """

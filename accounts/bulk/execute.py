@@ -2,7 +2,7 @@
 
 What is done for accounts and their results are written in one transaction that locks the run's row: a process that
 dies leaves both or neither, and the next one goes on. Only archiving has transactions of its own: the accounts are
-marked as started before, and whoever goes on archives those that are not archived yet.
+marked as started before, and the next process archives those that are not archived yet.
 """
 
 import logging

@@ -52,7 +52,7 @@ def live_account(request: HttpRequest, account: Account) -> dict:
 
 
 def history_of_account(request: HttpRequest, account: Account) -> dict:
-    """Return the context of an account's page below the panel: facts, actions, the last 30 days and the history."""
+    """Return the context of an account's page below the panel, without the reader's rights."""
     chosen = HistoryFilter(request.GET, account)
     history = history_of(account, chosen, request.GET.get("page", ""))
     month = month_shown(request, account)
@@ -70,7 +70,6 @@ def history_of_account(request: HttpRequest, account: Account) -> dict:
         "drops": drops[:DROPS_SHOWN],
         "more_drops": drops[DROPS_SHOWN:],
         "due_form": DueForm(instance=account),
-        **rights(request),
     }
 
 

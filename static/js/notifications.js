@@ -84,7 +84,7 @@ async function tell(found) {
   }
 }
 
-// None where the certificate is not trusted, although the person went on to the page: there a page may show them itself.
+// None where the certificate is not trusted, although the person went on to the page: the page may show them itself.
 async function registered() {
   try {
     return await active(await navigator.serviceWorker.register(notificationWorker));

@@ -62,7 +62,8 @@ def account_history(request: HttpRequest, account_id: int) -> HttpResponse:
     account = permissions.account_to_see(request, account_id)
     if account.merged_into:
         return HttpResponse(status=204)  # the panel above leads to the other account
-    return render(request, "accounts/_account_history.html", history_of_account(request, account))
+    ctx = history_of_account(request, account) | rights(request)
+    return render(request, "accounts/_account_history.html", ctx)
 
 
 @require_http_methods(["GET", "POST"])
