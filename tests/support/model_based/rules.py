@@ -69,7 +69,7 @@ class Rules:
         found = [
             *self.world.broken,
             *self.one_open_attempt(),
-            *self.final_rows_stay(),
+            *self.final_rows_stay(before),
             *self.chains(),
             *self.codes(),
             *self.newest_login_stays(before),
@@ -89,7 +89,7 @@ class Rules:
     def open(self) -> list[dict]:
         return [row for row in self.attempts.values() if row["state"] not in FINAL_STATES]
 
-    def final_rows_stay(self) -> Iterator[str]:
+    def final_rows_stay(self, before: dict[int, dict]) -> Iterator[str]:
         for pk, row in self.attempts.items():
             if (row["state"] in FINAL_STATES) != (row["ended_at"] is not None):
                 yield f"attempt {pk} is {row['state']} with the end {row['ended_at']}"
@@ -102,18 +102,25 @@ class Rules:
                 if left or row["lease_owner"]:
                     yield f"attempt {pk} ended and kept {left or 'its lease'}"
                 if row["state"] == AttemptState.EXPIRED:
-                    yield from self.rightly_expired(row)
+                    yield from self.rightly_expired(row, before.get(row["account_id"]))
             elif row != known:
                 changed = {name: (known[name], row[name]) for name in row if row[name] != known[name]}
                 yield f"attempt {pk} changed after its end: {changed}"
         yield from (f"attempt {pk} is gone" for pk in self.final if pk not in self.attempts)
 
-    def rightly_expired(self, row: dict) -> Iterator[str]:
-        """After its deadline or by the upstream's word, and never without asking who is online."""
+    def rightly_expired(self, row: dict, account: dict | None) -> Iterator[str]:
+        """After its deadline or by the upstream's word, and never without asking who is online.
+
+        A prompt shows there by the account's wcId. One that was only typed proves nothing: that account may have logged
+        in elsewhere. `account`: as it was before this step.
+        """
         ended = moment(row["ended_at"])
         if row["reason"] in NOBODY_SAID and ended < moment(row["deadline_at"]):
             yield f"attempt {row['id']} expired before its time, and nobody had said so"
         if self.unasked or not self.world.upstream.says_who_is_online:
+            return
+        confirmed = account and account["state"] != AccountState.NEW
+        if row["method"] == Method.POPUP and not confirmed:
             return
         for code in self.world.upstream.codes.values():
             if code.attempt == row["id"] and code.state == "online" and code.online_at < ended:
