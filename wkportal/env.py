@@ -172,6 +172,17 @@ def proxy_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def sentry_dsn(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.username and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not re.search(r"/\d+$", parts.path):
+        raise ValueError("is no DSN of a Sentry project, which looks like https://key@sentry.example.com/42")
+    return value
+
+
 def certificate_file(value: str) -> str:
     try:
         ssl.create_default_context(cafile=value)

@@ -37,8 +37,10 @@ from wkportal.env import (
     redis_url,
     secret_key,
     secret_keys,
+    sentry_dsn,
     time_zone,
 )
+from wkportal.logs.config import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = __version__
@@ -350,44 +352,11 @@ METRICS_HOST = env("METRICS_HOST", cast=code, default="127.0.0.1")
 
 LOG_LEVEL = env("LOG_LEVEL", cast=one_of("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
 LOG_FORMAT = env("LOG_FORMAT", cast=one_of("json", "text"), default="text")
+# Where errors are reported as well, and under which name of this installation. None: nowhere.
+SENTRY_DSN = env("SENTRY_DSN", cast=sentry_dsn, default=None)
+SENTRY_ENVIRONMENT = env("SENTRY_ENVIRONMENT", cast=code, default="production")
 SECRETS = [SECRET_KEY, WK_PASSWORD, WK_AUTHORIZATION, WK_CALLBACK_SECRET, *FIELD_KEYS, *SECRET_KEY_FALLBACKS]
 SECRETS += [DATABASES["default"].get("PASSWORD", ""), urlsplit(REDIS_URL).password or ""]
 SECRETS.append(urlsplit(WK_HTTP_PROXY).password or "")
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "text": {
-            "()": "wkportal.redaction.RedactingFormatter",
-            "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
-            "secrets": SECRETS,
-        },
-        "json": {
-            "()": "wkportal.redaction.RedactingJsonFormatter",
-            "secrets": SECRETS,
-        },
-    },
-    "filters": {"context": {"()": "accounts.metrics.log_context.Context"}},
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["context"]},
-        "nowhere": {"class": "logging.NullHandler"},
-    },
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    "loggers": {
-        # At DEBUG these log request paths, SQL parameters or message bodies, which include addresses and
-        # secrets.
-        "urllib3": {"level": "WARNING"},
-        "django.db.backends": {"level": "WARNING"},
-        "PIL": {"level": "WARNING"},
-        "axes": {"level": "WARNING"},
-        # It logs addresses, which are secrets. Its errors are stored with the delivery.
-        "apprise": {"level": "WARNING", "handlers": ["nowhere"], "propagate": False},
-        # The access log has a line for each answer. Only for ours, 500 and above, this adds a traceback.
-        "django.request": {"level": "ERROR"},
-        # One line per run of a task that runs every 2 s carries no information.
-        "celery.app.trace": {"level": "WARNING"},
-        "celery.worker.strategy": {"level": "WARNING"},
-        "celery.beat": {"level": "WARNING"},
-        "celery.utils.functional": {"level": "WARNING"},
-    },
-}
+SECRETS.append(urlsplit(SENTRY_DSN or "").username or "")
+LOGGING = logging_config(LOG_LEVEL, LOG_FORMAT, SECRETS, SENTRY_DSN and (SENTRY_DSN, SENTRY_ENVIRONMENT))

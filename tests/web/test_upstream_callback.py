@@ -23,7 +23,7 @@ from accounts.web.views import upstream_callback
 from tests.support.processes import until
 from tests.support.scenarios import Listener, fresh
 from tests.support.stack import Operator, Stack
-from wkportal.redaction import RedactingFormatter
+from wkportal.logs.redaction import RedactingFormatter
 
 SECRET = "canary-callback-0123456789-abcdef"
 WRONG = "canary-callback-0123456789-abcdee"

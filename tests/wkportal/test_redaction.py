@@ -14,7 +14,7 @@ import requests
 from django.conf import settings as project
 
 from tests.support import environment
-from wkportal.redaction import RedactingFormatter, RedactingJsonFormatter
+from wkportal.logs.redaction import RedactingFormatter, RedactingJsonFormatter
 
 SECRET = "canary-Geheim/+é&\"'\\ =%p@ss:Schluss"
 JWT = "eyJhbGciOiJIUzUxMiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ"

@@ -138,6 +138,8 @@ def test_a_setting_is_read_as_it_looks_and_a_password_as_it_is(settings_with, na
         ("WK_CA_BUNDLE", __file__, "which cannot be used: it holds no certificate"),
         ("WK_HTTP_PROXY", "proxy:3128", "WK_HTTP_PROXY has to look like http://proxy:3128"),
         ("WK_HTTP_PROXY", "socks5://proxy:1080", "WK_HTTP_PROXY has to look like http://proxy:3128"),
+        ("SENTRY_DSN", "https://sentry.example.com/42", "SENTRY_DSN is no DSN of a Sentry project"),
+        ("SENTRY_DSN", "https://key@sentry.example.com/", "SENTRY_DSN is no DSN of a Sentry project"),
         ("WK_QR_HOSTS", "https://qr.example.com/", "WK_QR_HOSTS has 'https://qr.example.com'"),
         ("WK_AVATAR_HOSTS", ".qlogo.cn", "WK_AVATAR_HOSTS has '.qlogo.cn'"),
         ("WAIT_SLOTS", "1_000", "WAIT_SLOTS is '1_000'"),
