@@ -9,7 +9,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     ADMINS: (
         "view_account", "add_account", "change_account", "delete_account", "log_in_account", "view_every_account",
         "manage_people",
-        "view_loginattempt", "view_accountevent", "view_upstreamaccess",
+        "view_loginattempt", "view_accountevent", "view_upstreamaccess", "view_auditentry",
         "view_drop", "view_incident", "view_planrun", "view_planresult", "view_notification", "view_delivery",
         *(f"{action}_{model}" for model in EDITED for action in ("view", "add", "change", "delete")),
     ),

@@ -11,6 +11,7 @@ from django.middleware.gzip import GZipMiddleware
 from django.utils.decorators import sync_only_middleware
 
 from accounts.metrics import families, log_context
+from accounts.models.audit import origin
 
 log = logging.getLogger("wkportal.access")
 
@@ -76,6 +77,17 @@ def observe(request: HttpRequest, response: HttpResponse, seconds: float) -> Non
     fields |= {name: ids[f"{name}_id"] for name in ("account", "attempt") if f"{name}_id" in ids}
     level = logging.DEBUG if view in HEALTH_CHECKS and response.status_code == 200 else logging.INFO
     log.log(level, "%s %s %s, %s ms", method, view, response.status_code, milliseconds, extra=fields)
+
+
+@sync_only_middleware
+def know_origin(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Tell the audit log what an action comes from."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        with origin.bound(request):
+            return get_response(request)
+
+    return middleware
 
 
 @sync_only_middleware

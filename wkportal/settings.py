@@ -131,6 +131,7 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
     "wkportal.database.outage.answers_without_database",
     "accounts.web.people.sessions.note_sign_ins",
+    "wkportal.middleware.know_origin",
     "wkportal.middleware.one_thread",
 ]
 ROOT_URLCONF = "wkportal.urls"
@@ -199,7 +200,9 @@ else:
     }
 
 # Days for which history is kept, by the names in accounts.maintenance.retention. 0: for ever.
-KEPT_DAYS = dict.fromkeys(("events", "attempts", "drops", "incidents", "links", "sign_ins", "admin_log"), 400)
+KEPT_DAYS = dict.fromkeys(
+    ("events", "attempts", "drops", "incidents", "links", "sign_ins", "admin_log", "audit"), 400
+)
 KEPT_DAYS |= dict.fromkeys(("deliveries", "runs", "avatars"), 90)
 KEPT_DAYS["failed_sign_ins"] = 31  # what is typed as a username is often a password
 RETENTION_DAYS = env("RETENTION_DAYS", cast=days_of(KEPT_DAYS), default=KEPT_DAYS)

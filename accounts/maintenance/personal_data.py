@@ -1,10 +1,12 @@
-"""What is erased beside its own rows when an account is deleted: its names in rows of other accounts, and in Django's log."""
+"""What is erased beside its own rows when an account is deleted: its names in rows of other accounts and in the logs."""
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Q
 
-from accounts.models import Account, AccountEvent, LoginAttempt
+from accounts.models import Account, AccountEvent, AuditEntry, LoginAttempt
+from accounts.models.audit.entry import OF_ACCOUNTS, AuditKind
+from accounts.models.audit.origin import Way
 from accounts.reasons import Reason
 from accounts.states import EventType
 
@@ -35,3 +37,14 @@ def erase(account: Account) -> None:
     of_two.filter(Q(attempt__in=shared) | named).exclude(account=account).update(detail="")
     entries = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(Account))
     entries.filter(object_id=str(account.pk)).update(object_repr=f"#{account.pk}")
+    _erase_from_audit(account)
+
+
+def _erase_from_audit(account: Account) -> None:
+    """Keep who did what, from where, when, to which number. The names of changed fields say nothing about the account."""
+    entries = AuditEntry.objects.filter(account_id=account.pk)
+    entries.update(account_name=f"#{account.pk}")
+    entries.filter(subject=OF_ACCOUNTS).update(subject_name=f"#{account.pk}")
+    entries.exclude(kind=AuditKind.CHANGED).update(detail="")
+    # That of a phone's owner; those of the people here stay.
+    entries.filter(way=Way.LINK).update(address=None)

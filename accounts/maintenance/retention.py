@@ -18,6 +18,7 @@ from django.db.models import Exists, F, Model, OuterRef, Q, QuerySet
 from accounts.lib import db_clock
 from accounts.models import (
     AccountEvent,
+    AuditEntry,
     Avatar,
     BulkItem,
     BulkRun,
@@ -92,6 +93,7 @@ KINDS: dict[str, Callable[[datetime], list[Old]]] = {
         Old(model.objects.filter(attempt_time__lt=before), "attempt_time")
         for model in (AccessFailureLog, AccessAttempt)
     ],
+    "audit": lambda before: [Old(AuditEntry.objects.filter(at__lt=before), "at")],
     "admin_log": lambda before: [Old(LogEntry.objects.filter(action_time__lt=before), "action_time")],
     "avatars": lambda before: [
         Old(

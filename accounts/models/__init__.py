@@ -1,6 +1,7 @@
 """All models of the app."""
 
 from accounts.models.account import Account, Avatar, Tag
+from accounts.models.audit.entry import AuditEntry
 from accounts.models.drop import Drop, Incident, IncidentNote
 from accounts.models.event import AccountEvent
 from accounts.models.login_attempt import LoginAttempt, WaitsWorker
@@ -23,6 +24,7 @@ from accounts.models.upstream_access import UpstreamAccess
 __all__ = [
     "Account",
     "AccountEvent",
+    "AuditEntry",
     "Avatar",
     "BulkItem",
     "BulkRun",

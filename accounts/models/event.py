@@ -17,6 +17,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib import db_clock, pubsub
+from accounts.models.audit import log as audit
+from accounts.models.audit import origin
 from accounts.reasons import Reason
 from accounts.states import EventType, ScanReason
 
@@ -153,7 +155,7 @@ def record(
         left_team=team_before if team_before != account.team_id else None,
     )
     # A group commit may write and log it in another caller's thread.
-    event.log_context = contextvars.copy_context()
+    event.log_context, event.origin = contextvars.copy_context(), origin.current()
     event.shown_state = attempt.state if attempt is not None else account.state
     if _gathered.rows is None:
         _write([event])
@@ -164,6 +166,7 @@ def record(
 
 def _write(rows: list[AccountEvent], published_most: int | None = None) -> None:
     AccountEvent.objects.bulk_create(rows, batch_size=WRITTEN_AT_ONCE)
+    audit.of_events(rows)
     if published_most is not None and len(rows) > published_most:
         events = [pubsub.OTHER_ROWS]
     else:

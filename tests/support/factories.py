@@ -19,6 +19,7 @@ from accounts.logins.success import next_seq
 from accounts.models import (
     Account,
     AccountEvent,
+    AuditEntry,
     BulkRun,
     Channel,
     Incident,
@@ -154,6 +155,7 @@ def forget_everything() -> None:
                     UnmanagedAccount,
                     Incident,
                     AccountEvent,
+                    AuditEntry,
                     LoginAttempt,
                     Account,
                     Tag,

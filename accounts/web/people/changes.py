@@ -18,6 +18,8 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
 from accounts.models import PasswordLink
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 from accounts.roles import ADMINS, ROLES
 from accounts.web.people import sessions
 
@@ -52,6 +54,8 @@ FLAGS = {Change.ADDED: ADDITION, Change.DELETED: DELETION}
 def record(thing: models.Model, change: str, detail: str = "", *, by) -> None:
     text = f"{change}: {detail}" if detail else str(change)
     LogEntry.objects.log_actions(by.pk, [thing], FLAGS.get(change, CHANGE), text, single_object=True)
+    kind = AuditKind.__members__.get(Change(change).name, AuditKind.CHANGED)
+    audit.record(kind, about=thing, detail=detail, by=by)
 
 
 def history(thing: models.Model) -> list[LogEntry]:
