@@ -1,9 +1,12 @@
 from importlib import import_module
 
 from django.apps import AppConfig
+from django.apps import apps as installed
+from django.contrib.auth.management import create_permissions
 from django.core import checks
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -13,6 +16,7 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(squashed_migrations_are_complete, checks.Tags.database)
+        post_migrate.connect(complete_roles, sender=self)
 
 
 def squashed_migrations_are_complete(databases=None, **_options) -> list[checks.Error]:
@@ -29,3 +33,13 @@ def squashed_migrations_are_complete(databases=None, **_options) -> list[checks.
             hint = f"Upgrade it with the last version before 0.1.0 first, to accounts.{squashed.replaces[-1][1]}."
             errors.append(checks.Error(sentence, hint=hint, id="accounts.E001"))
     return errors
+
+
+def complete_roles(sender: AppConfig, using: str, apps=installed, **_options) -> None:
+    """Let roles have the permissions that this version gives them, after its migrations. Not after a part of them."""
+    try:
+        apps.get_model("accounts", "Role")
+    except LookupError:
+        return
+    create_permissions(sender, verbosity=0, using=using, apps=apps)  # Django's own comes later
+    import_module("accounts.models.operators.role").complete_roles(using)

@@ -7,14 +7,12 @@ permission that the group Operators has.
 
 from copy import copy
 
-from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 
-from accounts.models import Account, LoginAttempt
-from accounts.roles import ROLES
+from accounts.models import Account, LoginAttempt, Team
 
 
 def may_log_in(user) -> bool:
@@ -58,9 +56,9 @@ def may_manage(user, person) -> bool:
 
 
 def teams_of(user):
-    """The groups that an account may be given to by this user: teams, not roles."""
-    groups = Group.objects.all() if sees_all(user) else user.groups.all()
-    return groups.exclude(name__in=ROLES).order_by("name")
+    """The teams that an account may be given to by this user."""
+    teams = Team.objects.all() if sees_all(user) else Team.objects.filter(user=user)
+    return teams.order_by("name")
 
 
 def account_to_see(request: HttpRequest, account_id: int) -> Account:

@@ -255,12 +255,56 @@ class TagAdmin(EveryTeams, LongTableAdmin):
     search_fields = ("name",)
 
 
+def name_of(group: Group) -> str:
+    """Return the name of a team, or of a role in the reader's language."""
+    return str(group.role) if hasattr(group, "role") else group.name
+
+
+class GroupFilter(admin.RelatedFieldListFilter):
+    def field_choices(self, field, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple]:
+        return [(group.pk, name_of(group)) for group in Group.objects.select_related("role").order_by("name")]
+
+
 class PersonAdmin(TypedInput, UserAdmin):
     readonly_fields = ("last_login", "date_joined")
+    list_filter = ("is_staff", "is_superuser", "is_active", ("groups", GroupFilter))
+
+    def formfield_for_manytomany(self, db_field, request: HttpRequest, **kwargs):
+        if db_field.name == "groups":
+            kwargs["queryset"] = Group.objects.select_related("role").order_by("name")
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.name == "groups":
+            field.label_from_instance = name_of
+        return field
 
 
 class TeamAdmin(TypedInput, GroupAdmin):
-    """Teams and roles: both are groups."""
+    """Teams, and roles to look at: these are groups too, and code says what they may."""
+
+    list_display = ("shown", "is_role")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        return super().get_queryset(request).select_related("role")
+
+    def get_fields(self, request: HttpRequest, obj: Group | None = None) -> tuple[str, ...]:
+        return ("shown" if obj and hasattr(obj, "role") else "name", "permissions")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Group | None = None) -> tuple[str, ...]:
+        return ("shown",)
+
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return not hasattr(obj, "role") and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
+        return not hasattr(obj, "role") and super().has_delete_permission(request, obj)
+
+    @admin.display(description=_("name"), ordering="name")
+    def shown(self, group: Group) -> str:
+        return name_of(group)
+
+    @admin.display(description=_("role"), boolean=True)
+    def is_role(self, group: Group) -> bool:
+        return hasattr(group, "role")
 
 
 for model, model_admin in ((User, PersonAdmin), (Group, TeamAdmin)):

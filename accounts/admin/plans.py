@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
-from django.contrib.auth.models import Group
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -27,10 +26,9 @@ from accounts.admin.base import (
 )
 from accounts.admin.display import NOTHING, link_to
 from accounts.lib.rows import is_key
-from accounts.models import Plan, PlanResult, PlanRun
+from accounts.models import Plan, PlanResult, PlanRun, Team
 from accounts.models.plan import WEEKDAYS, Outcome
 from accounts.relogin import plan_runs
-from accounts.roles import ROLES
 
 SHOWN = 100
 
@@ -106,7 +104,7 @@ class PlanAdmin(EveryTeams, TypedInput, admin.ModelAdmin):
 
     def formfield_for_foreignkey(self, db_field, request: HttpRequest, **kwargs):
         if db_field.name == "team":
-            kwargs["queryset"] = Group.objects.exclude(name__in=ROLES).order_by("name")
+            kwargs["queryset"] = Team.objects.order_by("name")
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def formfield_for_manytomany(self, db_field, request: HttpRequest, **kwargs):

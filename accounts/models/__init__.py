@@ -10,6 +10,7 @@ from accounts.models.operators.bulk_run import BulkItem, BulkRun
 from accounts.models.operators.last_visit import LastVisit
 from accounts.models.operators.password_link import PasswordLink
 from accounts.models.operators.preferences import Preferences
+from accounts.models.operators.role import Role, Team
 from accounts.models.operators.saved_view import SavedView
 from accounts.models.operators.scan_link import ScanLink, ScanLinkOpening
 from accounts.models.operators.scan_run import ScanRun, ScanRunItem
@@ -47,6 +48,7 @@ __all__ = [
     "OutboxCursor",
     "RecoveryPolicy",
     "ReportDay",
+    "Role",
     "Rule",
     "SavedView",
     "ScanLink",
@@ -56,6 +58,7 @@ __all__ = [
     "SignIn",
     "SignInUnlock",
     "Tag",
+    "Team",
     "UpstreamAccess",
     "WaitsWorker",
 ]

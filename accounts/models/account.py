@@ -162,6 +162,7 @@ class Account(Assignable, TimeWindow):
             ("log_in_account", _("Can log in accounts")),
             ("view_every_account", _("Can view accounts of all teams")),
             ("manage_people", _("Can manage people and teams")),
+            ("manage_members", _("Can manage the people of their own teams")),
         ]
         constraints = [
             models.CheckConstraint(condition=~Q(wc_id=""), name="wc_id_is_null_when_unknown"),

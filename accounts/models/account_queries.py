@@ -11,7 +11,6 @@ from django.db.models.functions import Lower
 from accounts.lib import typed_text
 from accounts.lib.lists.keyset_pagination import for_each
 from accounts.models.login_attempt import LoginAttempt
-from accounts.roles import ROLES
 from accounts.states import AccountState
 
 # So much of a search counts.
@@ -45,7 +44,7 @@ class AccountQuerySet(models.QuerySet):
             return self.none()
         if user.has_perm("accounts.view_every_account"):
             return self
-        return self.filter(team__in=user.groups.exclude(name__in=ROLES))
+        return self.filter(team__in=user.groups.filter(role=None))
 
     def kept(self) -> Self:
         """Without the records that were merged into another one, and without the archived ones."""

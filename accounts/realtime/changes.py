@@ -21,9 +21,8 @@ from django.utils.crypto import constant_time_compare
 from accounts.lib import db_clock
 from accounts.lib.group_commit import GroupCommit
 from accounts.lib.pubsub import PublishedEvent
-from accounts.models import AccountEvent, Drop, IncidentNote, LoginAttempt, WaitsWorker
+from accounts.models import AccountEvent, Drop, IncidentNote, LoginAttempt, Role, WaitsWorker
 from accounts.models.login_attempt import CLOSED_AFTER
-from accounts.roles import ROLES
 from accounts.upstream import token_store
 
 EVERY_TEAM = frozenset({-1})
@@ -64,7 +63,7 @@ def rights(user_ids: set[int], session_keys: set[str]) -> tuple[dict[int, Rights
     """
     groups = _groups(user_ids)
     may = _who_may(groups)
-    roles = set(Group.objects.filter(name__in=ROLES).values_list("pk", flat=True))
+    roles = set(Role.objects.values_list("group", flat=True))
     found = {}
     people = get_user_model().objects.filter(pk__in=user_ids, is_active=True)
     for user in people.only("is_superuser", "password"):

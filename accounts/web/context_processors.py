@@ -48,7 +48,9 @@ def keeping_online(request: HttpRequest) -> dict:
     return {
         "navigation": SimpleLazyObject(lambda: navigation.entries(request, counts)),
         "waiting": counts,
-        "broken_channels": SimpleLazyObject(lambda: list(Channel.objects.broken()) if user.is_staff else []),
+        "broken_channels": SimpleLazyObject(
+            lambda: list(Channel.objects.broken()) if user.has_perm("accounts.view_channel") else []
+        ),
     }
 
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 
 from django import forms
-from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from django.forms import BaseForm
@@ -14,7 +13,7 @@ from accounts import permissions, proxies
 from accounts.lib import db_clock, typed_text
 from accounts.lib.time_windows import is_half
 from accounts.logins import control
-from accounts.models import Account, LoginAttempt, Tag, UnmanagedAccount
+from accounts.models import Account, LoginAttempt, Tag, Team, UnmanagedAccount
 from accounts.models.account_queries import keep_online_columns
 from accounts.models.event import record
 from accounts.proxies import proxy_choices
@@ -73,7 +72,7 @@ def ask_for_proxy(form: BaseForm) -> None:
     form.fields["proxy"].choices = [("", _("Choose a proxy")), *proxy_choices()]
 
 
-def offer_teams(form: BaseForm, user) -> QuerySet[Group]:
+def offer_teams(form: BaseForm, user) -> QuerySet[Team]:
     """Offer the teams that this user may give an account to. Who sees every account need not choose one."""
     field, sees_all = form.fields["team"], permissions.sees_all(user)
     field.queryset = permissions.teams_of(user)
@@ -235,7 +234,7 @@ class AdoptForm(forms.Form):
     """Details of an unmanaged account that is adopted."""
 
     label = LineField(label=_("Label"), max_length=100, required=False)
-    team = forms.ModelChoiceField(Group.objects.none(), label=_("Team"), required=False)
+    team = forms.ModelChoiceField(Team.objects.none(), label=_("Team"), required=False)
 
     def __init__(self, *args, user, **kwargs):
         super().__init__(*args, **kwargs)

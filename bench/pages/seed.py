@@ -91,7 +91,7 @@ class World:
         names = ("view_loginattempt", "view_accountevent", "view_drop", "view_tag")
         for name, groups in teams.items():
             user = get_user_model().objects.create_user(name, is_staff=True)
-            user.groups.add(Group.objects.get(name="Operators"), *groups)
+            user.groups.add(Group.objects.get(role="operator"), *groups)
             user.user_permissions.add(*Permission.objects.filter(codename__in=names))
             self.users.append(user)
 

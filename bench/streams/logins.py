@@ -57,7 +57,7 @@ def attempts(teams: list[Group]) -> list[LoginAttempt]:
 def person(team: Group, everybody: Group, attempt: LoginAttempt) -> dict[str, object]:
     """Create an operator of these teams who is signed in; return what the browser needs."""
     user = get_user_model().objects.create_user(f"of {team}")
-    user.groups.add(Group.objects.get(name="Operators"), team, everybody)
+    user.groups.add(Group.objects.get(role="operator"), team, everybody)
     session = SessionStore()
     session[SESSION_KEY], session[HASH_SESSION_KEY] = str(user.pk), user.get_session_auth_hash()
     session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"

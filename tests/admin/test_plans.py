@@ -136,7 +136,7 @@ def test_plans_are_for_those_who_see_all_teams(people):
     for address in (PLANS, f"{PLANS}add/", RUNS, ENTRIES):
         assert staff.client.get(address).status_code == 403
     staff.user_permissions.add(Permission.objects.get(codename="view_every_account"))
-    operators = Group.objects.get(name="Operators")
+    operators = Group.objects.get(role="operator")
     staff.groups.remove(operators)  # with them goes the right to view any account at all
     for address in (PLANS, f"{PLANS}add/", RUNS, ENTRIES):
         assert staff.client.get(address).status_code == 403

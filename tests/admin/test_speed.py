@@ -55,9 +55,9 @@ def queries_of(client, path):
 def test_twice_the_rows_need_no_more_queries(people, path, who):
     person = people.admin
     if who == "limited":
-        person = people.person("limited", "Admins", people.east)
-        person.groups.get(name="Admins").permissions.remove(
-            *person.groups.get(name="Admins").permissions.filter(codename="view_every_account")
+        person = people.person("limited", "admin", people.east)
+        person.groups.get(role="admin").permissions.remove(
+            *person.groups.get(role="admin").permissions.filter(codename="view_every_account")
         )
         person.is_staff = True
         person.save()

@@ -148,7 +148,7 @@ def test_who_may_not_do_it_any_more_has_it_done_to_nothing(people, loses):
     account = people.account(label="a")
     run = start(people.operator, "place", place="x")
     if loses == "role":
-        people.operator.groups.remove(*people.operator.groups.filter(name="Operators"))
+        people.operator.groups.remove(*people.operator.groups.filter(role="operator"))
     elif loses == "activity":
         type(people.operator).objects.update(is_active=False)
     else:

@@ -126,7 +126,7 @@ class Stream:
 
 def test_the_web_is_restarted_under_many_open_streams(stack, upstream, live):
     per_user = STREAMS_PER_USER - 10
-    people = [live.person(f"crowd-{n}", "Operators", live.east) for n in range(-(-STREAMS // per_user))]
+    people = [live.person(f"crowd-{n}", "operator", live.east) for n in range(-(-STREAMS // per_user))]
     operators = [operator for person in people for operator in [Operator(stack, person)] * per_user]
     attempt = waiting(operators[0], upstream, live.account())
     with ExitStack() as open_pages:

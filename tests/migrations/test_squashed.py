@@ -7,14 +7,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from accounts.models import Account
-from accounts.roles import ROLES
+from accounts.models import Account, Role
+from accounts.roles import PERMISSIONS
 from tests.support import environment
 from tests.support.services import create_database, using_database
 
@@ -116,8 +116,7 @@ def test_an_upgrade_keeps_every_row(old):
 
 def roles() -> dict[str, set[str]]:
     return {
-        group.name: set(group.permissions.values_list("codename", flat=True))
-        for group in Group.objects.filter(name__in=ROLES)
+        role.pk: set(role.group.permissions.values_list("codename", flat=True)) for role in Role.objects.all()
     }
 
 
@@ -136,7 +135,7 @@ def test_an_upgraded_database_is_as_a_new_one(old, make_database):
     kept = {name: found for name, found in before.items() if not name.startswith("django_celery_beat")}
     assert {name for name, found in kept.items() if len(after[name]) < len(found)} <= SHRINK
     assert "django_celery_beat" not in repr(after)
-    wanted = {name: set(codenames) for name, codenames in ROLES.items()}
+    wanted = {code: set(codenames) for code, codenames in PERMISSIONS.items()}
     assert (roles(), names()) == (wanted, dict(Account._meta.permissions))
     with using_database(make_database("new")):
         call_command("migrate", verbosity=0)

@@ -30,12 +30,12 @@ def key(user) -> str:
 
 
 def test_the_rights_of_many_are_those_of_each_alone(people):
-    asleep = people.person("asleep", "Operators", people.east)
+    asleep = people.person("asleep", "operator", people.east)
     asleep.is_active = False
     asleep.save()
     own = people.person("own", team=people.west)
     own.user_permissions.add(Permission.objects.get(codename="view_account"))
-    boss = people.person("boss", "Admins", people.west)
+    boss = people.person("boss", "admin", people.west)
     half = people.person("half", team=people.east)
     half.user_permissions.add(Permission.objects.get(codename="view_every_account"))
     everybody = [people.operator, people.viewer, people.stranger, people.admin, asleep, own, boss, half]

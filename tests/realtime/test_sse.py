@@ -177,7 +177,7 @@ def test_a_stream_ends_when_its_role_changes_and_opens_again(committed, monkeypa
     async def story():
         client = await client_for(committed.operator)
         stream = Stream(await client.get("/events/"))
-        operators, viewers = [await Group.objects.aget(name=name) for name in ("Operators", "Viewers")]
+        operators, viewers = [await Group.objects.aget(role=role) for role in ("operator", "viewer")]
         await committed.operator.groups.aremove(operators)
         await committed.operator.groups.aadd(viewers)
         await stream.end()

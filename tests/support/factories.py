@@ -7,7 +7,6 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, make_password
-from django.contrib.auth.models import Group
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.db import IntegrityError, OperationalError, transaction
@@ -28,12 +27,14 @@ from accounts.models import (
     Plan,
     PlanRun,
     Presence,
+    Role,
     SignInUnlock,
     Tag,
+    Team,
     UnmanagedAccount,
     UpstreamAccess,
 )
-from accounts.roles import ROLES
+from accounts.roles import USES_DJANGO_ADMIN
 from accounts.states import FINAL_STATES, AccountState, AttemptState
 
 PASSWORD = "correct horse battery"
@@ -49,40 +50,41 @@ class People:
     """An operator and a viewer of team East, a stranger of team West, and an admin. Each has a `client`."""
 
     def __init__(self):
-        self.east, self.west = Group.objects.bulk_create([Group(name="East"), Group(name="West")])
+        self.east, self.west = Team.objects.bulk_create([Team(name="East"), Team(name="West")])
         people = [
-            ("operator", "Operators", self.east),
-            ("mate", "Operators", self.east),
-            ("viewer", "Viewers", self.east),
-            ("stranger", "Operators", self.west),
+            ("operator", "operator", self.east),
+            ("mate", "operator", self.east),
+            ("viewer", "viewer", self.east),
+            ("stranger", "operator", self.west),
             ("admin", "", None),
         ]
         made = make_people(people, superusers={"admin"})
         self.operator, self.mate, self.viewer, self.stranger, self.admin = made
 
-    def person(self, name: str, role: str = "", team: Group | None = None, superuser: bool = False):
+    def person(self, name: str, role: str = "", team: Team | None = None, superuser: bool = False):
         return make_people([(name, role, team)], superusers={name} if superuser else set())[0]
 
     def account(self, **fields) -> Account:
         return make_account(team=fields.pop("team", self.east), **fields)
 
 
-def make_people(people: list[tuple[str, str, Group | None]], superusers: set[str]) -> list:
+def make_people(people: list[tuple[str, str, Team | None]], superusers: set[str]) -> list:
     """Users by name, role and team, with as many statements for many as for one."""
     model = get_user_model()
     users = model.objects.bulk_create(
         model(
-            username=name, password=password(), is_superuser=name in superusers, is_staff=name in superusers
+            username=name,
+            password=password(),
+            is_superuser=name in superusers,
+            is_staff=name in superusers or role in USES_DJANGO_ADMIN,
         )
-        for name, _role, _team in people
+        for name, role, _team in people
     )
-    roles = dict(
-        Group.objects.filter(name__in={role for _name, role, _team in people}).values_list("name", "pk")
-    )
+    roles = {"": None, **dict(Role.objects.values_list("code", "group"))}
     model.groups.through.objects.bulk_create(
         model.groups.through(user_id=user.pk, group_id=group)
         for user, (_name, role, team) in zip(users, people, strict=True)
-        for group in (roles.get(role), team and team.pk)
+        for group in (roles[role], team and team.pk)
         if group
     )
     sign_in(users)
@@ -168,7 +170,7 @@ def forget_everything() -> None:
                     get_user_model(),
                 ):
                     model.objects.all().delete()
-                Group.objects.exclude(name__in=ROLES).delete()
+                Team.objects.all().delete()
             return
         except (OperationalError, IntegrityError):
             if last_try:

@@ -75,7 +75,7 @@ class World:
     def person(self, people, name, few):
         if name == "admin":
             return people.admin
-        person = people.person(name, "" if name == "role" else "Viewers")
+        person = people.person(name, "" if name == "role" else "viewer")
         person.groups.add(*self.teams[: PEOPLE[name]], *([few] if name == "few" else []))
         if name == "role":  # in a team, but without the right to look
             person.groups.add(self.teams[0])

@@ -614,7 +614,7 @@ def test_a_new_account_has_the_proxy_and_the_team_that_somebody_chose(people):
 
 def test_who_is_in_one_team_need_not_choose_it_and_who_is_in_none_is_not_asked_to_add(people):
     assert chosen(html(people.operator.client.get("/accounts/new/")), "team") == [str(people.east.pk)]
-    lone = people.person("lone", "Operators")
+    lone = people.person("lone", "operator")
     assert lone.client.get("/accounts/new/").status_code == 403
     page = html(lone.client.get("/accounts/"))
     assert "/accounts/new/" not in page and "Ask an admin to add you to one" in page
@@ -663,5 +663,5 @@ def test_a_drop_of_many_is_said_on_the_list_to_those_who_see_one_of_them(people)
         Drop.objects.create(account=people.account(team=team, state="offline"), w_id="x", incident=incident)
     page = html(people.operator.client.get("/accounts/"))
     assert "2 accounts dropped at once" in page and f"/incidents/{incident.pk}/" in page
-    nobody = people.person("nobody", "Viewers")
+    nobody = people.person("nobody", "viewer")
     assert "dropped at once" not in html(nobody.client.get("/accounts/news/"))

@@ -243,7 +243,7 @@ class Streams:
 def test_no_request_fails_while_both_webs_are_replaced_and_streams_come_back(stack, site, live, count):
     """Each page and form of people who go on working is answered."""
     account, done, answers = live.account(), threading.Event(), []
-    people = [live.person(f"person{number}", "Operators", live.east) for number in range(-(-count // 20))]
+    people = [live.person(f"person{number}", "operator", live.east) for number in range(-(-count // 20))]
     sessions = [session_key(person) for person in people for _stream in range(20)][:count]
 
     def work() -> None:

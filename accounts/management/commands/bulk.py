@@ -5,7 +5,6 @@ import sys
 import time
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Group
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 from django.http import QueryDict
@@ -13,7 +12,7 @@ from django.utils import timezone
 
 from accounts import tasks
 from accounts.bulk import actions, runs
-from accounts.models import Account, BulkRun, RecoveryPolicy
+from accounts.models import Account, BulkRun, RecoveryPolicy, Team
 from accounts.models.operators.bulk_run import BulkAction, BulkState
 from accounts.web.account_list import AccountList
 from accounts.web.bulk.forms import form_for
@@ -124,7 +123,7 @@ def _accounts(person, query: str) -> QuerySet[Account]:
 def _value(action: str, person, options: dict) -> dict:
     team, policy = options["team"], options["policy"]
     data = {name: options[name] or "" for name in ("tags", "proxy", "place", "reason", "at")}
-    data["team"] = Group.objects.filter(name=team).values_list("pk", flat=True).first() if team else ""
+    data["team"] = Team.objects.filter(name=team).values_list("pk", flat=True).first() if team else ""
     data["policy"] = (
         RecoveryPolicy.objects.filter(name=policy).values_list("pk", flat=True).first() if policy else ""
     )

@@ -3,6 +3,7 @@ from django.contrib.auth.models import Group
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.crypto import get_random_string
 
+from accounts.roles import RoleCode
 from wkportal.env import Env
 
 EASY_TO_TYPE = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -47,5 +48,5 @@ def first_operator() -> tuple[str | None, str | None]:
         )
     generated = None if given else get_random_string(16, EASY_TO_TYPE)
     user = users.create_superuser(name, email="", password=given or generated)
-    user.groups.add(*Group.objects.filter(name="Operators"))
+    user.groups.add(*Group.objects.filter(role=RoleCode.OPERATOR))
     return name, generated

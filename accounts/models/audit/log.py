@@ -45,7 +45,7 @@ def record(
     """
     entry = _entry(kind, origins.current(), by)
     if about is not None:
-        entry.subject, entry.subject_id = about._meta.label_lower, about.pk
+        entry.subject, entry.subject_id = about._meta.concrete_model._meta.label_lower, about.pk
         entry.subject_name = str(about)[:200]
         if entry.subject == OF_ACCOUNTS:
             _set_account(entry, about, _team_names([about]))

@@ -1,10 +1,9 @@
 """What a bulk action needs to be told: tags, a team, a proxy, a place, a policy, a reason or a time."""
 
 from django import forms
-from django.contrib.auth.models import Group
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import RecoveryPolicy
+from accounts.models import RecoveryPolicy, Team
 from accounts.models.account import PLACE_LENGTH
 from accounts.models.operators.bulk_run import BulkAction
 from accounts.web.attention.forms import PauseForm
@@ -37,7 +36,7 @@ class TagsForm(ValueForm):
 
 
 class TeamForm(ValueForm):
-    team = forms.ModelChoiceField(Group.objects.none(), label=_("Team"))
+    team = forms.ModelChoiceField(Team.objects.none(), label=_("Team"))
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -1,6 +1,5 @@
 """What the pages of bulk runs show."""
 
-from django.contrib.auth.models import Group
 from django.db.models import Count
 from django.http import HttpRequest
 from django.urls import reverse
@@ -11,7 +10,7 @@ from django.utils.translation import pgettext
 
 from accounts.bulk import actions, runs
 from accounts.lib.lists.keyset_pagination import Order, page_of
-from accounts.models import Account, BulkItem, BulkRun, RecoveryPolicy
+from accounts.models import Account, BulkItem, BulkRun, RecoveryPolicy, Team
 from accounts.models.operators.bulk_run import BulkAction, BulkState
 from accounts.proxies import proxy_name
 
@@ -37,7 +36,7 @@ def value_words(action: str, value: dict) -> str:
     if "proxy" in value:
         return proxy_name(value["proxy"]) or pgettext("no proxy", "None")
     if "team" in value:
-        return str(Group.objects.filter(pk=value["team"]).first() or _("Admins only"))
+        return str(Team.objects.filter(pk=value["team"]).first() or _("Admins only"))
     if "policy" in value:
         return str(RecoveryPolicy.objects.filter(pk=value["policy"]).first() or _("Default policy"))
     if action == BulkAction.DUE:

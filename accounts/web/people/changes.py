@@ -17,10 +17,10 @@ from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
-from accounts.models import PasswordLink
+from accounts.models import PasswordLink, Role, Team
 from accounts.models.audit import log as audit
 from accounts.models.audit.entry import AuditKind
-from accounts.roles import ADMINS, ROLES
+from accounts.roles import GROUP_NAMES, USES_DJANGO_ADMIN, RoleCode
 from accounts.web.people import sessions
 
 HISTORY_MOST = 20
@@ -48,12 +48,24 @@ class Change(models.TextChoices):
     DELETED = "deleted", _("Deleted")
 
 
+# As rows name them: by code, and by the names of their groups before.
+ROLES_IN_ROWS = {
+    **{name: code.label for code, name in GROUP_NAMES.items()},
+    **dict(RoleCode.choices),
+}
 FLAGS = {Change.ADDED: ADDITION, Change.DELETED: DELETION}
 
 
 def record(thing: models.Model, change: str, detail: str = "", *, by) -> None:
     text = f"{change}: {detail}" if detail else str(change)
-    LogEntry.objects.log_actions(by.pk, [thing], FLAGS.get(change, CHANGE), text, single_object=True)
+    LogEntry.objects.create(
+        user=by,
+        content_type=ContentType.objects.get_for_model(thing),  # teams are groups, in Django admin too
+        object_id=thing.pk,
+        object_repr=str(thing)[:200],
+        action_flag=FLAGS.get(change, CHANGE),
+        change_message=text,
+    )
     kind = AuditKind.__members__.get(Change(change).name, AuditKind.CHANGED)
     audit.record(kind, about=thing, detail=detail, by=by)
 
@@ -68,8 +80,14 @@ def history(thing: models.Model) -> list[LogEntry]:
         code, _colon, detail = entry.change_message.partition(": ")
         known = code in Change.values
         entry.words = Change(code).label if known else entry.get_change_message()
-        entry.detail = detail if known else ""
+        entry.detail = _readable(detail) if known else ""
     return found
+
+
+def _readable(detail: str) -> str:
+    """Name the role that a detail begins with; no team has the name of one."""
+    first, *others = detail.split(", ")
+    return ", ".join([str(ROLES_IN_ROWS.get(first, first)), *others])
 
 
 # --- people -------------------------------------------------------------------------------------------------
@@ -79,7 +97,7 @@ def admins() -> QuerySet:
     """Return the people who can sign in and manage people, by their role or as superusers."""
     people = get_user_model().objects.filter(is_active=True)
     can_sign_in = people.exclude(password__startswith=UNUSABLE_PASSWORD_PREFIX)  # noqa: S106 - no password
-    return can_sign_in.filter(Q(is_superuser=True) | Q(groups__name=ADMINS)).distinct()
+    return can_sign_in.filter(Q(is_superuser=True) | Q(groups__role=RoleCode.ADMIN)).distinct()
 
 
 @contextmanager
@@ -89,46 +107,46 @@ def _keeping_an_admin() -> Iterator[None]:
     One process at a time: otherwise two admins could lock each other.
     """
     with transaction.atomic():
-        list(Group.objects.select_for_update(no_key=True).filter(name=ADMINS))
+        Role.objects.select_for_update(no_key=True).get(pk=RoleCode.ADMIN)
         yield
         if not admins().exists():
             raise NoAdminLeft
 
 
 def role_of(person) -> str:
-    """Return the role with the most rights that the person has, "" for none."""
-    names = {group.name for group in person.groups.all()}
-    return next((role for role in (ADMINS, "Operators", "Viewers") if role in names), "")
+    """Return the code of the role with the most rights that the person has, "" for none."""
+    codes = {group.role.pk for group in person.groups.all() if hasattr(group, "role")}
+    return next((code for code in reversed(RoleCode.values) if code in codes), "")
 
 
-def set_groups(person, role: str, teams: Iterable[Group], *, by) -> None:
+def set_groups(person, role: str, teams: Iterable[Team], *, by) -> None:
     """Give the person this role, "" for none, and these teams. Raises NoAdminLeft, MoreRights."""
     with _keeping_an_admin():
         before = role_of(person)
         _set_groups(person, role, teams, by)
         if role != before and not person.is_superuser:
-            person.is_staff = role == ADMINS
+            person.is_staff = role in USES_DJANGO_ADMIN
             person.save(update_fields=["is_staff"])
         record(person, Change.GROUPS, _names(role, teams), by=by)
 
 
-def add(username: str, role: str, teams: Iterable[Group], *, by):
+def add(username: str, role: str, teams: Iterable[Team], *, by):
     """Create a person who has no password yet. Raises MoreRights, and IntegrityError if somebody else just took the name."""
     with transaction.atomic():
-        person = get_user_model().objects.create_user(username, is_staff=role == ADMINS)
+        person = get_user_model().objects.create_user(username, is_staff=role in USES_DJANGO_ADMIN)
         _set_groups(person, role, teams, by)
         record(person, Change.ADDED, _names(role, teams), by=by)
     return person
 
 
-def _set_groups(person, role: str, teams: Iterable[Group], by) -> None:
+def _set_groups(person, role: str, teams: Iterable[Team], by) -> None:
     """Set them. A role and a team grant only what the acting person has: a team is a group, so it may grant some too."""
-    person.groups.set([*teams, *Group.objects.filter(name__in=ROLES).filter(name=role)])
+    person.groups.set([*teams, *Group.objects.filter(role=role or None).exclude(role=None)])
     if not permissions.may_manage(by, get_user_model().objects.get(pk=person.pk)):
         raise MoreRights
 
 
-def _names(role: str, teams: Iterable[Group]) -> str:
+def _names(role: str, teams: Iterable[Team]) -> str:
     return ", ".join(filter(None, [role, *(team.name for team in teams)]))
 
 

@@ -7,14 +7,14 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import password_validators_help_texts
 from django.contrib.auth.validators import UnicodeUsernameValidator
+from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import Preferences
+from accounts.models import Preferences, Team
 from accounts.models.operators.preferences import Theme
-from accounts.roles import ADMINS, ROLES
+from accounts.roles import GROUP_NAMES, RoleCode
 from accounts.web.fields import LineField, RowsField
 
-ROLE_NAMES = {"Viewers": _("Viewer"), "Operators": _("Operator"), ADMINS: _("Admin")}
 NAME_LENGTH = 150
 # Also where another request takes the name between the check and the save.
 USERNAME_TAKEN, TEAM_TAKEN = (
@@ -76,19 +76,20 @@ class PersonForm(forms.Form):
     role = forms.ChoiceField(
         label=_("Role"),
         required=False,
-        choices=[("", _("No role")), *ROLE_NAMES.items()],
+        choices=[("", _("No role")), *RoleCode.choices],
         help_text=_(
-            "Viewers see the accounts of their teams, operators also log them in and edit them. Admins see the accounts "
-            "of all teams and use Admin. Without a role, a person sees nothing."
+            "Viewers see the accounts of their teams, operators also log them in and edit them, and team leads also read "
+            "their history in Admin. Auditors read everything of all teams and change nothing. Admins may do all of it "
+            "for all teams. Without a role, a person sees nothing."
         ),
     )
     teams = RowsField(
-        Group.objects.none(), label=_("Teams"), required=False, widget=forms.CheckboxSelectMultiple
+        Team.objects.none(), label=_("Teams"), required=False, widget=forms.CheckboxSelectMultiple
     )
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.fields["teams"].queryset = Group.objects.exclude(name__in=ROLES).order_by("name")
+        self.fields["teams"].queryset = Team.objects.order_by("name")
 
     def refuse_more_rights(self) -> None:
         why = _(
@@ -125,15 +126,24 @@ class NewPersonForm(PersonForm):
 class TeamForm(forms.Form):
     name = LineField(label=_("Name"), max_length=NAME_LENGTH)
 
-    def __init__(self, *args, team: Group | None = None, **kwargs):
+    def __init__(self, *args, team: Team | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         self.team = team
 
     def clean_name(self) -> str:
         name = self.cleaned_data["name"]
-        if name.casefold() in {role.casefold() for role in ROLES}:
+        if name.casefold() in _names_of_roles():
             raise forms.ValidationError(_("This is the name of a role."))
         others = Group.objects.exclude(pk=self.team.pk) if self.team else Group.objects.all()
         if others.filter(name__iexact=name).exists():
             raise forms.ValidationError(TEAM_TAKEN)
         return name
+
+
+def _names_of_roles() -> set[str]:
+    """Return the names that a team would be mistaken for a role by, in any language and case."""
+    names = {*GROUP_NAMES.values(), *RoleCode.values}
+    for language, _name in settings.LANGUAGES:
+        with translation.override(language):
+            names |= {str(role.label) for role in RoleCode}
+    return {name.casefold() for name in names}

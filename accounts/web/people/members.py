@@ -18,14 +18,14 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import permissions
-from accounts.roles import ROLES
+from accounts.roles import RoleCode
 from accounts.web import forms
 from accounts.web.people import changes
-from accounts.web.people.forms import ROLE_NAMES, USERNAME_TAKEN, NewPersonForm, PersonForm
+from accounts.web.people.forms import USERNAME_TAKEN, NewPersonForm, PersonForm
 
 
 def _people():
-    groups = Prefetch("groups", Group.objects.order_by("name"))
+    groups = Prefetch("groups", Group.objects.select_related("role").order_by("name"))
     return get_user_model().objects.select_related("last_visit").prefetch_related(groups)
 
 
@@ -34,8 +34,8 @@ def _describe(person):
     visit = getattr(person, "last_visit", None)
     seen = [moment for moment in (person.last_login, visit and visit.seen_at) if moment]
     person.role = changes.role_of(person)
-    person.role_name = ROLE_NAMES.get(person.role, "")
-    person.teams = [group for group in person.groups.all() if group.name not in ROLES]
+    person.role_name = RoleCode(person.role).label if person.role else ""
+    person.teams = [group for group in person.groups.all() if not hasattr(group, "role")]
     person.seen_at = max(seen, default=None)
     person.is_new = not person.has_usable_password()
     return person

@@ -1,10 +1,9 @@
-"""For admins: teams. Roles are groups too, but have no page here: a renamed role would become a team."""
+"""For admins: teams. Roles are groups too, but have no page here."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -12,25 +11,20 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts import permissions
-from accounts.models import Account, Plan, Rule
-from accounts.roles import ROLES
+from accounts.models import Account, Plan, Rule, Team
 from accounts.web import forms
 from accounts.web.people import changes
 from accounts.web.people.forms import TEAM_TAKEN, TeamForm
 
 
-def _teams() -> QuerySet[Group]:
-    return Group.objects.exclude(name__in=ROLES)
-
-
-def _team(request: HttpRequest, team_id: int) -> Group:
+def _team(request: HttpRequest, team_id: int) -> Team:
     permissions.only(permissions.may_manage_people(request.user), None)
-    return get_object_or_404(_teams(), pk=team_id)
+    return get_object_or_404(Team, pk=team_id)
 
 
 def _save(form: TeamForm, change: str, by) -> bool:
     """Save the team of the form. False, and an error of the field, if another request has just taken the name."""
-    team = form.team or Group()
+    team = form.team or Team()
     before, team.name = team.name, form.cleaned_data["name"]
     try:
         with transaction.atomic():
@@ -52,7 +46,7 @@ def team_list(request: HttpRequest) -> HttpResponse:
     if form.is_valid() and _save(form, changes.Change.ADDED, request.user):
         return redirect("teams")
     accounts = dict(Account.objects.kept().order_by().values_list("team").annotate(Count("pk")))
-    teams = list(_teams().annotate(people=Count("user", filter=Q(user__is_active=True))).order_by("name"))
+    teams = list(Team.objects.annotate(people=Count("user", filter=Q(user__is_active=True))).order_by("name"))
     for each in teams:
         each.accounts = accounts.get(each.pk, 0)
     ctx = {"teams": teams, "form": form}
@@ -85,7 +79,7 @@ def delete_team(request: HttpRequest, team_id: int) -> HttpResponse:
     Not while a notification rule is limited to it alone: without it the rule would be about all accounts.
     """
     found = _team(request, team_id)
-    rules = Rule.objects.filter(teams=found).exclude(teams__in=Group.objects.exclude(pk=found.pk))
+    rules = Rule.objects.filter(teams=found).exclude(teams__in=Team.objects.exclude(pk=found.pk))
     plans = Plan.objects.filter(team=found)
     if request.POST.get("sure") != "1" or rules.exists():
         ctx = {
