@@ -66,7 +66,7 @@ def test_thousands_are_asked_about_by_as_many_queries_as_one(people):
 
 
 def test_who_is_admitted_is_who_django_lets_in(people):
-    def signed_in(name: str, role: str = "Viewers", **session) -> str:
+    def signed_in(name: str, role: str = "viewer", **session) -> str:
         user = people.person(name, role, people.east)
         store = user.client.session
         for field, value in session.items():

@@ -158,7 +158,7 @@ ALLOWED = {
     "wkportal", "WKTeam", "wcId", "wId", "WeChat", "Authorization", "Mac", "Cookie", "API", "TLS", "HTTPS", "English", "CST",
     "CSV", "XLSX", "UTF",
     "Esc", "Enter",
-    "operator", "viewer", "admin", "nobody", "Operators", "Viewers",
+    "operator", "viewer", "admin", "nobody",
 }  # fmt: skip
 TIME_WORDS = {"units", "ago", "now", "nowBelow", "null"}
 # What Django's admin and axes leave in English, and values that the admin writes its own way.
