@@ -8,6 +8,7 @@ from accounts.web.overview import views as overview
 from accounts.web.people import members, notifications, sign_ins, teams
 from accounts.web.people import views as people
 from accounts.web.scan_link import operator, owner
+from accounts.web.signing_in import own
 from accounts.web.station import views as station
 from accounts.web.views import (
     account_list,
@@ -93,6 +94,7 @@ urlpatterns = [
     path("attempts/<int:attempt_id>/meant/", logins.take_as_meant, name="take_as_meant"),
     path("attempts/<int:attempt_id>/code/", logins.submit_verification_code, name="submit_code"),
     path("me/", people.me, name="me"),
+    path("me/two-step/", own.two_step, name="two_step"),
     path("me/notifications/", notifications.news, name="notifications"),
     path("me/account-notifications/", notifications.of_accounts, name="account_notifications"),
     path("people/", members.people, name="people"),

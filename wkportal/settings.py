@@ -132,6 +132,7 @@ MIDDLEWARE = [
     "wkportal.database.outage.answers_without_database",
     "accounts.web.people.sessions.note_sign_ins",
     "wkportal.middleware.know_origin",
+    "accounts.web.signing_in.second_step.ask_for_second_step",
     "wkportal.middleware.one_thread",
 ]
 ROOT_URLCONF = "wkportal.urls"
@@ -214,6 +215,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{validator}"}
     for validator in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+# Who has to set up a second step before any other page: a code of an app after the password.
+REQUIRE_TWO_STEP = env("REQUIRE_TWO_STEP", cast=one_of("off", "admins", "all"), default="off")
 LOGIN_URL = "sign_in"
 LOGIN_REDIRECT_URL = "overview"
 LOGOUT_REDIRECT_URL = "sign_in"
@@ -226,6 +229,8 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_HANDLER = "wkportal.sign_in_limits.Handler"
 AXES_ENABLE_ACCESS_FAILURE_LOG = True  # what the limit of an address counts
 AXES_LOCKOUT_TEMPLATE = "accounts/sign_in_locked.html"
+# A failed sign-in is kept with what was sent, but for these.
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code"]
 AXES_VERBOSE = False
 AXES_ENABLE_ADMIN = False
 

@@ -3,12 +3,15 @@ from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
 from accounts.web.people import views as people
+from accounts.web.signing_in import views as signing_in
 
 handler500 = "wkportal.database.outage.broken"
 urlpatterns = [
     path("", include("accounts.urls")),
-    path("login/", people.SignIn.as_view(), name="sign_in"),
+    path("login/", signing_in.SignIn.as_view(), name="sign_in"),
+    path("login/code/", signing_in.take_second_step, name="second_step"),
     path("logout/", LogoutView.as_view(), name="sign_out"),
     path("language/setlang/", people.choose_language, name="set_language"),
+    path("admin/login/", signing_in.admin_login, name="admin_login"),
     path("admin/", admin.site.urls),
 ]

@@ -11,7 +11,7 @@ from django.db.models import BinaryField, ExpressionWrapper, F, Field, QuerySet,
 
 from accounts.lib import db_errors
 from accounts.lib.encrypted_fields import EncryptedPngField, EncryptedTextField, reencrypted
-from accounts.models import Account, Channel, ScanLink, UpstreamAccess
+from accounts.models import Account, Channel, ScanLink, SecondFactor, UpstreamAccess
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def report_lost() -> None:
     Reads the newest value of each column. The columns of logins are left out: their values live for minutes.
     """
     try:
-        for model in (Channel, UpstreamAccess, Account, ScanLink):
+        for model in (Channel, UpstreamAccess, Account, ScanLink, SecondFactor):
             for field in model._meta.concrete_fields:
                 if isinstance(field, EncryptedTextField):
                     rows = model._base_manager.filter(**{f"{field.name}__gt": ""}).order_by("-pk")

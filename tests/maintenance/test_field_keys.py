@@ -11,7 +11,7 @@ from django.test import Client
 from accounts.lib import encrypted_fields
 from accounts.lib.encrypted_fields import PNG
 from accounts.maintenance import field_keys
-from accounts.models import Account, Channel, LoginAttempt, ScanLink, UpstreamAccess
+from accounts.models import Channel, LoginAttempt, ScanLink, SecondFactor, UpstreamAccess
 from tests.support.factories import PASSWORD, fresh, make_attempt
 from tests.support.processes import Program
 from tests.support.stack import Stack
@@ -30,7 +30,10 @@ def fill(people) -> dict:
     )
     channel = Channel.objects.create(name="c", url="json://example.com/canary")
     access = UpstreamAccess.objects.create(base_url="http://h", account="a", authorization="canary")
-    rows = {Account: account, LoginAttempt: attempt, ScanLink: link, Channel: channel, UpstreamAccess: access}
+    factor = SecondFactor.objects.create(
+        user=people.operator, key="canary", key_made_at=account.created_at, confirmed=True
+    )
+    rows = {row.__class__: row for row in (account, attempt, link, channel, access, factor)}
     return {field: rows[field.model] for field in field_keys.columns()}
 
 
@@ -59,10 +62,10 @@ def test_every_value_gets_the_first_key_and_a_second_run_changes_nothing(people,
         ended_at=people.operator.date_joined,
         deadline_at=people.operator.date_joined,
     )
-    assert len(rows) == 8 and all(readable(rows))
+    assert len(rows) == 9 and all(readable(rows))
     settings.FIELD_KEYS = [NEW, OLD]
-    assert rotated().count(": 1 re-encrypted\n") == 8
-    assert rotated().count(": 1 already\n") == 8
+    assert rotated().count(": 1 re-encrypted\n") == 9
+    assert rotated().count(": 1 already\n") == 9
     settings.FIELD_KEYS = [NEW]
     assert all(readable(rows)) and field_keys.lost() == {}
 
@@ -161,8 +164,14 @@ def test_a_lost_key_is_logged_once_for_each_column_at_the_start(people, settings
     encrypted_fields.report_lost_key.cache_clear()
     field_keys.report_lost(), field_keys.report_lost()
     said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    columns = ("Channel.url", "UpstreamAccess.authorization", "Account.own_proxy", "ScanLink.token")
-    assert [column in line for column, line in zip(columns, said, strict=True)] == [True] * 4
+    columns = (
+        "Channel.url",
+        "UpstreamAccess.authorization",
+        "Account.own_proxy",
+        "ScanLink.token",
+        "SecondFactor.key",
+    )
+    assert [column in line for column, line in zip(columns, said, strict=True)] == [True] * 5
     assert "FIELD_KEYS" in said[0] and "canary" not in caplog.text
 
 

@@ -6,9 +6,11 @@ For those that look at all pages: one test for what is wrong on any of them, and
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from types import SimpleNamespace
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -27,6 +29,7 @@ from accounts.models import (
     PlanRun,
     RecoveryPolicy,
     Rule,
+    SecondFactor,
     SignInUnlock,
     Tag,
     UnmanagedAccount,
@@ -47,7 +50,7 @@ from accounts.states import (
     NotificationKind,
     Trigger,
 )
-from tests.support.factories import People, make_account, make_attempt
+from tests.support.factories import PASSWORD, People, make_account, make_attempt
 
 SHOPS = (
     ("门店 1 · 新街口", "新街口百货"), ("门店 2 · 夫子庙", "夫子庙小王"), ("门店 10 · 河西", "河西万达"),
@@ -75,6 +78,7 @@ class Company:
             self.accounts.append(self._account(number, AccountState.NEW))
         self._month()
         self._sign_ins()
+        self._second_steps()
         offline = [account for account in self.accounts if account.state == AccountState.OFFLINE]
         self.dropped, self.online, self.new = offline[0], self.accounts[0], self.accounts[9]
         self.incident = self._incident(offline)
@@ -119,6 +123,19 @@ class Company:
             username="mate",
             ip_address="203.0.113.9",
         )
+
+    def _second_steps(self) -> None:
+        """The viewer has taken the step, and a mate who gave the password has yet to take it: `halfway`."""
+        viewer, mate = self.people.viewer, self.people.mate
+        for person in (viewer, mate):
+            SecondFactor.objects.create(
+                user=person, confirmed=True, key="A" * 32, key_made_at=self.now, recovery_codes=["x"] * 10
+            )
+        session = viewer.client.session
+        session["second_step"] = True
+        session.save()
+        self.people.halfway = SimpleNamespace(client=Client())
+        self.people.halfway.client.post("/login/", {"username": mate.username, "password": PASSWORD})
 
     def add_what_only_the_admin_shows(self) -> None:
         # Made by migrate, and gone with the rows of a test before.
@@ -248,6 +265,10 @@ def at(path: str, who: str = "operator", ready: str = "") -> PageOf:
 
 PAGES = {
     "sign-in": at("/login/", ""),
+    "second-step": at("/login/code/", "halfway"),
+    "second-step-recovery": at("/login/code/?recovery=1", "halfway"),
+    "two-step": at("/me/two-step/"),
+    "two-step-on": at("/me/two-step/", "viewer"),
     "overview": at("/"),
     "accounts": at("/accounts/"),
     "accounts-none": at("/accounts/?q=nothing-like-it"),

@@ -80,6 +80,7 @@ MATRIX = {
 ELSEWHERE = {
     "events": "realtime/test_sse.py",
     "sign_in": "web/test_sign_in.py",
+    **dict.fromkeys(("second_step", "two_step", "admin_login"), "web/test_two_step.py"),
     "sign_out": "web/test_sign_in.py",
     "set_language": "web/test_own_settings.py",
     "remove_view": "web/test_saved_views.py",

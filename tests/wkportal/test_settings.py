@@ -111,6 +111,7 @@ def test_a_setting_is_read_as_it_looks_and_a_password_as_it_is(settings_with, na
         ("CSRF_TRUSTED_ORIGINS", "desk.example.com", "CSRF_TRUSTED_ORIGINS has 'desk.example.com'"),
         ("CSRF_TRUSTED_ORIGINS", "https://desk.example.com/x", "CSRF_TRUSTED_ORIGINS has 'https://desk.ex"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL is 'LOUD'"),
+        ("REQUIRE_TWO_STEP", "1", "REQUIRE_TWO_STEP is '1'; it has to be off, admins or all"),
         ("WK_BASE_URL", None, "WK_BASE_URL is not set"),
         ("WK_BASE_URL", "http://203.0.113.7:99999", "WK_BASE_URL is 'http://203.0.113.7:99999'"),
         ("WK_BASE_URL", "http://a host:9899", "WK_BASE_URL is 'http://a host:9899'"),

@@ -17,7 +17,7 @@ from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
-from accounts.models import PasswordLink, Role, Team
+from accounts.models import PasswordLink, Role, SecondFactor, Team
 from accounts.models.audit import log as audit
 from accounts.models.audit.entry import AuditKind
 from accounts.roles import GROUP_NAMES, USES_DJANGO_ADMIN, RoleCode
@@ -44,6 +44,9 @@ class Change(models.TextChoices):
     SIGNED_OUT = "signed out", _("Signed out everywhere")
     LINK = "password link", _("Password link created")
     PASSWORD = "password", _("Password changed")  # noqa: S105 - no password
+    FACTOR_ADDED = "two-step on", _("Two-step sign-in set up")
+    FACTOR_REMOVED = "two-step off", _("Two-step sign-in removed")
+    RECOVERY_CODES = "recovery codes", _("New recovery codes made")
     RENAMED = "renamed", _("Renamed")
     DELETED = "deleted", _("Deleted")
 
@@ -169,6 +172,16 @@ def unlock(person, *, by) -> None:
     with transaction.atomic():
         get_user_model().objects.filter(pk=person.pk).update(is_active=True)
         record(person, Change.UNLOCKED, by=by)
+
+
+def reset_two_step(person, *, by, detail: str = "") -> bool:
+    """Remove what the person set up, and end the sessions. Return False if there was nothing."""
+    with transaction.atomic():
+        found = bool(SecondFactor.objects.filter(user=person).delete()[0])
+        if found:
+            record(person, Change.FACTOR_REMOVED, detail, by=by)
+            sessions.end_all(person)
+    return found
 
 
 class _LinkTokens(PasswordResetTokenGenerator):

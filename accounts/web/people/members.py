@@ -18,6 +18,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import permissions
+from accounts.models import SecondFactor
 from accounts.roles import RoleCode
 from accounts.web import forms
 from accounts.web.people import changes
@@ -76,7 +77,7 @@ def new_person(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def person(request: HttpRequest, person_id: int) -> HttpResponse:
-    """Show a person; POST does what `do` says: groups, lock, unlock, link, sign_out."""
+    """Show a person; POST does what `do` says: groups, lock, unlock, link, sign_out, reset_two_step."""
     permissions.only(permissions.may_manage_people(request.user), None)
     found = get_object_or_404(get_user_model(), pk=person_id)
     if request.method == "GET":
@@ -128,11 +129,26 @@ def _sign_out(request: HttpRequest, person) -> HttpResponse:
     return redirect("person", person.pk)
 
 
+def _reset_two_step(request: HttpRequest, person) -> HttpResponse:
+    if person == request.user:  # removes it with a code
+        return redirect("two_step")
+    if changes.reset_two_step(person, by=request.user):
+        messages.success(request, _("Two-step sign-in reset, and signed out everywhere."))
+    return redirect("person", person.pk)
+
+
 def _new_link(request: HttpRequest, person) -> HttpResponse:
     return _page(request, person.pk, link=_link(request, person))
 
 
-_ACTIONS = {"groups": _set_groups, "lock": _lock, "unlock": _unlock, "link": _new_link, "sign_out": _sign_out}
+_ACTIONS = {
+    "groups": _set_groups,
+    "lock": _lock,
+    "unlock": _unlock,
+    "link": _new_link,
+    "sign_out": _sign_out,
+    "reset_two_step": _reset_two_step,
+}
 
 
 def _link(request: HttpRequest, person) -> str:
@@ -154,6 +170,7 @@ def _page(
         "form": form or PersonForm(initial=initial),
         "link": link,
         "link_days": timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT).days,
+        "two_step": SecondFactor.objects.filter(user=person, confirmed=True).exists(),
         "may_manage": permissions.may_manage(request.user, person),
         "history": changes.history(person),
     }

@@ -1,11 +1,10 @@
-"""Signing in, setting a password by a link, and the page of a person's own settings."""
+"""Setting a password by a link, and the page of a person's own settings."""
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.views import LoginView, PasswordResetConfirmView
+from django.contrib.auth.views import PasswordResetConfirmView
 from django.db import transaction
 from django.forms import BaseForm
 from django.http import Http404, HttpRequest, HttpResponse
@@ -18,20 +17,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 from django.views.i18n import set_language
 
-from accounts.models import Preferences
+from accounts.models import Preferences, SecondFactor
 from accounts.web import forms
 from accounts.web.people import changes, preferences, sessions
 from accounts.web.people.forms import NewPasswordForm, OwnPasswordForm, PreferencesForm
-
-
-class SignIn(LoginView):
-    template_name = "accounts/sign_in.html"
-    redirect_authenticated_user = True
-
-    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        response = super().form_valid(form)
-        preferences.sign_in(response, form.get_user())
-        return response
 
 
 class SetPassword(PasswordResetConfirmView):
@@ -135,6 +124,7 @@ def _page(request: HttpRequest, **wrong: BaseForm) -> HttpResponse:
     ctx = {
         "preferences_form": PreferencesForm(initial=chosen),
         "password_form": OwnPasswordForm(request.user),
+        "two_step": SecondFactor.objects.filter(user=request.user, confirmed=True).exists(),
         "sessions": sessions.alive(request.user, request.session.session_key),
         **wrong,
     }

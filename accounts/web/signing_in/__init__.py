@@ -1,0 +1,1 @@
+"""Signing in: the password, the second step, and who needs one."""
