@@ -7,6 +7,7 @@ permission that the group Operators has.
 
 from copy import copy
 
+from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
@@ -38,8 +39,38 @@ def may_adopt(user) -> bool:
     return user.has_perm("accounts.add_account") and sees_all(user)
 
 
+def may_check(user) -> bool:
+    """Whether this user may ask WKTeam who is online: an auditor causes nothing."""
+    return user.has_perm("accounts.check_account")
+
+
 def may_manage_people(user) -> bool:
+    """Whether this user may manage all people and teams."""
     return user.has_perm("accounts.manage_people")
+
+
+def may_manage_members(user) -> bool:
+    """Whether this user may manage people: all, or those of their own teams."""
+    return may_manage_people(user) or user.has_perm("accounts.manage_members")
+
+
+def may_see_sign_ins(user) -> bool:
+    return may_manage_people(user) or user.has_perm("accounts.view_signin")
+
+
+def managed_teams(user):
+    """The teams whose members this user may manage."""
+    if not may_manage_members(user):
+        return Team.objects.none()
+    return Team.objects.all() if may_manage_people(user) else Team.objects.filter(user=user)
+
+
+def managed_people(user):
+    """The people whom this user sees under People. `may_manage` says which of them the user may change."""
+    people = get_user_model().objects.all()
+    if may_manage_people(user):
+        return people
+    return people.filter(pk__in=people.filter(groups__in=managed_teams(user)).values("pk"))
 
 
 def may_see_status(user) -> bool:
@@ -47,7 +78,19 @@ def may_see_status(user) -> bool:
 
 
 def may_manage(user, person) -> bool:
-    """Whether this user may change or lock that person, or let it set another password: nobody with more rights."""
+    """Whether this user may change or lock that person, or let it set another password.
+
+    Nobody with more rights, and nobody who belongs to a team that this user does not manage too: who sets a password
+    could sign in as that person.
+    """
+    if user.is_superuser or person.is_superuser:
+        return user.is_superuser
+    has_other_teams = Team.objects.filter(user=person).exclude(pk__in=managed_teams(user)).exists()
+    return not has_other_teams and has_no_more_rights(person, user)
+
+
+def has_no_more_rights(person, user) -> bool:
+    """Whether this user has every permission of that person."""
     if user.is_superuser or person.is_superuser:
         return user.is_superuser
     awake = copy(person)  # a locked person has no permissions, and has them back when it is unlocked
@@ -121,6 +164,14 @@ def need_add(user) -> None:
     why = _("You can view accounts but not add any. Operators and admins can. Ask an admin for permission.")
     need(user.has_perm("accounts.add_account"), why)
     need(may_add(user), _("You can’t add an account, because you are in no team. Ask an admin for one."))
+
+
+def need_check(user) -> None:
+    """Raise PermissionDenied if this user may not ask WKTeam who is online."""
+    why = _(
+        "You can view accounts but not check them. Viewers and operators can. Ask an admin for permission."
+    )
+    need(may_check(user), why)
 
 
 def need_adopt(user) -> None:

@@ -27,13 +27,14 @@ USES_DJANGO_ADMIN = {RoleCode.LEAD, RoleCode.AUDITOR, RoleCode.ADMIN}
 # The models whose rows admins may add, change and delete.
 EDITED = ("tag", "recoverypolicy", "plan", "channel", "rule")
 _SEE = ("view_account", "view_loginattempt")
-_OPERATE = (*_SEE, "add_account", "change_account", "log_in_account")
+_VIEW = (*_SEE, "check_account")
+_OPERATE = (*_VIEW, "add_account", "change_account", "log_in_account")
 _HISTORY = (
     "view_accountevent", "view_drop", "view_incident", "view_planrun", "view_planresult", "view_notification",
     "view_delivery", "view_signin", "view_auditentry",
 )  # fmt: skip
 PERMISSIONS: dict[RoleCode, tuple[str, ...]] = {
-    RoleCode.VIEWER: _SEE,
+    RoleCode.VIEWER: _VIEW,
     RoleCode.AUDITOR: (*_SEE, "view_every_account", *_HISTORY),
     RoleCode.OPERATOR: _OPERATE,
     RoleCode.LEAD: (*_OPERATE, "view_accountevent", "view_drop", "manage_members"),

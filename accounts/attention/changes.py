@@ -19,13 +19,14 @@ def change(
     *,
     by,
     detail: str = "",
+    published_most: int | None = None,
 ) -> int:
     """Lock the accounts, write what `write` does to them and an event for each. Return how many they were.
 
-    Call it outside of `gathered()`.
+    `published_most`: as in `gathered()`. Call it outside of that.
     """
     teams: dict[int, int | None] = {}
-    with transaction.atomic(), gathered():
+    with transaction.atomic(), gathered(published_most):
         rows = list(accounts.order_by("pk").select_for_update(of=("self",), no_key=True))
         for ids in in_batches([account.pk for account in rows], WRITTEN_AT_ONCE):
             those = Account.objects.filter(pk__in=ids)

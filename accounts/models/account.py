@@ -160,6 +160,7 @@ class Account(Assignable, TimeWindow):
         verbose_name_plural = _("accounts")
         permissions = [
             ("log_in_account", _("Can log in accounts")),
+            ("check_account", _("Can check whether accounts are online")),
             ("view_every_account", _("Can view accounts of all teams")),
             ("manage_people", _("Can manage people and teams")),
             ("manage_members", _("Can manage the people of their own teams")),

@@ -39,7 +39,9 @@ PAGES = (
     Page("incidents", _("Incidents"), "bolt", "incidents", urgent=True, parts=frozenset({"incident", "add_incident_note"})),
     Page("unmanaged", _("Unmanaged"), "find", "unmanaged", seen_by=permissions.may_adopt),
     Page("people", _("People"), "people", parts=frozenset({"new_person", "person", "teams", "team", "delete_team", "sign_ins"}),
-         seen_by=permissions.may_manage_people),
+         seen_by=permissions.may_manage_members),
+    Page("sign_ins", _("Sign-ins"), "people",
+         seen_by=lambda user: permissions.may_see_sign_ins(user) and not permissions.may_manage_members(user)),
     Page("status", _("Status"), "pulse", parts=frozenset({"runbook"}), seen_by=permissions.may_see_status),
     Page("admin:index", pgettext_lazy("the admin's pages", "Admin"), "gear", seen_by=lambda user: user.is_staff),
 )  # fmt: skip

@@ -143,8 +143,12 @@ def add(username: str, role: str, teams: Iterable[Team], *, by):
 
 
 def _set_groups(person, role: str, teams: Iterable[Team], by) -> None:
-    """Set them. A role and a team grant only what the acting person has: a team is a group, so it may grant some too."""
-    person.groups.set([*teams, *Group.objects.filter(role=role or None).exclude(role=None)])
+    """Set them. A role and a team grant only what the acting person has: a team is a group, so it may grant some too.
+
+    A team that the acting person does not manage stays, and with it the person is not theirs to change.
+    """
+    others = Team.objects.filter(user=person).exclude(pk__in=permissions.managed_teams(by))
+    person.groups.set([*teams, *others, *Group.objects.filter(role=role or None).exclude(role=None)])
     if not permissions.may_manage(by, get_user_model().objects.get(pk=person.pk)):
         raise MoreRights
 

@@ -10,12 +10,14 @@ from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
+from accounts import permissions
 from accounts.models import Preferences, Team
 from accounts.models.operators.preferences import Theme
 from accounts.roles import GROUP_NAMES, RoleCode
 from accounts.web.fields import LineField, RowsField
 
 NAME_LENGTH = 150
+GIVEN_BY_LEADS = ("", RoleCode.VIEWER, RoleCode.OPERATOR)
 # Also where another request takes the name between the check and the save.
 USERNAME_TAKEN, TEAM_TAKEN = (
     _("Somebody has this username already."),
@@ -71,25 +73,31 @@ class NewPasswordForm(auth_forms.SetPasswordForm):
 
 
 class PersonForm(forms.Form):
-    """Role and teams of a person."""
+    """Role and teams of a person, as far as `user` may give them. `role`: the one that the person has."""
 
     role = forms.ChoiceField(
         label=_("Role"),
         required=False,
         choices=[("", _("No role")), *RoleCode.choices],
         help_text=_(
-            "Viewers see the accounts of their teams, operators also log them in and edit them, and team leads also read "
-            "their history in Admin. Auditors read everything of all teams and change nothing. Admins may do all of it "
-            "for all teams. Without a role, a person sees nothing."
+            "Viewers see the accounts of their teams, operators also log them in and edit them, and team leads also "
+            "manage the people of their teams and read the history in Admin. Auditors read everything of all teams and "
+            "change nothing. Admins may do all of it for all teams. Without a role, a person sees nothing."
         ),
     )
     teams = RowsField(
         Team.objects.none(), label=_("Teams"), required=False, widget=forms.CheckboxSelectMultiple
     )
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, user, role: str = "", **kwargs):
         super().__init__(*args, **kwargs)
-        self.fields["teams"].queryset = Team.objects.order_by("name")
+        self.fields["teams"].queryset = permissions.managed_teams(user).order_by("name")
+        if not permissions.may_manage_people(user):
+            given = (*GIVEN_BY_LEADS, role)
+            self.fields["role"].choices = [each for each in self.fields["role"].choices if each[0] in given]
+            self.fields[
+                "teams"
+            ].required = True  # without one, nobody but an admin would find the person again
 
     def refuse_more_rights(self) -> None:
         why = _(

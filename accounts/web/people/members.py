@@ -1,4 +1,7 @@
-"""For admins: the list of people, adding one, and the page on which one gets role and teams, is locked, or gets a link."""
+"""The list of people, adding one, and the page on which one gets role and teams, is locked, or gets a link.
+
+Admins manage everybody, team leads the people of their own teams.
+"""
 
 from datetime import timedelta
 
@@ -25,18 +28,29 @@ from accounts.web.people import changes
 from accounts.web.people.forms import USERNAME_TAKEN, NewPersonForm, PersonForm
 
 
-def _people():
+def _people(user):
     groups = Prefetch("groups", Group.objects.select_related("role").order_by("name"))
-    return get_user_model().objects.select_related("last_visit").prefetch_related(groups)
+    people = permissions.managed_people(user)
+    return people.select_related("last_visit").prefetch_related(groups)
 
 
-def _describe(person):
-    """Add what the pages show: `role_name`, `teams`, `seen_at` (last sign-in or look at the overview), `is_new`."""
+def _described(people, user) -> list:
+    """Add what the pages show: `role_name`, `teams`, `seen_at` (last sign-in or look at the overview), `is_new`.
+
+    `teams`: those that this user manages. Of others it learns nothing.
+    """
+    known = None if permissions.may_manage_people(user) else set(permissions.managed_teams(user))
+    return [_describe(person, known) for person in people]
+
+
+def _describe(person, known: set | None):
     visit = getattr(person, "last_visit", None)
     seen = [moment for moment in (person.last_login, visit and visit.seen_at) if moment]
     person.role = changes.role_of(person)
     person.role_name = RoleCode(person.role).label if person.role else ""
     person.teams = [group for group in person.groups.all() if not hasattr(group, "role")]
+    if known is not None:
+        person.teams = [team for team in person.teams if team in known]
     person.seen_at = max(seen, default=None)
     person.is_new = not person.has_usable_password()
     return person
@@ -46,9 +60,16 @@ def _describe(person):
 @never_cache
 @login_required
 def people(request: HttpRequest) -> HttpResponse:
-    permissions.only(permissions.may_manage_people(request.user), None)
-    found = _people().order_by("-is_active", Lower("username"))
-    return render(request, "people/people.html", {"people": [_describe(person) for person in found]})
+    permissions.only(permissions.may_manage_members(request.user), None)
+    found = _people(request.user).order_by("-is_active", Lower("username"))
+    return render(
+        request,
+        "people/people.html",
+        {
+            "people": _described(found, request.user),
+            "may_see_sign_ins": permissions.may_see_sign_ins(request.user),
+        },
+    )
 
 
 @require_http_methods(["GET", "POST"])
@@ -56,8 +77,8 @@ def people(request: HttpRequest) -> HttpResponse:
 @login_required
 def new_person(request: HttpRequest) -> HttpResponse:
     """Add a person, and show the link with which that person sets a password."""
-    permissions.only(permissions.may_manage_people(request.user), None)
-    form = NewPersonForm(request.POST or None)
+    permissions.only(permissions.may_manage_members(request.user), None)
+    form = NewPersonForm(request.POST or None, user=request.user)
     if form.is_valid():
         chosen = form.cleaned_data
         try:
@@ -78,8 +99,7 @@ def new_person(request: HttpRequest) -> HttpResponse:
 @login_required
 def person(request: HttpRequest, person_id: int) -> HttpResponse:
     """Show a person; POST does what `do` says: groups, lock, unlock, link, sign_out, reset_two_step."""
-    permissions.only(permissions.may_manage_people(request.user), None)
-    found = get_object_or_404(get_user_model(), pk=person_id)
+    found = get_object_or_404(permissions.managed_people(request.user), pk=person_id)
     if request.method == "GET":
         return _page(request, person_id)
     action = _ACTIONS.get(request.POST.get("do", ""))
@@ -92,7 +112,7 @@ def person(request: HttpRequest, person_id: int) -> HttpResponse:
 
 
 def _set_groups(request: HttpRequest, person) -> HttpResponse:
-    form = PersonForm(request.POST)
+    form = PersonForm(request.POST, user=request.user, role=changes.role_of(person))
     if not form.is_valid():
         return _page(request, person.pk, form=form)
     try:
@@ -101,9 +121,10 @@ def _set_groups(request: HttpRequest, person) -> HttpResponse:
         form.refuse_more_rights()
         return _page(request, person.pk, form=form)
     messages.success(request, _("Saved."))
-    # Who took the own role of an admin may not see this page any more.
+    # Who took the own role or team may not see this page any more.
     own = get_user_model().objects.get(pk=request.user.pk)
-    return redirect("person", person.pk) if permissions.may_manage_people(own) else redirect("overview")
+    seen = permissions.managed_people(own).filter(pk=person.pk).exists()
+    return redirect("person", person.pk) if seen else redirect("overview")
 
 
 def _lock(request: HttpRequest, person) -> HttpResponse:
@@ -163,15 +184,21 @@ def _page(
     request: HttpRequest, person_id: int, link: str = "", form: PersonForm | None = None
 ) -> HttpResponse:
     """Render a person's page. `link`: a new one, which no page shows again. `form`: one that was sent and is wrong."""
-    person = _describe(_people().get(pk=person_id))
+    [person] = _described(_people(request.user).filter(pk=person_id), request.user)
     initial = {"role": person.role, "teams": [team.pk for team in person.teams]}
+    may_manage = permissions.may_manage(request.user, person)
     ctx = {
         "person": person,
-        "form": form or PersonForm(initial=initial),
+        "form": form or PersonForm(initial=initial, user=request.user, role=person.role),
         "link": link,
         "link_days": timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT).days,
         "two_step": SecondFactor.objects.filter(user=person, confirmed=True).exists(),
-        "may_manage": permissions.may_manage(request.user, person),
-        "history": changes.history(person),
+        "may_manage": may_manage,
+        "may_see_sign_ins": permissions.may_see_sign_ins(request.user),
+        "has_more_rights": not permissions.has_no_more_rights(person, request.user),
+        # It names teams.
+        "history": changes.history(person)
+        if permissions.may_manage_people(request.user) or may_manage
+        else [],
     }
     return render(request, "people/person.html", ctx, status=422 if form else 200)

@@ -1,4 +1,4 @@
-"""For admins: who signed in or was refused, who is locked out now, and letting them try again."""
+"""Who signed in or was refused and who is locked out now, for admins and auditors. Admins let them try again."""
 
 from datetime import datetime
 from heapq import merge
@@ -32,8 +32,10 @@ PER_PAGE = 50
 @login_required
 def sign_ins(request: HttpRequest) -> HttpResponse:
     """List sign-ins, the newest first, and who is locked out; POST lets one of those try again."""
-    permissions.only(permissions.may_manage_people(request.user), None)
+    permissions.only(permissions.may_see_sign_ins(request.user), None)
+    may_manage = permissions.may_manage_people(request.user)
     if request.method == "POST":
+        permissions.need(may_manage, _("Only admins can unlock. Ask an admin."))
         if sign_in_limits.unlock(request.POST.get("lockout", ""), by=request.user):
             messages.success(request, _("Unlocked."))
         return redirect("sign_ins")
@@ -44,7 +46,7 @@ def sign_ins(request: HttpRequest) -> HttpResponse:
     for row in rows:
         row.person = known.get(row.username)
     named = [(lockout, known.get(lockout.username)) for lockout in lockouts]
-    ctx = {"rows": rows, "older": older, "lockouts": named, "q": asked}
+    ctx = {"rows": rows, "older": older, "lockouts": named, "q": asked, "may_manage": may_manage}
     return render(request, "people/sign_ins.html", ctx)
 
 

@@ -1,4 +1,4 @@
-"""For admins: teams. Roles are groups too, but have no page here."""
+"""Teams: all of them for admins, their own for team leads. Roles are groups too, but have no page here."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -18,8 +18,7 @@ from accounts.web.people.forms import TEAM_TAKEN, TeamForm
 
 
 def _team(request: HttpRequest, team_id: int) -> Team:
-    permissions.only(permissions.may_manage_people(request.user), None)
-    return get_object_or_404(Team, pk=team_id)
+    return get_object_or_404(permissions.managed_teams(request.user), pk=team_id)
 
 
 def _save(form: TeamForm, change: str, by) -> bool:
@@ -41,15 +40,18 @@ def _save(form: TeamForm, change: str, by) -> bool:
 @login_required
 def team_list(request: HttpRequest) -> HttpResponse:
     """List the teams; POST adds one."""
-    permissions.only(permissions.may_manage_people(request.user), None)
+    may_add = permissions.may_manage_people(request.user)
+    permissions.only(permissions.may_manage_members(request.user), None)
+    permissions.only(may_add or request.method == "GET", None)
     form = TeamForm(request.POST or None)
     if form.is_valid() and _save(form, changes.Change.ADDED, request.user):
         return redirect("teams")
     accounts = dict(Account.objects.kept().order_by().values_list("team").annotate(Count("pk")))
-    teams = list(Team.objects.annotate(people=Count("user", filter=Q(user__is_active=True))).order_by("name"))
+    teams = Team.objects.filter(pk__in=permissions.managed_teams(request.user).values("pk"))
+    teams = list(teams.annotate(people=Count("user", filter=Q(user__is_active=True))).order_by("name"))
     for each in teams:
         each.accounts = accounts.get(each.pk, 0)
-    ctx = {"teams": teams, "form": form}
+    ctx = {"teams": teams, "form": form, "may_add": may_add}
     return render(request, "people/teams.html", ctx, status=422 if form.errors else 200)
 
 
@@ -59,13 +61,20 @@ def team_list(request: HttpRequest) -> HttpResponse:
 def team(request: HttpRequest, team_id: int) -> HttpResponse:
     """Show a team; POST renames it."""
     found = _team(request, team_id)
+    may_change = permissions.may_manage_people(request.user)
+    permissions.only(may_change or request.method == "GET", None)
     form = TeamForm(request.POST or None, team=found, initial={"name": found.name})
     if form.is_valid() and _save(form, changes.Change.RENAMED, request.user):
         messages.success(request, _("Saved."))
         return redirect("team", team_id)
     forms.focus(form)
     found = _team(request, team_id)
-    ctx = {"team": found, "form": form, "people": found.user_set.order_by("username")}
+    ctx = {
+        "team": found,
+        "form": form,
+        "may_change": may_change,
+        "people": found.user_set.order_by("username"),
+    }
     ctx["history"] = changes.history(found)
     return render(request, "people/team.html", ctx, status=422 if form.errors else 200)
 
@@ -78,6 +87,7 @@ def delete_team(request: HttpRequest, team_id: int) -> HttpResponse:
 
     Not while a notification rule is limited to it alone: without it the rule would be about all accounts.
     """
+    permissions.only(permissions.may_manage_people(request.user), None)
     found = _team(request, team_id)
     rules = Rule.objects.filter(teams=found).exclude(teams__in=Team.objects.exclude(pk=found.pk))
     plans = Plan.objects.filter(team=found)

@@ -101,6 +101,7 @@ def account_row(request: HttpRequest, account_id: int) -> HttpResponse:
 @login_required
 def check_all(request: HttpRequest) -> HttpResponse:
     """Check now who is online. The list shows the result by itself when it comes."""
+    permissions.need_check(request.user)
     sweep.check_soon()
     tasks.put_into_queue(tasks.presence)
     if request.htmx:

@@ -129,6 +129,7 @@ def avatar(request: HttpRequest, account_id: int) -> HttpResponse:
 def check_account(request: HttpRequest, account_id: int) -> HttpResponse:
     """Check who is online, and ask `/isOnline` about this account: its history shows a contradiction."""
     account = permissions.account_to_see(request, account_id)
+    permissions.need_check(request.user)
     sweep.check_soon()
     tasks.put_into_queue(tasks.check_account, account.pk)
     if request.htmx:  # from a row of the list, which changes when the result is known
