@@ -10,6 +10,8 @@ from accounts import permissions
 from accounts.lib import db_clock, images, pubsub
 from accounts.logins import control, expire
 from accounts.models import Account, LoginAttempt
+from accounts.models.audit import shown
+from accounts.models.audit.entry import AuditKind
 from accounts.presence import sweep
 from accounts.realtime import changes
 from accounts.states import AttemptState, Method
@@ -142,7 +144,11 @@ def qr_data(request: HttpRequest, attempt: LoginAttempt | None) -> str:
 
 
 def code_data(attempt: LoginAttempt) -> str:
-    return as_data(attempt.qr_png) if attempt.state == AttemptState.WAITING and attempt.qr_png else ""
+    """Return the QR code for a page that shows it now."""
+    if attempt.state != AttemptState.WAITING or not attempt.qr_png:
+        return ""
+    shown.record(attempt, AuditKind.CODE_SHOWN)
+    return as_data(attempt.qr_png)
 
 
 def page_code(request: HttpRequest, attempt: LoginAttempt | None) -> str:
@@ -151,8 +157,11 @@ def page_code(request: HttpRequest, attempt: LoginAttempt | None) -> str:
 
 
 def page_data(attempt: LoginAttempt) -> str:
-    asked = attempt.state == AttemptState.PAGE_REQUIRED and attempt.page_url
-    return as_data(images.code_png(attempt.page_url)) if asked else ""
+    """Return the verification page's address for a page that shows it now."""
+    if attempt.state != AttemptState.PAGE_REQUIRED or not attempt.page_url:
+        return ""
+    shown.record(attempt, AuditKind.PAGE_SHOWN)
+    return as_data(images.code_png(attempt.page_url))
 
 
 def as_data(png: bytes) -> str:

@@ -43,12 +43,12 @@ def record(
     `about`: what it was done to, also an account. `by`: None for the person of the request. `name`: of the subject,
     if there is no row of it. `detail`: no secret, and nothing personal about an account.
     """
-    entry = _entry(kind, origins.current(), by)
+    entry = new_entry(kind, origins.current(), by)
     if about is not None:
         entry.subject, entry.subject_id = about._meta.concrete_model._meta.label_lower, about.pk
         entry.subject_name = str(about)[:200]
         if entry.subject == OF_ACCOUNTS:
-            _set_account(entry, about, _team_names([about]))
+            set_account(entry, about, team_names([about]))
     if name:
         entry.subject_name = name[:200]
     entry.detail, entry.number = detail[:1000], number
@@ -70,15 +70,15 @@ def of_events(events: "list[AccountEvent]") -> None:
     acts = [event for event in events if _is_act(event)]
     if not acts:
         return
-    teams = _team_names([event.account for event in acts])
+    teams = team_names([event.account for event in acts])
     entries = []
     for event in acts:
-        entry = _entry(
+        entry = new_entry(
             OF_EVENTS[event.happened], event.origin, event.actor, event.log_context.run(log_context.known)
         )
         entry.at, entry.attempt_id = event.at, event.attempt_id
         entry.subject, entry.subject_id = OF_ACCOUNTS, event.account_id
-        _set_account(entry, event.account, teams)
+        set_account(entry, event.account, teams)
         entry.subject_name = entry.account_name
         entry.detail = "" if event.happened in NAMES_ANOTHER else event.detail
         if event.happened == EventType.ATTEMPT_MOVED:
@@ -100,7 +100,7 @@ def _is_act(event: "AccountEvent") -> bool:
     )
 
 
-def _entry(kind: str, origin: Origin, by, fields: dict | None = None) -> AuditEntry:
+def new_entry(kind: str, origin: Origin, by=None, fields: dict | None = None) -> AuditEntry:
     """Return an entry without its subject. On the page of a scan link, `by` is who made the link: it did not act."""
     person = None if origin.way == Way.LINK else by or origin.person()
     known = log_context.known() if fields is None else fields
@@ -117,13 +117,13 @@ def _entry(kind: str, origin: Origin, by, fields: dict | None = None) -> AuditEn
     )
 
 
-def _set_account(entry: AuditEntry, account: models.Model, teams: dict[int, str]) -> None:
+def set_account(entry: AuditEntry, account: models.Model, teams: dict[int, str]) -> None:
     entry.account_id, entry.account_name = account.pk, account.display_name[:100]
     entry.team_id = account.team_id
     entry.team_name = teams.get(account.team_id, "")
 
 
-def _team_names(accounts: Iterable[models.Model]) -> dict[int, str]:
+def team_names(accounts: Iterable[models.Model]) -> dict[int, str]:
     """Return the names by ID. A team that was not read with its account is read once for all of them."""
     field, names, unread = None, {}, set()
     for account in accounts:

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.lib import db_clock
 from accounts.models import LoginAttempt, ScanLink
+from accounts.models.audit import origin
 from accounts.models.operators.scan_link import LinkState
 from accounts.reasons import Reason
 from accounts.scanning import links
@@ -42,7 +43,8 @@ def of_link(view):
             if link is None or link.state in (LinkState.REVOKED, LinkState.EXPIRED):
                 response = _gone(request, link)
             else:
-                response = view(request, link)
+                with origin.of_link(link.pk):
+                    response = view(request, link)
         except links.TooOften:
             response = _page(request, link, "too_often", 429)
         # Without any a browser sends no Origin, which forms need.

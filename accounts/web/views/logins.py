@@ -10,6 +10,8 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import permissions, tasks
 from accounts.logins import control, start
 from accounts.models import LoginAttempt
+from accounts.models.audit import shown
+from accounts.models.audit.entry import AuditKind
 from accounts.states import AccountState, Method
 from accounts.tasks import put_into_queue, wait_for_phone
 from accounts.web.forms import StartLoginForm, VerificationCodeForm, verify
@@ -105,6 +107,7 @@ def qr_png(request: HttpRequest, attempt_id: int) -> HttpResponse:
     attempt = permissions.attempt_to_log_in(request, attempt_id)
     if not attempt.qr_png:
         return HttpResponse(status=410 if not attempt.is_open else 404)
+    shown.record(attempt, AuditKind.CODE_SHOWN)
     response = HttpResponse(bytes(attempt.qr_png), content_type="image/png")
     response["Cache-Control"] = "no-store"
     return response
