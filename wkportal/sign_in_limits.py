@@ -7,6 +7,7 @@ from itertools import groupby
 from axes.handlers.database import AxesDatabaseHandler
 from axes.models import AccessAttempt, AccessFailureLog
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
@@ -14,6 +15,8 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from accounts.models import SignInUnlock
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 
 FAILURES_OF_ADDRESS, PERIOD = 20, timedelta(hours=1)
 
@@ -103,6 +106,9 @@ def unlock(key: str, *, by) -> bool:
         SignInUnlock.objects.create(
             at=timezone.now(), by=by, by_name=by.get_username(), username=username, ip_address=address
         )
+        # Of what was typed as a username, the audit log has only names of people: it may be a password.
+        person = get_user_model().objects.filter(username=username).first() if username else None
+        audit.record(AuditKind.LOCKOUT_ENDED, about=person, by=by, detail=address or "")
         if username:
             AccessAttempt.objects.filter(username=username, ip_address=address).delete()
     return True

@@ -21,6 +21,7 @@ from accounts.admin.base import (
     EveryTeams,
     LongTableAdmin,
     TypedInput,
+    changed_fields,
     of_visible_accounts,
 )
 from accounts.admin.display import LATEST, NOTHING, link_to
@@ -29,6 +30,8 @@ from accounts.lib.lists.keyset_pagination import FEW
 from accounts.logins import expire
 from accounts.maintenance import personal_data
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 from accounts.presence import sweep
 from accounts.web.account_list import VisibleAccounts
 from accounts.web.fields import MomentField, future
@@ -56,6 +59,7 @@ class AdminAccountForm(AccountForm):
 
 @admin.register(Account)
 class AccountAdmin(LoginActions, LongTableAdmin):
+    saves_with_events = True
     form = AdminAccountForm
     list_display = (
         "name", "wc_id", "state_chip", "state_since", "outcome", "proxy_name", "team", "tag_names", "keep_online",
@@ -276,6 +280,17 @@ class PersonAdmin(TypedInput, UserAdmin):
         if db_field.name == "groups":
             field.label_from_instance = name_of
         return field
+
+    def kind_of_change(self, message: list | str) -> AuditKind:
+        """The form of a password changes nothing else."""
+        return AuditKind.PASSWORD if changed_fields(message) == "password" else AuditKind.CHANGED
+
+    def log_change(self, request: HttpRequest, obj: User, message: list | str):
+        """Roles and teams are groups: what somebody has now is an entry of its own."""
+        if "Groups" in changed_fields(message).split(", "):
+            names = ", ".join(obj.groups.order_by("name").values_list("name", flat=True))
+            audit.record(AuditKind.GROUPS, about=obj, detail=names)
+        return super().log_change(request, obj, message)
 
 
 class TeamAdmin(TypedInput, GroupAdmin):

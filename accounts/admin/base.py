@@ -23,6 +23,8 @@ from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, PER_PAGE, WithoutI
 from accounts.lib.rows import is_key
 from accounts.logins import expire
 from accounts.models import Account, LoginAttempt
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 from accounts.models.login_attempt import CLOSED_AFTER
 from accounts.web.account_list import search_text
 from accounts.web.fields import LineField, RowsField
@@ -125,7 +127,39 @@ class AttemptList(LongList):
                 attempt.refresh_from_db(fields=["state", "reason", "ended_at"])
 
 
-class TypedInput:
+class Audited:
+    """What is saved or deleted here is in the audit log: the names of the changed fields, no values."""
+
+    # Its form records an event, and with that an entry, for everything that is saved.
+    saves_with_events = False
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: list | str):
+        if not self.saves_with_events:
+            audit.record(AuditKind.ADDED, about=obj)
+        return super().log_addition(request, obj, message)
+
+    def log_change(self, request: HttpRequest, obj: Model, message: list | str):
+        if not self.saves_with_events:
+            audit.record(self.kind_of_change(message), about=obj, detail=changed_fields(message))
+        return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: HttpRequest, queryset):
+        for obj in queryset:
+            audit.record(AuditKind.DELETED, about=obj)
+        return super().log_deletions(request, queryset)
+
+    def kind_of_change(self, message: list | str) -> AuditKind:
+        return AuditKind.CHANGED
+
+
+def changed_fields(message: list | str) -> str:
+    """Return what Django's message of a change names: the fields, and the kinds of the rows in the same form."""
+    parts = [next(iter(part.items())) for part in message if part] if isinstance(message, list) else []
+    fields = [name for _what, said in parts if "name" not in said for name in said.get("fields", ())]
+    return ", ".join([*fields, *(f"{said['name']}: {what}" for what, said in parts if "name" in said)])
+
+
+class TypedInput(Audited):
     """Read what people type, and what a request claims that they chose, as the pages do."""
 
     formfield_overrides = {CharField: {"form_class": LineField}, ManyToManyField: {"form_class": RowsField}}

@@ -25,6 +25,8 @@ from accounts.admin.filters import CHOICE_LIMIT, ChoiceFilter, DayFilter
 from accounts.lib.lists.keyset_pagination import Number
 from accounts.lib.time_windows import is_half
 from accounts.models import Channel, Delivery, Rule
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 from accounts.models.notification import UNUSABLE
 from accounts.notifications import addresses, dispatch
 from accounts.states import RULE_KINDS
@@ -188,6 +190,7 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
         channel = get_object_or_404(Channel, pk=channel_id)
         if request.method != "POST" or not self.has_change_permission(request, channel):
             raise PermissionDenied
+        audit.record(AuditKind.TESTED, about=channel)
         answer = dispatch.send_test(channel)
         if answer.ok:
             messages.success(

@@ -13,6 +13,8 @@ from accounts.bulk.eligible import Eligible, minutes_at_pace
 from accounts.lib import db_clock
 from accounts.lib.rows import in_batches
 from accounts.models import Account, BulkItem, BulkRun
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 from accounts.models.operators.bulk_run import BulkAction, BulkReason, BulkState
 from accounts.models.operators.scan_run import ScanSource
 from accounts.scanning import queue
@@ -97,11 +99,18 @@ def start(person, action: str, value: dict, accounts: QuerySet[Account]) -> Bulk
             for account, why in left
         ]
         BulkItem.objects.bulk_create(items, ROWS)
+        audit.record(AuditKind.BULK_STARTED, about=run, by=person, detail=_said(run), number=len(found.ready))
         if not found.ready:
             end(run, now)
         elif action == BulkAction.LOG_IN:
             _scan(run, found.ready, now)
     return run
+
+
+def _said(run: BulkRun) -> str:
+    """Return the action and what it writes, for the audit log."""
+    values = [str(value) for value in run.value.values() if value not in ("", None, [])]
+    return f"{run.action}: {', '.join(values)}" if values else run.action
 
 
 def _scan(run: BulkRun, accounts: list[Account], now: datetime) -> None:
@@ -132,6 +141,7 @@ def cancel(run: BulkRun) -> bool:
         if not waiting.update(state=BulkState.CANCELLED, ended_at=now) and not scans:
             return False
         BulkRun.objects.filter(pk=run.pk).update(cancelled_at=now)
+        audit.record(AuditKind.BULK_CANCELLED, about=locked, detail=_said(locked))
         if scans:
             queue.end_run(locked.scan_run)
         if not locked.items.filter(state=BulkState.STARTED).exists():

@@ -43,6 +43,9 @@ def erase(account: Account) -> None:
 def _erase_from_audit(account: Account) -> None:
     """Keep who did what, from where, when, to which number. The names of changed fields say nothing about the account."""
     entries = AuditEntry.objects.filter(account_id=account.pk)
+    if account.wc_id:  # from the time before it had a record
+        ignored = AuditEntry.objects.filter(kind=AuditKind.IGNORED, subject_name=account.wc_id)
+        ignored.update(subject_name="")
     entries.update(account_name=f"#{account.pk}")
     entries.filter(subject=OF_ACCOUNTS).update(subject_name=f"#{account.pk}")
     entries.exclude(kind=AuditKind.CHANGED).update(detail="")

@@ -16,6 +16,8 @@ from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from accounts.lib import db_clock
 from accounts.lib.rows import in_batches
 from accounts.models import Account, LoginAttempt, Plan, PlanResult, PlanRun
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 from accounts.models.event import gathered, record
 from accounts.models.plan import LEFT_OVER, PASSED_OVER, Outcome
 from accounts.notifications import dispatch
@@ -70,7 +72,11 @@ def _run_scheduled(plan: Plan, now: datetime) -> PlanRun | None:
 
 def run_now(plan: Plan, by) -> PlanRun | None:
     """Start a run outside the schedule, because a person asks for it."""
-    return run(plan, db_clock.now(), by=by)
+    with transaction.atomic():
+        made = run(plan, db_clock.now(), by=by)
+        if made is not None:
+            audit.record(AuditKind.PLAN_STARTED, about=plan, by=by, number=made.due)
+    return made
 
 
 def run(plan: Plan, scheduled_at: datetime, by=None) -> PlanRun | None:

@@ -45,7 +45,7 @@ def test_an_action_on_a_page_says_who_what_whom_and_from_where(people):
     account = people.account(label="Shop 1")
     people.operator.client.post(
         f"/accounts/{account.pk}/keep-online/",
-        {"keep_online": "0", "reason": "holiday"},
+        {"wanted": "0", "reason": "holiday"},
         REMOTE_ADDR="203.0.113.9",
         headers={"X-Request-ID": "request-0001"},
     )

@@ -5,6 +5,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.http.request import validate_host
 from django.urls import reverse
 
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 from accounts.upstream import configured
 from accounts.upstream.errors import UpstreamError
 from accounts.upstream.responses import web_address
@@ -40,6 +42,7 @@ class Command(BaseCommand):
         except UpstreamError as error:
             words = f": {error.text}" if error.text else ""
             raise CommandError(f"WKTeam did not accept it ({type(error).__name__}{words}).") from None
+        audit.record(AuditKind.CHANGED, name="WKTeam callbacks", detail="set" if base else "cleared")
         shown = base + reverse("callback", args=["…"])
         self.stdout.write(f"WKTeam sends callbacks to {shown}." if base else "WKTeam sends no callbacks.")
 

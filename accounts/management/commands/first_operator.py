@@ -3,6 +3,8 @@ from django.contrib.auth.models import Group
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.crypto import get_random_string
 
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 from accounts.roles import RoleCode
 from wkportal.env import Env
 
@@ -49,4 +51,5 @@ def first_operator() -> tuple[str | None, str | None]:
     generated = None if given else get_random_string(16, EASY_TO_TYPE)
     user = users.create_superuser(name, email="", password=given or generated)
     user.groups.add(*Group.objects.filter(role=RoleCode.OPERATOR))
+    audit.record(AuditKind.ADDED, about=user, detail="superuser")
     return name, generated

@@ -17,6 +17,8 @@ from accounts.lib import db_clock, typed_text
 from accounts.lib.rows import is_key
 from accounts.logins import expire, start
 from accounts.models import Account, LoginAttempt, Tag
+from accounts.models.audit import shown
+from accounts.models.audit.entry import AuditKind
 from accounts.reasons import Reason, advice
 from accounts.relogin import recover
 from accounts.states import AccountState, AttemptState, Method, NextStep, Trigger
@@ -262,6 +264,7 @@ class Login:
         self.drawn, self.reported_at = True, time.monotonic()
         left = int(self.attempt.seconds_left(db_clock.now()))
         text = self.attempt.qr_text
+        shown.record(self.attempt, AuditKind.CODE_SHOWN)
         code = (
             f"\n{in_terminal(text)}"
             if text

@@ -19,7 +19,7 @@ from accounts.metrics import log_context
 from accounts.models.audit import origin as origins
 from accounts.models.audit.entry import OF_ACCOUNTS, OF_EVENTS, AuditEntry, AuditKind
 from accounts.models.audit.origin import Origin, Way
-from accounts.states import AttemptState, EventType
+from accounts.states import AttemptState, EventType, Trigger
 
 if TYPE_CHECKING:
     from accounts.models.event import AccountEvent
@@ -27,6 +27,19 @@ if TYPE_CHECKING:
 WRITTEN_AT_ONCE = 1000
 # Each is written for two accounts, with the name of the other one as its detail: that would outlive the other one.
 NAMES_ANOTHER = (EventType.MERGED, EventType.UNMERGED)
+
+
+# Nobody but a person causes these, also where nobody says who it is: a command, or the page of a scan link.
+ALWAYS_ACTS = (
+    *(
+        EventType.LINK_CREATED,
+        EventType.LINK_SENT,
+        EventType.LINK_OPENED,
+        EventType.LOGGED_OUT,
+        EventType.UNMERGED,
+    ),
+    *(EventType.ARCHIVED, EventType.PAUSED, EventType.RESUMED, EventType.SILENCED, EventType.ASSIGNED),
+)
 
 
 def record(
@@ -91,8 +104,11 @@ def _is_act(event: "AccountEvent") -> bool:
     """Return whether a person caused the event, or the owner of a phone on the page of a scan link."""
     if event.happened not in OF_EVENTS:
         return False
-    if event.actor is not None or event.happened in (EventType.LINK_SENT, EventType.LINK_OPENED):
+    if event.actor is not None or event.happened in ALWAYS_ACTS:
         return True
+    if event.happened == EventType.ATTEMPT_STARTED:
+        by_itself = event.attempt.trigger in (Trigger.SCHEDULE, Trigger.RECOVERY)
+        return event.origin.way == Way.COMMAND and not by_itself
     answered = event.from_state in (AttemptState.CODE_REQUIRED, AttemptState.PAGE_REQUIRED)
     by_owner = event.happened == EventType.ATTEMPT_MOVED and event.origin.way == Way.LINK
     return by_owner and (

@@ -34,7 +34,8 @@ def export_accounts(request: HttpRequest) -> HttpResponse:
         accounts = selection.chosen(request.user, request.POST)
     else:
         accounts = AccountList.of(request.user, request.GET).selection()
-    return CsvResponse("accounts", _accounts(request.user, accounts))
+    selected = "selection" if request.method == "POST" else ""
+    return CsvResponse("accounts", _accounts(request.user, accounts), filters=selected)
 
 
 @require_GET
@@ -42,8 +43,8 @@ def export_accounts(request: HttpRequest) -> HttpResponse:
 @login_required
 def export_attempts(request: HttpRequest, account_id: int | None = None) -> HttpResponse:
     """Send the login attempts of an account, or of those of the list that the query string names."""
-    accounts = _accounts_of(request, account_id)
-    return CsvResponse(f"attempts-{account_id or 'all'}", _attempts(request.user, accounts))
+    accounts, account = _accounts_of(request, account_id)
+    return CsvResponse(f"attempts-{account_id or 'all'}", _attempts(request.user, accounts), about=account)
 
 
 @require_GET
@@ -51,14 +52,15 @@ def export_attempts(request: HttpRequest, account_id: int | None = None) -> Http
 @login_required
 def export_events(request: HttpRequest, account_id: int | None = None) -> HttpResponse:
     """Send the events of an account, or of those of the list that the query string names."""
-    accounts = _accounts_of(request, account_id)
-    return CsvResponse(f"events-{account_id or 'all'}", _events(accounts))
+    accounts, account = _accounts_of(request, account_id)
+    return CsvResponse(f"events-{account_id or 'all'}", _events(accounts), about=account)
 
 
-def _accounts_of(request: HttpRequest, account_id: int | None) -> QuerySet[Account]:
+def _accounts_of(request: HttpRequest, account_id: int | None) -> tuple[QuerySet[Account], Account | None]:
     if account_id is None:
-        return AccountList.of(request.user, request.GET).selection()
-    return Account.objects.filter(pk=permissions.account_to_see(request, account_id).pk)
+        return AccountList.of(request.user, request.GET).selection(), None
+    account = permissions.account_to_see(request, account_id)
+    return Account.objects.filter(pk=account.pk), account
 
 
 # --- the tables -------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from accounts.lib import db_clock
 from accounts.lib.rows import in_batches
 from accounts.models import Account, Tag
 from accounts.models.account_queries import keep_online_columns
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 from accounts.models.event import gathered, record
 from accounts.states import EventType
 from accounts.web.exchange.import_run import Import
@@ -41,6 +43,7 @@ def save(found: Import) -> bool:
             _set_tags(found.written)
             _record(added, EventType.ADDED, found.user)
             _record(changed, EventType.CHANGED, found.user, teams)
+            audit.record(AuditKind.IMPORTED, by=found.user, number=len(added) + len(changed))
     except (IntegrityError, _Changed):
         return False
     return True

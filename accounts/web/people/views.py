@@ -17,7 +17,13 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 from django.views.i18n import set_language
 
+<<<<<<< HEAD
 from accounts.models import Preferences, SecondFactor
+=======
+from accounts.models import Preferences
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
+>>>>>>> ffe7a59 (Every address that changes something, Django admin and the commands write the audit log; a test has each address, with its entry or the reason why it needs none)
 from accounts.web import forms
 from accounts.web.people import changes, preferences, sessions
 from accounts.web.people.forms import NewPasswordForm, OwnPasswordForm, PreferencesForm
@@ -99,12 +105,14 @@ def _change_password(request: HttpRequest) -> HttpResponse:
 
 def _end_session(request: HttpRequest) -> HttpResponse:
     if sessions.end(request.user, request.POST.get("session", ""), but=request.session.session_key):
+        audit.record(AuditKind.SESSION_ENDED, about=request.user)
         messages.success(request, _("That browser is signed out."))
     return redirect("me")
 
 
 def _end_others(request: HttpRequest) -> HttpResponse:
     sessions.end_all(request.user, but=request.session.session_key)
+    audit.record(AuditKind.SIGNED_OUT, about=request.user)
     messages.success(request, _("You were signed out everywhere else."))
     return redirect("me")
 

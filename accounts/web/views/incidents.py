@@ -2,6 +2,7 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -14,6 +15,8 @@ from accounts.attention import assignment
 from accounts.attention.incident_progress import Part, Progress, progress_of, ways_back
 from accounts.bulk import actions, runs
 from accounts.models import Account, Drop, Incident
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 from accounts.models.drop import IncidentNoteKind
 from accounts.models.operators.bulk_run import BulkAction
 from accounts.relogin import recover
@@ -115,7 +118,9 @@ def _incident(request: HttpRequest, incident_id: int) -> tuple[Incident, QuerySe
 def recover_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
     found, drops = _incident(request, incident_id)
     permissions.need_log_in(request.user)
-    count = recover.ask(drops.open(), by=request.user)
+    with transaction.atomic():
+        count = recover.ask(drops.open(), by=request.user)
+        audit.record(AuditKind.RECOVERY_ASKED, about=found, number=count)
     messages.success(request, _paced(count))
     return redirect("incident", found.pk)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
 from django.db.models import Case, When
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -16,6 +17,8 @@ from django.views.decorators.http import require_GET, require_POST
 from accounts import permissions
 from accounts.lib.rows import in_batches
 from accounts.models import Account, UnmanagedAccount
+from accounts.models.audit import log as audit
+from accounts.models.audit.entry import AuditKind
 from accounts.presence import reconcile, sweep
 from accounts.web import forms
 from accounts.web.forms import AdoptForm
@@ -68,8 +71,13 @@ def ignore(request: HttpRequest, unmanaged_id: int) -> HttpResponse:
     permissions.need_adopt(request.user)
     # One statement: a presence check may delete the row at any time.
     other = Case(When(ignored=True, then=False), default=True)
-    if not UnmanagedAccount.objects.filter(pk=unmanaged_id).update(ignored=other):
-        return _gone(request)
+    with transaction.atomic():
+        if not UnmanagedAccount.objects.filter(pk=unmanaged_id).update(ignored=other):
+            return _gone(request)
+        found = UnmanagedAccount.objects.get(pk=unmanaged_id)
+        audit.record(
+            AuditKind.IGNORED, about=found, name=found.wc_id, detail="ignored" if found.ignored else "shown"
+        )
     return redirect("unmanaged")
 
 
