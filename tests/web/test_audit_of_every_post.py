@@ -30,11 +30,13 @@ from accounts.models.audit.entry import AuditKind as K
 from accounts.models.audit.origin import Way
 from accounts.models.event import record
 from accounts.reasons import Reason
+from accounts.roles import RoleCode
 from accounts.scanning import links
 from accounts.states import AttemptState, EventType, Method
 from tests.support.factories import PASSWORD, make_attempt
 from tests.support.scanning import run_of
 from tests.support.scanning import shown as shown_item
+from tests.web.test_two_step import set_up
 
 OWN = "a setting of one's own, about nobody else"
 ASKS = "only asks WKTeam or the person; changes nothing"
@@ -50,6 +52,8 @@ NO_ENTRY = {
     "release_incident": "an incident's notes keep who released it, and when",
     "add_incident_note": "the note itself keeps its author and its time",
     "sign_in": "django-axes keeps each sign-in, refused ones too: the page of sign-ins",
+    "second_step": "a part of signing in: django-axes keeps its failures too",
+    "admin_login": "leads to the page of signing in",
     "sign_out": "django-axes keeps it beside the sign-in",
     "callback": "WKTeam itself, which is nobody here; what it leads to is the portal's own doing",
 }
@@ -152,7 +156,7 @@ class World:
         self.post(name, found.pk, data={"label": "Found"})
 
     def password(self) -> None:
-        person = self.people.person("changes-password", "Operators", self.people.east)
+        person = self.people.person("changes-password", RoleCode.OPERATOR, self.people.east)
         data = {"do": "password", "old_password": PASSWORD}
         data |= {"new_password1": "another horse 77", "new_password2": "another horse 77"}
         self.post("me", data=data, client=person.client)
@@ -236,7 +240,7 @@ DOES = {
     "me": (K.PASSWORD, World.password),
     "new_person": (
         K.ADDED,
-        lambda world: world.post("new_person", data={"username": "newcomer", "role": "Viewers"}),
+        lambda world: world.post("new_person", data={"username": "newcomer", "role": RoleCode.VIEWER}),
     ),
     "sign_ins": (K.LOCKOUT_ENDED, World.lockout),
     "person": (
@@ -253,6 +257,7 @@ DOES = {
         lambda world: world.post("delete_team", world.people.west.pk, data={"sure": "1"}),
     ),
     "set_password": (K.PASSWORD, World.set_password),
+    "two_step": (K.FACTOR_ADDED, lambda world: set_up(world.people.mate)),
 }
 # The addresses of Django admin beside those of every model, which the next test is about.
 IN_ADMIN = {"channel_test": (K.TESTED, World.test_channel)}
@@ -355,7 +360,7 @@ def test_an_account_that_is_edited_in_django_admin_has_one_entry(people):
 def test_people_in_django_admin(people):
     mate = people.mate
     form = {"username": "mate", "last_login_0": "", "is_active": "on"}
-    form["groups"] = [Group.objects.get(name="Viewers").pk, people.west.pk]
+    form["groups"] = [Group.objects.get(role=RoleCode.VIEWER).pk, people.west.pk]
     in_admin(people, f"auth/user/{mate.pk}/change/", form)
     password = {"password1": "another horse 79", "password2": "another horse 79", "usable_password": "true"}
     in_admin(people, f"auth/user/{mate.pk}/password/", password)

@@ -17,13 +17,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 from django.views.i18n import set_language
 
-<<<<<<< HEAD
 from accounts.models import Preferences, SecondFactor
-=======
-from accounts.models import Preferences
 from accounts.models.audit import log as audit
 from accounts.models.audit.entry import AuditKind
->>>>>>> ffe7a59 (Every address that changes something, Django admin and the commands write the audit log; a test has each address, with its entry or the reason why it needs none)
 from accounts.web import forms
 from accounts.web.people import changes, preferences, sessions
 from accounts.web.people.forms import NewPasswordForm, OwnPasswordForm, PreferencesForm
