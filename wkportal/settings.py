@@ -244,6 +244,7 @@ LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 TIME_ZONE = env("TIME_ZONE", cast=time_zone, default="Asia/Shanghai")
 USE_TZ = True
+FORMAT_MODULE_PATH = "wkportal.formats"
 
 # --- static files --------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from accounts.admin.base import (
     of_visible_accounts,
 )
 from accounts.admin.display import LATEST, NOTHING, link_to
-from accounts.admin.filters import DayFilter, OwnProxyFilter, TagFilter, TeamFilter
+from accounts.admin.review.filters import DayFilter, FieldChoices, OwnProxyFilter, TagFilter, TeamFilter
 from accounts.lib.lists.keyset_pagination import FEW
 from accounts.logins import expire
 from accounts.maintenance import personal_data
@@ -68,10 +68,10 @@ class AccountAdmin(LoginActions, LongTableAdmin):
     list_display_links = ("name",)
     list_select_related = ("team",)
     list_filter = (
-        "state", OwnProxyFilter, TeamFilter, TagFilter, "keep_online",
+        ("state", FieldChoices), OwnProxyFilter, TeamFilter, TagFilter, ("keep_online", FieldChoices),
         ("last_login_at", DayFilter), ("first_login_at", DayFilter),
     )  # fmt: skip
-    lookups = ("state__exact", "keep_online__exact", "team")
+    lookups = ("team",)
     sortable_by = ("name", "state_chip", "state_since")
     ordering = ("label_key", "id")
     search_fields = ("label", "nickname", "wc_id", "wechat_id")

@@ -4,21 +4,25 @@ Counts are capped, pages are fetched by ID, and a search finds accounts first.
 """
 
 import re
+from collections.abc import Iterator
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG, SEARCH_VAR, ChangeList
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import CharField, ManyToManyField, Model, OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import path
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
-from accounts.admin.display import link_to
+from accounts.admin.display import NOTHING, link_to
+from accounts.admin.review.totals import Totals, totals_of
 from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, PER_PAGE, WithoutIndex, count_up_to, for_each
 from accounts.lib.rows import is_key
 from accounts.logins import expire
@@ -27,6 +31,8 @@ from accounts.models.audit import log as audit
 from accounts.models.audit.entry import AuditKind
 from accounts.models.login_attempt import CLOSED_AFTER
 from accounts.web.account_list import search_text
+from accounts.web.exchange.cells import CsvResponse
+from accounts.web.exchange.history_columns import Columns, table
 from accounts.web.fields import LineField, RowsField
 from accounts.web.visible_accounts import VisibleAccounts
 
@@ -77,6 +83,32 @@ class LongList(ChangeList):
 
     def rows(self, ids: list[int]) -> QuerySet:
         return self.apply_select_related(self.root_queryset.filter(pk__in=ids))
+
+    def chips(self) -> Iterator[dict]:
+        """Return what narrows the list, each with the query string of the list without it."""
+        for spec in self.filter_specs:
+            yield from spec.chips(self)
+        for name in self.model_admin.lookups:
+            if name in self.params and name.endswith("__exact"):
+                field, key = self.opts.get_field(name.partition("__")[0]), self.params[name]
+                text = link_to(field.related_model._meta.model_name, int(key), f"#{key}")
+                without = self.get_query_string({name: None})
+                yield {"title": field.verbose_name, "text": text, "without": without}
+
+    def kept(self) -> list[tuple[str, str]]:
+        """Return the parameters that the form of search and filters must send again."""
+        shown = {SEARCH_VAR, *(name for spec in self.filter_specs for name in spec.expected_parameters())}
+        return [
+            (name, value)
+            for name, values in self.filter_params.items()
+            if name not in shown
+            for value in values
+        ]
+
+    @cached_property
+    def totals(self) -> Totals | None:
+        admin = self.model_admin
+        return totals_of(self, admin.totals, admin.time_column) if admin.totals else None
 
     def get_ordering_field(self, field_name: str):
         """Return None for a column without an index to sort by, even if the URL requests it."""
@@ -165,17 +197,22 @@ class TypedInput(Audited):
     formfield_overrides = {CharField: {"form_class": LineField}, ManyToManyField: {"form_class": RowsField}}
 
     def changelist_view(self, request: HttpRequest, extra_context=None):
-        if request.method == "GET":
-            asked = request.GET.copy()
-            text, cut = search_text(asked.get(SEARCH_VAR, ""))
-            if cut:
-                self.message_user(request, cut, messages.WARNING)
-                asked[SEARCH_VAR] = text
-                return HttpResponseRedirect(f"{request.path}?{asked.urlencode()}")
-            asked.pop(SEARCH_VAR, None)
-            if any(NO_VALUE.search(value) for _name, values in asked.lists() for value in values):
-                return HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
+        if request.method == "GET" and (instead := self.instead_of(request)):
+            return instead
         return super().changelist_view(request, extra_context)
+
+    def instead_of(self, request: HttpRequest) -> HttpResponseRedirect | None:
+        """Redirect a request that asks for what no list can show to what it can show."""
+        asked = request.GET.copy()
+        text, cut = search_text(asked.get(SEARCH_VAR, ""))
+        if cut:
+            self.message_user(request, cut, messages.WARNING)
+            asked[SEARCH_VAR] = text
+            return HttpResponseRedirect(f"{request.path}?{asked.urlencode()}")
+        asked.pop(SEARCH_VAR, None)
+        if any(NO_VALUE.search(value) for _name, values in asked.lists() for value in values):
+            return HttpResponseRedirect(f"{request.path}?{ERROR_FLAG}=1")
+        return None
 
     def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str):
         return self.search(request, queryset, search_text(search_term)[0])
@@ -216,12 +253,15 @@ class LongTableAdmin(TypedInput, admin.ModelAdmin):
     """Admin of a table that may have millions of rows."""
 
     paginator = LongPaginator
+    empty_value_display = NOTHING
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = PER_PAGE
     list_max_show_all = PER_PAGE
     sortable_by: tuple[str, ...] = ()
-    lookups: tuple[str, ...] = ()  # column lookups that a URL may use
+    lookups: tuple[str, ...] = ()  # column lookups that a URL may use, beside those of the filters
+    totals: tuple[str, ...] = ()  # columns with a filter, by whose values the list is counted
+    time_column = ""  # its time, by which totals are bounded and counted by day
 
     def get_changelist(self, request: HttpRequest, **kwargs) -> type[ChangeList]:
         return LongList
@@ -232,7 +272,11 @@ class LongTableAdmin(TypedInput, admin.ModelAdmin):
             self.opts.get_field(lookup.partition("__")[0])
         except FieldDoesNotExist:
             return True
-        return lookup in self.lookups
+        filtered = (entry[0] for entry in self.list_filter if isinstance(entry, tuple))
+        return lookup in {
+            *self.lookups,
+            *(f"{field}__{how}" for field in filtered for how in ("in", "exact")),
+        }
 
 
 class ReadOnly:
@@ -250,6 +294,30 @@ class ReadOnly:
 
 class HistoryAdmin(ReadOnly, LongTableAdmin):
     """History of the accounts that the reader may see."""
+
+    file_name = ""  # of its CSV file
+
+    def get_urls(self) -> list:
+        name = f"{self.opts.app_label}_{self.opts.model_name}_export"
+        return [
+            path("export.csv", self.admin_site.admin_view(self.export), name=name),
+            *super().get_urls(),
+        ]
+
+    def export(self, request: HttpRequest) -> HttpResponse:
+        """Send the rows of the list as it is searched and filtered, all of them, in its order."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if instead := self.instead_of(request):
+            return instead
+        try:
+            rows = self.get_changelist_instance(request).queryset
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(f"../?{ERROR_FLAG}=1")
+        return CsvResponse(self.file_name, table(self.csv_columns(request), rows, self.get_queryset(request)))
+
+    def csv_columns(self, request: HttpRequest) -> Columns:
+        raise NotImplementedError
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return of_visible_accounts(super().get_queryset(request), request.user)

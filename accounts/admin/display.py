@@ -1,13 +1,17 @@
 """Cells of admin tables: links to other admin pages, and the mark for an empty cell."""
 
+from datetime import datetime
+
 from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.safestring import mark_safe
+from django.utils.translation import gettext
 
 from accounts.models import AccountEvent
 from accounts.states import AccountState, AttemptState
 
-NOTHING = "-"  # the admin prints None unchanged
+NOTHING = mark_safe('<span class="nothing">-</span>')  # noqa: S308  # narrow lists leave out cells that have nothing
 
 
 def link_to(model: str, key: int | None, text: object) -> str:
@@ -15,6 +19,24 @@ def link_to(model: str, key: int | None, text: object) -> str:
     if key is None:
         return NOTHING
     return format_html('<a href="{}">{}</a>', reverse(f"admin:accounts_{model}_change", args=[key]), text)
+
+
+def duration(begin: datetime, end: datetime | None) -> str:
+    """Return how long it took, with the two largest units that it has; NOTHING without an end."""
+    if end is None:
+        return NOTHING
+    seconds = max(0.0, (end - begin).total_seconds())
+    if seconds < 60:
+        return gettext("%(seconds)s s") % {"seconds": f"{seconds:.1f}"}
+    minutes = round(seconds / 60)
+    if seconds < 3600:
+        return gettext("%(minutes)s min %(seconds)s s") % {
+            "minutes": int(seconds // 60),
+            "seconds": int(seconds % 60),
+        }
+    if minutes < 24 * 60:
+        return gettext("%(hours)s h %(minutes)s min") % {"hours": minutes // 60, "minutes": minutes % 60}
+    return gettext("%(days)s d %(hours)s h") % {"days": minutes // 1440, "hours": minutes % 1440 // 60}
 
 
 LATEST = 50

@@ -11,26 +11,39 @@ from django.utils.translation import gettext_lazy as _
 from accounts.admin import base, display
 from accounts.admin.actions import CancelAction
 from accounts.admin.base import AttemptList, HistoryAdmin, of_visible_accounts
-from accounts.admin.display import LATEST, NOTHING, link_to
-from accounts.admin.filters import ActorFilter, AskedByFilter, DayFilter, ProxyFilter
+from accounts.admin.display import LATEST, NOTHING, duration, link_to
+from accounts.admin.review.filters import ActorFilter, AskedByFilter, DayFilter, FieldChoices, ProxyFilter
 from accounts.lib import typed_text
 from accounts.logins import expire
 from accounts.models import AccountEvent, LoginAttempt
 from accounts.reasons import advice
+from accounts.states import Trigger
+from accounts.web.exchange.history_columns import Columns, attempt_columns, event_columns
 
 
 @admin.register(LoginAttempt)
 class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     ordering = ("-created_at", "-id")
     list_display = (
-        "id", "account_link", "state_chip", "reason", "trigger", "method", "who", "proxy_name", "created_at", "took", "words",
-    )  # fmt: skip
-    list_display_links = ("id",)
+        "created_at",
+        "account_link",
+        "state_chip",
+        "reason",
+        "started_by",
+        "proxy_name",
+        "took",
+        "words",
+    )
+    list_display_links = ("created_at",)
     list_select_related = ("account",)
     list_filter = (
-        "state", "reason", "trigger", "method", ("created_at", DayFilter), ProxyFilter, AskedByFilter,
+        ("created_at", DayFilter), ("state", FieldChoices), ("reason", FieldChoices), ProxyFilter, AskedByFilter,
+        ("trigger", FieldChoices), ("method", FieldChoices),
     )  # fmt: skip
-    lookups = ("state__exact", "reason__exact", "trigger__exact", "method__exact", "account__id__exact")
+    lookups = ("account__id__exact",)
+    totals = ("state", "reason", "proxy", "asked_by")
+    time_column = "created_at"
+    file_name = "attempts"
     search_fields = ("account__label", "account__wc_id", "w_id")
     search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID, or by a full wId.")
     fieldsets = (
@@ -44,6 +57,9 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs) -> type[AttemptList]:
         return AttemptList
+
+    def csv_columns(self, request: HttpRequest) -> Columns:
+        return attempt_columns(request.user)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return base.without_secrets(super().get_queryset(request))
@@ -88,13 +104,19 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     def who(self, attempt: LoginAttempt) -> str:
         return attempt.asked_by_name or NOTHING
 
+    @admin.display(description=_("started by"))
+    def started_by(self, attempt: LoginAttempt) -> str:
+        """Return the person; also what started it, unless that is the person alone."""
+        trigger = "" if attempt.trigger == Trigger.OPERATOR else attempt.get_trigger_display()
+        return " · ".join(filter(None, (attempt.asked_by_name, trigger))) or NOTHING
+
     @admin.display(description=_("proxy"))
     def proxy_name(self, attempt: LoginAttempt) -> str:
         return attempt.proxy_name or NOTHING
 
-    @admin.display(description=_("duration (s)"))
-    def took(self, attempt: LoginAttempt) -> float | None:
-        return round((attempt.ended_at - attempt.created_at).total_seconds(), 1) if attempt.ended_at else None
+    @admin.display(description=_("duration"))
+    def took(self, attempt: LoginAttempt) -> str:
+        return duration(attempt.created_at, attempt.ended_at)
 
     @admin.display(description=_("WKTeam message"))
     def words(self, attempt: LoginAttempt) -> str:
@@ -108,15 +130,21 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
 @admin.register(AccountEvent)
 class AccountEventAdmin(HistoryAdmin):
     ordering = ("-at", "-id")
-    list_display = ("at", "account_link", "happened", "move", "reason", "details", "attempt_link", "who")
+    list_display = ("at", "account_link", "happened", "move", "reason", "who", "attempt_link", "details")
     list_display_links = ("at",)
     list_select_related = ("account",)
-    list_filter = ("happened", "reason", ("at", DayFilter), ActorFilter)
-    lookups = ("happened__exact", "reason__exact", "account__id__exact", "attempt__id__exact")
+    list_filter = (("at", DayFilter), ("happened", FieldChoices), ("reason", FieldChoices), ActorFilter)
+    lookups = ("account__id__exact", "attempt__id__exact")
+    totals = ("happened", "reason", "actor")
+    time_column = "at"
+    file_name = "events"
     search_fields = ("account__label", "account__wc_id")
     search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID.")
     fields = ("at", "account_link", "attempt_link", "happened", "move", "reason", "details", "who")
     readonly_fields = fields
+
+    def csv_columns(self, request: HttpRequest) -> Columns:
+        return event_columns()
 
     @admin.display(description=_("login attempt"))
     def attempt_link(self, event: AccountEvent) -> str:

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import permissions
 from accounts.admin.base import EveryTeams, LongTableAdmin, ReadOnly, TypedInput
 from accounts.admin.display import NOTHING, link_to
-from accounts.admin.filters import CHOICE_LIMIT, ChoiceFilter, DayFilter
+from accounts.admin.review.filters import CHOICE_LIMIT, ChoiceFilter, DayFilter, FieldChoices
 from accounts.lib.lists.keyset_pagination import Number
 from accounts.lib.time_windows import is_half
 from accounts.models import Channel, Delivery, Rule
@@ -152,8 +152,7 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
     form = ChannelForm
     inlines = (RuleInline,)
     list_display = ("name", "service", "shown", "language", "active", "trouble", "rule_count")
-    list_filter = ("active", "language")
-    lookups = ("active__exact", "language__exact")
+    list_filter = (("active", FieldChoices), ("language", FieldChoices))
     search_fields = ("name",)
     ordering = ("name",)
     sortable_by = ("name",)
@@ -254,8 +253,8 @@ class DeliveryAdmin(EveryTeams, ReadOnly, LongTableAdmin):
         "id", "created_at", "channel_name", "what", "about", "state", "tries", "sent_at", "next_at", "message", "problem",
     )  # fmt: skip
     list_display_links = ("id",)
-    list_filter = ("state", ChannelFilter, ("created_at", DayFilter))
-    lookups = ("state__exact", "channel")
+    list_filter = (("created_at", DayFilter), ("state", FieldChoices), ChannelFilter)
+    lookups = ("channel",)
     fields = (
         *("created_at", "channel_name", "what", "about", "began", "state"),
         *("tries", "sent_at", "next_at", "message", "problem"),

@@ -25,6 +25,7 @@ from accounts.admin.base import (
     TypedInput,
 )
 from accounts.admin.display import NOTHING, link_to
+from accounts.admin.review.filters import DayFilter, FieldChoices
 from accounts.lib.rows import is_key
 from accounts.models import Plan, PlanResult, PlanRun, Team
 from accounts.models.plan import WEEKDAYS, Outcome
@@ -69,7 +70,7 @@ class PlanForm(forms.ModelForm):
 class PlanAdmin(EveryTeams, TypedInput, admin.ModelAdmin):
     form = PlanForm
     list_display = ("name", "active", "whom", "when", "next_run", "method", "last_run")
-    list_filter = ("active", "method")
+    list_filter = (("active", FieldChoices), ("method", FieldChoices))
     list_select_related = ("team",)
     search_fields = ("name",)
     autocomplete_fields = ("tags",)
@@ -198,8 +199,8 @@ class PlanRunAdmin(EveryTeams, ReadOnly, LongTableAdmin):
     list_display = ("title", "scheduled", "began", "ended", "due", "summary", "asked_by_name")
     list_display_links = ("title",)
     list_select_related = ("plan",)
-    list_filter = ("method",)
-    lookups = ("plan__id__exact", "method__exact")
+    list_filter = (("began_at", DayFilter), ("method", FieldChoices))
+    lookups = ("plan__id__exact",)
     fields = (
         "title",
         "scheduled",
@@ -281,8 +282,8 @@ class PlanResultAdmin(EveryTeams, HistoryAdmin):
     ordering = ("-id",)
     list_display = ("id", "run_link", "account_link", "outcome", "taken_at", "ended_at", "attempt_link")
     list_select_related = ("account", "run")
-    list_filter = ("outcome",)
-    lookups = ("outcome__exact", "run__id__exact", "account__id__exact")
+    list_filter = (("outcome", FieldChoices),)
+    lookups = ("run__id__exact", "account__id__exact")
     search_fields = ("account__label", "account__wc_id")
     search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID.")
     fields = (

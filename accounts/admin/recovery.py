@@ -3,13 +3,15 @@
 from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import EveryTeams, HistoryAdmin, TypedInput
-from accounts.admin.display import NOTHING
-from accounts.admin.filters import DayFilter
+from accounts.admin.display import NOTHING, duration
+from accounts.admin.review.filters import DayFilter, FieldChoices, ProxyFilter
 from accounts.models import Drop, RecoveryPolicy
 from accounts.proxies import proxy_name
+from accounts.web.exchange.history_columns import Columns, drop_columns
 
 
 @admin.register(RecoveryPolicy)
@@ -58,20 +60,19 @@ class RecoveryPolicyAdmin(EveryTeams, TypedInput, admin.ModelAdmin):
 class DropAdmin(HistoryAdmin):
     ordering = ("-at", "-id")
     list_display = (
-        "at",
-        "account_link",
-        "kind",
-        "detected_by",
-        "next_step",
-        "prompts_sent",
-        "ended_at",
-        "ended_by",
-        "words",
-    )
+        "at", "account_link", "kind", "detected_by", "proxy_name", "recovery", "prompts_sent", "offline_for", "words",
+    )  # fmt: skip
     list_display_links = ("at",)
     list_select_related = ("account",)
-    list_filter = ("kind", ("at", DayFilter))
-    lookups = ("kind__exact", "incident__exact", "account__id__exact")
+    list_filter = (
+        ("at", DayFilter), ("kind", FieldChoices), ProxyFilter, ("detected_by", FieldChoices),
+        ("next_step", FieldChoices), ("ended_by", FieldChoices),
+    )  # fmt: skip
+    lookups = ("incident__exact", "account__id__exact")
+    totals = ("kind", "proxy", "next_step", "ended_by")
+    time_column = "at"
+    file_name = "drops"
+    search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID.")
     search_fields = ("account__label", "account__wc_id")
     fields = (
         *(
@@ -88,6 +89,19 @@ class DropAdmin(HistoryAdmin):
         *("next_step", "next_at", "prompts_sent", "ended_at", "ended_by"),
     )
     readonly_fields = fields
+
+    def csv_columns(self, request: HttpRequest) -> Columns:
+        return drop_columns()
+
+    @admin.display(description=_("recovery"))
+    def recovery(self, drop: Drop) -> str:
+        if drop.ended_at is None:
+            return drop.get_next_step_display()
+        return drop.get_ended_by_display() or gettext("Back without the portal")
+
+    @admin.display(description=_("offline for"))
+    def offline_for(self, drop: Drop) -> str:
+        return duration(drop.at, drop.ended_at)
 
     @admin.display(description=_("proxy"))
     def proxy_name(self, drop: Drop) -> str:

@@ -1,13 +1,11 @@
 """Accounts, login attempts and events as CSV files: those that the reader may see, as the list is filtered."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
 
 from django.contrib.auth.decorators import login_required
 from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
@@ -15,11 +13,11 @@ from django.views.decorators.http import require_GET, require_http_methods
 from accounts import permissions
 from accounts.lib.rows import in_batches
 from accounts.models import Account, AccountEvent, LoginAttempt
-from accounts.proxies import proxy_name
 from accounts.web import selection
 from accounts.web.account_list import AccountList
 from accounts.web.exchange import columns
 from accounts.web.exchange.cells import CsvResponse
+from accounts.web.exchange.history_columns import Columns, attempt_columns, event_columns, moment
 
 READ_AT_ONCE = 500
 ACCOUNTS_AT_ONCE = 50  # whose attempts or events are read
@@ -83,54 +81,34 @@ def _state_columns() -> dict[str, Callable[[Account], object]]:
     return {
         _("Own proxy"): lambda account: columns.yes(account.has_own_proxy),
         _("State"): lambda account: account.get_state_display(),
-        _("In this state since"): lambda account: _moment(account.state_since),
+        _("In this state since"): lambda account: moment(account.state_since),
         _("Nickname"): lambda account: account.nickname,
         _("WeChat ID"): lambda account: account.wechat_id,
-        _("First login"): lambda account: _moment(account.first_login_at),
-        _("Last login"): lambda account: _moment(account.last_login_at),
-        _("Last drop"): lambda account: _moment(account.last_offline_at),
+        _("First login"): lambda account: moment(account.first_login_at),
+        _("Last login"): lambda account: moment(account.last_login_at),
+        _("Last drop"): lambda account: moment(account.last_offline_at),
         _("Reason for the last drop"): lambda account: account.last_offline_reason,
-        _("Scheduled re-login"): lambda account: _moment(account.relogin_at),
+        _("Scheduled re-login"): lambda account: moment(account.relogin_at),
     }
 
 
 def _attempts(user, accounts: QuerySet[Account]) -> Iterator[list]:
     """Yield the heads, then a row for each login attempt: by account, its oldest first."""
-    shown: dict[str, Callable[[LoginAttempt], object]] = {
-        _("Login attempt"): lambda attempt: attempt.pk,
-        _("Requested"): lambda attempt: _moment(attempt.created_at),
-        _("Ended"): lambda attempt: _moment(attempt.ended_at),
-        _("Method"): lambda attempt: attempt.get_method_display(),
-        _("Trigger"): lambda attempt: attempt.get_trigger_display(),
-        _("By"): lambda attempt: attempt.asked_by_name,
-        _("Proxy"): lambda attempt: proxy_name(attempt.proxy),
-        _("State"): lambda attempt: attempt.get_state_display(),
-        _("Reason"): lambda attempt: attempt.get_reason_display(),
-        _("WKTeam response code"): lambda attempt: attempt.upstream_code,
-        _("WKTeam message"): lambda attempt: attempt.upstream_text,
-        _("Scanned by"): lambda attempt: attempt.other_name,
-    }
-    if permissions.may_log_in(user):
-        shown["wId"] = lambda attempt: attempt.w_id
-    yield [_("Account"), "wcId", *shown]
-    for account, attempt in _rows(accounts, LoginAttempt.objects.light().defer("page_url", "verify_code")):
-        yield [*_name(account), *(value(attempt) for value in shown.values())]
+    return _history(
+        accounts, LoginAttempt.objects.light().defer("page_url", "verify_code"), attempt_columns(user)
+    )
 
 
 def _events(accounts: QuerySet[Account]) -> Iterator[list]:
     """Yield the heads, then a row for each event: by account, its oldest first."""
-    heads = [_("Account"), "wcId", _("Event ID"), _("Time"), _("Event"), _("Login attempt"), _("From state")]
-    yield [*heads, _("To state"), _("Reason"), _("Details"), _("By")]
-    for account, event in _rows(accounts, AccountEvent.objects.all()):
-        yield [
-            *(*_name(account), event.pk, _moment(event.at), event.get_happened_display()),
-            *(event.attempt_id or "", event.from_state, event.to_state),
-            *(event.get_reason_display(), event.words, event.actor_name),
-        ]
+    return _history(accounts, AccountEvent.objects.all(), event_columns())
 
 
-def _name(account: Account) -> tuple[str, str]:
-    return account.display_name, account.wc_id or ""
+def _history(accounts: QuerySet[Account], rows: QuerySet, columns: Columns) -> Iterator[list]:
+    yield list(columns)
+    for account, row in _rows(accounts, rows):
+        row.account = account
+        yield [value(row) for value in columns.values()]
 
 
 def _rows(accounts: QuerySet[Account], rows: QuerySet) -> Iterator[tuple[Account, models.Model]]:
@@ -153,7 +131,3 @@ def _batches(rows: QuerySet, size: int | None = None) -> Iterator[list]:
     while batch := list(rows.filter(pk__gt=last).order_by("pk")[: size or READ_AT_ONCE]):
         last = batch[-1].pk
         yield batch
-
-
-def _moment(at: datetime | None) -> str:
-    return timezone.localtime(at).strftime("%Y-%m-%d %H:%M:%S") if at else ""

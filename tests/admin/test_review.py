@@ -1,0 +1,230 @@
+"""Reviewing history: filters with several values, totals that narrow the list, and CSV of what is filtered."""
+
+import csv
+from datetime import datetime, timedelta
+from io import StringIO
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import AccountEvent, Drop
+from accounts.models.event import record
+from accounts.reasons import Reason
+from accounts.states import AttemptState, DropKind, EventType, NextStep, Trigger
+from tests.support.factories import make_attempt
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db]
+
+ATTEMPTS = "/admin/accounts/loginattempt/"
+EVENTS = "/admin/accounts/accountevent/"
+DROPS = "/admin/accounts/drop/"
+NANJING, HANGZHOU = 2, 3
+DAY = timedelta(days=1)
+
+
+def shown(answer) -> list[int]:
+    assert answer.status_code == 200
+    return [row.pk for row in answer.context["cl"].result_list]
+
+
+def totals(answer) -> dict[str, dict[str, int]]:
+    return {
+        str(total.title): {str(part.title): part.number for part in total.parts}
+        for total in answer.context["cl"].totals.of
+    }
+
+
+def choices(answer, title: str) -> list[dict]:
+    cl = answer.context["cl"]
+    return list(next(spec for spec in cl.filter_specs if spec.title == title).choices(cl))
+
+
+def file_of(answer) -> list[dict[str, str]]:
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    head, *rows = csv.reader(StringIO(b"".join(answer).decode()[1:], newline=""))
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+@pytest.fixture
+def client(people):
+    return people.admin.client
+
+
+@pytest.fixture
+def failures(people):
+    """Failures of two days through two proxies, by two people, and a login that ended well."""
+    now = timezone.make_aware(datetime(2026, 3, 4, 12))
+    account = people.account(label="=Shop")
+    return [
+        make_attempt(
+            account, state, reason=reason, proxy=proxy, asked_by=person, asked_by_name=person.username if person else "",
+            created_at=at, ended_at=at + timedelta(seconds=9), upstream_text="线路不通", trigger=trigger,
+        )
+        for state, reason, proxy, person, at, trigger in (
+            (AttemptState.FAILED, Reason.LINE_DOWN, NANJING, people.operator, now, Trigger.OPERATOR),
+            (AttemptState.FAILED, Reason.DECLINED, NANJING, people.mate, now - DAY, Trigger.OPERATOR),
+            (AttemptState.EXPIRED, Reason.NOT_SCANNED, NANJING, people.operator, now - DAY, Trigger.BULK),
+            (AttemptState.FAILED, Reason.LINE_DOWN, HANGZHOU, people.operator, now, Trigger.OPERATOR),
+            (AttemptState.SUCCEEDED, "", NANJING, None, now, Trigger.RECOVERY),
+            (AttemptState.FAILED, Reason.LINE_DOWN, None, None, now - 9 * DAY, Trigger.SCHEDULE),
+        )
+    ]  # fmt: skip
+
+
+def test_filters_take_several_values_and_combine(client, people, failures):
+    one, two, three, other_proxy, well, old = (attempt.pk for attempt in failures)
+    for query, found in (
+        ("state__in=failed,expired", {one, two, three, other_proxy, old}),
+        ("state__in=failed&state__in=expired", {one, two, three, other_proxy, old}),
+        ("state__exact=failed", {one, two, other_proxy, old}),
+        ("state__in=failed,expired&line=2&created_at_from=2026-03-02&created_at_to=2026-03-04", {one, two, three}),
+        ("line=2,none&state__in=failed", {one, two, old}),
+        ("line=none", {old}),
+        (f"operator={people.operator.pk},none", {one, three, other_proxy, well, old}),
+        ("reason__in=line_down,declined&line=2&line=3", {one, two, other_proxy}),
+        ("trigger__in=bulk,recovery", {three, well}),
+    ):  # fmt: skip
+        assert set(shown(client.get(f"{ATTEMPTS}?{query}"))) == found, query
+
+
+@pytest.mark.parametrize(
+    "query", ["state__in=gone", "line=x", "line=1,²", "operator=-1", "reason__in=a,b", "trigger__in=qr"]
+)
+def test_a_value_that_is_none_is_refused(client, query):
+    assert client.get(f"{ATTEMPTS}?{query}").status_code == 302
+    assert client.get(f"{ATTEMPTS}export.csv?{query}").status_code == 302
+
+
+def test_the_form_keeps_what_is_chosen_and_each_choice_can_be_removed(client, people, failures):
+    account = failures[0].account_id
+    answer = client.get(
+        f"{ATTEMPTS}?state__in=failed,expired&line=2&account__id__exact={account}&created_at_from=2026-03-02"
+    )
+    page = answer.content.decode()
+    for value in ("failed", "expired"):
+        assert f'name="state__in"\n                 value="{value}"\n                 checked' in page
+    assert f'name="account__id__exact" value="{account}"' in page
+    chips = {str(chip["text"]): chip["without"] for chip in answer.context["cl"].chips()}
+    named = f'<a href="/admin/accounts/account/{account}/change/">#{account}</a>'
+    assert set(chips) == {"Failed", "Timed out", "南京", "2026-03-02 – …", named}
+    left = parse_qs(urlsplit(chips["Failed"]).query)
+    assert left == {
+        "state__in": ["expired"],
+        "line": ["2"],
+        "account__id__exact": [str(account)],
+        "created_at_from": ["2026-03-02"],
+    }
+
+
+def test_totals_count_what_is_filtered_and_lead_to_it(client, people, failures):
+    answer = client.get(f"{ATTEMPTS}?state__in=failed,expired&line=2")
+    assert totals(answer) == {
+        "state": {"Failed": 2, "Timed out": 1},
+        "reason": {"Proxy unavailable": 1, "Declined on the phone": 1, "QR code not scanned in time": 1},
+        "proxy": {"南京": 3},
+        "operator": {"operator": 2, "mate": 1},
+        "day": {"2026-03-04": 1, "2026-03-03": 2},
+    }
+    for total in answer.context["cl"].totals.of:
+        for part in total.parts:
+            assert len(shown(client.get(ATTEMPTS + part.query))) == part.number
+    everything = totals(client.get(ATTEMPTS))
+    assert everything["operator"] == {"operator": 3, "nobody, or a deleted person": 2, "mate": 1}
+    assert everything["proxy"]["none"] == 1
+    assert sum(everything["day"].values()) == len(failures)
+
+
+def test_totals_name_people_who_are_too_many_to_be_offered(client, people, failures, monkeypatch):
+    monkeypatch.setattr("accounts.admin.review.filters.CHOICE_LIMIT", 1)
+    answer = client.get(ATTEMPTS)
+    assert [str(choice["display"]) for choice in choices(answer, "operator")] == ["mate", "nobody, or a deleted person"]
+    assert totals(answer)["operator"] == {
+        "operator": 3,
+        "nobody, or a deleted person": 2,
+        "mate": 1,
+    }
+
+
+def test_totals_of_a_long_list_are_of_its_newest_rows_and_say_so(client, failures, monkeypatch):
+    monkeypatch.setattr("accounts.admin.review.totals.PAGED_TIMES", 0)
+    answer = client.get(f"{ATTEMPTS}?created_at_to=2026-03-03")
+    assert answer.context["cl"].totals.number == 0
+    monkeypatch.setattr("accounts.admin.base.COUNT_LIMIT", 2)
+    monkeypatch.setattr("accounts.admin.review.totals.PAGED_TIMES", 1)
+    answer = client.get(f"{ATTEMPTS}?state__in=failed,expired&line=2")
+    assert answer.context["cl"].totals.number == 1
+    assert "(only the newest ones, from 2026-03-03 12:00:00 on)" in answer.content.decode()
+
+
+def test_events_and_drops_are_filtered_counted_and_sent_likewise(client, people):
+    account = people.account()
+    noon = timezone.make_aware(datetime(2026, 3, 4, 12))
+    for happened in (EventType.PAUSED, EventType.PAUSED, EventType.RESUMED, EventType.CHANGED):
+        record(account, happened, by=people.mate, at=noon)
+    answer = client.get(f"{EVENTS}?happened__in=paused,resumed&operator={people.mate.pk}")
+    assert totals(answer) == {
+        "event": {"Paused": 2, "Resumed": 1},
+        "by": {"mate": 3},
+        "day": {"2026-03-04": 3},
+    }
+    assert len(file_of(client.get(f"{EVENTS}export.csv?happened__in=paused,resumed"))) == 3
+    assert AccountEvent.objects.count() == 4
+    for kind, proxy, hours in (
+        (DropKind.ORDINARY, NANJING, 0),
+        (DropKind.AT_ONCE, NANJING, 1),
+        (DropKind.ORDINARY, None, 2),
+    ):
+        Drop.objects.create(
+            account=account, kind=kind, proxy=proxy, w_id="w", at=noon - timedelta(hours=hours), ended_at=noon,
+            next_step=NextStep.SCAN, reason_text="已下线",
+        )  # fmt: skip
+    answer = client.get(f"{DROPS}?line=2&at_from=2026-03-04&at_to=2026-03-04")
+    assert totals(answer)["type"] == {"Dropped": 1, "Immediate drop": 1}
+    sent = file_of(client.get(f"{DROPS}export.csv?line=2&kind__in=at_once"))
+    assert [(row["Type"], row["Proxy"], row["WKTeam message"]) for row in sent] == [
+        ("Immediate drop", "南京", "已下线")
+    ]
+
+
+def test_the_file_has_what_is_filtered_in_the_order_of_the_list(client, failures, monkeypatch):
+    monkeypatch.setattr("accounts.web.exchange.history_columns.READ_AT_ONCE", 2)
+    query = "state__in=failed,expired&line=2"
+    answer = client.get(f"{ATTEMPTS}?{query}")
+    assert 'href="export.csv?line=2&amp;state__in=failed%2Cexpired"' in answer.content.decode()
+    rows = file_of(client.get(f"{ATTEMPTS}export.csv?{query}"))
+    assert [int(row["Login attempt"]) for row in rows] == shown(answer)
+    assert rows[0]["Account"] == "'=Shop"  # no spreadsheet runs it
+    assert (rows[0]["Requested"], rows[0]["Reason"], rows[0]["Proxy"]) == (
+        "2026-03-04 12:00:00",
+        "Proxy unavailable",
+        "南京",
+    )
+    chinese = file_of(client.get(f"{ATTEMPTS}export.csv?{query}", headers={"accept-language": "zh-hans"}))
+    assert "线路不可用" in chinese[0].values()
+
+
+def test_the_file_has_no_row_that_its_reader_may_not_see(people, failures):
+    hidden = make_attempt(people.account(team=people.west), AttemptState.FAILED)
+    for person, number in ((people.admin, 7), (people.operator, 6)):
+        person.is_staff = True
+        person.save()
+        rows = file_of(person.client.get(f"{ATTEMPTS}export.csv"))
+        assert len(rows) == number
+        assert (str(hidden.pk) in {row["Login attempt"] for row in rows}) == (number == 7)
+    assert people.operator.client.get(f"{DROPS}export.csv").status_code == 403
+    assert people.stranger.client.get(f"{ATTEMPTS}export.csv").status_code == 302
+
+
+def test_a_row_says_when_who_how_long_and_what_wkteam_said(client, people, failures):
+    page = client.get(f"{ATTEMPTS}?state__in=expired").content.decode()
+    for words in (
+        "2026-03-03 12:00:00",
+        "Times: Asia/Shanghai",
+        "operator · Bulk login",
+        "9.0 s",
+        "线路不通",
+        "南京",
+    ):
+        assert words in page
+    assert "p.m." not in page
