@@ -22,7 +22,6 @@ from accounts.admin.base import (
     LongList,
     LongTableAdmin,
     ReadOnly,
-    TypedInput,
 )
 from accounts.admin.display import NOTHING, link_to
 from accounts.admin.review.filters import DayFilter, FieldChoices
@@ -67,7 +66,7 @@ class PlanForm(forms.ModelForm):
 
 
 @admin.register(Plan)
-class PlanAdmin(EveryTeams, TypedInput, admin.ModelAdmin):
+class PlanAdmin(EveryTeams, LongTableAdmin):
     form = PlanForm
     list_display = ("name", "active", "whom", "when", "next_run", "method", "last_run")
     list_filter = (("active", FieldChoices), ("method", FieldChoices))

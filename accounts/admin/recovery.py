@@ -1,15 +1,21 @@
 """Admin of recovery: policies, and every drop of every account."""
 
 from django.contrib import admin
-from django.db.models import Count, QuerySet
+from django.db.models import Count, OuterRef, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.base import EveryTeams, HistoryAdmin, TypedInput
+from accounts.admin.base import EveryTeams, HistoryAdmin, LongTableAdmin, ReadOnly, TypedInput
 from accounts.admin.display import NOTHING, duration
 from accounts.admin.review.filters import DayFilter, FieldChoices, ProxyFilter
-from accounts.models import Drop, RecoveryPolicy
+from accounts.lib.lists.keyset_pagination import Number
+from accounts.lib.rows import is_key
+from accounts.models import Drop, Incident, RecoveryPolicy
 from accounts.proxies import proxy_name
 from accounts.web.exchange.history_columns import Columns, drop_columns
 
@@ -54,6 +60,51 @@ class RecoveryPolicyAdmin(EveryTeams, TypedInput, admin.ModelAdmin):
     @admin.display(description=_("accounts using it"))
     def used_by(self, policy: RecoveryPolicy) -> int:
         return policy.accounts_count
+
+
+@admin.register(Incident)
+class IncidentAdmin(EveryTeams, ReadOnly, LongTableAdmin):
+    """Incidents with how many accounts dropped, and how many of them are not back."""
+
+    ordering = ("-id",)
+    list_display = ("started", "in_common", "drop_count", "open_count", "ended_at", "assignee", "open_page")
+    list_display_links = ("started",)
+    list_select_related = ("assignee",)
+    list_filter = (("at", DayFilter),)
+    fields = (
+        *("at", "last_drop_at", "ended_at", "in_common", "drop_count", "open_count"),
+        *("assignee", "assignment_note", "open_page"),
+    )
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet:
+        drops = Drop.objects.filter(incident=OuterRef("pk"))
+        return (
+            super().get_queryset(request).annotate(drops_seen=Number(drops), open_seen=Number(drops.open()))
+        )
+
+    @admin.display(description=_("started"))
+    def started(self, incident: Incident) -> str:
+        return date_format(timezone.localtime(incident.at), "DATETIME_FORMAT")
+
+    @admin.display(description=_("in common"))
+    def in_common(self, incident: Incident) -> str:
+        if incident.shares == "proxy" and is_key(incident.shared):
+            return proxy_name(int(incident.shared))
+        return incident.shared or NOTHING
+
+    @admin.display(description=_("drops"))
+    def drop_count(self, incident: Incident) -> str:
+        address = f"{reverse('admin:accounts_drop_changelist')}?incident__exact={incident.pk}"
+        return format_html('<a href="{}">{}</a>', address, incident.drops_seen)
+
+    @admin.display(description=_("still offline"))
+    def open_count(self, incident: Incident) -> int:
+        return incident.open_seen
+
+    @admin.display(description=_("page"))
+    def open_page(self, incident: Incident) -> str:
+        return format_html('<a href="{}">{}</a>', reverse("incident", args=[incident.pk]), _("Open page"))
 
 
 @admin.register(Drop)

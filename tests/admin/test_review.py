@@ -138,7 +138,10 @@ def test_totals_count_what_is_filtered_and_lead_to_it(client, people, failures):
 def test_totals_name_people_who_are_too_many_to_be_offered(client, people, failures, monkeypatch):
     monkeypatch.setattr("accounts.admin.review.filters.CHOICE_LIMIT", 1)
     answer = client.get(ATTEMPTS)
-    assert [str(choice["display"]) for choice in choices(answer, "operator")] == ["mate", "nobody, or a deleted person"]
+    assert [str(choice["display"]) for choice in choices(answer, "operator")] == [
+        "mate",
+        "nobody, or a deleted person",
+    ]
     assert totals(answer)["operator"] == {
         "operator": 3,
         "nobody, or a deleted person": 2,
