@@ -73,6 +73,11 @@ def managed_people(user):
     return people.filter(pk__in=people.filter(groups__in=managed_teams(user)).values("pk"))
 
 
+def may_see_audit(user) -> bool:
+    """Whether this user may read who did what, of all teams."""
+    return user.has_perm("accounts.view_auditentry")
+
+
 def may_see_status(user) -> bool:
     return user.has_perm("accounts.view_upstreamaccess")
 

@@ -2,6 +2,7 @@ from django.urls import path
 
 from accounts.realtime import sse
 from accounts.web.attention import views as attention
+from accounts.web.audit import views as audit
 from accounts.web.bulk import views as bulk
 from accounts.web.exchange import export, import_views
 from accounts.web.overview import views as overview
@@ -105,6 +106,8 @@ urlpatterns = [
     path("people/teams/<int:team_id>/", teams.team, name="team"),
     path("people/teams/<int:team_id>/delete/", teams.delete_team, name="delete_team"),
     path("password/<str:token>/<str:uidb64>/", people.SetPassword.as_view(), name="set_password"),
+    path("audit/", audit.audit, name="audit"),
+    path("audit/export.csv", audit.export_audit, name="export_audit"),
     path("status/", status.status, name="status"),
     path("status/now/", status.status_now, name="status_now"),
     path("status/runbook/", status.show_runbook, name="runbook"),

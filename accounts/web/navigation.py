@@ -42,6 +42,7 @@ PAGES = (
          seen_by=permissions.may_manage_members),
     Page("sign_ins", _("Sign-ins"), "people",
          seen_by=lambda user: permissions.may_see_sign_ins(user) and not permissions.may_manage_members(user)),
+    Page("audit", _("Audit log"), "shield", seen_by=permissions.may_see_audit),
     Page("status", _("Status"), "pulse", parts=frozenset({"runbook"}), seen_by=permissions.may_see_status),
     Page("admin:index", pgettext_lazy("the admin's pages", "Admin"), "gear", seen_by=lambda user: user.is_staff),
 )  # fmt: skip

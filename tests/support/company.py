@@ -35,6 +35,10 @@ from accounts.models import (
     UnmanagedAccount,
     UpstreamAccess,
 )
+from accounts.models.audit import log as audit
+from accounts.models.audit import origin
+from accounts.models.audit.entry import AuditKind
+from accounts.models.audit.origin import Origin, Way
 from accounts.models.event import record
 from accounts.models.notification import DeliveryState
 from accounts.models.operators.bulk_run import BulkAction
@@ -136,6 +140,24 @@ class Company:
         session.save()
         self.people.halfway = SimpleNamespace(client=Client())
         self.people.halfway.client.post("/login/", {"username": mate.username, "password": PASSWORD})
+
+    def _audit(self) -> None:
+        """What people did, on pages and elsewhere. What the stories below do is in the log too."""
+        admin, account = self.people.admin, self.accounts[8]
+        with origin.bound(Origin(Way.PAGE, "person", "203.0.113.9")):
+            audit.record(AuditKind.GROUPS, about=self.people.mate, by=admin, detail="operator, East")
+            audit.record(AuditKind.LINK, about=self.people.mate, by=admin)
+        with origin.bound(Origin(Way.PAGE, "edit_account", "203.0.113.9")):
+            audit.record(
+                AuditKind.CHANGED, about=account, by=self.people.operator, detail="label, proxy, own_proxy"
+            )
+            audit.record(
+                AuditKind.EXPORTED, by=admin, name="accounts", detail="group=offline&tag=VIP", number=1234
+            )
+        with origin.bound(Origin(Way.LINK, "scan_link", "198.51.100.77", link=12)):
+            audit.record(AuditKind.CODE_SHOWN, about=account)
+        with origin.bound(Origin(Way.COMMAND, "changepassword")):
+            audit.record(AuditKind.PASSWORD, about=admin)
 
     def add_what_only_the_admin_shows(self) -> None:
         # Made by migrate, and gone with the rows of a test before.
@@ -298,6 +320,7 @@ PAGES = {
     "teams": at("/people/teams/", "admin"),
     "sign-ins": at("/people/sign-ins/", "admin"),
     "team": at("/people/teams/{people.east.pk}/", "admin"),
+    "audit": at("/audit/", "admin"),
     "status": at("/status/", "admin"),
     "runbook": at("/status/runbook/", "admin"),
     "not-found": at("/nowhere/"),
