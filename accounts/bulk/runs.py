@@ -99,7 +99,14 @@ def start(person, action: str, value: dict, accounts: QuerySet[Account]) -> Bulk
             for account, why in left
         ]
         BulkItem.objects.bulk_create(items, ROWS)
-        audit.record(AuditKind.BULK_STARTED, about=run, by=person, detail=_said(run), number=len(found.ready))
+        audit.record(
+            AuditKind.BULK_STARTED,
+            about=run,
+            name=f"#{run.pk}",
+            by=person,
+            detail=_said(run),
+            number=len(found.ready),
+        )
         if not found.ready:
             end(run, now)
         elif action == BulkAction.LOG_IN:
@@ -109,8 +116,11 @@ def start(person, action: str, value: dict, accounts: QuerySet[Account]) -> Bulk
 
 def _said(run: BulkRun) -> str:
     """Return the action and what it writes, for the audit log."""
-    values = [str(value) for value in run.value.values() if value not in ("", None, [])]
-    return f"{run.action}: {', '.join(values)}" if values else run.action
+    values = [
+        str(value) for each in run.value.values() for value in (each if isinstance(each, list) else [each])
+    ]
+    said = ", ".join(value for value in values if value not in ("", "None"))
+    return f"{run.action}: {said}" if said else run.action
 
 
 def _scan(run: BulkRun, accounts: list[Account], now: datetime) -> None:
@@ -141,7 +151,7 @@ def cancel(run: BulkRun) -> bool:
         if not waiting.update(state=BulkState.CANCELLED, ended_at=now) and not scans:
             return False
         BulkRun.objects.filter(pk=run.pk).update(cancelled_at=now)
-        audit.record(AuditKind.BULK_CANCELLED, about=locked, detail=_said(locked))
+        audit.record(AuditKind.BULK_CANCELLED, about=locked, name=f"#{run.pk}", detail=_said(locked))
         if scans:
             queue.end_run(locked.scan_run)
         if not locked.items.filter(state=BulkState.STARTED).exists():

@@ -109,6 +109,7 @@ class Company:
         assignment.take_incident(
             self.incident, by=people.operator, note="Asked the shop to charge the phones"
         )
+        self._audit()
 
     def _sign_ins(self) -> None:
         phone = (

@@ -19,17 +19,18 @@ def test_people_see_the_pages_that_they_may_open(people):
     assert entries(people.viewer.client) == ["Overview", "Accounts", "Incidents"]
     operators = ["Overview", "Accounts", "Scan station", "Incidents"]
     assert entries(people.operator.client) == operators
-    assert entries(people.admin.client) == [*operators, "Unmanaged", "People", "Status", "Admin"]
+    assert entries(people.admin.client) == [*operators, "Unmanaged", "People", "Audit log", "Status", "Admin"]
 
 
 def test_four_pages_are_in_the_bar_and_the_others_under_more(people):
     page = people.admin.client.get("/accounts/").content.decode()
     wide = re.findall(r'<a class="item wide"[^>]*>.*?<span>(.*?)</span>', page, re.DOTALL)
     more = re.search(r'<div class="more-pages.*?</div>', page, re.DOTALL)[0]
-    assert wide == ["Unmanaged", "People", "Status", "Admin"]
+    assert wide == ["Unmanaged", "People", "Audit log", "Status", "Admin"]
     assert re.findall(r"<span>(.*?)</span>", more) == [
         "Unmanaged",
         "People",
+        "Audit log",
         "Status",
         "Admin",
         "Add account",

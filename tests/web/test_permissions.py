@@ -35,6 +35,8 @@ MATRIX = {
     "new_person": ("get", ADMINS_ONLY),
     "teams": ("get", ADMINS_ONLY),
     "sign_ins": ("get", ADMINS_ONLY),
+    "audit": ("get", ADMINS_ONLY),
+    "export_audit": ("get", ADMINS_ONLY),
     "status": ("get", ADMINS_ONLY),
     "status_now": ("get", ADMINS_ONLY),
     "runbook": ("get", ADMINS_ONLY),

@@ -3,6 +3,7 @@
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from accounts.models.audit.origin import Way
 from accounts.states import EventType
@@ -34,7 +35,7 @@ class AuditKind(models.TextChoices):
     # Logins.
     LOGIN_STARTED = "login_started", _("Login started")
     LOGIN_MOVED = "login_moved", _("Login continued or cancelled")
-    CODE_SHOWN = "code_shown", _("QR code shown")
+    CODE_SHOWN = "code_shown", pgettext_lazy("what somebody did", "QR code shown")
     PAGE_SHOWN = "page_shown", _("Verification page shown")
     LOGGED_OUT = "logged_out", _("Log-out at WKTeam requested")
     LINK_CREATED = "link_created", _("Scan link created")

@@ -54,7 +54,7 @@ def record(
     """Write one entry.
 
     `about`: what it was done to, also an account. `by`: None for the person of the request. `name`: of the subject,
-    if there is no row of it. `detail`: no secret, and nothing personal about an account.
+    if there is no row of it, or if the row's own name depends on a language. `detail`: no secret, and nothing personal about an account.
     """
     entry = new_entry(kind, origins.current(), by)
     if about is not None:

@@ -42,6 +42,7 @@ def describe(entries: list[AuditEntry], user) -> list[AuditEntry]:
         entry.account_link = account_links.get(entry.account_id, "")
         entry.actor_link = people.get(entry.actor_id, "")
         entry.attempt_link = attempts.get(entry.attempt_id, "")
+        entry.names_origin = entry.way in (Way.COMMAND, Way.JOB)
         entry.is_about_account = entry.account_id is not None and entry.subject_id == entry.account_id
     return entries
 

@@ -120,7 +120,7 @@ def recover_incident(request: HttpRequest, incident_id: int) -> HttpResponse:
     permissions.need_log_in(request.user)
     with transaction.atomic():
         count = recover.ask(drops.open(), by=request.user)
-        audit.record(AuditKind.RECOVERY_ASKED, about=found, number=count)
+        audit.record(AuditKind.RECOVERY_ASKED, about=found, name=f"#{found.pk}", number=count)
     messages.success(request, _paced(count))
     return redirect("incident", found.pk)
 
