@@ -12,7 +12,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ERROR_FLAG, SEARCH_VAR, ChangeList
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import CharField, ManyToManyField, Model, OuterRef, QuerySet, Subquery
+from django.db.models import CharField, ManyToManyField, Model, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
 from django.utils import timezone
@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
 from accounts.admin.display import NOTHING, link_to
+from accounts.admin.review.search import NEWEST, Columns, Search
 from accounts.admin.review.totals import Totals, totals_of
 from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, PER_PAGE, WithoutIndex, count_up_to, for_each
 from accounts.lib.rows import is_key
@@ -32,12 +33,11 @@ from accounts.models.audit.entry import AuditKind
 from accounts.models.login_attempt import CLOSED_AFTER
 from accounts.web.account_list import search_text
 from accounts.web.exchange.cells import CsvResponse
-from accounts.web.exchange.history_columns import Columns, table
+from accounts.web.exchange.history_columns import Columns as CsvColumns
+from accounts.web.exchange.history_columns import table
 from accounts.web.fields import LineField, RowsField
 from accounts.web.visible_accounts import VisibleAccounts
 
-FOUND_LIMIT = 200
-NEWEST = 1_000
 NEWEST_OF_TEAMS = 250
 # In no column that has a filter. Databases refuse such values when they compare them, after Django's own checks.
 NO_VALUE = re.compile(r"\x00|[0-9]{19}|.{301}", re.DOTALL)
@@ -296,6 +296,7 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
     """History of the accounts that the reader may see."""
 
     file_name = ""  # of its CSV file
+    searched: Columns
 
     def get_urls(self) -> list:
         name = f"{self.opts.app_label}_{self.opts.model_name}_export"
@@ -316,7 +317,7 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
             return HttpResponseRedirect(f"../?{ERROR_FLAG}=1")
         return CsvResponse(self.file_name, table(self.csv_columns(request), rows, self.get_queryset(request)))
 
-    def csv_columns(self, request: HttpRequest) -> Columns:
+    def csv_columns(self, request: HttpRequest) -> CsvColumns:
         raise NotImplementedError
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
@@ -344,29 +345,15 @@ class HistoryAdmin(ReadOnly, LongTableAdmin):
         return queryset.filter(pk__in=found[:NEWEST]), False
 
     def ids_matching(self, request: HttpRequest, queryset: QuerySet, text: str) -> list[int]:
-        """Return the IDs of the newest rows of the accounts that match the text."""
-        matching = VisibleAccounts(request.user).rows_without_index.matching(text)
-        found = list(matching.values_list("pk", flat=True)[: FOUND_LIMIT + 1])
-        if len(found) > FOUND_LIMIT:
-            message = gettext("More than %(limit)s accounts match. Showing the history of %(limit)s of them.")
-            self.message_user(request, message % {"limit": FOUND_LIMIT}, messages.WARNING)
-        return newest_of(queryset, found[:FOUND_LIMIT])
+        search = Search(request.user, queryset, self.searched)
+        found = search.ids(text)
+        for note in dict.fromkeys(search.notes):
+            self.message_user(request, note, messages.WARNING)
+        return found
 
     @admin.display(description=_("account"))
     def account_link(self, row: Model) -> str:
         return link_to("account", row.account_id, row.account.display_name)
-
-
-def newest_of(rows: QuerySet, accounts: list[int]) -> list[int]:
-    """Return the IDs of the newest rows of these accounts, at most `NEWEST` plus one if there are more.
-
-    If one account alone has that many, they bound the search, so that no history is read whole.
-    """
-    of_one = rows.filter(account=OuterRef("pk")).order_by("-pk").values("pk")[NEWEST : NEWEST + 1]
-    oldest = Account.objects.filter(pk__in=accounts).values_list(Subquery(of_one), flat=True)
-    since = max((pk for pk in oldest if pk is not None), default=0)
-    newest = rows.filter(account__in=accounts, pk__gte=since).order_by("-pk")
-    return list(newest.values_list("pk", flat=True)[: NEWEST + 1])
 
 
 def of_visible_accounts(rows: QuerySet, user) -> QuerySet:

@@ -12,6 +12,7 @@ from accounts.admin import base, display
 from accounts.admin.actions import CancelAction
 from accounts.admin.base import AttemptList, HistoryAdmin, of_visible_accounts
 from accounts.admin.display import LATEST, NOTHING, duration, link_to
+from accounts.admin.review import search
 from accounts.admin.review.filters import ActorFilter, AskedByFilter, DayFilter, FieldChoices, ProxyFilter
 from accounts.lib import typed_text
 from accounts.logins import expire
@@ -45,7 +46,13 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     time_column = "created_at"
     file_name = "attempts"
     search_fields = ("account__label", "account__wc_id", "w_id")
-    search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID, or by a full wId.")
+    searched = search.Columns(
+        "upstream_text", person="asked_by", person_name="asked_by_name", reason="reason"
+    )
+    search_help_text = _(
+        "Search by account (label, nickname, wcId or WeChat ID), person, reason in any language, or a full wId. "
+        "Words in quotes are found as they are written, also in the WKTeam message."
+    )
     fieldsets = (
         (None, {"fields": ("account_link", "state_chip", "reason", "what_to_do", "upstream_code", "upstream_text", "other")}),
         (_("Start details"), {"fields": ("trigger", "who", "method", "proxy_name", "w_id")}),
@@ -139,7 +146,11 @@ class AccountEventAdmin(HistoryAdmin):
     time_column = "at"
     file_name = "events"
     search_fields = ("account__label", "account__wc_id")
-    search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID.")
+    searched = search.Columns("detail", person="actor", person_name="actor_name", reason="reason")
+    search_help_text = _(
+        "Search by account (label, nickname, wcId or WeChat ID), person, or reason in any language. "
+        "Words in quotes are found as they are written, also in the details."
+    )
     fields = ("at", "account_link", "attempt_link", "happened", "move", "reason", "details", "who")
     readonly_fields = fields
 

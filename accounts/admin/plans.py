@@ -24,6 +24,7 @@ from accounts.admin.base import (
     ReadOnly,
 )
 from accounts.admin.display import NOTHING, link_to
+from accounts.admin.review import search
 from accounts.admin.review.filters import DayFilter, FieldChoices
 from accounts.lib.rows import is_key
 from accounts.models import Plan, PlanResult, PlanRun, Team
@@ -284,6 +285,7 @@ class PlanResultAdmin(EveryTeams, HistoryAdmin):
     list_filter = (("outcome", FieldChoices),)
     lookups = ("run__id__exact", "account__id__exact")
     search_fields = ("account__label", "account__wc_id")
+    searched = search.Columns("account__search_text")
     search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID.")
     fields = (
         "run_link",

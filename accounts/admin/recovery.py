@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import EveryTeams, HistoryAdmin, LongTableAdmin, ReadOnly, TypedInput
 from accounts.admin.display import NOTHING, duration
+from accounts.admin.review import search
 from accounts.admin.review.filters import DayFilter, FieldChoices, ProxyFilter
 from accounts.lib.lists.keyset_pagination import Number
 from accounts.lib.rows import is_key
@@ -123,7 +124,11 @@ class DropAdmin(HistoryAdmin):
     totals = ("kind", "proxy", "next_step", "ended_by")
     time_column = "at"
     file_name = "drops"
-    search_help_text = _("Search by the account’s label, nickname, wcId or WeChat ID.")
+    searched = search.Columns("reason_text")
+    search_help_text = _(
+        "Search by account (label, nickname, wcId or WeChat ID). "
+        "Words in quotes are found as they are written, also in the WKTeam message."
+    )
     search_fields = ("account__label", "account__wc_id")
     fields = (
         *(

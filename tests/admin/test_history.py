@@ -140,7 +140,7 @@ def test_history_is_found_by_account_and_attempts_by_wid(people):
 
 
 def test_a_search_that_many_accounts_match_says_so(people, monkeypatch):
-    monkeypatch.setattr("accounts.admin.base.FOUND_LIMIT", 2)
+    monkeypatch.setattr("accounts.admin.review.search.FOUND_LIMIT", 2)
     for _n in range(3):
         make_attempt(people.account())
     page = people.admin.client.get(ATTEMPTS, {"q": "account"})

@@ -231,3 +231,75 @@ def test_a_row_says_when_who_how_long_and_what_wkteam_said(client, people, failu
     ):
         assert words in page
     assert "p.m." not in page
+
+
+# --- search ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def searched(people, failures):
+    """The failures, of an account "=Shop", and one more of another account with its own words."""
+    other = people.account(label="Customer care 7", wc_id="wxid_care7")
+    mine = make_attempt(
+        other, AttemptState.FAILED, reason=Reason.DECLINED, asked_by=people.mate, asked_by_name="mate", proxy=NANJING,
+        upstream_text="手机端 拒绝 登录", w_id="w-care",
+    )  # fmt: skip
+    return [*failures, mine]
+
+
+def test_history_is_found_by_account_person_and_reason(client, searched):
+    one, two, three, other_proxy, _well, old, mine = (attempt.pk for attempt in searched)
+    for text, found in (
+        ("care", {mine}),
+        ("care 7", {mine}),
+        ("wxid_care7", {mine}),
+        ("w-care", {mine}),
+        ("mate", {two, mine}),
+        ("line_down", {one, other_proxy, old}),  # the code
+        ("Proxy unavailable", {one, other_proxy, old}),  # in words, of either language
+        ("unavail", {one, other_proxy, old}),
+        ("线路不可用", {one, other_proxy, old}),
+        ("手机上已取消", {two, mine}),
+        ("declined mate", {two, mine}),
+        ("declined care", {mine}),
+        ("declined operator", set()),
+        ("declined nobody-has-this", set()),
+        ('"拒绝 登录"', {mine}),
+        ("“拒绝 登录”", {mine}),
+        ('"登录 拒绝"', set()),
+        ('"care 7"', {mine}),
+        ('"care 7" declined', {mine}),
+        ('"7 care"', set()),
+        ('"线路不通" mate', {two}),
+        ('"declined on the phone"', {two, mine}),
+        ('"mate"', {two, mine}),
+        ("nothing like it", set()),
+    ):
+        assert set(shown(client.get(ATTEMPTS, {"q": text}))) == found, text
+    assert set(shown(client.get(f"{ATTEMPTS}?q=mate&line=2&created_at_to=2026-03-03"))) == {two}
+
+
+def test_a_search_for_events_and_drops(client, people, searched):
+    account = searched[-1].account
+    event = record(account, EventType.CHANGED, detail="note, place", by=people.mate)
+    drop = Drop.objects.create(account=account, w_id="w", reason_text="网络异常，已下线")
+    for text in ("mate", "care", '"note, place"', "mate care"):
+        assert event.pk in shown(client.get(EVENTS, {"q": text})), text
+    for text in ("care", '"网络异常"'):
+        assert shown(client.get(DROPS, {"q": text})) == [drop.pk], text
+    assert shown(client.get(DROPS, {"q": '"network"'})) == []
+
+
+def test_words_in_quotes_are_read_in_the_newest_rows_only_which_is_said(client, searched, monkeypatch):
+    monkeypatch.setattr("accounts.admin.review.search.READ", 2)
+    answer = client.get(ATTEMPTS, {"q": '"线路不通"'})
+    assert "Only the newest 2 rows were searched for the words in quotes." in answer.content.decode()
+    assert len(shown(answer)) == 2
+
+
+def test_a_search_shows_nothing_of_other_teams(people, searched):
+    person = people.stranger
+    person.is_staff = True
+    person.save()
+    for text in ("mate", "declined", '"拒绝"', "care"):
+        assert shown(person.client.get(ATTEMPTS, {"q": text})) == [], text
