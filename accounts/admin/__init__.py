@@ -1,3 +1,3 @@
 """Django admin: the pages where admins review and configure everything."""
 
-from accounts.admin import accounts, history, notifications, plans, recovery, upstream_access  # noqa: F401
+from accounts.admin import accounts, deliveries, history, notifications, plans, recovery, upstream_access  # noqa: F401

@@ -9,6 +9,7 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext
@@ -208,6 +209,13 @@ class AccountAdmin(LoginActions, LongTableAdmin):
                 "may_see_attempts": request.user.has_perm("accounts.view_loginattempt"),
             }
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context=None):
+        """Lead to the account's own history: what is changed here stands there, beside all else."""
+        account = self.get_object(request, unquote(object_id))
+        if account is None:
+            return super().history_view(request, object_id, extra_context)
+        return redirect(f"{reverse('account', args=[account.pk])}#account-history")
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context=None):
         account = self.get_object(request, unquote(object_id)) if request.method == "GET" else None

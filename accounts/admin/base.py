@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.views.main import ERROR_FLAG, SEARCH_VAR, ChangeList
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.core.paginator import Paginator
@@ -90,7 +91,8 @@ class LongList(ChangeList):
             yield from spec.chips(self)
         for name in self.model_admin.lookups:
             if name in self.params and name.endswith("__exact"):
-                field, key = self.opts.get_field(name.partition("__")[0]), self.params[name]
+                path, key = get_fields_from_path(self.model, name.removesuffix("__exact")), self.params[name]
+                field = next(field for field in reversed(path) if field.is_relation)
                 text = link_to(field.related_model._meta.model_name, int(key), f"#{key}")
                 without = self.get_query_string({name: None})
                 yield {"title": field.verbose_name, "text": text, "without": without}

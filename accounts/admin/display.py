@@ -1,14 +1,20 @@
 """Cells of admin tables: links to other admin pages, and the mark for an empty cell."""
 
 from datetime import datetime
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from django.db.models import QuerySet
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext
 
-from accounts.models import AccountEvent
+from accounts.lib.rows import is_key
+from accounts.models import AccountEvent, Incident
+from accounts.proxies import proxy_name
 from accounts.states import AccountState, AttemptState
 
 NOTHING = mark_safe('<span class="nothing">-</span>')  # noqa: S308  # narrow lists leave out cells that have nothing
@@ -19,6 +25,26 @@ def link_to(model: str, key: int | None, text: object) -> str:
     if key is None:
         return NOTHING
     return format_html('<a href="{}">{}</a>', reverse(f"admin:accounts_{model}_change", args=[key]), text)
+
+
+def link_to_list(model: str, text: object, **filters) -> str:
+    """Return a link to the list of a model's rows, filtered."""
+    address = f"{reverse(f'admin:accounts_{model}_changelist')}?{urlencode(filters)}"
+    return format_html('<a href="{}">{}</a>', address, text)
+
+
+def moment_in(moment: datetime, zone: ZoneInfo | None = None) -> str:
+    """Return the time, with the zone if it is another one than the page's."""
+    here = timezone.get_current_timezone()
+    named = f" ({zone.key})" if zone is not None and str(zone) != str(here) else ""
+    return date_format(moment.astimezone(zone or here), "DATETIME_FORMAT") + named
+
+
+def in_common(incident: Incident) -> str:
+    """Return what the drops of an incident have in common, "" if that is only the time."""
+    if incident.shares == "proxy" and is_key(incident.shared):
+        return proxy_name(int(incident.shared))
+    return incident.shared
 
 
 def duration(begin: datetime, end: datetime | None) -> str:

@@ -16,7 +16,7 @@ from accounts.admin.review import search
 from accounts.admin.review.filters import ActorFilter, AskedByFilter, DayFilter, FieldChoices, ProxyFilter
 from accounts.lib import typed_text
 from accounts.logins import expire
-from accounts.models import AccountEvent, LoginAttempt
+from accounts.models import AccountEvent, Drop, LoginAttempt, PlanResult
 from accounts.reasons import advice
 from accounts.states import Trigger
 from accounts.web.exchange.history_columns import Columns, attempt_columns, event_columns
@@ -55,7 +55,7 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     )
     fieldsets = (
         (None, {"fields": ("account_link", "state_chip", "reason", "what_to_do", "upstream_code", "upstream_text", "other")}),
-        (_("Start details"), {"fields": ("trigger", "who", "method", "proxy_name", "w_id")}),
+        (_("Start details"), {"fields": ("trigger", "who", "plan_run", "drop", "method", "proxy_name", "w_id")}),
         (
             _("When"),
             {"fields": ("created_at", "sent_at", "qr_shown_at", "wait_started_at", "ended_at", "took", "deadline_at")},
@@ -110,6 +110,23 @@ class LoginAttemptAdmin(CancelAction, HistoryAdmin):
     @admin.display(description=_("operator"))
     def who(self, attempt: LoginAttempt) -> str:
         return attempt.asked_by_name or NOTHING
+
+    @admin.display(description=_("plan run"))
+    def plan_run(self, attempt: LoginAttempt) -> str:
+        result = PlanResult.objects.filter(attempt=attempt).select_related("run").first()
+        return link_to("planrun", result.run_id, result.run) if result else NOTHING
+
+    @admin.display(description=_("drop"))
+    def drop(self, attempt: LoginAttempt) -> str:
+        """Return the drop during which the login began."""
+        before = (
+            Drop.objects.filter(account=attempt.account_id, at__lte=attempt.created_at)
+            .order_by("-pk")
+            .first()
+        )
+        if before is None or (before.ended_at is not None and before.ended_at < attempt.created_at):
+            return NOTHING
+        return link_to("drop", before.pk, before)
 
     @admin.display(description=_("started by"))
     def started_by(self, attempt: LoginAttempt) -> str:

@@ -1,9 +1,7 @@
-"""Admin of notifications: channels with their rules, and deliveries.
+"""Admin of channels with their rules.
 
 A channel's address is entered here and never shown again, not even to the person who entered it.
 """
-
-from collections.abc import Iterator
 
 from django import forms
 from django.conf import settings
@@ -14,17 +12,16 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.urls import path, reverse
-from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
-from accounts.admin.base import EveryTeams, LongTableAdmin, ReadOnly, TypedInput
-from accounts.admin.display import NOTHING, link_to
-from accounts.admin.review.filters import CHOICE_LIMIT, ChoiceFilter, DayFilter, FieldChoices
+from accounts.admin.base import EveryTeams, LongTableAdmin, TypedInput
+from accounts.admin.display import NOTHING, link_to_list
+from accounts.admin.review.filters import FieldChoices
 from accounts.lib.lists.keyset_pagination import Number
 from accounts.lib.time_windows import is_half
-from accounts.models import Channel, Delivery, Rule
+from accounts.models import Channel, Rule
 from accounts.models.audit import log as audit
 from accounts.models.audit.entry import AuditKind
 from accounts.models.notification import UNUSABLE
@@ -231,65 +228,4 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
 
     @admin.display(description=_("deliveries"))
     def log(self, channel: Channel) -> str:
-        address = reverse("admin:accounts_delivery_changelist")
-        return format_html('<a href="{}?channel={}">{}</a>', address, channel.pk, _("View all deliveries"))
-
-
-class ChannelFilter(ChoiceFilter):
-    title = _("channel")
-    parameter_name = "channel"
-    column = "channel"
-
-    def options(self, request: HttpRequest) -> Iterator[tuple[int, str]]:
-        return Channel.objects.values_list("pk", "name")[:CHOICE_LIMIT]
-
-
-@admin.register(Delivery)
-class DeliveryAdmin(EveryTeams, ReadOnly, LongTableAdmin):
-    """Deliveries: what was sent where, and the result."""
-
-    ordering = ("-pk",)
-    list_display = (
-        "id", "created_at", "channel_name", "what", "about", "state", "tries", "sent_at", "next_at", "message", "problem",
-    )  # fmt: skip
-    list_display_links = ("id",)
-    list_filter = (("created_at", DayFilter), ("state", FieldChoices), ChannelFilter)
-    lookups = ("channel",)
-    fields = (
-        *("created_at", "channel_name", "what", "about", "began", "state"),
-        *("tries", "sent_at", "next_at", "message", "problem"),
-    )
-    readonly_fields = fields
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return (
-            super()
-            .get_queryset(request)
-            .select_related("channel", "notification__account")
-            .defer("channel__url")
-        )
-
-    @admin.display(description=_("channel"))
-    def channel_name(self, delivery: Delivery) -> str:
-        return delivery.channel.name
-
-    @admin.display(description=_("type"))
-    def what(self, delivery: Delivery) -> str:
-        return delivery.notification.get_kind_display()
-
-    @admin.display(description=_("last error"))
-    def problem(self, delivery: Delivery) -> str:
-        return UNUSABLE.get(delivery.error, delivery.error) or NOTHING
-
-    @admin.display(description=_("started"))
-    def began(self, delivery: Delivery):
-        return delivery.notification.at
-
-    @admin.display(description=_("about"))
-    def about(self, delivery: Delivery) -> str:
-        notification = delivery.notification
-        if notification.account is not None:
-            return link_to("account", notification.account_id, notification.account.display_name)
-        return notification.facts.get("name") or (
-            f"#{notification.incident_id}" if notification.incident_id else NOTHING
-        )
+        return link_to_list("delivery", _("View all deliveries"), channel=channel.pk)

@@ -263,13 +263,14 @@ class PlanRunAdmin(EveryTeams, ReadOnly, LongTableAdmin):
         )
         items = format_html_join(
             "",
-            '<li data-account="{}" data-outcome="{}">{}: {}</li>',
+            '<li data-account="{}" data-outcome="{}">{}: {} {}</li>',
             (
                 (
                     row.account_id,
                     row.outcome,
                     link_to("account", row.account_id, row.account.display_name),
                     row.get_outcome_display(),
+                    link_to("loginattempt", row.attempt_id, f"#{row.attempt_id}") if row.attempt_id else "",
                 )
                 for row in rows[:SHOWN]
             ),

@@ -4,19 +4,16 @@ from django.contrib import admin
 from django.db.models import Count, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils import timezone
-from django.utils.formats import date_format
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.base import EveryTeams, HistoryAdmin, LongTableAdmin, ReadOnly, TypedInput
-from accounts.admin.display import NOTHING, duration
+from accounts.admin.display import LATEST, NOTHING, duration, in_common, link_to, link_to_list
 from accounts.admin.review import search
 from accounts.admin.review.filters import DayFilter, FieldChoices, ProxyFilter
 from accounts.lib.lists.keyset_pagination import Number
-from accounts.lib.rows import is_key
-from accounts.models import Drop, Incident, RecoveryPolicy
+from accounts.models import Drop, Incident, LoginAttempt, RecoveryPolicy
 from accounts.proxies import proxy_name
 from accounts.web.exchange.history_columns import Columns, drop_columns
 
@@ -74,7 +71,7 @@ class IncidentAdmin(EveryTeams, ReadOnly, LongTableAdmin):
     list_filter = (("at", DayFilter),)
     fields = (
         *("at", "last_drop_at", "ended_at", "in_common", "drop_count", "open_count"),
-        *("assignee", "assignment_note", "open_page"),
+        *("assignee", "assignment_note", "deliveries", "open_page"),
     )
     readonly_fields = fields
 
@@ -85,23 +82,24 @@ class IncidentAdmin(EveryTeams, ReadOnly, LongTableAdmin):
         )
 
     @admin.display(description=_("started"))
-    def started(self, incident: Incident) -> str:
-        return date_format(timezone.localtime(incident.at), "DATETIME_FORMAT")
+    def started(self, incident: Incident):
+        return incident.at
 
     @admin.display(description=_("in common"))
     def in_common(self, incident: Incident) -> str:
-        if incident.shares == "proxy" and is_key(incident.shared):
-            return proxy_name(int(incident.shared))
-        return incident.shared or NOTHING
+        return in_common(incident) or NOTHING
 
     @admin.display(description=_("drops"))
     def drop_count(self, incident: Incident) -> str:
-        address = f"{reverse('admin:accounts_drop_changelist')}?incident__exact={incident.pk}"
-        return format_html('<a href="{}">{}</a>', address, incident.drops_seen)
+        return link_to_list("drop", incident.drops_seen, incident__exact=incident.pk)
 
     @admin.display(description=_("still offline"))
     def open_count(self, incident: Incident) -> int:
         return incident.open_seen
+
+    @admin.display(description=_("deliveries"))
+    def deliveries(self, incident: Incident) -> str:
+        return link_to_list("delivery", _("View all deliveries"), notification__incident__exact=incident.pk)
 
     @admin.display(description=_("page"))
     def open_page(self, incident: Incident) -> str:
@@ -134,7 +132,7 @@ class DropAdmin(HistoryAdmin):
         *(
             "at",
             "account_link",
-            "incident",
+            "incident_link",
             "kind",
             "detected_by",
             "online_since",
@@ -142,12 +140,41 @@ class DropAdmin(HistoryAdmin):
             "region",
             "words",
         ),
-        *("next_step", "next_at", "prompts_sent", "ended_at", "ended_by"),
+        *(
+            "next_step",
+            "next_at",
+            "prompts_sent",
+            "ended_at",
+            "ended_by",
+            "offline_for",
+            "logins",
+            "deliveries",
+        ),
     )
     readonly_fields = fields
 
     def csv_columns(self, request: HttpRequest) -> Columns:
         return drop_columns()
+
+    @admin.display(description=_("incident"))
+    def incident_link(self, drop: Drop) -> str:
+        return link_to("incident", drop.incident_id, f"#{drop.incident_id}")
+
+    @admin.display(description=_("logins meanwhile"))
+    def logins(self, drop: Drop) -> str:
+        """Return the logins that began from the drop to its end, as links."""
+        attempts = LoginAttempt.objects.filter(account=drop.account_id, created_at__gte=drop.at)
+        if drop.ended_at is not None:
+            attempts = attempts.filter(created_at__lte=drop.ended_at)
+        found = attempts.order_by("-pk").only("state")[:LATEST]
+        return (
+            format_html_join(", ", "{}", ((link_to("loginattempt", one.pk, one),) for one in found))
+            or NOTHING
+        )
+
+    @admin.display(description=_("deliveries"))
+    def deliveries(self, drop: Drop) -> str:
+        return link_to_list("delivery", _("View all deliveries"), notification__drop__exact=drop.pk)
 
     @admin.display(description=_("recovery"))
     def recovery(self, drop: Drop) -> str:

@@ -92,6 +92,10 @@ class ChannelQuerySet(models.QuerySet):
         """Return the channels disabled because of their service's answer: an admin must check them."""
         return self.filter(active=False).exclude(switched_off_at=None).defer("url")
 
+    def troubled(self) -> Self:
+        """Return the broken ones, and those that failed at the last try."""
+        return self.filter(Q(active=False, switched_off_at__isnull=False) | Q(active=True, failures__gt=0))
+
 
 class Channel(models.Model):
     """A destination for messages: one address of one service."""

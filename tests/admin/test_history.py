@@ -457,7 +457,7 @@ def every_page(account, attempt):
     access = UpstreamAccess.objects.first()
     return [
         "/admin/", ACCOUNTS, f"{ACCOUNTS}add/", f"{ACCOUNTS}{account.pk}/change/", f"{ACCOUNTS}{account.pk}/delete/",
-        f"{ACCOUNTS}{account.pk}/history/", ATTEMPTS, f"{ATTEMPTS}{attempt.pk}/change/",
+        ATTEMPTS, f"{ATTEMPTS}{attempt.pk}/change/",
         f"{ATTEMPTS}{attempt.pk}/history/", EVENTS, f"{EVENTS}{event.pk}/change/",
         "/admin/accounts/tag/", "/admin/accounts/upstreamaccess/",
         f"/admin/accounts/upstreamaccess/{access.pk}/change/", "/admin/auth/user/", "/admin/auth/group/",

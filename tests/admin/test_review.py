@@ -7,11 +7,27 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import escape
 
-from accounts.models import AccountEvent, Drop
+from accounts.admin.review.front_page import blocks
+from accounts.models import (
+    AccountEvent,
+    BulkRun,
+    Channel,
+    Delivery,
+    Drop,
+    Incident,
+    Notification,
+    Plan,
+    PlanResult,
+    PlanRun,
+)
 from accounts.models.event import record
+from accounts.models.operators.bulk_run import BulkAction
+from accounts.models.plan import Outcome
 from accounts.reasons import Reason
-from accounts.states import AttemptState, DropKind, EventType, NextStep, Trigger
+from accounts.states import AttemptState, DropKind, EventType, NextStep, NotificationKind, Trigger
 from tests.support.factories import make_attempt
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db]
@@ -19,8 +35,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.django_db]
 ATTEMPTS = "/admin/accounts/loginattempt/"
 EVENTS = "/admin/accounts/accountevent/"
 DROPS = "/admin/accounts/drop/"
+DELIVERIES = "/admin/accounts/delivery/"
 NANJING, HANGZHOU = 2, 3
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 def shown(answer) -> list[int]:
@@ -303,3 +320,125 @@ def test_a_search_shows_nothing_of_other_teams(people, searched):
     person.save()
     for text in ("mate", "declined", '"拒绝"', "care"):
         assert shown(person.client.get(ATTEMPTS, {"q": text})) == [], text
+
+
+# --- from one to the other -------------------------------------------------------------------------------
+
+
+def test_the_front_page_leads_to_what_needs_a_look_today(people, client, django_assert_max_num_queries):
+    account, now = people.account(), timezone.now()
+    for reason in (Reason.DECLINED, Reason.DECLINED, Reason.LINE_DOWN):
+        make_attempt(account, AttemptState.FAILED, reason=reason)
+    make_attempt(account, AttemptState.FAILED, reason=Reason.REFUSED, created_at=now - 2 * DAY)
+    make_attempt(people.account(team=people.west), AttemptState.FAILED, reason=Reason.INTERRUPTED)
+    incident = Incident.objects.create(shares="proxy", shared=str(NANJING))
+    Incident.objects.create(ended_at=now)
+    plan = Plan.objects.create(name="Mornings", crontab="0 9 * * *", time_zone="Europe/Berlin")
+    Plan.objects.create(name="Off", crontab="0 9 * * *", active=False)
+    running, failed, well = (
+        PlanRun.objects.create(plan=plan, plan_name=plan.name, scheduled_at=now - n * HOUR) for n in range(3)
+    )
+    PlanRun.objects.exclude(pk=running.pk).update(ended_at=now)
+    for run, outcome in ((failed, Outcome.DECLINED), (well, Outcome.ONLINE)):
+        PlanResult.objects.create(run=run, account=account, outcome=outcome, ended_at=now)
+    bulk = BulkRun.objects.create(person=people.operator, person_name="operator", action=BulkAction.CHECK)
+    Channel.objects.create(name="Fine", url="json://example.com")
+    for name, trouble in (
+        ("Off", {"active": False, "switched_off_at": now, "switched_off_why": "410"}),
+        ("Failing", {"failures": 3}),
+    ):
+        Channel.objects.create(name=name, url="json://example.com", **trouble)
+    with django_assert_max_num_queries(25):
+        page = client.get("/admin/")
+    lines = {
+        str(block.title): [(str(line.text), str(line.note)) for line in block.lines]
+        for block in blocks(people.admin)
+    }
+    assert lines == {
+        "Failed logins today": [("Declined on the phone", "2"), ("Proxy unavailable", "1"), ("Interrupted", "1")],
+        "Open incidents": [(f"#{incident.pk} 南京", date_format(timezone.localtime(incident.at), "DATETIME_FORMAT"))],
+        "Runs in progress, or with failures today": [
+            (str(running), "in progress"), (str(bulk), "in progress"), (str(failed), "not logged in: 1"),
+        ],
+        "Plans due next": [("Mornings", f"{plan.next_at.astimezone(plan.zone):%Y-%m-%d %H:%M:%S} (Europe/Berlin)")],
+        "Channels with problems": [("Failing", "consecutive failures: 3"), ("Off", "410")],
+    }  # fmt: skip
+    text = page.content.decode()
+    for block in blocks(people.admin):
+        for address in (block.address, *(line.address for line in block.lines)):
+            assert escape(address) in text
+            assert client.get(address).status_code == 200, address
+    first = next(blocks(people.admin))
+    assert len(shown(client.get(first.address))) == 4
+    assert len(shown(client.get(first.lines[0].address))) == 2
+
+
+def test_the_front_page_of_a_team_has_its_failures_only(people):
+    make_attempt(people.account(), AttemptState.FAILED, reason=Reason.DECLINED)
+    make_attempt(people.account(team=people.west), AttemptState.FAILED, reason=Reason.INTERRUPTED)
+    found = list(blocks(people.operator))
+    assert [[str(line.text) for line in block.lines] for block in found] == [["Declined on the phone"]]
+
+
+def test_rows_lead_to_all_that_they_name(people, client):
+    account, now = people.account(), timezone.now()
+    incident = Incident.objects.create(shares="proxy", shared=str(NANJING))
+    drop = Drop.objects.create(account=account, incident=incident, w_id="w", at=now - HOUR)
+    attempt = make_attempt(account, AttemptState.FAILED, trigger=Trigger.SCHEDULE)
+    run = PlanRun.objects.create(plan_name="Mornings", scheduled_at=now)
+    result = PlanResult.objects.create(run=run, account=account, attempt=attempt, outcome=Outcome.DECLINED)
+    told = Notification.objects.create(key="x", kind=NotificationKind.OFFLINE, account=account, drop=drop)
+    also = Notification.objects.create(key="y", kind=NotificationKind.INCIDENT, incident=incident)
+    channel = Channel.objects.create(name="Night", url="json://example.com")
+    delivery, of_incident = (
+        Delivery.objects.create(channel=channel, notification=one) for one in (told, also)
+    )
+    rows = {
+        "account": account, "loginattempt": attempt, "drop": drop, "incident": incident, "planrun": run,
+        "planresult": result, "notification": told, "channel": channel, "delivery": delivery,
+    }  # fmt: skip
+    pages = {name: f"/admin/accounts/{name}/{row.pk}/change/" for name, row in rows.items()}
+    for name, others in {
+        "account": ["loginattempt"],
+        "loginattempt": ["account", "planrun", "drop"],
+        "drop": ["account", "incident", "loginattempt"],
+        "planrun": ["account", "loginattempt"],
+        "planresult": ["planrun", "account", "loginattempt"],
+        "notification": ["account", "drop"],
+        "delivery": ["notification", "channel", "account"],
+    }.items():
+        text = client.get(pages[name]).content.decode()
+        for other in others:
+            assert f'href="{pages[other]}"' in text, (name, other)
+    for name, address, found in (
+        ("account", f"{DROPS}?account__id__exact={account.pk}", drop),
+        ("account", f"{DELIVERIES}?notification__account__exact={account.pk}", delivery),
+        ("account", f"/admin/accounts/planresult/?account__id__exact={account.pk}", result),
+        ("incident", f"{DROPS}?incident__exact={incident.pk}", drop),
+        ("incident", f"{DELIVERIES}?notification__incident__exact={incident.pk}", of_incident),
+        ("drop", f"{DELIVERIES}?notification__drop__exact={drop.pk}", delivery),
+        ("notification", f"{DELIVERIES}?notification__exact={told.pk}", delivery),
+        ("channel", f"{DELIVERIES}?channel={channel.pk}", delivery),
+    ):
+        assert f'href="{address}"' in client.get(pages[name]).content.decode(), (name, address)
+        listed = shown(client.get(address))
+        assert listed == ([of_incident.pk, delivery.pk] if name == "channel" else [found.pk]), address
+
+
+def test_the_history_of_an_account_is_its_own_page(people, client):
+    account = people.account()
+    answer = client.get(f"/admin/accounts/account/{account.pk}/history/")
+    assert answer.url == f"/accounts/{account.pk}/#account-history"
+    assert 'id="account-history"' in client.get(answer.url).content.decode()
+
+
+def test_incidents_and_notifications_are_read_only(people, client):
+    incident = Incident.objects.create()
+    told = Notification.objects.create(key="x", kind=NotificationKind.PLAN, facts={"name": "Mornings"})
+    for name, row in (("incident", incident), ("notification", told)):
+        base = f"/admin/accounts/{name}/"
+        assert shown(client.get(base)) == [row.pk]
+        assert client.get(f"{base}add/").status_code == 403
+        assert client.post(f"{base}{row.pk}/change/", {}).status_code == 403
+        assert client.post(f"{base}{row.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert "Mornings" in client.get("/admin/accounts/notification/").content.decode()

@@ -144,7 +144,7 @@ def test_no_page_moves_while_it_arrives(stack, company, page_of, complaints, nam
 def test_every_page_of_django_admin(stack, company, page_of, complaints, language, theme, screen):
     company.add_what_only_the_admin_shows()
     page, wrong = page_of("admin", language, theme, screen), {}
-    for path in admin_pages():
+    for path in admin_pages(company.people.admin):
         page.goto(stack.url + path)
         said = [*page.evaluate(FINDINGS, GRAVE), *complaints]
         complaints.clear()

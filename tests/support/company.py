@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib import admin
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
@@ -328,10 +328,22 @@ PAGES = {
 }
 
 
-def admin_pages() -> Iterator[str]:
-    """The index of Django admin, and of each model its list and its newest row."""
+def admin_pages(user) -> Iterator[str]:
+    """The index of Django admin, and of each model what this person may open of it: its list, also searched and filtered,
+    its form, and its newest row to change, to delete, and with its history."""
+    request = RequestFactory().get("/")
+    request.user = user
     yield reverse("admin:index")
-    for model in admin.site._registry:
-        name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+    for model, model_admin in admin.site._registry.items():
+        name, row = (
+            f"admin:{model._meta.app_label}_{model._meta.model_name}",
+            model._default_manager.latest("pk"),
+        )
         yield reverse(f"{name}_changelist")
-        yield reverse(f"{name}_change", args=[model._default_manager.latest("pk").pk])
+        yield f"{reverse(f'{name}_changelist')}?q=%22operator%22"
+        yield reverse(f"{name}_change", args=[row.pk])
+        yield reverse(f"{name}_history", args=[row.pk])
+        if model_admin.has_add_permission(request):
+            yield reverse(f"{name}_add")
+        if model_admin.has_delete_permission(request, row):
+            yield reverse(f"{name}_delete", args=[row.pk])
