@@ -5,6 +5,7 @@ of the version before send and know.
 """
 
 import logging
+import time
 from collections.abc import Callable
 
 from celery import shared_task
@@ -12,7 +13,8 @@ from django.core.management import call_command
 from kombu.exceptions import OperationalError
 
 from accounts.bulk import execute as bulk_execute
-from accounts.lib import pubsub
+from accounts.lib import db_clock, pubsub
+from accounts.lib.due_check import DueCheck, Queries
 from accounts.logins import avatars, expire, leases, wait
 from accounts.maintenance import retention
 from accounts.models import Account
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 MESSAGE_SECONDS = 30
 # So long a run of the retention may take: a jobs worker that is asked to stop gets 60 s.
 RETENTION_SECONDS = 45
+EVERY_STEP_SECONDS = 60
 
 
 @shared_task
@@ -51,26 +54,6 @@ def fetch_avatar(account_id: int) -> None:
 @shared_task(name="accounts.tasks.sweep")
 def end_overdue() -> None:
     _by_itself("end_overdue", expire.end_overdue)
-    job_runs.write()
-
-
-@shared_task
-def tick() -> None:
-    """Start everything that is due; runs every 2 s. A step that may take long is queued as its own task."""
-    steps = {
-        "presence": _presence_if_due,
-        "reasons": _reasons_if_due,
-        "developer_account": _developer_account_if_due,
-        "end_drops": offline.end_drops,
-        "recovery": _recover,
-        "plans": _plans,
-        "bulk_runs": _bulk_runs,
-        "scan_claims": claims.release_unattended,
-        "scan_links": links.settle_due,
-        "notifications": _notifications,
-    }
-    for name, step in steps.items():
-        _by_itself(name, step)
     job_runs.write()
 
 
@@ -118,6 +101,47 @@ def _bulk_runs() -> None:
 def _notifications() -> None:
     for channel_id in dispatch.tick():
         put_into_queue(send_notifications, channel_id)
+
+
+# By name: what is done, and the rows without which it has nothing to do.
+STEPS: dict[str, tuple[Callable[[], object], Queries]] = {
+    "presence": (_presence_if_due, presence_sweep.due),
+    "reasons": (_reasons_if_due, offline.drops_without_reason),
+    "developer_account": (_developer_account_if_due, developer_account.due),
+    "end_drops": (offline.end_drops, offline.drops_to_end),
+    "recovery": (_recover, recover.due),
+    "plans": (_plans, plan_runs.due),
+    "bulk_runs": (_bulk_runs, bulk_execute.due),
+    "scan_claims": (claims.release_unattended, claims.due),
+    "scan_links": (links.settle_due, links.due),
+    "notifications": (_notifications, dispatch.due),
+}
+find_due = DueCheck({name: rows for name, (_step, rows) in STEPS.items()})
+
+
+class EveryStep:
+    """When this process runs all steps again, by its monotonic clock: also for what has no row yet."""
+
+    run_at = 0.0
+
+
+@shared_task
+def tick() -> None:
+    """Start everything that is due; runs every 2 s. A step that may take long is queued as its own task.
+
+    One query tells which steps have something to do.
+    """
+    if time.monotonic() >= EveryStep.run_at:
+        EveryStep.run_at = time.monotonic() + EVERY_STEP_SECONDS
+        due = set(STEPS)
+    else:
+        due = find_due(db_clock.now())
+    for name, (step, _rows) in STEPS.items():
+        if name in due:
+            _by_itself(name, step)
+        else:
+            job_runs.note(name)
+    job_runs.write()
 
 
 @shared_task(name="accounts.tasks.tell")

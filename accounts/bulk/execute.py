@@ -6,7 +6,7 @@ marked as started before, and the next process archives those that are not archi
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 from django.db import InterfaceError, OperationalError, transaction
@@ -32,6 +32,10 @@ PACE_AGAIN = timedelta(seconds=10)
 CHECKED_WITHIN = timedelta(seconds=60)
 # So long a run follows the scan run that it began.
 FOLLOWED = timedelta(hours=24)
+
+
+def due(_now: datetime) -> Iterator[QuerySet]:
+    yield BulkRun.objects.open()
 
 
 def open_runs() -> list[int]:

@@ -10,6 +10,7 @@ in between causes a retry with the same message number, so that people can recog
 
 import logging
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -38,6 +39,12 @@ SENDERS = 2  # slow services must not block the other short tasks
 ROWS_AT_ONCE = 500
 SWITCHED_OFF = "the channel was switched off"
 SWITCHED_ON = {"switched_off_at": None, "switched_off_why": "", "failures": 0, "refusals": 0, "next_at": None}
+
+
+def due(now: datetime) -> Iterator[QuerySet]:
+    """Yield rows without which `tick` has nothing to do, but for warnings about the developer account."""
+    yield from outbox.due(now)
+    yield Delivery.objects.unsent().filter(Q(channel__active=False) | Q(next_at__lte=now))
 
 
 def tick() -> list[int]:

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db import transaction
-from django.db.models import Exists, Max, OuterRef, Q
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from accounts.lib import db_clock
 from accounts.lib.rows import in_batches
@@ -23,6 +24,7 @@ from accounts.models import (
     OutboxCursor,
     Presence,
     Rule,
+    UpstreamAccess,
 )
 from accounts.presence import incidents
 from accounts.states import EventType, NotificationKind
@@ -58,6 +60,18 @@ class Found(NamedTuple):
     ends: tuple[int, ...] = ()
 
 
+def due(now: datetime) -> Iterator[QuerySet]:
+    """Yield rows without which `read` has nothing to do, but for warnings about the developer account."""
+    floor = Coalesce(Subquery(OutboxCursor.objects.values("floor")[:1]), 0)  # none before the first read
+    yield AccountEvent.objects.filter(pk__gt=floor)
+    yield Incident.objects.filter(ended_at=None)
+    yield UpstreamAccess.objects.filter(refused_at__isnull=False)
+    yield Presence.objects.exclude(unknown_since=None)
+    ended_elsewhere = (NotificationKind.INCIDENT, NotificationKind.UPSTREAM)
+    yield Notification.objects.filter(kind__in=ended_elsewhere, ended_at=None)
+    yield Notification.objects.filter(ended_by=None, closed_at__gt=now - LATE)
+
+
 def read(now: datetime) -> None:
     """Write the notifications and deliveries of everything since the last call, in one transaction."""
     with transaction.atomic():
@@ -83,7 +97,8 @@ def _events(reading: OutboxCursor, now: datetime) -> list[Event]:
     rows = AccountEvent.objects.filter(pk__gt=reading.floor, pk__lte=newest, happened__in=READ)
     names = ("pk", "account_id", "account__team_id", "happened", "detail", "at")
     events = [Event(*row) for row in rows.order_by("pk").values_list(*names)]
-    if now - reading.moved_at > COMMIT or now < reading.moved_at:
+    moves = (reading.floor, reading.newest) != (reading.newest, newest)
+    if moves and (now - reading.moved_at > COMMIT or now < reading.moved_at):
         reading.floor, reading.newest, reading.moved_at = reading.newest, newest, now
         reading.save()
     return events

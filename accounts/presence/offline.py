@@ -8,6 +8,7 @@ import json
 import logging
 import random
 import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -142,12 +143,17 @@ def _kind(account: Account, now: datetime) -> DropKind:
     return kind_of(account.first_login_at, login_at, missed_at)
 
 
+def drops_to_end(_now: datetime) -> Iterator[QuerySet]:
+    """Yield the open drops of accounts that are online again."""
+    yield Drop.objects.open().filter(account__state=AccountState.ONLINE)
+
+
 def end_drops() -> int:
     """End the drops of accounts that are online again. Return how many. One query, idempotent."""
     account = Account.objects.filter(pk=OuterRef("account_id"))
     w_id = Account.objects.filter(pk=OuterRef(OuterRef("account_id"))).values("w_id")[:1]
     by = LoginAttempt.objects.filter(w_id=Subquery(w_id)).order_by("-id").values("method")[:1]
-    back = Drop.objects.open().filter(account__state=AccountState.ONLINE)
+    (back,) = drops_to_end(db_clock.now())
     with transaction.atomic():
         return Drop.objects.filter(pk__in=free(back).values("pk")).update(
             ended_at=Coalesce(Subquery(account.values("last_login_at")[:1]), db_clock.now()),
@@ -164,6 +170,10 @@ def _without_reason(now: datetime) -> QuerySet:
     asked = Q(account__reason_asked_at=None) | Q(account__reason_asked_at__lt=now - ASKED_AGAIN_AFTER)
     recent = Drop.objects.open().filter(at__gt=now - ASKED_AGAIN_AFTER, reason_text="")
     return recent.filter(asked, account__state=AccountState.OFFLINE, account__merged_into=None)
+
+
+def drops_without_reason(now: datetime) -> Iterator[QuerySet]:
+    yield _without_reason(now)
 
 
 def reasons_are_due() -> bool:

@@ -7,14 +7,16 @@ impossible one, every account keeps its state and presence is unknown.
 
 import logging
 import random
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Coalesce
 
 from accounts.lib import db_clock, db_errors
-from accounts.lib.rows import RowLease
+from accounts.lib.rows import RowLease, unleased
 from accounts.logins import failure
 from accounts.models import Account, Presence
 from accounts.models.event import record
@@ -44,6 +46,11 @@ def seen() -> Presence | None:
 def is_due() -> bool:
     row, now = seen(), db_clock.now()
     return row is None or (row.due_at <= now and (row.taken_until is None or row.taken_until <= now))
+
+
+def due(now: datetime) -> Iterator[QuerySet]:
+    """Yield the row of a check that is due. There is none before the first check."""
+    yield Presence.objects.filter(unleased("taken_until", now), due_at__lte=now)
 
 
 def check_soon() -> None:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from accounts.models import Account, Drop, LoginAttempt, PlanResult, PlanRun
 from accounts.models.plan import Outcome, PlanMethod
@@ -100,18 +100,27 @@ def _write(entry: PlanResult, outcome: str, now: datetime, ended: bool = False, 
     PlanResult.objects.filter(pk=entry.pk, outcome=entry.outcome).update(**changes)
 
 
-def settle(now: datetime) -> None:
-    """Save the results of prompts that ended and of accounts that were handed to recovery."""
-    open_ones = (
-        PlanResult.objects.filter(ended_at=None).select_related("account", "attempt", "run").order_by("pk")
-    )
+def unsettled(now: datetime) -> tuple[QuerySet, QuerySet]:
+    """Return the results whose prompt has ended, and those handed to recovery that did what it could."""
+    open_ones = PlanResult.objects.filter(ended_at=None)
     answered = Q(attempt=None) | Q(attempt__ended_at__isnull=False)
-    for entry in open_ones.filter(answered, outcome=Outcome.PROMPTED)[:SETTLED_AT_ONCE]:
-        with transaction.atomic():
-            _settle_prompt(entry, now)
     back = Q(account__state=AccountState.ONLINE) | Q(account__queued_for_scan_at__isnull=False)
     followed = open_ones.filter(outcome=Outcome.RECOVERY)
-    for entry in followed.filter(back | Q(taken_at__lte=now - FOLLOWED))[:SETTLED_AT_ONCE]:
+    return (
+        open_ones.filter(answered, outcome=Outcome.PROMPTED),
+        followed.filter(back | Q(taken_at__lte=now - FOLLOWED)),
+    )
+
+
+def settle(now: datetime) -> None:
+    """Save the results of prompts that ended and of accounts that were handed to recovery."""
+    prompted, followed = (
+        rows.select_related("account", "attempt", "run").order_by("pk") for rows in unsettled(now)
+    )
+    for entry in prompted[:SETTLED_AT_ONCE]:
+        with transaction.atomic():
+            _settle_prompt(entry, now)
+    for entry in followed[:SETTLED_AT_ONCE]:
         _write(entry, _what_recovery_did(entry.account), now, ended=True)
 
 

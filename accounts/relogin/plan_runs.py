@@ -7,7 +7,7 @@ transaction as what is started for it, at the pace of the run.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
@@ -33,6 +33,15 @@ DUE_A_MINUTE = 60
 MINUTE = timedelta(minutes=1)
 # How long to wait for open results after a run has claimed all its accounts, before people are notified.
 NOTIFY_AFTER = timedelta(minutes=15)
+
+
+def due(now: datetime) -> Iterator[QuerySet]:
+    """Yield the rows that `tick` works on."""
+    yield Plan.objects.due(now)
+    yield _accounts_due(now)
+    yield PlanRun.objects.filter(ended_at=None)
+    yield from plan_entries.unsettled(now)
+    yield _not_notified(now)
 
 
 def tick() -> list[int]:
@@ -172,22 +181,21 @@ def make_due(accounts: QuerySet, at: datetime | None, by) -> int:
     return len(rows)
 
 
-def _take_due(now: datetime) -> None:
-    """Add the accounts that are due to the one open run without a plan, at most once for each due time."""
+def _accounts_due(now: datetime) -> QuerySet[Account]:
     answered = PlanResult.objects.filter(account=OuterRef("pk"), due_at=OuterRef("relogin_at"))
     logging_in = LoginAttempt.objects.open().filter(account=OuterRef("pk"))
-    due = (
-        Account.objects.kept()
-        .filter(
-            ~Exists(answered),
-            ~Exists(logging_in),
-            relogin_at__lte=now,
-            keep_online=True,
-            queued_for_scan_at=None,
-        )
-        .order_by("relogin_at", "pk")
-        .values_list("pk", "relogin_at")
+    return Account.objects.kept().filter(
+        ~Exists(answered),
+        ~Exists(logging_in),
+        relogin_at__lte=now,
+        keep_online=True,
+        queued_for_scan_at=None,
     )
+
+
+def _take_due(now: datetime) -> None:
+    """Add the accounts that are due to the one open run without a plan, at most once for each due time."""
+    due = _accounts_due(now).order_by("relogin_at", "pk").values_list("pk", "relogin_at")
     found = list(due[:FOUND_AT_ONCE])
     if not found:
         return

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -34,6 +34,14 @@ UNSENT = frozenset(
 
 
 # --- all drops that are due ------------------------------------------------------------------------------
+
+
+def due(now: datetime) -> Iterator[QuerySet]:
+    """Yield the rows that `tick` works on."""
+    yield _paused_in_queue()
+    yield _not_yet_paused()
+    yield _resumed()
+    yield _recoverable().filter(next_at__lte=now)
 
 
 def tick() -> list[int]:
@@ -168,13 +176,21 @@ def _follow_pauses(now: datetime) -> None:
 
     Resumed ones are due at once.
     """
-    unwanted = Drop.objects.open().filter(account__keep_online=False).exclude(next_step=NextStep.PAUSED)
-    Account.objects.filter(queued_for_scan_at__isnull=False, keep_online=False).update(
-        queued_for_scan_at=None
-    )
-    unwanted.update(next_step=NextStep.PAUSED, next_at=None)
-    wanted = Drop.objects.open().filter(account__keep_online=True, next_step=NextStep.PAUSED)
-    wanted.update(next_step=NextStep.WAITING, next_at=now)
+    _paused_in_queue().update(queued_for_scan_at=None)
+    _not_yet_paused().update(next_step=NextStep.PAUSED, next_at=None)
+    _resumed().update(next_step=NextStep.WAITING, next_at=now)
+
+
+def _paused_in_queue() -> QuerySet[Account]:
+    return Account.objects.filter(queued_for_scan_at__isnull=False, keep_online=False)
+
+
+def _not_yet_paused() -> QuerySet[Drop]:
+    return Drop.objects.open().filter(account__keep_online=False).exclude(next_step=NextStep.PAUSED)
+
+
+def _resumed() -> QuerySet[Drop]:
+    return Drop.objects.open().filter(account__keep_online=True, next_step=NextStep.PAUSED)
 
 
 def _prompts(account_ids: list[int], now: datetime) -> dict[int, list[Prompt]]:

@@ -1,5 +1,6 @@
 """Claims of a scan run on accounts: a claimed account is shown by no other run."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from django.db.models import Exists, Max, QuerySet
@@ -102,6 +103,10 @@ def is_own(item: ScanRunItem, attempt: LoginAttempt) -> bool:
 def forget_attempt(item: ScanRunItem) -> None:
     ScanRunItem.objects.filter(pk=item.pk, attempt=item.attempt_id).update(attempt=None)
     item.attempt = None
+
+
+def due(now: datetime) -> Iterator[QuerySet]:
+    yield ScanRunItem.objects.unattended(now)
 
 
 def release_unattended(now: datetime | None = None) -> int:

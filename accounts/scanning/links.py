@@ -6,6 +6,7 @@ person revokes it. What the page of a link can do: ask for a QR code or a phone 
 
 import hashlib
 import secrets
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -192,6 +193,10 @@ def settle(link: ScanLink) -> None:
         end(link, LinkState.REVOKED, now)
     elif link.expires_at <= now and not (attempt is not None and attempt.is_open):
         end(link, LinkState.EXPIRED, now)
+
+
+def due(now: datetime) -> Iterator[QuerySet]:
+    yield ScanLink.objects.over(now)
 
 
 def settle_due() -> None:

@@ -10,10 +10,12 @@ need: phone prompts, and those only while it is fresh and fits what WKTeam says 
 """
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db.models import Q, QuerySet
 
 from accounts.lib import db_clock
 from accounts.models import Account, Drop, LoginAttempt, UnmanagedAccount, UpstreamAccess
@@ -119,6 +121,11 @@ def free_seats_beside(attempt: LoginAttempt) -> int | None:
 
 def may_read() -> bool:
     return bool(settings.WK_PASSWORD) and not settings.WK_AUTHORIZATION
+
+
+def due(now: datetime) -> Iterator[QuerySet]:
+    """Yield the rows of connections whose figures may have to be read again."""
+    yield UpstreamAccess.objects.filter(Q(read_due_at=None) | Q(read_due_at__lte=now))
 
 
 def is_due() -> bool:

@@ -32,6 +32,7 @@ from accounts.upstream.presence_responses import Online
 from accounts.upstream.responses import Ending, LoggedIn, LoginCode, NotLoggedIn, Profile
 from tests.support.model_based.upstream import picture
 from tests.support.model_based.world import Process
+from tests.support.undue_steps import check_undue_steps
 
 ZONE = ZoneInfo("Asia/Shanghai")
 BEGINNING = datetime(2026, 3, 2, tzinfo=ZONE).astimezone(UTC)  # a Monday
@@ -247,6 +248,7 @@ class Week:
         self.process.holder.renew()
         if offline.reasons_are_due():
             offline.ask_reasons()
+        check_undue_steps(self.now())
         for _again in range(2):
             offline.end_drops()
             recover.tick()
@@ -254,6 +256,7 @@ class Week:
             self.pass_time(3)
             for lease in leases.claim_orphaned():
                 wait.wait_with_lease(lease)
+        check_undue_steps(self.now())
         for channel_id in dispatch.tick():
             dispatch.send(channel_id)
         expire.end_overdue()
