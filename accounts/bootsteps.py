@@ -70,7 +70,8 @@ class OrphanRescuer(bootsteps.StartStopStep):
             except Exception as error:  # if this thread ended, waits of dead workers would be lost
                 self.trouble_at, found = time.monotonic(), []
                 log.warning("the database was not polled for waits: %s", type(error).__name__)
-            db_errors.release_connection()
+                db_errors.release_connection()
+            db_errors.rest()
             start_waits(pool.apply_async, found)
 
     def keep_ending(self) -> None:
@@ -79,7 +80,8 @@ class OrphanRescuer(bootsteps.StartStopStep):
                 expire.end_overdue()
             except Exception as error:  # beat and the next round try again
                 log.warning("overdue attempts were not ended: %s", type(error).__name__)
-            db_errors.release_connection()
+                db_errors.release_connection()
+            db_errors.rest()
 
     def poll(self) -> list[leases.Lease]:
         """Claim orphaned waits and return their leases. The caller has to start a wait for each.

@@ -168,7 +168,12 @@ ROWS = {
         (lambda _: delivery(next_at=PAST), lambda _: delivery(next_at=FUTURE)),
         (lambda _: delivery(active=False, next_at=FUTURE), lambda _: delivery(next_at=FUTURE)),
     ],
+    "end_overdue": [(lambda _: attempt(PAST), lambda _: attempt(NOW - timedelta(seconds=5)))],
 }
+
+
+def attempt(deadline_at: datetime):
+    return make_attempt(make_account(), deadline_at=deadline_at)
 
 
 def cursor_at(event: int) -> None:

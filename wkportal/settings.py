@@ -293,7 +293,6 @@ CELERY_TASK_DEFAULT_QUEUE = "jobs"
 CELERY_TASK_ROUTES = {"accounts.tasks.wait_for_phone": {"queue": "waits"}}
 CELERY_BEAT_SCHEDULER = "wkportal.celery:Scheduler"
 CELERY_BEAT_SCHEDULE = {
-    "sweep": {"task": "accounts.tasks.sweep", "schedule": 2.0, "options": {"expires": 4}},
     "tick": {"task": "accounts.tasks.tick", "schedule": 2.0, "options": {"expires": 4}},
     "forget-what-is-old": {
         "task": "accounts.tasks.forget_what_is_old",

@@ -5,7 +5,10 @@ An attempt whose account is online by then has succeeded. Every other attempt ti
 
 import logging
 import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+
+from django.db.models import QuerySet
 
 from accounts.lib import db_clock
 from accounts.logins import failure as logins_failure
@@ -24,6 +27,7 @@ log = logging.getLogger(__name__)
 ALL_SECONDS = 30
 # For transactions that were still open when attempts were read.
 MARGIN = timedelta(seconds=30)
+LATELY = timedelta(minutes=5)
 
 
 def reconcile(
@@ -100,6 +104,11 @@ class _Reach:
 
     since: datetime | None = None
     all_at = 0.0  # of our monotonic clock: when all are read again
+
+
+def due(now: datetime) -> Iterator[QuerySet]:
+    """Yield the attempts that have become overdue lately, for the cause that `_Reach` names."""
+    yield LoginAttempt.objects.past(SWEPT_AFTER, now).filter(deadline_at__gte=now - LATELY)
 
 
 def end_overdue() -> int:

@@ -32,6 +32,7 @@ from django.db.models.functions import Coalesce
 
 from accounts.lib import db_clock, db_errors
 from accounts.lib.group_commit import GroupCommit
+from accounts.lib.rows import DueCheck
 from accounts.metrics import families
 from accounts.models import LoginAttempt, WaitsWorker
 from accounts.models.event import gathered, record
@@ -302,6 +303,9 @@ def take(attempt_id: int) -> Lease | None:
     return _together(attempt_id)
 
 
+_orphans = DueCheck({"orphaned": lambda now: (LoginAttempt.objects.unattended(now),)})
+
+
 def claim_orphaned(of_the_dead: bool = True) -> list[Lease]:
     """Claim orphaned attempts and return their leases: at most one per free slot and TAKEN_AT_ONCE per call.
 
@@ -309,7 +313,7 @@ def claim_orphaned(of_the_dead: bool = True) -> list[Lease]:
     leaves out attempts whose last holder seems to be dead; only attempts without a holder are claimed.
     """
     most = min(TAKEN_AT_ONCE, _holder.free_slots)
-    if most <= 0:
+    if most <= 0 or not _orphans(db_clock.now()):
         return []
     lost = [
         attempt_id for attempt_id, lease in list(_holder.held.items()) if lease.lost

@@ -8,6 +8,7 @@ import time_machine
 from django.db import connection
 from django.utils import timezone
 
+from accounts import tasks
 from accounts.lib.lists.keyset_pagination import PER_PAGE
 from accounts.logins import expire, leases
 from accounts.models import Account, LoginAttempt
@@ -74,6 +75,7 @@ def test_what_runs_all_the_time_costs_no_more_after_many_writes(held_snapshot, h
         "presence check": sweep.check,
         "claim": leases.claim_orphaned,
         "overdue": expire.end_overdue,
+        "what is due": lambda: tasks.find_due(timezone.now()),
         "logins without a worker": lambda: changes.alone(timezone.now()),
         "list": lambda: client.get("/accounts/"),
         "account": lambda: client.get(f"/accounts/{accounts[0].pk}/"),

@@ -18,10 +18,7 @@ def runs(monkeypatch):
 
 def test_each_step_of_the_jobs_is_known_to_the_status(db):
     tasks.tick()
-    assert set(JobRun.objects.values_list("name", flat=True)) == set(JOBS) - {
-        "end_overdue",
-        "delete_old_rows",
-    }
+    assert set(JobRun.objects.values_list("name", flat=True)) == set(JOBS) - {"delete_old_rows"}
 
 
 def test_a_step_that_fails_is_named_until_it_runs_again(db, monkeypatch, runs):
