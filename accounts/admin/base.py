@@ -297,10 +297,12 @@ class ReadOnly:
 class HistoryAdmin(ReadOnly, LongTableAdmin):
     """History of the accounts that the reader may see."""
 
-    file_name = ""  # of its CSV file
+    file_name = ""  # of its CSV file, "" for none
     searched: Columns
 
     def get_urls(self) -> list:
+        if not self.file_name:
+            return super().get_urls()
         name = f"{self.opts.app_label}_{self.opts.model_name}_export"
         return [
             path("export.csv", self.admin_site.admin_view(self.export), name=name),

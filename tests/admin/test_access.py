@@ -15,6 +15,7 @@ from accounts.models import (
     Channel,
     Delivery,
     Drop,
+    Incident,
     LoginAttempt,
     Notification,
     Plan,
@@ -42,6 +43,7 @@ RIGHTS = {
     "loginattempt": SEES_HISTORY,
     "accountevent": SEES_HISTORY,
     "drop": SEES_HISTORY,
+    "incident": SEES_ALL_HISTORY,
     "planrun": SEES_ALL_HISTORY,
     "planresult": SEES_ALL_HISTORY,
     "delivery": SEES_ALL_HISTORY,
@@ -60,8 +62,9 @@ ACTIONS = {
     "loginattempt": dict.fromkeys(("lead", "admin", "superuser"), {"cancel_login"}),
     "plan": dict.fromkeys(("admin", "superuser"), {"run_now"}),
 }
-# Addresses of a model beside Django's own.
+# Addresses of a model beside Django's own, and the right that each needs.
 MORE = {"accounts_channel_test": "c", "auth_user_password_change": "c"}
+EXPORTED = {"loginattempt", "accountevent", "drop"}
 WHO = ("anonymous", "nobody", "viewer", "operator", "lead", "auditor", "admin", "superuser")
 NAMES = {
     model._meta.model_name: f"{model._meta.app_label}_{model._meta.model_name}"
@@ -88,6 +91,7 @@ def rows_of(people, team) -> dict[str, int]:
         AccountEvent.objects.latest("pk"), Tag.objects.create(name=f"Tag {team}"),
         Drop.objects.create(account=account, w_id="old", at=timezone.now(), ended_at=timezone.now()),
         Delivery.objects.create(channel=channel, notification=told, rule=rule),
+        Incident.objects.create(at=timezone.now(), last_drop_at=timezone.now()),
         PlanResult.objects.create(run=run, account=account, outcome=Outcome.ONLINE),
         UpstreamAccess.objects.create(base_url="https://wkteam.example", account=f"1380000000{team.pk}"),
     )  # fmt: skip
@@ -100,7 +104,8 @@ def test_every_model_and_address_has_a_line():
     assert set(models) == set(RIGHTS)
     usual = {"changelist", "add", "history", "delete", "change"}
     names = {pattern.name for found in models.values() for pattern in found.get_urls() if pattern.name}
-    assert {name for name in names if name.split("_", 2)[2] not in usual} == set(MORE)
+    exports = {f"accounts_{model}_export" for model in EXPORTED}
+    assert {name for name in names if name.split("_", 2)[2] not in usual} == set(MORE) | exports
 
 
 def client_of(people, who: str) -> Client:
@@ -120,7 +125,7 @@ def asked(client: Client, method: str, name: str, *args) -> str | None:
         answer = getattr(client, method)(reverse(f"admin:{name}", args=args))
         transaction.set_rollback(True)
     assert answer.status_code in (200, 302, 403)
-    return answer.content.decode() if answer.status_code == 200 else None
+    return answer.getvalue().decode() if answer.status_code == 200 else None
 
 
 def rights_of(client: Client, name: str, key: int) -> tuple[str, set[str]]:
@@ -137,8 +142,10 @@ def rights_of(client: Client, name: str, key: int) -> tuple[str, set[str]]:
         assert letter in found or sent is None, (name, where)
     assert bool(found) == (asked(client, "get", f"{name}_history", key) is not None)
     for more, letter in MORE.items():
-        if more.startswith(name):
+        if more.startswith(f"{name}_"):
             assert letter in found or asked(client, "get", more, key) is None
+    if name.partition("_")[2] in EXPORTED:
+        assert bool(found) == (asked(client, "get", f"{name}_export") is not None)
     return found, set(OPTION.findall(listed or "")) & KNOWN_ACTIONS
 
 

@@ -140,8 +140,10 @@ def made_for_schema(path: Path) -> Iterator[bool]:
 
 @cache
 def schema() -> str:
-    """The same for the same migrations, packages and libraries of databases."""
-    files = [*(ROOT / "accounts" / "migrations").glob("*.py"), *(ROOT / "accounts" / "lib").rglob("*.py")]
+    """The same for the same migrations, packages, libraries of databases, and rights of roles, which migrate writes."""
+    accounts = ROOT / "accounts"
+    files = [*(accounts / "migrations").glob("*.py"), *(accounts / "lib").rglob("*.py")]
+    files += [accounts / "roles.py", accounts / "models" / "operators" / "role.py"]
     files += [*ROOT.glob("requirements*.txt"), ROOT / "wkportal" / "settings.py"]
     found = hashlib.sha256(f"{sys.version} {sqlite3.sqlite_version}".encode())
     for file in sorted(files):
