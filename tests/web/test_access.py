@@ -150,6 +150,8 @@ MATRIX = {
     "delete_team": (NEVER, of_admins(200)),
     "sign_ins": (row(302, 404, 404, 404, 404, 200, 200, 200), row(302, 404, 404, 404, 404, 403, 302, 302)),
     "set_password": (same(200), same(200)),  # the link is none, and says so
+    "audit": (row(302, 404, 404, 404, 404, 200, 200, 200), NEVER),
+    "export_audit": (row(302, 404, 404, 404, 404, 200, 200, 200), NEVER),
     # The portal.
     "status": (of_admins(200), NEVER),
     "status_now": (of_admins(200), NEVER),
