@@ -17,4 +17,4 @@ random | add redis_password
 printf 'postgres://wkportal:%s@postgres:5432/wkportal\n' "$(cat secrets/postgres_password)" | add database_url
 printf 'redis://:%s@valkey:6379/0\n' "$(cat secrets/redis_password)" | add redis_url
 random | add wk_callback_secret
-for name in secret_key_fallbacks wk_password wk_authorization; do : | add "$name"; done
+for name in secret_key_fallbacks wk_password wk_authorization oidc_client_secret; do : | add "$name"; done

@@ -20,6 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 from environ.fileaware_mapping import FileAwareMapping
 
 from accounts.lib.typed_text import code
+from accounts.roles import RoleCode
 
 BOOLEANS = ("1", "true", "yes", "on", "0", "false", "no", "off")
 HOST = r"[\w-]+(\.[\w-]+)*"
@@ -159,6 +160,45 @@ def http_url(value: str) -> str:
     if not usable or parts.query or parts.fragment or re.search(r"\s", value):
         raise ValueError(f"is {value!r}; it has to look like http://host:port")
     return value.rstrip("/")
+
+
+def issuer_url(value: str) -> str:
+    url = http_url(value)
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise ValueError(f"is {url!r}; it has to begin with https://")
+    return url
+
+
+def roles_of_groups(value: str) -> list[tuple[str, str]]:
+    """Parse `wk-admins=admin,wk-shanghai=team:Shanghai` into pairs."""
+    found = []
+    for pair in words(value):
+        group, _equals, gives = (part.strip() for part in pair.rpartition("="))
+        if not group or not (gives in RoleCode.values or re.fullmatch(r"team:.+", gives)):
+            raise ValueError(
+                f"has {pair!r}; it has to be a list such as wk-admins=admin,wk-shanghai=team:Shanghai, with the roles "
+                f"{', '.join(RoleCode.values)}"
+            )
+        found.append((group, gives))
+    return found
+
+
+def check_provider(issuer: str, client: str, secret: str, scopes: list[str], has_others: bool) -> None:
+    """Stop the start if the settings of the OpenID Connect provider don't make a whole."""
+    why = ""
+    if not issuer and (client or secret or has_others):
+        why = (
+            "OIDC_ISSUER is not set, but other settings of the sign-in provider are. It is the provider's address, such "
+            "as https://id.example.com/realms/company."
+        )
+    elif issuer and not (client and secret):
+        missing = "OIDC_CLIENT_SECRET" if client else "OIDC_CLIENT_ID"
+        why = f"{missing} is not set. The provider of OIDC_ISSUER gives one to each of its clients."
+    elif "openid" not in scopes:
+        why = "OIDC_SCOPES has no openid, without which the provider signs nobody in."
+    if why:
+        raise ImproperlyConfigured(why)
 
 
 def proxy_url(value: str) -> str:

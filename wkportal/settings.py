@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from accounts.lib.typed_text import code
+from accounts.lib.typed_text import code, line
 from wkportal import __version__
 from wkportal.database.connections import PostgresConnection, SqliteConnection
 from wkportal.env import (
@@ -22,12 +22,14 @@ from wkportal.env import (
     between,
     callback_secret,
     certificate_file,
+    check_provider,
     database_url,
     days_of,
     directory,
     fernet_keys,
     header_value,
     http_url,
+    issuer_url,
     lower_case_words,
     named_codes,
     one_of,
@@ -35,10 +37,12 @@ from wkportal.env import (
     picture_hosts,
     proxy_url,
     redis_url,
+    roles_of_groups,
     secret_key,
     secret_keys,
     sentry_dsn,
     time_zone,
+    words,
 )
 from wkportal.logs.config import logging_config
 
@@ -211,6 +215,23 @@ RETENTION_DAYS = env("RETENTION_DAYS", cast=days_of(KEPT_DAYS), default=KEPT_DAY
 # --- signing in ----------------------------------------------------------------------------------------
 
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+# The company's OpenID Connect provider. Empty: there is none.
+OIDC_ISSUER = env("OIDC_ISSUER", cast=issuer_url, default="")
+OIDC_CLIENT_ID = env("OIDC_CLIENT_ID", cast=code, default="")
+OIDC_CLIENT_SECRET = env("OIDC_CLIENT_SECRET", cast=str.strip, default="")
+OIDC_NAME = env("OIDC_NAME", cast=line, default="SSO")
+OIDC_SCOPES = env("OIDC_SCOPES", cast=words, default=["openid", "profile"])
+OIDC_USERNAME_CLAIM = env("OIDC_USERNAME_CLAIM", cast=code, default="preferred_username")
+OIDC_GROUPS_CLAIM = env("OIDC_GROUPS_CLAIM", cast=code, default="groups")
+# (group, role or team) pairs. None: admins give roles and teams here.
+OIDC_GROUPS = env("OIDC_GROUPS", cast=roles_of_groups, default=[])
+# Who may sign in with a password.
+LOCAL_SIGN_IN = env("LOCAL_SIGN_IN", cast=one_of("all", "superusers"), default="all")
+check_provider(
+    OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, OIDC_SCOPES, OIDC_GROUPS or LOCAL_SIGN_IN != "all"
+)
+if OIDC_ISSUER:
+    AUTHENTICATION_BACKENDS.append("accounts.web.signing_in.provider.Backend")
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{validator}"}
     for validator in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
@@ -365,6 +386,7 @@ SENTRY_DSN = env("SENTRY_DSN", cast=sentry_dsn, default=None)
 SENTRY_ENVIRONMENT = env("SENTRY_ENVIRONMENT", cast=code, default="production")
 SECRETS = [SECRET_KEY, WK_PASSWORD, WK_AUTHORIZATION, WK_CALLBACK_SECRET, *FIELD_KEYS, *SECRET_KEY_FALLBACKS]
 SECRETS += [DATABASES["default"].get("PASSWORD", ""), urlsplit(REDIS_URL).password or ""]
+SECRETS.append(OIDC_CLIENT_SECRET)
 SECRETS.append(urlsplit(WK_HTTP_PROXY).password or "")
 SECRETS.append(urlsplit(SENTRY_DSN or "").username or "")
 LOGGING = logging_config(LOG_LEVEL, LOG_FORMAT, SECRETS, SENTRY_DSN and (SENTRY_DSN, SENTRY_ENVIRONMENT))

@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
@@ -41,9 +42,14 @@ def _counted(address: str) -> QuerySet:
     unlocks = SignInUnlock.objects.filter(username="", ip_address=address).order_by("-at")
     unlocked_at = unlocks.values_list("at", flat=True).first()
     since = timezone.now() - PERIOD
-    return AccessFailureLog.objects.filter(
+    return _guesses().filter(
         ip_address=address, attempt_time__gt=max(since, unlocked_at) if unlocked_at else since
     )
+
+
+def _guesses() -> QuerySet:
+    """Return the failures at pages on which something is typed: nobody guesses at the sign-in provider's."""
+    return AccessFailureLog.objects.exclude(path_info=reverse("provider_callback"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ def _of_names() -> list[Lockout]:
 
 
 def _of_addresses() -> list[Lockout]:
-    recent = AccessFailureLog.objects.filter(attempt_time__gt=timezone.now() - PERIOD)
+    recent = _guesses().filter(attempt_time__gt=timezone.now() - PERIOD)
     many = (
         recent.values("ip_address").annotate(failures=Count("pk")).filter(failures__gte=FAILURES_OF_ADDRESS)
     )

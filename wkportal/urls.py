@@ -1,5 +1,4 @@
 from django.contrib import admin
-from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
 from accounts.web.people import views as people
@@ -10,7 +9,11 @@ urlpatterns = [
     path("", include("accounts.urls")),
     path("login/", signing_in.SignIn.as_view(), name="sign_in"),
     path("login/code/", signing_in.take_second_step, name="second_step"),
-    path("logout/", LogoutView.as_view(), name="sign_out"),
+    path("login/provider/", signing_in.provider_page, {"page": "Start"}, name="provider"),
+    path(
+        "login/provider/callback/", signing_in.provider_page, {"page": "Callback"}, name="provider_callback"
+    ),
+    path("logout/", signing_in.SignOut.as_view(), name="sign_out"),
     path("language/setlang/", people.choose_language, name="set_language"),
     path("admin/login/", signing_in.admin_login, name="admin_login"),
     path("admin/", admin.site.urls),

@@ -18,6 +18,7 @@ from accounts.models.operators.sign_in import SignIn, SignInUnlock
 from accounts.models.plan import Plan, PlanResult, PlanRun
 from accounts.models.presence import Presence, UnmanagedAccount
 from accounts.models.recovery_policy import RecoveryPolicy
+from accounts.models.signing_in.identity import Identity
 from accounts.models.signing_in.second_factor import SecondFactor
 from accounts.models.system.job_run import JobRun
 from accounts.models.system.report_day import ReportDay
@@ -34,6 +35,7 @@ __all__ = [
     "Delivery",
     "UnmanagedAccount",
     "Drop",
+    "Identity",
     "Incident",
     "IncidentNote",
     "JobRun",

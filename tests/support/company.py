@@ -290,6 +290,7 @@ PAGES = {
     "sign-in": at("/login/", ""),
     "second-step": at("/login/code/", "halfway"),
     "second-step-recovery": at("/login/code/?recovery=1", "halfway"),
+    "provider-refused": at("/login/provider/callback/", ""),
     "two-step": at("/me/two-step/"),
     "two-step-on": at("/me/two-step/", "viewer"),
     "overview": at("/"),

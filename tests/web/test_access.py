@@ -160,6 +160,9 @@ MATRIX = {
     "waiting": (SIGNED_IN, NEVER),
     "sign_in": ({**OWN, "anonymous": 200}, {**OWN, "anonymous": 200}),
     "second_step": (OWN, OWN),
+    # There is no sign-in provider here.
+    "provider": (same(404), same(404)),
+    "provider_callback": (same(404), same(404)),
     "admin_login": (row(302, 403, 403, 403, 302, 302, 302, 302), row(302, 403, 403, 403, 302, 302, 302, 302)),
     "set_language": (OWN, OWN),
     # Who has the secret of the address, signed in or not.

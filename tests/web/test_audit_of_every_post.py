@@ -53,6 +53,8 @@ NO_ENTRY = {
     "add_incident_note": "the note itself keeps its author and its time",
     "sign_in": "django-axes keeps each sign-in, refused ones too: the page of sign-ins",
     "second_step": "a part of signing in: django-axes keeps its failures too",
+    "provider": "leads to the sign-in provider; what comes back has its entries, and its rows at django-axes",
+    "provider_callback": "takes no POST; what it does has its entries, and its rows at django-axes",
     "admin_login": "leads to the page of signing in",
     "sign_out": "django-axes keeps it beside the sign-in",
     "callback": "WKTeam itself, which is nobody here; what it leads to is the portal's own doing",

@@ -14,4 +14,4 @@ def test_every_page_is_there(people, upstream, client):
         .status_code
         for name, page in PAGES.items()
     }
-    assert answers == dict.fromkeys(PAGES, 200) | {"not-found": 404}
+    assert answers == dict.fromkeys(PAGES, 200) | {"not-found": 404, "provider-refused": 404}

@@ -32,6 +32,9 @@ class AuditKind(models.TextChoices):
     FACTOR_ADDED = "factor_added", _("Second factor set up")
     FACTOR_REMOVED = "factor_removed", _("Second factor removed")
     RECOVERY_CODES = "recovery_codes", _("Recovery codes created")
+    LINKED = "identity_linked", _("Linked to the sign-in provider")
+    UNLINKED = "identity_unlinked", _("No longer linked to the sign-in provider")
+    SYNCED = "synced", _("Role and teams set by the sign-in provider")
     # Logins.
     LOGIN_STARTED = "login_started", _("Login started")
     LOGIN_MOVED = "login_moved", _("Login continued or cancelled")

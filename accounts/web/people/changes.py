@@ -47,6 +47,9 @@ class Change(models.TextChoices):
     FACTOR_ADDED = "two-step on", _("Two-step sign-in set up")
     FACTOR_REMOVED = "two-step off", _("Two-step sign-in removed")
     RECOVERY_CODES = "recovery codes", _("New recovery codes made")
+    LINKED = "identity linked", _("Linked to the sign-in provider")
+    UNLINKED = "identity unlinked", _("No longer linked to the sign-in provider")
+    SYNCED = "synced", _("Role and teams set by the sign-in provider")
     RENAMED = "renamed", _("Renamed")
     DELETED = "deleted", _("Deleted")
 
@@ -131,6 +134,15 @@ def set_groups(person, role: str, teams: Iterable[Team], *, by) -> None:
             person.is_staff = role in USES_DJANGO_ADMIN
             person.save(update_fields=["is_staff"])
         record(person, Change.GROUPS, _names(role, teams), by=by)
+
+
+def follow_provider(person, role: str, teams: Iterable[Team]) -> None:
+    """Give the person the role, "" for none, and the teams that the sign-in provider's groups give. Raises NoAdminLeft."""
+    with _keeping_an_admin():
+        person.groups.set([*teams, *Group.objects.filter(role=role or None).exclude(role=None)])
+        person.is_staff = role in USES_DJANGO_ADMIN
+        person.save(update_fields=["is_staff"])
+        record(person, Change.SYNCED, _names(role, teams), by=person)
 
 
 def add(username: str, role: str, teams: Iterable[Team], *, by):

@@ -31,7 +31,7 @@ from accounts.web.people.forms import USERNAME_TAKEN, NewPersonForm, PersonForm
 def _people(user):
     groups = Prefetch("groups", Group.objects.select_related("role").order_by("name"))
     people = permissions.managed_people(user)
-    return people.select_related("last_visit").prefetch_related(groups)
+    return people.select_related("last_visit", "identity").prefetch_related(groups)
 
 
 def _described(people, user) -> list:
@@ -52,7 +52,7 @@ def _describe(person, known: set | None):
     if known is not None:
         person.teams = [team for team in person.teams if team in known]
     person.seen_at = max(seen, default=None)
-    person.is_new = not person.has_usable_password()
+    person.is_new = not (person.has_usable_password() or hasattr(person, "identity"))
     return person
 
 

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from itertools import islice
 
 from axes.models import AccessFailureLog, AccessLog
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
@@ -47,6 +48,7 @@ def sign_ins(request: HttpRequest) -> HttpResponse:
         row.person = known.get(row.username)
     named = [(lockout, known.get(lockout.username)) for lockout in lockouts]
     ctx = {"rows": rows, "older": older, "lockouts": named, "q": asked, "may_manage": may_manage}
+    ctx["provider"] = settings.OIDC_NAME
     return render(request, "people/sign_ins.html", ctx)
 
 

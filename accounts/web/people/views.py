@@ -17,7 +17,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 from django.views.i18n import set_language
 
-from accounts.models import Preferences, SecondFactor
+from accounts.models import Identity, Preferences, SecondFactor
 from accounts.models.audit import log as audit
 from accounts.models.audit.entry import AuditKind
 from accounts.web import forms
@@ -66,7 +66,8 @@ def choose_language(request: HttpRequest) -> HttpResponse:
 @never_cache
 @login_required
 def me(request: HttpRequest) -> HttpResponse:
-    """Show a person's own settings; POST saves what `do` says: preferences, password, end_session, end_others."""
+    """Show a person's own settings; POST saves what `do` says: preferences, password, end_session, end_others,
+    unlink."""
     if request.method == "GET":
         return _page(request)
     action = _ACTIONS.get(request.POST.get("do", ""))
@@ -113,11 +114,22 @@ def _end_others(request: HttpRequest) -> HttpResponse:
     return redirect("me")
 
 
+def _unlink(request: HttpRequest) -> HttpResponse:
+    """Unlink the person, whom the password lets in from now on."""
+    if request.user.has_usable_password():
+        with transaction.atomic():
+            if Identity.objects.filter(user=request.user).delete()[0]:
+                changes.record(request.user, changes.Change.UNLINKED, by=request.user)
+                messages.success(request, _("No longer linked."))
+    return redirect("me")
+
+
 _ACTIONS = {
     "preferences": _save_preferences,
     "password": _change_password,
     "end_session": _end_session,
     "end_others": _end_others,
+    "unlink": _unlink,
 }
 
 
@@ -129,6 +141,8 @@ def _page(request: HttpRequest, **wrong: BaseForm) -> HttpResponse:
         "preferences_form": PreferencesForm(initial=chosen),
         "password_form": OwnPasswordForm(request.user),
         "two_step": SecondFactor.objects.filter(user=request.user, confirmed=True).exists(),
+        "provider": settings.OIDC_NAME if settings.OIDC_ISSUER else "",
+        "linked": bool(settings.OIDC_ISSUER) and Identity.objects.filter(user=request.user).exists(),
         "sessions": sessions.alive(request.user, request.session.session_key),
         **wrong,
     }

@@ -23,7 +23,7 @@ from accounts.models import SecondFactor
 TAKEN = "second_step"
 # What a session may open that has yet to take the step: taking it, leaving, and what needs no sign-in.
 OPEN_VIEWS = {
-    "second_step", "two_step", "sign_in", "sign_out", "set_language", "set_password", "scan_link", "scan_link_live",
+    "second_step", "two_step", "sign_in", "provider", "provider_callback", "sign_out", "set_language", "set_password", "scan_link", "scan_link_live",
     "scan_link_do", "callback", "healthz", "readyz",
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Signing in: the page with the password, then the page with the one-time code if the person has set that up."""
 
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 from axes.handlers.proxy import AxesProxyHandler
@@ -10,14 +11,16 @@ from django.contrib import admin, messages
 from django.contrib.auth import get_user_model, login, user_login_failed
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import AnonymousUser
-from django.contrib.auth.views import LoginView, redirect_to_login
+from django.contrib.auth.views import LoginView, LogoutView, redirect_to_login
+from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render, resolve_url
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
@@ -36,9 +39,25 @@ HALFWAY_FOR = timedelta(minutes=10)
 FEW_CODES = 3
 
 
+class PasswordForm(AuthenticationForm):
+    def confirm_login_allowed(self, user) -> None:
+        super().confirm_login_allowed(user)
+        if settings.LOCAL_SIGN_IN == "superusers" and not user.is_superuser:
+            credentials = {"username": user.get_username()}
+            user_login_failed.send(__name__, credentials=credentials, request=self.request)
+            why = _("People sign in with {provider} here. The password is for emergencies.")
+            raise ValidationError(why.format(provider=settings.OIDC_NAME))
+
+
 class SignIn(LoginView):
     template_name = "accounts/sign_in.html"
+    authentication_form = PasswordForm
     redirect_authenticated_user = True
+
+    def get_context_data(self, **kwargs) -> dict[str, Any]:
+        provider = settings.OIDC_NAME if settings.OIDC_ISSUER else ""
+        folded = settings.LOCAL_SIGN_IN == "superusers"
+        return super().get_context_data(provider=provider, folded=folded, **kwargs)
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         person = form.get_user()
@@ -134,6 +153,27 @@ def next_page(request: HttpRequest) -> str:
 def _with_next(request: HttpRequest, view: str = "") -> str:
     wanted = next_page(request)
     return (reverse(view) if view else "") + (f"?{urlencode({'next': wanted})}" if wanted else "")
+
+
+PROVIDER = "accounts.web.signing_in.provider_views"
+
+
+def provider_page(request: HttpRequest, page: str) -> HttpResponse:
+    """Serve a page of the sign-in provider. What it needs is loaded where there is a provider."""
+    if not settings.OIDC_ISSUER:
+        raise Http404
+    return import_string(f"{PROVIDER}.{page}").as_view()(request)
+
+
+class SignOut(LogoutView):
+    """End the session here, and then at the provider that began it, if it has a page for that."""
+
+    def post(self, request: HttpRequest, *args, **kwargs) -> HttpResponse:
+        id_token = request.session.get("oidc_id_token")
+        response = super().post(request, *args, **kwargs)
+        if not (id_token and settings.OIDC_ISSUER):
+            return response
+        return import_string(f"{PROVIDER}.sign_out")(request, id_token) or response
 
 
 @never_cache
