@@ -1,5 +1,7 @@
 """What is erased beside its own rows when an account is deleted: its names in rows of other accounts and in the logs."""
 
+from urllib.parse import quote_plus
+
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import Q
@@ -42,6 +44,9 @@ def erase(account: Account) -> None:
 
 def _erase_from_audit(account: Account) -> None:
     """Keep who did what, from where, when, to which number. The names of changed fields say nothing about the account."""
+    exports = AuditEntry.objects.filter(kind=AuditKind.EXPORTED)
+    for name in {account.label, account.nickname, account.wc_id, account.wechat_id} - {"", None}:
+        exports.filter(detail__contains=quote_plus(name)).update(detail="q=…")  # somebody searched for it
     entries = AuditEntry.objects.filter(account_id=account.pk)
     if account.wc_id:  # from the time before it had a record
         ignored = AuditEntry.objects.filter(kind=AuditKind.IGNORED, subject_name=account.wc_id)

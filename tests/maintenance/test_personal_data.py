@@ -48,6 +48,11 @@ def test_nothing_that_identifies_it_is_left_and_the_history_of_others_stays(peop
         record_of_both(EventType.UNMERGED, merged, gone, by=people.admin)
     untouched = record(other, EventType.LATE_SUCCESS, attempt=earlier, detail="another account")
     LogEntry.objects.log_actions(people.admin.pk, [gone], CHANGE, "x", single_object=True)
+    list(
+        people.admin.client.get(
+            "/accounts/export.csv", {"q": f"{label} {wc_id}", "group": "offline"}
+        ).streaming_content
+    )
     assert [secret for secret in SECRETS if secret not in everything()] == []
 
     people.admin.client.post(f"/admin/accounts/account/{gone.pk}/delete/", {"post": "yes"})

@@ -17,6 +17,7 @@ from accounts.maintenance import retention
 from accounts.models import (
     Account,
     AccountEvent,
+    AuditEntry,
     Avatar,
     BulkItem,
     BulkRun,
@@ -84,6 +85,7 @@ def test_what_is_older_than_its_days_goes_with_what_hangs_on_it_and_nothing_else
             model.objects.filter(pk=model.objects.latest("pk").pk).update(attempt_time=at)
         SignIn.objects.create(user=person, session_key=str(at), signed_in_at=at, seen_at=at)
         SignInUnlock.objects.create(at=at, by=person)
+        AuditEntry.objects.create(at=at, kind="locked", actor_name="a", way="page")
         LogEntry.objects.log_actions(person.pk, [account], CHANGE, "x", single_object=True)
         LogEntry.objects.filter(pk=LogEntry.objects.latest("pk").pk).update(action_time=at)
     channel = Channel.objects.create(name="c", url="json://example.com/")
@@ -108,6 +110,7 @@ def test_what_is_older_than_its_days_goes_with_what_hangs_on_it_and_nothing_else
             "axes.accessfailurelog",
             "signin",
             "signinunlock",
+            "auditentry",
         ),
         *("axes.accessattempt", "admin.logentry", "notification", "planrun", "scanrun", "bulkrun", "avatar"),
     }
