@@ -74,6 +74,7 @@ DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 
 
 class Company:
+    @origin.bound(Origin(Way.PAGE, "account", "203.0.113.9"))
     def __init__(self, people: People):
         self.people, self.now = people, timezone.now()
         self.tags = [Tag.objects.create(name=name) for name in ("客服", "VIP", "night shift")]
