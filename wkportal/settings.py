@@ -219,6 +219,7 @@ AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contri
 OIDC_ISSUER = env("OIDC_ISSUER", cast=issuer_url, default="")
 OIDC_CLIENT_ID = env("OIDC_CLIENT_ID", cast=code, default="")
 OIDC_CLIENT_SECRET = env("OIDC_CLIENT_SECRET", cast=str.strip, default="")
+OIDC_CA_BUNDLE = env("OIDC_CA_BUNDLE", cast=certificate_file, default="")  # empty: the public authorities
 OIDC_NAME = env("OIDC_NAME", cast=line, default="SSO")
 OIDC_SCOPES = env("OIDC_SCOPES", cast=words, default=["openid", "profile"])
 OIDC_USERNAME_CLAIM = env("OIDC_USERNAME_CLAIM", cast=code, default="preferred_username")

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import secrets
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,7 @@ CLIENT, SECRET = "wkportal", "a-secret-of-the-client-0123456789"
 class Provider:
     """`person`: whose claims the next sign-in brings. `lies`: claims that its ID token has instead of the true ones."""
 
-    def __init__(self):
+    def __init__(self, tls: ssl.SSLContext | None = None):
         self.person = {"sub": "sub-1", "preferred_username": "Li.Ming", "groups": ["wk-operators"]}
         self.lies: dict = {}
         self.broken: dict[str, int | bytes] = {}  # path: a status, or what is sent
@@ -41,6 +42,9 @@ class Provider:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/realm"
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+            self.url = f"https://localhost:{self.server.server_port}/realm"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:

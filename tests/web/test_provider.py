@@ -18,6 +18,7 @@ from accounts.models import Identity, SecondFactor, Team
 from accounts.roles import RoleCode
 from accounts.web.people import changes
 from tests.support.factories import PASSWORD
+from tests.support.fake_chat_service import certificate_for
 from tests.support.oidc_provider import CLIENT, SECRET, Provider
 from tests.support.processes import ROOT
 
@@ -146,24 +147,50 @@ def test_nobody_takes_over_a_person_who_is_here(people, provider):
     client = Client()
     client.post("/login/", {"username": "operator", "password": PASSWORD})
     assert "Link" in client.get("/me/").content.decode()
-    page = client.post("/login/provider/")
-    assert page.status_code == 200
-    address = re.search(r'http-equiv="refresh" content="0; url=([^"]+)"', page.content.decode())[1]
-    back = requests.get(address.replace("&amp;", "&"), allow_redirects=False, timeout=5).headers["Location"]
-    assert client.get(back).headers["Location"] == "/me/"
+    assert client.get(leave(client)).headers["Location"] == "/me/"
     assert Identity.objects.get().user == people.operator
     assert sign_in().client.session["_auth_user_id"] == str(people.operator.pk)
     # Somebody else does not get it too, and it can be given up by whom a password lets in.
     other = people.mate.client
-    page = other.post("/login/provider/").content.decode()
-    address = re.search(r'url=([^"]+)"', page)[1].replace("&amp;", "&")
-    back = requests.get(address, allow_redirects=False, timeout=5).headers["Location"]
-    assert "Somebody else is linked" in other.get(back).content.decode()
+    assert "Somebody else is linked" in other.get(leave(other)).content.decode()
     assert Identity.objects.get().user == people.operator
     client.post("/me/", {"do": "unlink"})
     assert not Identity.objects.exists()
     recorded = set(LogEntry.objects.values_list("change_message", flat=True))
     assert recorded == {"identity linked: Company ID", "identity unlinked"}
+
+
+def leave(client, **data) -> str:
+    """Return where the provider sends a browser that was led there by a form."""
+    page = client.post("/login/provider/", data).content.decode()
+    address = re.search(r'http-equiv="refresh" content="0; url=([^"]+)"', page)[1].replace("&amp;", "&")
+    return requests.get(address, allow_redirects=False, timeout=5).headers["Location"]
+
+
+@pytest.mark.usually("sqlite", "postgres")
+def test_the_link_to_set_a_password_links_the_provider_instead(people, provider, settings):
+    settings.OIDC_GROUPS = []
+    person = people.person("newcomer", RoleCode.VIEWER, people.east)
+    given = people.admin.client.post(f"/people/{person.pk}/", {"do": "link"}).content.decode()
+    link = urlsplit(re.search(r'value="(http://testserver/password/[^"]+)"', given)[1]).path
+    for client, number in ((Client(), person.pk), (Client(), "x")):
+        assert client.post("/login/provider/", {"person": number}).headers["Location"] == "/login/"
+    guest, late = Client(), Client()
+    for client in (guest, late):
+        page = client.get(link, follow=True).content.decode()
+        assert "Or go without a password" in page and f'name="person" value="{person.pk}"' in page
+    # The link is of one person only.
+    assert guest.post("/login/provider/", {"person": people.mate.pk}).headers["Location"] == "/login/"
+    first, second = leave(guest, person=person.pk), leave(late, person=person.pk)
+    assert guest.get(first).headers["Location"] == "/" and is_in(guest)
+    identity = Identity.objects.get()
+    assert identity.user == person
+    # It worked once, for whom it was used first.
+    provider.person = provider.person | {"sub": "sub-of-another"}
+    assert "Try again" in refusal(late.get(second)) and not is_in(late)
+    assert Identity.objects.get(user=person).subject == "sub-1"
+    assert late.get(link, follow=True).status_code == 200
+    assert late.post("/login/provider/", {"person": person.pk}).headers["Location"] == "/login/"
 
 
 def test_a_browser_that_did_not_begin_gets_nothing(people, provider):
@@ -266,6 +293,21 @@ def test_a_provider_that_is_down_leaves_the_password(people, provider):
     assert people.operator.client.get("/accounts/").status_code == 200
     assert client.post("/logout/").headers["Location"] == "/login/"
     assert len(provider.asked) == asked
+
+
+def test_a_certificate_of_the_company_is_trusted_where_it_is_named(people, provider, settings, tmp_path):
+    authority = tmp_path / "authority.pem"
+    secure = Provider(certificate_for(["localhost"], authority))
+    try:
+        settings.OIDC_ISSUER = secure.url
+        assert "Company ID is not responding" in refusal(Client().get("/login/provider/"), 503)
+        settings.OIDC_CA_BUNDLE = str(authority)
+        client = Client()
+        there = client.get("/login/provider/").headers["Location"]
+        back = requests.get(there, allow_redirects=False, timeout=5, verify=authority).headers["Location"]
+        assert client.get(back).headers["Location"] == "/" and is_in(client)
+    finally:
+        secure.close()
 
 
 def test_a_wrong_secret_of_ours_is_no_answer(people, provider):

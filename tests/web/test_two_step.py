@@ -367,8 +367,10 @@ def test_nobody_is_signed_in_between_the_two_steps(people):
     client = password_given("operator")
     assert Session.objects.count() == sessions + 1
     data = Session.objects.get(session_key=client.session.session_key).get_decoded()
-    assert set(data) == {"halfway"} and "_auth_user_id" not in data
+    assert set(data) == {"halfway", "_session_expiry"}
+    assert client.session.get_expiry_age() <= 600
     # Somebody else may sign in there meanwhile.
     client.post("/login/", {"username": "mate", "password": PASSWORD})
     assert client.get("/").status_code == 200
+    assert client.session.get_expiry_age() > 13 * 24 * 3600
     assert client.get(STEP).status_code == 302

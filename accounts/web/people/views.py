@@ -1,5 +1,7 @@
 """Setting a password by a link, and the page of a person's own settings."""
 
+from typing import Any
+
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
@@ -32,6 +34,10 @@ class SetPassword(PasswordResetConfirmView):
     form_class = NewPasswordForm
     success_url = reverse_lazy("sign_in")
     token_generator = changes.link_tokens
+
+    def get_context_data(self, **kwargs) -> dict[str, Any]:
+        provider = settings.OIDC_NAME if settings.OIDC_ISSUER else ""
+        return super().get_context_data(provider=provider, **kwargs)
 
     def dispatch(self, *args, **kwargs) -> HttpResponse:
         with transaction.atomic():

@@ -49,7 +49,7 @@ def endpoints() -> dict[str, Any]:
     found = cache.get(key)
     if found is None:
         address = f"{settings.OIDC_ISSUER}/.well-known/openid-configuration"
-        answer = requests.get(address, timeout=TIMEOUT_SECONDS)
+        answer = requests.get(address, timeout=TIMEOUT_SECONDS, verify=settings.OIDC_CA_BUNDLE or True)
         answer.raise_for_status()
         found = answer.json()
         if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in NEEDED):
@@ -69,6 +69,7 @@ def setting(name: str, *default) -> Any:
         "OIDC_USE_PKCE": True,
         "OIDC_USE_NONCE": True,
         "OIDC_TIMEOUT": TIMEOUT_SECONDS,
+        "OIDC_VERIFY_SSL": settings.OIDC_CA_BUNDLE or True,
         "OIDC_AUTHENTICATION_CALLBACK_URL": "provider_callback",
         "OIDC_STORE_ID_TOKEN": True,  # names the session that the provider ends at a sign-out
     }

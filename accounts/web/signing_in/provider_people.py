@@ -7,12 +7,13 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.views import INTERNAL_RESET_SESSION_TOKEN
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts.lib.typed_text import line
-from accounts.models import Identity, Team
+from accounts.models import Identity, PasswordLink, Team
 from accounts.roles import RoleCode
 from accounts.web.people import changes, sessions
 from accounts.web.people.changes import Change
@@ -36,14 +37,18 @@ class Refused(Exception):
 def person_of(claims: dict[str, Any], issuer: str, request: HttpRequest) -> AbstractUser:
     """Return the person to sign in, with the role and teams of now. Raises Refused.
 
-    Nobody gets hold of a person who is here already: the one who signed in before links the identity.
+    Nobody gets hold of a person who is here already: the one who signed in before links the identity, or the one who has
+    the link with which that person's password is set.
     """
     subject = str(claims["sub"])
     known = Identity.objects.filter(issuer=issuer, subject=subject).select_related("user").first()
     linking = request.session.pop(LINKING, None)
-    if linking is not None and request.user.is_authenticated and request.user.pk == linking:
+    if linking is not None and request.user.pk == linking:
         return _link(request.user, known, issuer, subject)
-    person = known.user if known else _new_person(claims, issuer, subject)
+    if linking is not None:
+        person = _link_guest(invited(request, linking), known, issuer, subject)
+    else:
+        person = known.user if known else _new_person(claims, issuer, subject)
     if not person.is_active:
         raise Refused("locked", person.username)
     if settings.OIDC_GROUPS and not person.is_superuser:
@@ -51,6 +56,21 @@ def person_of(claims: dict[str, Any], issuer: str, request: HttpRequest) -> Abst
     if not person.is_superuser and not changes.role_of(person):
         raise Refused("no_role", person.username)
     return person
+
+
+def invited(request: HttpRequest, person_id: int) -> AbstractUser | None:
+    """Return this person if the link to set its password, which still works, was opened in this browser."""
+    person = get_user_model().objects.filter(pk=person_id, is_active=True).first()
+    token = request.session.get(INTERNAL_RESET_SESSION_TOKEN)
+    return person if person and token and changes.link_tokens.check_token(person, token) else None
+
+
+def _link_guest(person, known: Identity | None, issuer: str, subject: str) -> AbstractUser:
+    with transaction.atomic():
+        # Of two browsers with the same link, one is faster.
+        if person is None or not PasswordLink.objects.filter(pk=person.pk).delete()[0]:
+            raise Refused("again")
+        return _link(person, known, issuer, subject)
 
 
 def _link(person, known: Identity | None, issuer: str, subject: str) -> AbstractUser:

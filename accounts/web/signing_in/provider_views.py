@@ -1,10 +1,12 @@
 """Signing in and out at the company's OpenID Connect provider, and linking a person to it."""
 
+import re
 from urllib.parse import urlencode
 
 from axes.models import AccessFailureLog
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth.models import AbstractUser
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render, resolve_url
 from django.utils.decorators import method_decorator
@@ -16,7 +18,7 @@ from mozilla_django_oidc.views import OIDCAuthenticationCallbackView, OIDCAuthen
 
 from accounts.web.people import preferences
 from accounts.web.signing_in import provider, second_step
-from accounts.web.signing_in.provider_people import LINKING, Refused
+from accounts.web.signing_in.provider_people import LINKING, Refused, invited
 from accounts.web.signing_in.views import HALFWAY, HALFWAY_FOR
 
 # {provider} and {name}, of the person, are filled in.
@@ -70,7 +72,7 @@ def _refuse(request: HttpRequest, refusal: Refused) -> HttpResponse:
 
 
 class Start(OfProvider, OIDCAuthenticationRequestView):
-    """Send the browser to the provider; POST: to link the person who is signed in."""
+    """Send the browser to the provider; POST: to link the person who is signed in, or who has a password link."""
 
     http_method_names = ["get", "post"]
     OIDC_OP_AUTH_ENDPOINT = property(lambda self: provider.setting("OIDC_OP_AUTHORIZATION_ENDPOINT"))
@@ -86,10 +88,17 @@ class Start(OfProvider, OIDCAuthenticationRequestView):
         return super().get(request)
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        if not request.user.is_authenticated:
+        person = request.user if request.user.is_authenticated else _of_password_link(request)
+        if person is None:
             return redirect("sign_in")
-        request.session[LINKING] = request.user.pk
+        request.session[LINKING] = person.pk
         return _leave(request, super().get(request).url)
+
+
+def _of_password_link(request: HttpRequest) -> AbstractUser | None:
+    """Return the person whose link to set a password is open in this browser."""
+    number = request.POST.get("person", "")
+    return invited(request, int(number)) if re.fullmatch(r"[0-9]{1,18}", number) else None
 
 
 def _leave(request: HttpRequest, address: str) -> HttpResponse:

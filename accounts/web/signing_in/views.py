@@ -69,6 +69,7 @@ class SignIn(LoginView):
                 preferences.sign_in(response, person)
                 self.request.session.save()
                 return response
+        self.request.session.set_expiry(HALFWAY_FOR)
         self.request.session[HALFWAY] = {
             "person": person.pk,
             "backend": person.backend,
