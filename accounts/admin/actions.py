@@ -15,12 +15,14 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
+from accounts.attention import pausing
 from accounts.logins import control
 from accounts.logins import start as logins_start
 from accounts.models import Account, LoginAttempt
 from accounts.relogin import plan_runs
 from accounts.states import AccountState, Trigger
 from accounts.tasks import put_into_queue, wait_for_phone
+from accounts.web.attention.forms import NOTE_LENGTH, PauseForm
 from accounts.web.fields import MomentField, future
 
 AT_ONCE = 1000
@@ -44,16 +46,34 @@ class CancelAction:
         cancel(self, request, attempts)
 
 
-class DueActionForm(ActionForm):
-    """The action to run and, for “Schedule re-login”, the time in the portal's time zone."""
+class AccountActionForm(ActionForm):
+    """The action to run; for “Schedule re-login” the time in the portal's time zone, for “Pause” the reason."""
 
-    # Validated only by the action that uses it: a wrong time must not block the other actions.
+    # Validated only by the action that uses it: a wrong one must not block the other actions.
+    reason = forms.CharField(label=_("Reason (to pause):"), required=False, max_length=NOTE_LENGTH)
     due_at = forms.CharField(label=_("Re-login at:"), required=False, widget=MomentField.widget)
 
 
 class LoginActions(CancelAction):
-    actions = ("log_in", "cancel_login", "make_due", "clear_due")
-    action_form = DueActionForm
+    actions = ("log_in", "cancel_login", "pause", "resume", "make_due", "clear_due")
+    action_form = AccountActionForm
+
+    @admin.action(description=_("Pause"), permissions=["log_in"])
+    def pause(self, request: HttpRequest, queryset: QuerySet) -> None:
+        form = PauseForm(request.POST)
+        if not form.is_valid():
+            message = gettext("“Pause”: %(why)s Nothing was changed.")
+            self.message_user(request, message % {"why": " ".join(form.errors["reason"])}, messages.ERROR)
+            return
+        number = pausing.pause(of_nobody_else(queryset), form.cleaned_data["reason"], by=request.user)
+        message = ngettext("%(count)s account paused.", "%(count)s accounts paused.", number)
+        self.message_user(request, message % {"count": number}, messages.SUCCESS)
+
+    @admin.action(description=_("Resume"), permissions=["log_in"])
+    def resume(self, request: HttpRequest, queryset: QuerySet) -> None:
+        number = pausing.resume(of_nobody_else(queryset), by=request.user)
+        message = ngettext("%(count)s account resumed.", "%(count)s accounts resumed.", number)
+        self.message_user(request, message % {"count": number}, messages.SUCCESS)
 
     def has_make_due_permission(self, request: HttpRequest) -> bool:
         return permissions.may_log_in(request.user) and permissions.may_edit(request.user)

@@ -6,6 +6,7 @@ Counts are capped, pages are fetched by ID, and a search finds accounts first.
 import re
 from collections.abc import Iterator
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
@@ -13,7 +14,7 @@ from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.views.main import ERROR_FLAG, SEARCH_VAR, ChangeList
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import CharField, ManyToManyField, Model, OuterRef, QuerySet
+from django.db.models import CharField, Field, ManyToManyField, Model, OuterRef, QuerySet, TimeField
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
 from django.utils import timezone
@@ -36,7 +37,7 @@ from accounts.web.account_list import search_text
 from accounts.web.exchange.cells import CsvResponse
 from accounts.web.exchange.history_columns import Columns as CsvColumns
 from accounts.web.exchange.history_columns import table
-from accounts.web.fields import LineField, RowsField
+from accounts.web.fields import LineField, RowsField, ZoneSelect
 from accounts.web.visible_accounts import VisibleAccounts
 
 NEWEST_OF_TEAMS = 250
@@ -193,10 +194,29 @@ def changed_fields(message: list | str) -> str:
     return ", ".join([*fields, *(f"{said['name']}: {what}" for what, said in parts if "name" in said)])
 
 
-class TypedInput(Audited):
+class PlainTimes:
+    """Times of day and time zones are chosen from what the browser offers.
+
+    Django’s own field for times says how far its reader’s clock is from the server’s, which is no help where the zone of
+    the time stands beside it.
+    """
+
+    formfield_overrides = {TimeField: {"widget": forms.TimeInput(attrs={"type": "time"}, format="%H:%M")}}
+
+    def formfield_for_dbfield(self, db_field: Field, request: HttpRequest, **kwargs):
+        if db_field.name == "time_zone":
+            kwargs |= {"widget": ZoneSelect(), "help_text": ""}
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+
+class TypedInput(PlainTimes, Audited):
     """Read what people type, and what a request claims that they chose, as the pages do."""
 
-    formfield_overrides = {CharField: {"form_class": LineField}, ManyToManyField: {"form_class": RowsField}}
+    formfield_overrides = {
+        **PlainTimes.formfield_overrides,
+        CharField: {"form_class": LineField},
+        ManyToManyField: {"form_class": RowsField},
+    }
 
     def changelist_view(self, request: HttpRequest, extra_context=None):
         if request.method == "GET" and (instead := self.instead_of(request)):

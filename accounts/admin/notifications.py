@@ -3,20 +3,23 @@
 A channel's address is entered here and never shown again, not even to the person who entered it.
 """
 
+from collections.abc import Callable
+
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.urls import path, reverse
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
-from accounts.admin.base import EveryTeams, LongTableAdmin, TypedInput
+from accounts.admin.base import EveryTeams, LongTableAdmin, PlainTimes, TypedInput
 from accounts.admin.display import NOTHING, link_to_list
 from accounts.admin.review.filters import FieldChoices
 from accounts.lib.lists.keyset_pagination import Number
@@ -120,7 +123,7 @@ class RuleForm(forms.ModelForm):
         return cleaned
 
 
-class RuleInline(EveryTeams, admin.StackedInline):
+class RuleInline(PlainTimes, EveryTeams, admin.StackedInline):
     model = Rule
     form = RuleForm
     extra = 0
@@ -154,6 +157,7 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
     ordering = ("name",)
     sortable_by = ("name",)
     readonly_fields = ("where", "service", "shown", "trouble", "log")
+    actions = ("enable", "disable")
 
     def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None):
         writes = self.has_change_permission(request, obj) if obj else True
@@ -174,6 +178,35 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
         obj.save(
             update_fields=(*ChannelForm.Meta.fields, *dispatch.SWITCHED_ON, *address) if change else None
         )
+
+    @admin.action(description=_("Enable"), permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        def enabled(channel: Channel) -> None:
+            channel.active = True
+            dispatch.switch_on(channel)
+
+        number = self._switch(request, queryset.filter(active=False), enabled)
+        message = ngettext("%(count)s channel enabled.", "%(count)s channels enabled.", number)
+        self.message_user(request, message % {"count": number})
+
+    @admin.action(description=_("Disable"), permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        def disabled(channel: Channel) -> None:
+            channel.active = False
+
+        number = self._switch(request, queryset.filter(active=True), disabled)
+        message = ngettext("%(count)s channel disabled.", "%(count)s channels disabled.", number)
+        self.message_user(request, message % {"count": number})
+
+    def _switch(self, request: HttpRequest, channels: QuerySet, change: Callable[[Channel], None]) -> int:
+        """Save only what the change writes: a process may be sending on a channel."""
+        with transaction.atomic():
+            rows = list(channels)
+            for channel in rows:
+                change(channel)
+                channel.save(update_fields=("active", *dispatch.SWITCHED_ON))
+                self.log_change(request, channel, [{"changed": {"fields": [gettext("enabled")]}}])
+        return len(rows)
 
     def get_urls(self) -> list:
         test = path(

@@ -7,12 +7,13 @@ from zoneinfo import ZoneInfo
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
+from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
@@ -23,19 +24,25 @@ from accounts.admin.base import (
     LongTableAdmin,
     ReadOnly,
 )
-from accounts.admin.display import NOTHING, link_to
+from accounts.admin.display import NOTHING, duration, link_to, moment_in
 from accounts.admin.review import search
 from accounts.admin.review.filters import DayFilter, FieldChoices
+from accounts.lib import db_clock
 from accounts.lib.rows import is_key
 from accounts.models import Plan, PlanResult, PlanRun, Team
-from accounts.models.plan import WEEKDAYS, Outcome
-from accounts.relogin import plan_runs
+from accounts.models.plan import WEEKDAYS, LeftOut, Outcome
+from accounts.relogin import plan_choice, plan_runs
 
-SHOWN = 100
+SHOWN, NAMED = 100, 20
 
 
 def in_zone(moment: datetime | None, zone: ZoneInfo) -> str:
-    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})" if moment else NOTHING
+    return moment_in(moment, zone) if moment else NOTHING
+
+
+def left_out(numbers: dict[str, int] | None) -> str:
+    titles = dict(LeftOut.choices)
+    return ", ".join(f"{titles.get(why, why)}: {number}" for why, number in (numbers or {}).items())
 
 
 def zone_of(run: PlanRun) -> ZoneInfo:
@@ -74,10 +81,10 @@ class PlanAdmin(EveryTeams, LongTableAdmin):
     list_select_related = ("team",)
     search_fields = ("name",)
     autocomplete_fields = ("tags",)
-    readonly_fields = ("next_run", "runs")
-    actions = ("run_now",)
+    readonly_fields = ("next_run", "runs", "takes_now", "leaves_out")
+    actions = ("run_now", "enable", "disable")
     fieldsets = (
-        (None, {"fields": ("name", "active", "next_run", "runs")}),
+        (None, {"fields": ("name", "active", "next_run", "runs", "takes_now", "leaves_out")}),
         (
             _("Accounts to include"),
             {
@@ -140,7 +147,64 @@ class PlanAdmin(EveryTeams, LongTableAdmin):
             link = format_html(" {}", link_to("planrun", run.pk, run)) if run else ""
             self.message_user(request, format_html("{}{}", message % values, link), level)
 
+    @admin.action(description=_("Enable"), permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self._switch(request, queryset.filter(active=False), True)
+
+    @admin.action(description=_("Disable"), permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self._switch(request, queryset.filter(active=True), False)
+
+    def _switch(self, request: HttpRequest, plans: QuerySet, active: bool) -> None:
+        """Save each: its next run follows from that."""
+        with transaction.atomic():
+            rows = list(plans)
+            for plan in rows:
+                plan.active = active
+                plan.save()
+                self.log_change(request, plan, [{"changed": {"fields": [gettext("enabled")]}}])
+        message = (
+            ngettext("%(count)s plan enabled.", "%(count)s plans enabled.", len(rows))
+            if active
+            else ngettext("%(count)s plan disabled.", "%(count)s plans disabled.", len(rows))
+        )
+        self.message_user(
+            request, message % {"count": len(rows)}, messages.SUCCESS if rows else messages.WARNING
+        )
+
     # --- columns ---
+
+    @admin.display(description=_("would take now"))
+    def takes_now(self, plan: Plan) -> str:
+        """Return the accounts for which a run would start something now, as the plan is saved."""
+        if not plan.pk:
+            return NOTHING
+        accounts, _skipped = self._dry_run(plan)
+        links = ((link_to("account", account.pk, account.display_name),) for account in accounts[:NAMED])
+        named = format_html_join(", ", "{}", links)
+        more = ", …" if len(accounts) > NAMED else ""
+        return format_html("{}{}{}{}", len(accounts), ": " if accounts else "", named, more)
+
+    @admin.display(description=_("would leave out"))
+    def leaves_out(self, plan: Plan) -> str:
+        if not plan.pk:
+            return NOTHING
+        _accounts, skipped = self._dry_run(plan)
+        choice, titles = plan.dry_run[0], dict(Outcome.choices)
+        parts = [
+            left_out(choice.left_out),
+            *(f"{titles[result]}: {number}" for result, number in skipped.items()),
+        ]
+        if choice.later:
+            parts.append(f"{Outcome.LEFT.label}: {len(choice.later)}")
+        return ", ".join(filter(None, parts)) or NOTHING
+
+    def _dry_run(self, plan: Plan) -> tuple[list, Counter]:
+        """Return what `plan_choice.dry_run` does, once for both fields of a page."""
+        if not hasattr(plan, "dry_run"):
+            choice = plan_choice.choose(plan, db_clock.now())
+            plan.dry_run = choice, plan_choice.dry_run(plan, choice)
+        return plan.dry_run[1]
 
     @admin.display(description=_("next run"))
     def next_run(self, plan: Plan) -> str:
@@ -196,7 +260,7 @@ class PlanRunAdmin(EveryTeams, ReadOnly, LongTableAdmin):
     """A plan run: the accounts that were due, the result of each, and what is left."""
 
     ordering = ("-began_at", "-id")
-    list_display = ("title", "scheduled", "began", "ended", "due", "summary", "asked_by_name")
+    list_display = ("title", "began", "took", "due", "summary", "not_chosen", "asked_by_name")
     list_display_links = ("title",)
     list_select_related = ("plan",)
     list_filter = (("began_at", DayFilter), ("method", FieldChoices))
@@ -209,6 +273,7 @@ class PlanRunAdmin(EveryTeams, ReadOnly, LongTableAdmin):
         "method",
         "asked_by_name",
         "due",
+        "not_chosen",
         "skipped",
         "summary",
         "accounts",
@@ -233,6 +298,14 @@ class PlanRunAdmin(EveryTeams, ReadOnly, LongTableAdmin):
     @admin.display(description=_("ended"))
     def ended(self, run: PlanRun) -> str:
         return in_zone(run.ended_at, zone_of(run))
+
+    @admin.display(description=_("duration"))
+    def took(self, run: PlanRun) -> str:
+        return duration(run.began_at, run.ended_at)
+
+    @admin.display(description=_("left out"))
+    def not_chosen(self, run: PlanRun) -> str:
+        return left_out(run.left_out) or NOTHING
 
     @admin.display(description=_("results"))
     def summary(self, run: PlanRun) -> str:

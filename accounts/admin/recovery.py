@@ -141,11 +141,10 @@ class DropAdmin(HistoryAdmin):
             "words",
         ),
         *(
-            "next_step",
+            "recovery",
             "next_at",
             "prompts_sent",
             "ended_at",
-            "ended_by",
             "offline_for",
             "logins",
             "deliveries",

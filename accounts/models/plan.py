@@ -57,6 +57,15 @@ class Outcome(models.TextChoices):
     LEFT = "left", _("Deferred to the next run")
 
 
+class LeftOut(models.TextChoices):
+    """Why an account that has the tags and the team of a plan is not among those of a run."""
+
+    ARCHIVED = "archived", _("Archived")
+    STATE = "state", _("In another state")
+    PAUSED = "paused", _("Not kept online")
+    NOT_DUE = "not_due", _("Not due")
+
+
 # These took no step that a person or WKTeam notices: they do not count toward the accounts per minute.
 PASSED_OVER = (
     Outcome.BUSY, Outcome.LISTED, Outcome.CHANGED, Outcome.NO_PROMPT, Outcome.CAP, Outcome.HOURS,
@@ -249,6 +258,8 @@ class PlanRun(models.Model):
     )
     asked_by_name = models.CharField(_("by"), max_length=150, blank=True, default="")
     due = models.PositiveIntegerField(_("due accounts"), default=0)
+    # Numbers by LeftOut. None: the run is of no plan, or a version made it that did not count them.
+    left_out = models.JSONField(null=True, editable=False)
     # When people were notified of the run.
     told_at = models.DateTimeField(null=True, blank=True, editable=False)
     # The previous run was still in progress: this one processed no account.

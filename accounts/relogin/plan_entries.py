@@ -10,6 +10,7 @@ from accounts.models import Account, Drop, LoginAttempt, PlanResult, PlanRun
 from accounts.models.plan import Outcome, PlanMethod
 from accounts.models.recovery_policy import policy_for
 from accounts.relogin import recover
+from accounts.relogin.plan_choice import skipped
 from accounts.states import AccountState, AttemptState, NextStep, Trigger
 
 # No worker slot is free: the caller takes no further account now.
@@ -55,13 +56,7 @@ def _why_not(entry: PlanResult, run: PlanRun, account: Account) -> str:
         return Outcome.CHANGED
     if wanted and account.state != wanted:
         return Outcome.CHANGED
-    if account.queued_for_scan_at is not None:
-        return Outcome.LISTED
-    if LoginAttempt.objects.open().filter(account=account).exists():
-        return Outcome.BUSY
-    if run.method == PlanMethod.POPUP and not account.wc_id:
-        return Outcome.NO_PROMPT
-    return ""
+    return skipped(account, run.method, LoginAttempt.objects.open().filter(account=account).exists())
 
 
 def _can_be_prompted(account: Account) -> bool:

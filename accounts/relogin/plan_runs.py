@@ -21,7 +21,7 @@ from accounts.models.audit.entry import AuditKind
 from accounts.models.event import gathered, record
 from accounts.models.plan import LEFT_OVER, PASSED_OVER, Outcome
 from accounts.notifications import dispatch
-from accounts.relogin import plan_entries
+from accounts.relogin import plan_choice, plan_entries
 from accounts.states import EventType
 
 log = logging.getLogger(__name__)
@@ -118,36 +118,18 @@ def run(plan: Plan, scheduled_at: datetime, by=None) -> PlanRun | None:
     return made
 
 
-def chosen(plan: Plan, now: datetime) -> QuerySet:
-    """Return the plan's accounts in order.
-
-    Accounts queued for scan come last. The others come in order of their last login, oldest first.
-    """
-    accounts = Account.objects.kept().filter(keep_online=True)
-    if tags := list(plan.tags.values_list("pk", flat=True)):
-        accounts = accounts.filter(pk__in=Account.tags.through.objects.filter(tag__in=tags).values("account"))
-    if plan.team_id:
-        accounts = accounts.filter(team=plan.team_id)
-    if plan.state:
-        accounts = accounts.filter(state=plan.state)
-    if plan.only_due:
-        accounts = accounts.filter(relogin_at__lte=now)
-    return accounts.order_by(
-        F("queued_for_scan_at").asc(nulls_first=True), F("last_login_at").asc(nulls_first=True), "pk"
-    )
-
-
 def _choose(made: PlanRun, plan: Plan, now: datetime) -> None:
-    ids = list(chosen(plan, now).values_list("pk", flat=True))
-    mine, left = ids[: plan.most_a_run], ids[plan.most_a_run :]
+    choice = plan_choice.choose(plan, now)
     entries = []
-    for some in in_batches(mine, ROWS):
+    for some in in_batches(choice.taken, ROWS):
         due = _make_due_by(made, some, now)
         entries += [PlanResult(run=made, account_id=pk, due_at=due.get(pk)) for pk in some]
-    entries += [PlanResult(run=made, account_id=pk, outcome=Outcome.LEFT, ended_at=now) for pk in left]
+    entries += [
+        PlanResult(run=made, account_id=pk, outcome=Outcome.LEFT, ended_at=now) for pk in choice.later
+    ]
     PlanResult.objects.bulk_create(entries, batch_size=ROWS)
-    made.due = len(ids)
-    made.save(update_fields=["due"])
+    made.due, made.left_out = choice.due, choice.left_out
+    made.save(update_fields=["due", "left_out"])
 
 
 def _make_due_by(made: PlanRun, ids: Sequence[int], now: datetime) -> dict[int, datetime]:

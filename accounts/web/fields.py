@@ -2,17 +2,47 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
+from zoneinfo import available_timezones
 
 from django import forms
+from django.conf import settings
 from django.core.validators import ProhibitNullCharactersValidator
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib import db_clock, typed_text
 from accounts.lib.rows import is_key
 
+AREAS = {
+    *("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific"),
+}
 FIRST_YEAR, LAST_YEAR = 2000, 2100
 LONGEST = 10_000  # no field takes more, so nothing after this many characters changes the answer
+
+
+@cache
+def zones() -> dict[str, list[str]]:
+    """Return the names of time zones by the part of the world, without old names of the same ones."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(available_timezones()):
+        area, slash, _city = name.partition("/")
+        if slash and area in AREAS:
+            found.setdefault(area, []).append(name)
+    return found
+
+
+class ZoneSelect(forms.Select):
+    """The list of time zones. A zone that is saved and not in the list is offered too."""
+
+    def optgroups(self, name: str, value: list[str], attrs: dict | None = None) -> list:
+        here = gettext("Site’s time zone (%(zone)s)") % {"zone": settings.TIME_ZONE}
+        groups = [(area, [(zone, zone) for zone in names]) for area, names in zones().items()]
+        known = {"", "UTC"}.union(*zones().values())
+        others = [(zone, zone) for zone in value if zone not in known]
+        self.choices = [("", here), ("UTC", "UTC"), *others, *groups]
+        return super().optgroups(name, value, attrs)
 
 
 class RowsField(forms.ModelMultipleChoiceField):

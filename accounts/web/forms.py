@@ -18,7 +18,7 @@ from accounts.models.account_queries import keep_online_columns
 from accounts.models.event import record
 from accounts.proxies import proxy_choices
 from accounts.states import AccountState, AttemptState, EventType
-from accounts.web.fields import CodeField, DigitsField, LineField, MomentField
+from accounts.web.fields import CodeField, DigitsField, LineField, MomentField, ZoneSelect
 
 WC_ID = re.compile(r"[A-Za-z0-9_@.\-]{3,100}")
 TAG_LIMIT = 20
@@ -98,6 +98,7 @@ class AccountForm(forms.ModelForm):
             "note": forms.Textarea(attrs={"rows": 3}),
             "hours_from": forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
             "hours_until": forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+            "time_zone": ZoneSelect,
         }
         labels = {
             "hours_from": _("Prompt hours from"),
@@ -111,6 +112,7 @@ class AccountForm(forms.ModelForm):
             "place": _(
                 "Where the phone is, for example Rack 3 · Slot 10. The part before the “·” is the rack."
             ),
+            "time_zone": "",
             "team": _("Members of this team can see this account and log it in."),
             "hours_until": _(
                 "Phone prompts are sent automatically only during these hours. Leave empty for any time."

@@ -6,11 +6,22 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.utils import timezone
 
-from accounts.models import Account, LoginAttempt, Plan, PlanRun, Tag
+from accounts.models import (
+    Account,
+    AccountEvent,
+    Channel,
+    LoginAttempt,
+    Plan,
+    PlanRun,
+    RecoveryPolicy,
+    Tag,
+    WaitsWorker,
+)
+from accounts.models.audit.entry import AuditEntry, AuditKind
 from accounts.models.plan import Outcome, PlanMethod
-from accounts.relogin import plan_runs
+from accounts.relogin import plan_choice, plan_runs
 from accounts.states import AccountState
-from tests.support.factories import make_account
+from tests.support.factories import make_account, make_attempt
 
 PLANS, RUNS, ENTRIES = "/admin/accounts/plan/", "/admin/accounts/planrun/", "/admin/accounts/planresult/"
 ACCOUNTS = "/admin/accounts/account/"
@@ -50,9 +61,9 @@ def test_a_plan_is_made_in_plain_fields_and_says_when_it_runs_next(admin, people
     assert list(plan.tags.all()) == [tag]
     berlin = plan.next_at.astimezone(plan.zone)
     assert (berlin.hour, berlin.minute, berlin.isoweekday() in (1, 5)) == (9, 30, True)
-    assert f"Next run: {berlin:%Y-%m-%d} 09:30 (Europe/Berlin)." in text(answer)
+    assert f"Next run: {berlin:%Y-%m-%d} 09:30:00 (Europe/Berlin)." in text(answer)
     page = text(admin.get(PLANS))
-    assert f"{berlin:%Y-%m-%d} 09:30 (Europe/Berlin)" in page
+    assert f"{berlin:%Y-%m-%d} 09:30:00 (Europe/Berlin)" in page
     assert "Offline, East, vip" in page
     assert "Monday, Friday 09:30" in page
     change = text(admin.get(f"{PLANS}{plan.pk}/change/"))
@@ -153,6 +164,154 @@ def test_many_runs_cost_no_more_queries_than_a_few(admin, django_assert_max_num_
         PlanRun.objects.filter(pk=run.pk).update(ended_at=timezone.now())
     with django_assert_max_num_queries(14):
         admin.get(RUNS)
+
+
+@pytest.mark.slow
+def test_a_plan_says_whom_it_would_take_and_its_run_takes_them(admin, people):
+    """Each account is there for one reason; what is said before the run is what the run records."""
+    now, vip = timezone.now(), Tag.objects.create(name="vip")
+    offline = {"state": AccountState.OFFLINE, "last_login_at": now}
+    rows = {
+        "taken": {}, "no wcId": {"wc_id": None}, "logging in": {}, "listed": {"queued_for_scan_at": now}, "paused 1": {"keep_online": False},
+        "paused 2": {"keep_online": False}, "online": {"state": AccountState.ONLINE, "w_id": "w-1", "keep_online": False},
+        "archived": {"state": AccountState.ARCHIVED}, "other tag": {}, "late": {"last_login_at": now + timedelta(days=1)},
+        "listed later": {"queued_for_scan_at": now + timedelta(days=1)},
+    }  # fmt: skip
+    accounts = {
+        label: people.account(label=label, **{"wc_id": f"wxid_{number}"} | offline | fields)
+        for number, (label, fields) in enumerate(rows.items())
+    }
+    for label, account in accounts.items():
+        if label != "other tag":
+            account.tags.add(vip)
+    people.account(label="merged", merged_into=accounts["taken"], **offline).tags.add(vip)
+    make_attempt(accounts["logging in"])
+    plan = make_plan(most_a_run=5, method=PlanMethod.POPUP)
+    plan.tags.add(vip)
+    WaitsWorker.objects.create(name="w", alive_until=now + timedelta(hours=1))
+    RecoveryPolicy.objects.update(prompts_a_minute=60)
+
+    page = text(admin.get(f"{PLANS}{plan.pk}/change/"))
+    assert f'2: <a href="{ACCOUNTS}{accounts["taken"].pk}/change/">taken</a>, <a' in page
+    said = "Archived: 1, In another state: 1, Not kept online: 2"
+    for part in (
+        said, "Never logged in: scan required: 1", "Login already in progress: 1", "Already in the scan queue: 1",
+        "Deferred to the next run: 1",
+    ):  # fmt: skip
+        assert part in page, part
+    assert not LoginAttempt.objects.exclude(account=accounts["logging in"]).exists()
+
+    run = plan_runs.run_now(plan, people.admin)
+    assert run.left_out == {"archived": 1, "state": 1, "paused": 2}
+    plan_runs.tick()
+    outcomes = {entry.account.label: entry.outcome for entry in run.entries.select_related("account")}
+    assert outcomes == {
+        "taken": Outcome.PROMPTED, "no wcId": Outcome.NO_PROMPT, "logging in": Outcome.BUSY, "late": Outcome.PROMPTED,
+        "listed": Outcome.LISTED, "listed later": Outcome.LEFT,
+    }  # fmt: skip
+    assert said in text(admin.get(RUNS))
+    assert said in text(admin.get(f"{RUNS}{run.pk}/change/"))
+
+
+def test_a_plan_of_due_accounts_says_how_many_are_not_due(admin, people):
+    now = timezone.now()
+    for number, at in enumerate((now - timedelta(hours=1), now + timedelta(hours=1), None)):
+        people.account(
+            label=f"off {number}", wc_id=f"wxid_{number}", state=AccountState.OFFLINE, relogin_at=at
+        )
+    plan = make_plan(only_due=True)
+    assert plan_choice.choose(plan, now).left_out == {"not_due": 2}
+    page = text(admin.get(f"{PLANS}{plan.pk}/change/"))
+    assert "Not due: 2" in page
+    assert "off 0" in page
+    assert "off 1" not in page
+
+
+def test_a_dry_run_of_many_accounts_needs_no_more_queries(admin, people, django_assert_max_num_queries):
+    for number in range(30):
+        people.account(wc_id=f"wxid_{number}", state=AccountState.OFFLINE)
+    plan = make_plan()
+    with django_assert_max_num_queries(25):
+        page = text(admin.get(f"{PLANS}{plan.pk}/change/"))
+    assert "30: <a" in page
+    assert ", …" in page
+
+
+def test_many_plans_are_enabled_and_disabled(admin):
+    plans = [make_plan(name=f"plan {number}") for number in range(2)]
+    chosen = {"_selected_action": [plan.pk for plan in plans]}
+    assert "2 plans disabled." in text(admin.post(PLANS, {"action": "disable", **chosen}, follow=True))
+    assert set(Plan.objects.values_list("active", "next_at")) == {(False, None)}
+    plans[0].save()  # enabled again
+    assert "1 plan enabled." in text(admin.post(PLANS, {"action": "enable", **chosen}, follow=True))
+    assert all(plan.active and plan.next_at for plan in Plan.objects.all())
+    audited = AuditEntry.objects.filter(kind=AuditKind.CHANGED, subject="accounts.plan")
+    assert audited.count() == 3
+
+
+def test_many_channels_are_enabled_and_disabled(admin):
+    channel = Channel.objects.create(
+        name="Night",
+        url="json://secret.example.com",
+        active=False,
+        switched_off_at=timezone.now(),
+        failures=9,
+    )
+    base = "/admin/accounts/channel/"
+    chosen = {"_selected_action": [channel.pk]}
+    assert "1 channel enabled." in text(admin.post(base, {"action": "enable", **chosen}, follow=True))
+    channel.refresh_from_db()
+    assert (channel.active, channel.failures, channel.switched_off_at) == (True, 0, None)
+    assert "1 channel disabled." in text(admin.post(base, {"action": "disable", **chosen}, follow=True))
+    channel.refresh_from_db()
+    assert (channel.active, channel.url) == (False, "json://secret.example.com")
+
+
+def test_time_zones_are_chosen_from_a_list_and_no_note_compares_clocks(admin, people):
+    account = people.account(time_zone="PRC")  # an old name, which the list does not have
+    policy = RecoveryPolicy.objects.create(name="Gentle", time_zone="Asia/Tokyo")
+    for path, zone in (
+        (f"{PLANS}add/", ""),
+        ("/admin/accounts/channel/add/", ""),
+        (f"/admin/accounts/recoverypolicy/{policy.pk}/change/", "Asia/Tokyo"),
+        (f"{ACCOUNTS}{account.pk}/change/", "PRC"),
+        (f"/accounts/{account.pk}/edit/", "PRC"),
+    ):
+        page = text(admin.get(path))
+        assert f'<option value="{zone}" selected>' in page, path
+        for expected in (
+            '<optgroup label="Asia">',
+            ">Asia/Shanghai</option>",
+            "Site’s time zone (Asia/Shanghai)",
+        ):
+            assert expected in page, (path, expected)
+        assert "DateTimeShortcuts" not in page
+        assert "vTimeField" not in page
+    sent = typed(time_zone="Asia/Tokyo")
+    admin.post(f"{PLANS}add/", sent)
+    assert Plan.objects.get().time_zone == "Asia/Tokyo"
+
+
+# --- many accounts -------------------------------------------------------------------------------------
+
+
+def test_many_accounts_are_paused_with_a_reason_and_resumed(admin, people):
+    accounts = [people.account() for _ in range(3)]
+    chosen = {"_selected_action": [account.pk for account in accounts[:2]]}
+    assert "Say why" in text(admin.post(ACCOUNTS, {"action": "pause", "reason": " ", **chosen}, follow=True))
+    assert not Account.objects.filter(keep_online=False).exists()
+    answer = admin.post(ACCOUNTS, {"action": "pause", "reason": "Holidays", **chosen}, follow=True)
+    assert "2 accounts paused." in text(answer)
+    paused = Account.objects.filter(keep_online=False)
+    assert set(paused.values_list("pk", "pause_reason")) == {
+        (account.pk, "Holidays") for account in accounts[:2]
+    }
+    assert "2 accounts resumed." in text(admin.post(ACCOUNTS, {"action": "resume", **chosen}, follow=True))
+    assert not Account.objects.filter(keep_online=False).exists()
+    assert set(AccountEvent.objects.values_list("happened", "actor__username")) == {
+        ("paused", "admin"),
+        ("resumed", "admin"),
+    }
 
 
 # --- due times for many --------------------------------------------------------------------------------
