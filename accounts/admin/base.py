@@ -13,7 +13,6 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import get_fields_from_path
 from django.contrib.admin.views.main import ERROR_FLAG, SEARCH_VAR, ChangeList
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied
-from django.core.paginator import Paginator
 from django.db.models import CharField, Field, ManyToManyField, Model, OuterRef, QuerySet, TimeField
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
@@ -24,6 +23,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
 from accounts.admin.display import NOTHING, link_to
+from accounts.admin.review.paginator import LongPaginator
 from accounts.admin.review.search import NEWEST, Columns, Search
 from accounts.admin.review.totals import Totals, totals_of
 from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, PER_PAGE, WithoutIndex, count_up_to, for_each
@@ -43,35 +43,6 @@ from accounts.web.visible_accounts import VisibleAccounts
 NEWEST_OF_TEAMS = 250
 # In no column that has a filter. Databases refuse such values when they compare them, after Django's own checks.
 NO_VALUE = re.compile(r"\x00|[0-9]{19}|.{301}", re.DOTALL)
-
-
-class LongPaginator(Paginator):
-    """Count and page at most the first COUNT_LIMIT (10,000) rows.
-
-    Beyond them a filter helps more than page 3,817. Pages are lists of IDs, which an index provides: the rows
-    before a page are not read.
-    """
-
-    limit = COUNT_LIMIT
-    in_order = False  # count along the index that has the order of the list
-
-    @cached_property
-    def count(self) -> int:
-        return min(self._counted, self.limit)
-
-    @property
-    def is_capped(self) -> bool:
-        return self._counted > self.limit
-
-    @cached_property
-    def _counted(self) -> int:
-        if self.in_order:
-            return self.object_list.values("pk")[: self.limit + 1].count()
-        return count_up_to(self.object_list, self.limit)
-
-    def ids(self, number: int) -> list[int]:
-        first = (min(max(1, number), self.num_pages) - 1) * self.per_page
-        return list(self.object_list.values_list("pk", flat=True)[first : first + self.per_page])
 
 
 class LongList(ChangeList):

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0032_check_permission"),
+        ("accounts", "0033_identities"),
     ]
 
     operations = [
