@@ -16,7 +16,15 @@ from accounts.lib import db_clock, typed_text
 from accounts.lib.rows import is_key
 
 AREAS = {
-    *("Africa", "America", "Antarctica", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific"),
+    "Africa": _("Africa"),
+    "America": _("America"),
+    "Antarctica": _("Antarctica"),
+    "Asia": _("Asia"),
+    "Atlantic": _("Atlantic"),
+    "Australia": _("Australia"),
+    "Europe": _("Europe"),
+    "Indian": _("Indian Ocean"),
+    "Pacific": _("Pacific"),
 }
 FIRST_YEAR, LAST_YEAR = 2000, 2100
 LONGEST = 10_000  # no field takes more, so nothing after this many characters changes the answer
@@ -38,10 +46,10 @@ class ZoneSelect(forms.Select):
 
     def optgroups(self, name: str, value: list[str], attrs: dict | None = None) -> list:
         here = gettext("Site’s time zone (%(zone)s)") % {"zone": settings.TIME_ZONE}
-        groups = [(area, [(zone, zone) for zone in names]) for area, names in zones().items()]
+        groups = [(AREAS[area], [(zone, zone) for zone in names]) for area, names in zones().items()]
         known = {"", "UTC"}.union(*zones().values())
         others = [(zone, zone) for zone in value if zone not in known]
-        self.choices = [("", here), ("UTC", "UTC"), *others, *groups]
+        self.choices = [("", here), ("UTC", _("Coordinated Universal Time (UTC)")), *others, *groups]
         return super().optgroups(name, value, attrs)
 
 

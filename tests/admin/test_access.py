@@ -57,11 +57,12 @@ RIGHTS = {
     "group": SUPERUSERS,
 }
 # Besides deleting many, which who may delete may; but accounts go one by one.
-OPERATE = {"log_in", "cancel_login", "make_due", "clear_due"}
+OPERATE = {"log_in", "cancel_login", "pause", "resume", "make_due", "clear_due"}
 ACTIONS = {
     "account": {"lead": OPERATE, "admin": OPERATE, "superuser": OPERATE},
     "loginattempt": dict.fromkeys(("lead", "admin", "superuser"), {"cancel_login"}),
-    "plan": dict.fromkeys(("admin", "superuser"), {"run_now"}),
+    "plan": dict.fromkeys(("admin", "superuser"), {"run_now", "enable", "disable"}),
+    "channel": dict.fromkeys(("admin", "superuser"), {"enable", "disable"}),
 }
 # Addresses of a model beside Django's own, and the right that each needs.
 MORE = {"accounts_channel_test": "c", "auth_user_password_change": "c"}

@@ -355,7 +355,7 @@ def test_the_front_page_leads_to_what_needs_a_look_today(people, client, django_
         for block in blocks(people.admin)
     }
     assert lines == {
-        "Failed logins today": [("Declined on the phone", "2"), ("Proxy unavailable", "1"), ("Interrupted", "1")],
+        "Failed logins today": [("Declined on the phone", "2"), ("Interrupted", "1"), ("Proxy unavailable", "1")],
         "Open incidents": [(f"#{incident.pk} 南京", date_format(timezone.localtime(incident.at), "DATETIME_FORMAT"))],
         "Runs in progress, or with failures today": [
             (str(running), "in progress"), (str(bulk), "in progress"), (str(failed), "not logged in: 1"),

@@ -70,7 +70,7 @@ def _failures(user) -> Block:
     rows = VisibleAccounts(user).of(
         LoginAttempt.objects.filter(state__in=FAILED, created_at__gte=_midnight())
     )
-    counts = rows.order_by().values_list("reason").annotate(number=Count("pk")).order_by("-number")
+    counts = rows.order_by().values_list("reason").annotate(number=Count("pk")).order_by("-number", "reason")
     titles = dict(Reason.choices)
     lines = [
         Line(titles.get(code, code), f"{attempts}?{urlencode(asked | {'reason__in': code})}", str(number))
