@@ -230,6 +230,29 @@ def test_an_id_token_that_proves_nothing_is_refused(people, provider, lies):
     assert is_in(sign_in().client)
 
 
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        ({"preferred_username": "李明 \u200b"}, "李明"), ({"preferred_username": "a/b\0c <i>"}, "a.b.c..i."),
+        ({"preferred_username": "x" * 500}, "x" * 150), ({"preferred_username": None}, "sub-1"),
+        ({"preferred_username": ["x"]}, "sub-1"), ({"preferred_username": "\u2800"}, "sub-1"),
+        ({"sub": "s" * 256}, None), ({"sub": "s\0"}, None), ({"sub": 5}, None), ({"groups": 5}, None),
+        ({"groups": [{"name": "wk-operators"}, None, "wk-operators"]}, "Li.Ming"),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.usually("sqlite", "postgres")
+def test_claims_may_be_anything(people, provider, claims, name):
+    provider.person |= claims
+    answer = sign_in()
+    if name is None:
+        refusal(answer, 502)
+    else:
+        assert answer.status_code == 302
+    names = get_user_model().objects.filter(identity__isnull=False).values_list("username", flat=True)
+    assert list(names) == ([name] if name else [])
+
+
 @pytest.mark.parametrize("algorithm", ["none", "HS256"])
 def test_only_a_key_of_the_provider_signs(people, provider, algorithm):
     provider.algorithm = algorithm

@@ -172,6 +172,17 @@ def test_somebody_with_the_password_cannot_keep_its_owner_out_for_long(people):
     assert sign_in_limits.lockouts() == []
 
 
+@pytest.mark.parametrize(
+    "typed", ["\0", "x" * 5000, "٣" * 6, "🙂", "-12345", "1e5", "²²²²²²", "  ", "½½½½½½"]
+)
+def test_anything_may_be_typed(people, typed):
+    set_up(people.operator)
+    client = password_given("operator")
+    assert client.post(STEP, {"code": typed}).status_code == 422
+    assert people.operator.client.post(PAGE, {"do": "remove", "code": typed}).status_code == 422
+    assert client.get(f"{STEP}?next=%00&recovery=%00").status_code == 200
+
+
 @pytest.mark.parametrize("what", ["time", "password", "locked", "deleted", "reset"])
 def test_the_right_password_of_before_is_not_enough(people, what):
     set_up(people.operator)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 # Key in a session: a person who is signed in asked to be linked to an identity.
 LINKING = "linking_provider"
-NAME_LENGTH = 150
+NAME_LENGTH, SUBJECT_LENGTH = 150, 255
 TEAM = "team:"
 
 
@@ -41,6 +41,8 @@ def person_of(claims: dict[str, Any], issuer: str, request: HttpRequest) -> Abst
     the link with which that person's password is set.
     """
     subject = str(claims["sub"])
+    if len(subject) > SUBJECT_LENGTH or not subject.isprintable():
+        raise ValueError("a subject that no provider may give")
     known = Identity.objects.filter(issuer=issuer, subject=subject).select_related("user").first()
     linking = request.session.pop(LINKING, None)
     if linking is not None and request.user.pk == linking:
