@@ -8,6 +8,7 @@ permission that the group Operators has.
 from copy import copy
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
@@ -92,6 +93,15 @@ def may_manage(user, person) -> bool:
         return user.is_superuser
     has_other_teams = Team.objects.filter(user=person).exclude(pk__in=managed_teams(user)).exists()
     return not has_other_teams and has_no_more_rights(person, user)
+
+
+def with_no_more_rights(people, user):
+    """Return those of the people whose every permission this user has: `has_no_more_rights` for many."""
+    if user.is_superuser:
+        return people
+    others = Permission.objects.exclude(group__user=user).exclude(user=user)
+    people = people.filter(is_superuser=False)
+    return people.exclude(groups__permissions__in=others).exclude(user_permissions__in=others)
 
 
 def has_no_more_rights(person, user) -> bool:

@@ -302,7 +302,10 @@ class PersonAdmin(TypedInput, UserAdmin):
 
 
 class TeamAdmin(TypedInput, GroupAdmin):
-    """Teams, and roles to look at: these are groups too, and code says what they may."""
+    """Teams, and roles to look at: these are groups too, and code says what they may.
+
+    Teams are deleted under People, which says first what goes with them, and tells the pages of their accounts.
+    """
 
     list_display = ("shown", "is_role")
 
@@ -319,7 +322,7 @@ class TeamAdmin(TypedInput, GroupAdmin):
         return not hasattr(obj, "role") and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
-        return not hasattr(obj, "role") and super().has_delete_permission(request, obj)
+        return False
 
     @admin.display(description=_("name"), ordering="name")
     def shown(self, group: Group) -> str:

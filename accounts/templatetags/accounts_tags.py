@@ -21,6 +21,7 @@ from accounts.models import Account, Avatar, Drop, LoginAttempt, Presence
 from accounts.proxies import proxy_choices as choices_of_proxies
 from accounts.proxies import proxy_name
 from accounts.reasons import Reason
+from accounts.roles import RoleCode
 from accounts.states import AccountState, AttemptState, DropKind, Method
 
 register = template.Library()
@@ -301,6 +302,14 @@ def name_of_proxy(code: str | int | None) -> str:
 
 @register.filter
 def role(user) -> str:
-    if permissions.sees_all(user):
-        return _("Admin")
-    return _("Operator") if permissions.may_log_in(user) else _("Viewer")
+    """Name what the user may do, in the words of roles: also who has rights without a role, and without a query."""
+    sees_all, operates = permissions.sees_all(user), permissions.may_log_in(user)
+    if permissions.may_manage_people(user) or (sees_all and operates):
+        return RoleCode.ADMIN.label
+    if sees_all:
+        return RoleCode.AUDITOR.label
+    if permissions.may_manage_members(user):
+        return RoleCode.LEAD.label
+    if operates:
+        return RoleCode.OPERATOR.label
+    return RoleCode.VIEWER.label if user.has_perm("accounts.view_account") else _("No role")

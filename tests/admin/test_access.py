@@ -54,7 +54,7 @@ RIGHTS = {
     "channel": EDITED,
     "upstreamaccess": {"admin": "v", "superuser": "v"},
     "user": SUPERUSERS,
-    "group": SUPERUSERS,
+    "group": {"superuser": "vac"},  # teams are deleted under People
 }
 # Besides deleting many, which who may delete may; but accounts go one by one.
 OPERATE = {"log_in", "cancel_login", "pause", "resume", "make_due", "clear_due"}

@@ -15,8 +15,9 @@ from django.db import connection
 from django.db.models.functions import Coalesce
 from django.test import Client
 
-from accounts.models import Account, Channel, Plan, Role, Rule, Team
+from accounts.models import Account, AccountEvent, AuditEntry, Channel, Plan, Role, Rule, SavedView, Team
 from accounts.roles import GROUP_NAMES, PERMISSIONS
+from accounts.states import EventType
 from accounts.web.people import changes
 from accounts.web.people.forms import OwnPasswordForm
 from tests.support.factories import PASSWORD, fresh
@@ -370,12 +371,68 @@ def test_a_team_is_made_renamed_and_deleted_and_its_accounts_stay(people, boss):
     boss.client.post(f"/people/teams/{team.pk}/", {"name": "South"})
     assert fresh(team).name == "South"
     question = boss.client.post(f"/people/teams/{team.pk}/delete/").content.decode()
-    assert "Accounts: 1." in question and "People: 1." in question and "“Night” is deleted" in question
+    assert "Accounts: 1." in question and "People: 1." in question and "The plan “Night”" in question
     boss.client.post(f"/people/teams/{team.pk}/delete/", {"sure": "1"})
     assert not Group.objects.filter(pk=team.pk).exists() and not Plan.objects.exists()
     assert Account.objects.get(pk=account.pk).team is None
     assert people.operator.client.get(f"/accounts/{account.pk}/").status_code == 404
     assert changed(team) == [("boss", "added"), ("boss", "renamed: 华南 team"), ("boss", "deleted")]
+
+
+def test_the_deletion_of_a_team_says_what_goes_and_tells_the_pages_of_its_accounts(people, boss):
+    east, west = people.east, people.west
+    kept, archived = people.account(), people.account(state="archived")
+    elsewhere = people.account(team=west)
+    people.mate.groups.add(west)
+    rule = Rule.objects.create(channel=Channel.objects.create(name="Chat"), kinds=["offline"])
+    rule.teams.set([east, west])
+    queries = {f"?team={east.pk}": False, f"?group=attention&team={east.pk}&sort=label": False, f"?team={east.pk}0": True,
+               f"?q=team={east.pk}0": True, f"team={east.pk}": False, f"?team={west.pk}": True, "": True}  # fmt: skip
+    for number, query in enumerate(queries):
+        SavedView.objects.create(user=people.mate, name=f"View {number}", query=query)
+    page = boss.client.post(f"/people/teams/{east.pk}/delete/").content.decode()
+    assert "Accounts: 2." in page and "People: 3." in page and "channel “Chat” stays" in page
+    left = page.split("In no team then:")[1].split("</li>")[0]
+    assert "operator" in left and "viewer" in left and "mate" not in left
+    assert "“View 0” of mate" in page and "“View 2”" not in page
+    assert not AccountEvent.objects.exists() and Team.objects.count() == 2
+    boss.client.post(f"/people/teams/{east.pk}/delete/", {"sure": "1"})
+    told = AccountEvent.objects.filter(
+        happened=EventType.CHANGED, detail="team", left_team=east.pk, actor=boss
+    )
+    assert set(told.values_list("account", flat=True)) == {kept.pk, archived.pk}
+    assert set(Account.objects.filter(team=None)) == {kept, archived} and fresh(elsewhere).team_id == west.pk
+    assert dict.fromkeys(SavedView.objects.values_list("query", flat=True), True) == {
+        q: True for q, stays in queries.items() if stays
+    }
+    assert AuditEntry.objects.filter(kind="deleted", subject_name="East", actor_name="boss").exists()
+
+
+def test_a_team_with_very_many_accounts_loses_them_first(people, boss, monkeypatch):
+    monkeypatch.setattr("accounts.web.people.teams.ACCOUNTS_AT_ONCE", 1)
+    people.account(), people.account()
+    page = boss.client.post(f"/people/teams/{people.east.pk}/delete/", {"sure": "1"}).content.decode()
+    assert "has 2 accounts" in page and "delete-sure" not in page and fresh(people.east)
+
+
+def test_a_team_shows_members_and_accounts_and_admins_add_and_remove_people(people, boss):
+    path = f"/people/teams/{people.east.pk}/"
+    people.account(label="Ours"), people.account(label="Theirs", team=people.west)
+    page = boss.client.get(path).content.decode()
+    assert all(name in page for name in ("operator", "mate", "viewer", "Ours", "People · 3", "Accounts · 1"))
+    assert "Theirs" not in page and f'<option value="{people.stranger.pk}"' in page
+    boss.client.post(path, {"do": "add", "person": people.stranger.pk})
+    assert groups_of(people.stranger) == {"operator", "East", "West"}
+    boss.client.post(path, {"do": "remove", "person": people.mate.pk})
+    assert groups_of(people.mate) == {"operator"}
+    assert changed(people.mate) == [("boss", "role and teams: operator")]
+    for person in (people.mate.pk, "x", "", people.admin.pk):
+        assert boss.client.post(path, {"do": "remove", "person": person}).status_code == 404
+    for person in (people.admin.pk, "x", "", people.operator.pk):  # all rights, nobody, already there
+        assert boss.client.post(path, {"do": "add", "person": person}).status_code == 422
+    people.admin.groups.add(people.east)
+    assert boss.client.post(path, {"do": "remove", "person": people.admin.pk}).status_code == 404
+    assert f'name="person" value="{people.admin.pk}"' not in boss.client.get(path).content.decode()
 
 
 def test_a_team_that_alone_limits_a_rule_is_not_deleted(people, boss):

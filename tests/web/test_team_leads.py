@@ -105,6 +105,26 @@ def test_a_lead_sees_own_teams_and_neither_makes_nor_renames_nor_deletes_any(peo
     assert list(Team.objects.values()) == before
 
 
+def test_a_lead_takes_people_out_of_the_own_team_and_adds_those_of_the_other_own_team(people, lead):
+    south = Team.objects.create(name="South")
+    lead.groups.add(south)
+    both = people.person("both", "operator", people.east)
+    both.groups.add(people.west)
+    boss = people.person("boss", "admin", people.east)
+    path, other = f"/people/teams/{people.east.pk}/", f"/people/teams/{people.west.pk}/"
+    lead.client.post(f"/people/teams/{south.pk}/", {"do": "add", "person": people.mate.pk})
+    assert state_of(people.mate)[:2] == ("operator", {"East", "South"})
+    lead.client.post(path, {"do": "remove", "person": both.pk})
+    assert state_of(both)[:2] == ("operator", {"West"})
+    for person in (people.stranger, both, people.admin):
+        assert lead.client.post(path, {"do": "add", "person": person.pk}).status_code == 422
+        assert f'value="{person.pk}"' not in lead.client.get(path).content.decode()
+    assert lead.client.post(path, {"do": "remove", "person": boss.pk}).status_code == 404
+    assert lead.client.post(other, {"do": "add", "person": people.mate.pk}).status_code == 404
+    assert lead.client.post(other, {"do": "remove", "person": people.stranger.pk}).status_code == 404
+    assert state_of(boss)[1] == {"East"} and state_of(people.stranger)[1] == {"West"}
+
+
 def test_what_a_lead_does_stands_in_the_audit_log(people, lead):
     do(lead, people.mate, "lock")
     entry = AuditEntry.objects.get(kind="locked")

@@ -165,6 +165,32 @@ def _set_groups(person, role: str, teams: Iterable[Team], by) -> None:
         raise MoreRights
 
 
+def add_member(team: Team, person, *, by) -> None:
+    """Add the person to the team. Raises MoreRights."""
+    with transaction.atomic():
+        person.groups.add(team)
+        if not permissions.may_manage(by, get_user_model().objects.get(pk=person.pk)):
+            raise MoreRights
+        _record_groups(person, by)
+
+
+def remove_member(team: Team, person, *, by) -> None:
+    """Take the person out of the team. Whoever manages the team may, if the person has no more rights.
+
+    Raises MoreRights.
+    """
+    with transaction.atomic():
+        if not permissions.has_no_more_rights(person, by):
+            raise MoreRights
+        person.groups.remove(team)
+        _record_groups(person, by)
+
+
+def _record_groups(person, by) -> None:
+    now = get_user_model().objects.get(pk=person.pk)
+    record(person, Change.GROUPS, _names(role_of(now), Team.objects.filter(user=now).order_by("name")), by=by)
+
+
 def _names(role: str, teams: Iterable[Team]) -> str:
     return ", ".join(filter(None, [role, *(team.name for team in teams)]))
 

@@ -23,6 +23,9 @@ USERNAME_TAKEN, TEAM_TAKEN = (
     _("Somebody has this username already."),
     _("A team with this name exists already."),
 )
+MORE_RIGHTS = _(
+    "With this role and these teams, the person would have more rights than you. Nothing was saved."
+)
 
 
 class PreferencesForm(forms.Form):
@@ -95,15 +98,11 @@ class PersonForm(forms.Form):
         if not permissions.may_manage_people(user):
             given = (*GIVEN_BY_LEADS, role)
             self.fields["role"].choices = [each for each in self.fields["role"].choices if each[0] in given]
-            self.fields[
-                "teams"
-            ].required = True  # without one, nobody but an admin would find the person again
+            # Without one, nobody but an admin would find the person again.
+            self.fields["teams"].required = True
 
     def refuse_more_rights(self) -> None:
-        why = _(
-            "With this role and these teams, the person would have more rights than you. Nothing was saved."
-        )
-        self.add_error("role", why)
+        self.add_error("role", MORE_RIGHTS)
 
 
 class UsernameField(LineField):
@@ -129,6 +128,26 @@ class NewPersonForm(PersonForm):
         if get_user_model().objects.filter(username__iexact=name).exists():
             raise forms.ValidationError(USERNAME_TAKEN)
         return name
+
+
+class MemberForm(forms.Form):
+    """Adds a person to a team: one that the user manages and that is not in it."""
+
+    person = forms.ModelChoiceField(
+        get_user_model().objects.none(), label=_("Add a member"), empty_label=_("Choose a person")
+    )
+
+    def __init__(self, *args, team: Team, user, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.user = user
+        others = permissions.managed_people(user).filter(is_active=True).exclude(groups=team)
+        self.fields["person"].queryset = permissions.with_no_more_rights(others, user).order_by("username")
+
+    def clean_person(self):
+        person = self.cleaned_data["person"]
+        if not permissions.may_manage(self.user, person):
+            raise forms.ValidationError(_("You can’t change this person."))
+        return person
 
 
 class TeamForm(forms.Form):

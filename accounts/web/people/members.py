@@ -21,6 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import permissions
+from accounts.lib.rows import is_key
 from accounts.models import SecondFactor
 from accounts.roles import RoleCode
 from accounts.web import forms
@@ -56,20 +57,24 @@ def _describe(person, known: set | None):
     return person
 
 
+def of_team(user, team) -> list:
+    """The members of a team that the user manages, each with `may_remove`."""
+    found = _described(_people(user).filter(groups=team).order_by("-is_active", Lower("username")), user)
+    removable = set(permissions.with_no_more_rights(team.user_set.all(), user).values_list("pk", flat=True))
+    for person in found:
+        person.may_remove = person.pk in removable
+    return found
+
+
 @require_GET
 @never_cache
 @login_required
 def people(request: HttpRequest) -> HttpResponse:
     permissions.only(permissions.may_manage_members(request.user), None)
     found = _people(request.user).order_by("-is_active", Lower("username"))
-    return render(
-        request,
-        "people/people.html",
-        {
-            "people": _described(found, request.user),
-            "may_see_sign_ins": permissions.may_see_sign_ins(request.user),
-        },
-    )
+    ctx = {"people": _described(found, request.user)}
+    ctx["may_see_sign_ins"] = permissions.may_see_sign_ins(request.user)
+    return render(request, "people/people.html", ctx)
 
 
 @require_http_methods(["GET", "POST"])
@@ -78,7 +83,9 @@ def people(request: HttpRequest) -> HttpResponse:
 def new_person(request: HttpRequest) -> HttpResponse:
     """Add a person, and show the link with which that person sets a password."""
     permissions.only(permissions.may_manage_members(request.user), None)
-    form = NewPersonForm(request.POST or None, user=request.user)
+    team = request.GET.get("team", "")
+    initial = {"teams": [team] if is_key(team) else []}
+    form = NewPersonForm(request.POST or None, user=request.user, initial=initial)
     if form.is_valid():
         chosen = form.cleaned_data
         try:
