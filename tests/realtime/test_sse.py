@@ -524,6 +524,32 @@ def test_whichever_way_an_account_changes_team_both_teams_hear_of_it(committed, 
     asyncio.run(story())
 
 
+def test_the_pages_of_a_team_learn_of_its_deletion(committed, monkeypatch):
+    """Also those of who sees all accounts: they show the team."""
+    monkeypatch.setattr(sse, "RIGHTS_SECONDS", 0.05)
+    account = committed.account()
+
+    def delete() -> None:
+        try:
+            answer = committed.admin.client.post(f"/people/teams/{committed.east.pk}/delete/", {"sure": "1"})
+            assert answer.status_code == 302
+        finally:
+            connections.close_all()
+
+    async def story():
+        admin, mate = await Stream.of(committed.admin), await Stream.of(committed.mate)
+        await asyncio.to_thread(delete)
+        async with asyncio.timeout(DEADLINE):
+            assert (await admin.heard())[1]["account"] == account.pk
+        assert (await mate.message())[0] in ("change", "relook")
+        reader = next(reader for reader in sse._hub.readers if reader.user_id == committed.mate.pk)
+        async with asyncio.timeout(DEADLINE):
+            while reader.teams:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(story())
+
+
 # --- a stream that continues another one --------------------------------------------------------------
 
 
