@@ -162,6 +162,20 @@ def test_every_page_of_django_admin(stack, company, page_of, complaints, languag
     assert not wrong, json.dumps(wrong, indent=1, ensure_ascii=False)
 
 
+def test_no_page_of_django_admin_needs_what_the_content_security_policy_forbids(
+    stack, company, new_page, complaints
+):
+    """Without the look of axe, which is a script that the policy would refuse."""
+    company.add_what_only_the_admin_shows()
+    page, wrong = new_page(company.people.admin, viewport=SCREENS["desk"]), {}
+    for path in admin_pages(company.people.admin):
+        page.goto(stack.url + path)
+        if complaints:
+            wrong[path] = list(complaints)
+            complaints.clear()
+    assert not wrong, json.dumps(wrong, indent=1, ensure_ascii=False)
+
+
 # As sent, with headers. A signed-in person opens the page with an empty cache.
 SENT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
     .filter((entry) => !/avatar|qr\\.png/.test(entry.name)).reduce((sum, entry) => sum + entry.transferSize, 0)"""
