@@ -41,8 +41,9 @@ def in_zone(moment: datetime | None, zone: ZoneInfo) -> str:
 
 
 def left_out(numbers: dict[str, int] | None) -> str:
-    titles = dict(LeftOut.choices)
-    return ", ".join(f"{titles.get(why, why)}: {number}" for why, number in (numbers or {}).items())
+    """Return the numbers in the order of LeftOut: PostgreSQL keeps none of its own."""
+    numbers = numbers or {}
+    return ", ".join(f"{why.label}: {numbers[why]}" for why in LeftOut if why in numbers)
 
 
 def zone_of(run: PlanRun) -> ZoneInfo:
