@@ -15,7 +15,7 @@ from tests.support.factories import People, forget_everything, make_attempt
 from tests.support.invariants import assert_sound
 from tests.support.processes import until
 from tests.support.scenarios import all_end, ends, marks, upstream_that_waits, waiting
-from tests.support.services import Postgres, using_database
+from tests.support.services import Postgres, migrated_sqlite, using_database
 from tests.support.stack import Operator, Stack
 
 pytestmark = marks("postgres")
@@ -43,6 +43,7 @@ def logs():
 def database_on(disk):
     """Addresses of a database on this disk: for the product, and for the test."""
     if environment.DATABASE == "sqlite":
+        migrated_sqlite(disk.folder / "small.sqlite3")
         yield (f"sqlite:///{disk.folder}/small.sqlite3",) * 2
         return
     with Postgres(disk.folder / "pg") as server:
