@@ -193,6 +193,39 @@ def test_the_link_to_set_a_password_links_the_provider_instead(people, provider,
     assert late.post("/login/provider/", {"person": person.pk}).headers["Location"] == "/login/"
 
 
+def test_a_password_link_leads_past_no_second_step(people, provider):
+    SecondFactor.objects.create(
+        user=people.viewer, confirmed=True, key="A" * 32, key_made_at=people.viewer.date_joined
+    )
+    guest = opened(people.viewer, people.admin)
+    assert "Or go without a password" not in guest.page
+    data = {"person": people.viewer.pk}
+    assert guest.post("/login/provider/", data).headers["Location"] == "/login/"
+    assert not Identity.objects.exists() and not is_in(guest)
+
+
+def test_a_link_that_was_begun_and_given_up_is_not_for_who_signs_in_next(people, provider):
+    guest = opened(people.viewer, people.admin)
+    assert "Or go without a password" in guest.page
+    leave(guest, person=people.viewer.pk)
+    sign_in(guest)
+    assert Identity.objects.get().user.username == "Li.Ming"
+    assert guest.session["_auth_user_id"] == str(Identity.objects.get().user.pk)
+
+
+def opened(person, admin) -> Client:
+    """A browser in which the link to set this person's password was opened, with its `page`."""
+    token, uid = changes.password_link(person, by=admin)
+    client = Client()
+    client.page = client.get(f"/password/{token}/{uid}/", follow=True).content.decode()
+    return client
+
+
+def test_the_page_of_the_password_asks_the_provider_nothing(people, provider):
+    answer = Client().post("/login/?code=x&state=y", {"username": "viewer", "password": "wrong"})
+    assert answer.status_code == 200 and not provider.asked
+
+
 def test_a_browser_that_did_not_begin_gets_nothing(people, provider):
     back = begin(Client())
     other = Client()
@@ -388,6 +421,28 @@ def test_a_superuser_keeps_all_rights_and_the_last_admin_the_role(people, provid
     people.admin.delete()
     assert is_in(sign_in().client)
     assert changes.role_of(admin) == RoleCode.ADMIN
+
+
+def test_admins_whom_the_provider_lets_in_count(people, provider, settings):
+    bosses = [people.person(name, RoleCode.ADMIN) for name in ("first", "second")]
+    for boss in bosses:
+        boss.set_unusable_password()
+        boss.save()
+        Identity.objects.create(
+            user=boss, issuer=provider.url, subject=boss.username, linked_at=boss.date_joined
+        )
+    people.admin.delete()
+    assert set(changes.admins()) == set(bosses)
+    provider.person |= {"sub": "first", "groups": ["wk-operators"]}
+    assert is_in(sign_in().client)
+    assert changes.role_of(bosses[0]) == RoleCode.OPERATOR
+    provider.person |= {"sub": "second"}
+    assert is_in(sign_in().client)
+    assert changes.role_of(bosses[1]) == RoleCode.ADMIN  # the last one
+    # A password that nobody may use lets nobody in.
+    people.person("third", RoleCode.ADMIN)
+    settings.LOCAL_SIGN_IN = "superusers"
+    assert list(changes.admins()) == bosses[1:]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from django.conf import settings
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
@@ -101,9 +102,13 @@ def _readable(detail: str) -> str:
 
 def admins() -> QuerySet:
     """Return the people who can sign in and manage people, by their role or as superusers."""
-    people = get_user_model().objects.filter(is_active=True)
-    can_sign_in = people.exclude(password__startswith=UNUSABLE_PASSWORD_PREFIX)  # noqa: S106 - no password
-    return can_sign_in.filter(Q(is_superuser=True) | Q(groups__role=RoleCode.ADMIN)).distinct()
+    manage = Q(is_superuser=True) | Q(groups__role=RoleCode.ADMIN)
+    people = get_user_model().objects.filter(manage, is_active=True)
+    by_password = ~Q(password__startswith=UNUSABLE_PASSWORD_PREFIX)
+    if settings.LOCAL_SIGN_IN == "superusers":
+        by_password &= Q(is_superuser=True)
+    by_provider = Q(identity__isnull=False) if settings.OIDC_ISSUER else Q(pk__in=[])
+    return people.filter(by_password | by_provider).distinct()
 
 
 @contextmanager

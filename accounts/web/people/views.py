@@ -36,7 +36,9 @@ class SetPassword(PasswordResetConfirmView):
     token_generator = changes.link_tokens
 
     def get_context_data(self, **kwargs) -> dict[str, Any]:
-        provider = settings.OIDC_NAME if settings.OIDC_ISSUER else ""
+        # With a second step, the password comes first.
+        two_step = SecondFactor.objects.filter(user=self.user, confirmed=True).exists()
+        provider = settings.OIDC_NAME if settings.OIDC_ISSUER and not two_step else ""
         return super().get_context_data(provider=provider, **kwargs)
 
     def dispatch(self, *args, **kwargs) -> HttpResponse:

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.core.cache import cache
 from django.core.exceptions import SuspiciousOperation
+from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 from mozilla_django_oidc.auth import OIDCAuthenticationBackend
 
@@ -99,6 +100,10 @@ class Backend(OIDCAuthenticationBackend):
     OIDC_OP_TOKEN_ENDPOINT = property(lambda self: setting("OIDC_OP_TOKEN_ENDPOINT"))
     OIDC_OP_JWKS_ENDPOINT = property(lambda self: setting("OIDC_OP_JWKS_ENDPOINT"))
     OIDC_OP_USER_ENDPOINT = property(lambda self: setting("OIDC_OP_USER_ENDPOINT"))
+
+    def authenticate(self, request: HttpRequest, *, nonce: str, code_verifier: str):
+        """Take no other credentials: Django asks each backend that does about every name and password."""
+        return super().authenticate(request, nonce=nonce, code_verifier=code_verifier)
 
     def verify_token(self, token: str, **kwargs) -> dict[str, Any]:
         """Return the claims of an ID token: of this provider, for us, now, and for the sign-in that was begun here."""

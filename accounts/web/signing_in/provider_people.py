@@ -61,8 +61,12 @@ def person_of(claims: dict[str, Any], issuer: str, request: HttpRequest) -> Abst
 
 
 def invited(request: HttpRequest, person_id: int) -> AbstractUser | None:
-    """Return this person if the link to set its password, which still works, was opened in this browser."""
-    person = get_user_model().objects.filter(pk=person_id, is_active=True).first()
+    """Return this person if the link to set its password, which still works, was opened in this browser.
+
+    Not one with a second step: the link alone would do without it.
+    """
+    people = get_user_model().objects.exclude(second_factor__confirmed=True)
+    person = people.filter(pk=person_id, is_active=True).first()
     token = request.session.get(INTERNAL_RESET_SESSION_TOKEN)
     return person if person and token and changes.link_tokens.check_token(person, token) else None
 

@@ -84,6 +84,7 @@ class Start(OfProvider, OIDCAuthenticationRequestView):
     def get(self, request: HttpRequest) -> HttpResponse:
         if request.user.is_authenticated:
             return redirect("overview")
+        request.session.pop(LINKING, None)  # which somebody began and gave up in this browser
         request.session.set_expiry(HALFWAY_FOR)
         return super().get(request)
 
