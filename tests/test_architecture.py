@@ -101,6 +101,6 @@ def test_the_environment_is_read_in_one_place():
         "wkportal.settings",
         "wkportal.local.services",
         "wkportal.local.supervisor",
-        "accounts.management.commands.up",
+        "wkportal.local.up",
         "accounts.management.commands.first_operator",
     }

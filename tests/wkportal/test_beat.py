@@ -14,8 +14,8 @@ from tests.support import environment, preloaded
 from tests.support.processes import DEADLINE, until
 from tests.support.services import Valkey
 from tests.support.stack import CELERY, ROOT
-from wkportal import celery_app
 from wkportal.celery import Scheduler
+from wkportal.celery import app as celery_app
 
 DATABASE_AWAY = {
     "sqlite": "sqlite:////nowhere/none.sqlite3",

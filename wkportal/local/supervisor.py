@@ -46,7 +46,8 @@ def with_metrics_ports(first: int | None, processes: list[Process]) -> list[Proc
     if first is None:
         return processes
     return [
-        replace(process, env={"METRICS_PORT": str(first + place)}) for place, process in enumerate(processes)
+        replace(process, env=process.env | {"METRICS_PORT": str(first + place)})
+        for place, process in enumerate(processes)
     ]
 
 
