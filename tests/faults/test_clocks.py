@@ -51,7 +51,9 @@ def every_worker_polled(times: int = 1) -> None:
     seen = set()
 
     def polled() -> bool:
-        seen.update(WaitsWorker.objects.filter(alive_until__gt=timezone.now()).values_list())
+        seen.update(
+            WaitsWorker.objects.filter(alive_until__gt=timezone.now()).values_list("name", "alive_until")
+        )
         names = [name for name, _alive_until in seen]
         return sum(names.count(name) > times for name in set(names)) == 2
 
