@@ -99,7 +99,7 @@ def test_the_environment_is_read_in_one_place():
     assert readers - {"wkportal.celery", "wkportal.asgi", "wkportal.wsgi"} <= {
         "wkportal.env",
         "wkportal.settings",
-        "wkportal.local.services",
+        "wkportal.local.preparation",
         "wkportal.local.supervisor",
         "wkportal.local.up",
         "accounts.management.commands.first_operator",

@@ -17,7 +17,7 @@ from django.db.utils import ConnectionHandler
 
 from accounts.management.commands.up import collect_static
 from tests.support.processes import ROOT, bare_environment
-from wkportal.local import services
+from wkportal.local import preparation
 
 SETTINGS = ROOT / "wkportal" / "settings.py"
 GOOD = {
@@ -333,7 +333,9 @@ def test_without_a_secret_key_the_sentence_says_how_to_get_one(tmp_path):
 
 
 def test_the_environment_wins_over_the_files(settings_with, tmp_path):
-    (tmp_path / "run.env").write_text(services.env_text({"WK_BASE_URL": "http://run:1", "WK_ACCOUNT": "run"}))
+    (tmp_path / "run.env").write_text(
+        preparation.env_text({"WK_BASE_URL": "http://run:1", "WK_ACCOUNT": "run"})
+    )
     (tmp_path / "secrets.env").write_text("WK_ACCOUNT=secrets\nWK_PASSWORD=secrets\n")
     settings = settings_with(WK_BASE_URL="http://given:1", WK_ACCOUNT=None, WK_PASSWORD=None)
     read = {name: settings[name] for name in ("WK_BASE_URL", "WK_ACCOUNT", "WK_PASSWORD")}
@@ -344,7 +346,7 @@ def test_the_environment_wins_over_the_files(settings_with, tmp_path):
     "value", ['quo"te', "ap'os", "back\\slash\\n", "'both'", '"both"', "has space # and mark", "$x"]
 )
 def test_run_env_carries_any_value(settings_with, tmp_path, value):
-    (tmp_path / "run.env").write_text(services.env_text({"WK_PASSWORD": value}))
+    (tmp_path / "run.env").write_text(preparation.env_text({"WK_PASSWORD": value}))
     settings_with(WK_PASSWORD=None, WK_AUTHORIZATION="given")
     assert os.environ["WK_PASSWORD"] == value
 
@@ -373,50 +375,50 @@ def test_every_variable_stands_in_the_table_of_the_readme():
 
 def test_generated_secrets_are_made_once(tmp_path):
     path = tmp_path / "secrets.env"
-    made = services.generated_secrets(path)
+    made = preparation.generated_secrets(path)
     assert set(made) == {"SECRET_KEY", "FIELD_KEYS", "REDIS_PASSWORD", "WK_CALLBACK_SECRET"}
-    assert services.generated_secrets(path) == made
+    assert preparation.generated_secrets(path) == made
     path.write_text("# mine\nexport WK_ACCOUNT='somebody'\n" + path.read_text())
-    assert services.generated_secrets(path) == made | {"WK_ACCOUNT": "somebody"}
+    assert preparation.generated_secrets(path) == made | {"WK_ACCOUNT": "somebody"}
 
 
 def test_generated_secrets_start_on_a_line_of_their_own(tmp_path):
     path = tmp_path / "secrets.env"
     path.write_text("WK_PASSWORD=secret")
-    made = services.generated_secrets(path)
+    made = preparation.generated_secrets(path)
     assert made["WK_PASSWORD"] == "secret"
-    assert services.generated_secrets(path) == made
+    assert preparation.generated_secrets(path) == made
 
 
 @pytest.mark.slow
 def test_a_generated_password_may_begin_with_a_dash(monkeypatch):
     for name in ("WK_ACCOUNT", "WK_PASSWORD", "WK_AUTHORIZATION", "WK_BASE_URL"):
         monkeypatch.setenv(name, "")
-    monkeypatch.setattr(services.secrets, "token_urlsafe", lambda size: "-dash")
-    _address, command = services.simulator("127.0.0.1", 1)
+    monkeypatch.setattr(preparation.secrets, "token_urlsafe", lambda size: "-dash")
+    _address, command = preparation.simulator("127.0.0.1", 1)
     assert os.environ["WK_PASSWORD"] == "-dash"
     assert subprocess.run([*command, "--help"], capture_output=True, cwd=ROOT).returncode == 0
 
 
 def test_what_a_file_gives_is_not_started(monkeypatch, tmp_path):
     monkeypatch.setenv("REDIS_URL", "")
-    assert not services.given("REDIS_URL")
+    assert not preparation.given("REDIS_URL")
     monkeypatch.setenv("REDIS_URL_FILE", str(tmp_path / "redis"))
-    assert services.given("REDIS_URL")
+    assert preparation.given("REDIS_URL")
 
 
 def test_the_simulator_keeps_nothing_of_a_real_account(settings_with, tmp_path):
     (tmp_path / "password").write_text("of-the-real-account")
     (tmp_path / "secrets.env").write_text("WK_AUTHORIZATION=of-the-real-account\n")
     settings_with(WK_PASSWORD_FILE=str(tmp_path / "password"))
-    services.simulator("127.0.0.1", 1)
+    preparation.simulator("127.0.0.1", 1)
     settings = settings_with(**{name: value for name, value in os.environ.items() if name not in GOOD})
     assert "of-the-real-account" not in (settings["WK_PASSWORD"], settings["WK_AUTHORIZATION"])
 
 
 @pytest.mark.parametrize("host", ["a..b", "localhost:80", "no.such.host.invalid", "203.0.113.9"])
 def test_a_host_that_is_not_ours_is_named(host):
-    assert f"HOST is {host!r}; it has to be an address of this machine" in services.cannot_listen(
+    assert f"HOST is {host!r}; it has to be an address of this machine" in preparation.cannot_listen(
         host, 25_000
     )
 
@@ -428,9 +430,9 @@ def test_a_folder_that_takes_no_files_is_named(settings):
 
 
 def test_a_port_that_somebody_uses_is_passed_over():
-    first = services.free_port("127.0.0.1", 25_000, but=0)
-    with services.listen("127.0.0.1", first):
-        second = services.free_port("127.0.0.1", first, but=first + 1)
+    first = preparation.free_port("127.0.0.1", 25_000, but=0)
+    with preparation.listen("127.0.0.1", first):
+        second = preparation.free_port("127.0.0.1", first, but=first + 1)
     assert second > first + 1
 
 

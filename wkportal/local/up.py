@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from wkportal.local import services
+from wkportal.local import preparation
 from wkportal.local.supervisor import (
     PARENT_DEATH,
     Process,
@@ -38,7 +38,7 @@ class Prepared:
 
 
 def main() -> None:
-    plan = services.prepare()
+    plan = preparation.prepare()
     prepared = prepare(plan)
     alive = plan.var_dir / "alive"
     shutil.rmtree(alive, ignore_errors=True)
@@ -66,7 +66,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def prepare(plan: services.Plan) -> Prepared:
+def prepare(plan: preparation.Plan) -> Prepared:
     """Make the database and the static files ready, in a process of its own. Ends this one if that fails: it said why."""
     command = [*PARENT_DEATH, "exec", str(os.getpid()), sys.executable, sys.argv[0], "up", "--prepare"]
     broker = ["--own-broker"] if plan.valkey_command else []
@@ -76,12 +76,12 @@ def prepare(plan: services.Plan) -> Prepared:
     return Prepared(**json.loads(done.stdout))
 
 
-def what_runs(plan: services.Plan, prepared: Prepared) -> str:
+def what_runs(plan: preparation.Plan, prepared: Prepared) -> str:
     lines = ["", f"  wkportal runs: {plan.web_address}", "", prepared.sign_in]
     if plan.simulator_address:
         lines.append(f"    upstream   simulated at {plan.simulator_address}/ (WK_BASE_URL is not set)")
-    if not services.is_loopback(plan.host):
-        names = [name for name in prepared.hosts if not services.is_loopback(name.strip("[]"))]
+    if not preparation.is_loopback(plan.host):
+        names = [name for name in prepared.hosts if not preparation.is_loopback(name.strip("[]"))]
         lines.append(f"    network    {', '.join(f'http://{name}:{plan.port}/' for name in names)}")
     return "\n".join([*lines, "", "  Ctrl-C stops everything.", "", ""])
 
@@ -89,25 +89,27 @@ def what_runs(plan: services.Plan, prepared: Prepared) -> str:
 # --- the processes -------------------------------------------------------------------------------------
 
 
-def valkey(plan: services.Plan) -> list[Process]:
+def valkey(plan: preparation.Plan) -> list[Process]:
     if not plan.valkey_command:
         return []
     hint = f"Its last words are in {plan.valkey_log}."
-    return [Process("valkey", plan.valkey_command, ready=partial(services.valkey_answers, plan), hint=hint)]
+    return [
+        Process("valkey", plan.valkey_command, ready=partial(preparation.valkey_answers, plan), hint=hint)
+    ]
 
 
-def simulator(plan: services.Plan) -> list[Process]:
+def simulator(plan: preparation.Plan) -> list[Process]:
     if not plan.simulator_command:
         return []
-    host, port = services.reachable(plan.host), int(plan.simulator_address.rpartition(":")[2])
+    host, port = preparation.reachable(plan.host), int(plan.simulator_address.rpartition(":")[2])
     return [Process("simulator", plan.simulator_command, ready=partial(port_answers, host, port))]
 
 
-def web(plan: services.Plan, prepared: Prepared) -> Process:
+def web(plan: preparation.Plan, prepared: Prepared) -> Process:
     command = [sys.executable, sys.argv[0], "serve", "--host", plan.host, "--port", str(plan.port)]
     named = [host.lstrip(".") for host in prepared.hosts if host != "*"]
     header = named[0] if named else "localhost"
-    ready = partial(http_answers, services.reachable(plan.host), plan.port, "/healthz", header)
+    ready = partial(http_answers, preparation.reachable(plan.host), plan.port, "/healthz", header)
     return Process("web", command, ready=ready)
 
 

@@ -18,7 +18,7 @@ from accounts.metrics import server
 from accounts.realtime import sse
 from accounts.status.exposition import StatusCollector
 from wkportal.http_limits import LimitedProtocol, behind_proxies
-from wkportal.local import services
+from wkportal.local import preparation
 from wkportal.local.supervisor import Process, Supervisor, with_metrics_ports
 
 log = logging.getLogger("wkportal")
@@ -142,7 +142,7 @@ class Command(BaseCommand):
 
 def listen(host: str, port: int) -> socket.socket:
     try:
-        return services.listen(host, port)
+        return preparation.listen(host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CommandError(

@@ -4,6 +4,7 @@ import codecs
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from io import StringIO
 
 from django.core.exceptions import ValidationError
@@ -44,10 +45,7 @@ def table_of(file: UploadedFile) -> Table:
     data = file.read()
     if not data.strip():
         raise ValidationError(_("The file is empty."))
-    # 5 MB in every process, for what web alone does, and seldom.
-    from accounts.web.exchange.files.xlsx import sheet_rows  # noqa: PLC0415
-
-    rows = _bounded(sheet_rows(data) if data.startswith(b"PK\x03\x04") else _csv(data))
+    rows = _bounded(_xlsx(data) if data.startswith(b"PK\x03\x04") else _csv(data))
     heads = [head.strip() for head in next(rows, [])]
     while heads and not heads[-1]:
         heads = heads[:-1]
@@ -86,6 +84,11 @@ def _bounded(rows: Iterator[list[str]]) -> Iterator[list[str]]:
 
 
 # --- CSV --------------------------------------------------------------------------------------------------
+
+
+def _xlsx(data: bytes) -> Iterator[list[str]]:
+    # Loaded with the first such file: it needs 5 MB, and is in the imports of every process.
+    return import_module("accounts.web.exchange.files.xlsx").sheet_rows(data)
 
 
 def _csv(data: bytes) -> Iterator[list[str]]:
