@@ -121,6 +121,25 @@ def end_on_signal(sender, **_options) -> None:
 # worker would exit. Messages are hints here: the database holds the work.
 redis_transport.Channel.do_restore = False
 
+
+class QoS(redis_transport.QoS):
+    """Leave out what can't be acknowledged any more.
+
+    A task that ends in a thread acknowledges its message in the event loop. If the connection was lost in between,
+    kombu would do so over the closed channel, and the worker would exit.
+    """
+
+    def ack(self, delivery_tag) -> None:
+        if not self.channel.closed:
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag, requeue: bool = False) -> None:
+        if not self.channel.closed:
+            super().reject(delivery_tag, requeue=requeue)
+
+
+redis_transport.Channel.QoS = QoS
+
 # Celery imports that module during gevent's patching, before time.sleep is replaced. With the real sleep a
 # worker would block completely, with all its waits, between two tries to connect to an unreachable broker.
 kombu_functional.sleep = time.sleep

