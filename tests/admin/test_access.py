@@ -177,6 +177,22 @@ def test_a_lead_finds_no_row_of_another_team(people):
         assert ours[model] in shown and theirs[model] not in shown
 
 
+def test_a_lead_learns_the_name_of_nobody_whom_no_row_of_the_team_names(people):
+    client = client_of(people, "lead")
+    ours, theirs = (people.account(team=team) for team in (people.east, people.west))
+    make_attempt(theirs, "failed", asked_by=people.stranger, asked_by_name="stranger")
+    record(theirs, EventType.CHANGED, by=people.stranger)
+    lists = [reverse(f"admin:{NAMES[model]}_changelist") for model in ("loginattempt", "accountevent")]
+    for person in (people.stranger, people.person("secretive", "admin")):
+        for page in lists:
+            answer = client.get(page, {"operator": person.pk}).content.decode()
+            assert person.username not in answer and f"#{person.pk}" in answer
+    make_attempt(ours, "failed", asked_by=people.stranger, asked_by_name="stranger")
+    record(ours, EventType.CHANGED, by=people.stranger)
+    for page in lists:
+        assert "stranger" in client.get(page, {"operator": people.stranger.pk}).content.decode()
+
+
 def test_an_auditor_and_a_lead_start_and_cancel_nothing_by_an_action_that_they_do_not_see(people):
     theirs = rows_of(people, people.west)
     for who in ("lead", "auditor"):

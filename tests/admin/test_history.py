@@ -222,7 +222,7 @@ def test_no_secret_can_be_asked_for_in_the_address(people, query):
     "query",
     [
         "line=x", "line=²", f"line={'9' * 30}", "team=-1", "tag=none", "created_at_from=x", "created_at_to=9999-12-31",
-        "account__id__exact=x", "p=0", "p=9999", "p=x", "q=%00", "nonsense=1", "o=99.-3.x", "_facets=True", "all=",
+        "created_at_from=0001-01-01", "at_from=0001-01-01", "last_login_at_from=0001-01-01", "account__id__exact=x", "p=0", "p=9999", "p=x", "q=%00", "nonsense=1", "o=99.-3.x", "_facets=True", "all=",
     ],
 )  # fmt: skip
 def test_junk_in_the_address_breaks_no_list(people, query):

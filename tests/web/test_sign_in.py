@@ -135,7 +135,14 @@ def test_admins_see_who_signed_in_and_was_refused_and_let_one_try_again(people):
     one = admin.get("/people/sign-ins/?q=MATE").content.decode()
     assert one.count('class="chip online"') == 1 and 'class="chip due"' not in one
     assert admin.get("/people/sign-ins/?q=203.0.113.10").content.decode().count('class="chip due"') == 5
-    for wrong in ("?before=x", "?before=2026-99-99T00:00", "?q=%00", "?q=::1", f"?q={'x' * 500}"):
+    for wrong in (
+        "?before=x",
+        "?before=2026-99-99T00:00",
+        "?before=0001-01-01T00:00%2B14:00",
+        "?q=%00",
+        "?q=::1",
+        f"?q={'x' * 500}",
+    ):
         assert admin.get(f"/people/sign-ins/{wrong}").status_code == 200
     admin.post("/people/sign-ins/", {"lockout": "x"})
     assert people.operator.client.post("/people/sign-ins/", {"lockout": "x"}).status_code == 404

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
+from functools import partial
 
 from django.conf import settings
 from django.contrib import admin
@@ -18,6 +19,7 @@ from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, count_up_to, for_e
 from accounts.lib.rows import is_key
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
 from accounts.proxies import OWN, proxy_name
+from accounts.web.fields import FIRST_YEAR, LAST_YEAR
 
 CHOICE_LIMIT = 100
 NONE = "none"
@@ -206,8 +208,13 @@ class AskedByFilter(ChoiceFilter):
     title = _("operator")
     parameter_name = "operator"
     column = "asked_by"
+    name_column = "asked_by_name"
     empty_title = _("nobody, or a deleted person")
     started = LoginAttempt
+
+    def __init__(self, request, params, model, model_admin):
+        self.visible_rows = partial(model_admin.get_queryset, request)
+        super().__init__(request, params, model, model_admin)
 
     def options(self, request: HttpRequest) -> Iterator[tuple[int, str]]:
         people = get_user_model().objects.order_by("username")
@@ -217,16 +224,17 @@ class AskedByFilter(ChoiceFilter):
         return ((person.pk, person.get_username()) for person in active[:CHOICE_LIMIT])
 
     def title_of(self, value: str) -> str:
-        """Return the name, also of somebody beyond the offered ones."""
+        """Return the name, also of somebody beyond the offered ones whom a row names that the reader sees."""
         if value not in dict(self.offered()) and value != NONE:
-            names = get_user_model().objects.filter(pk=value).values_list("username", flat=True)
-            return names.first() or f"#{value}"
+            named = self.visible_rows().filter(**{self.column: value}).order_by()
+            return next(iter(named.values_list(self.name_column, flat=True)[:1]), "") or f"#{value}"
         return super().title_of(value)
 
 
 class ActorFilter(AskedByFilter):
     title = _("by")
     column = "actor"
+    name_column = "actor_name"
     started = AccountEvent
 
 
@@ -246,19 +254,19 @@ class DayFilter(admin.FieldListFilter):
     def _day(self, name: str) -> date | None:
         value = self.used_parameters.get(name, [""])[-1]
         try:
-            return date.fromisoformat(value) if value else None
+            day = date.fromisoformat(value) if value else None
         except ValueError as error:
             raise IncorrectLookupParameters(name) from error
+        if day and not FIRST_YEAR <= day.year <= LAST_YEAR:
+            raise IncorrectLookupParameters(name)
+        return day
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        try:
-            if self.first:
-                queryset = queryset.filter(**{f"{self.field_path}__gte": _midnight(self.first)})
-            if self.last:
-                last = _midnight(self.last + timedelta(days=1))
-                queryset = queryset.filter(**{f"{self.field_path}__lt": last})
-        except (OverflowError, ValueError) as error:
-            raise IncorrectLookupParameters(self.field_path) from error
+        if self.first:
+            queryset = queryset.filter(**{f"{self.field_path}__gte": _midnight(self.first)})
+        if self.last:
+            last = _midnight(self.last + timedelta(days=1))
+            queryset = queryset.filter(**{f"{self.field_path}__lt": last})
         return queryset
 
     def query(self, changelist: ChangeList, first: date | None = None, last: date | None = None) -> str:

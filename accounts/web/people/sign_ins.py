@@ -22,6 +22,7 @@ from django.views.decorators.http import require_http_methods
 from accounts import permissions
 from accounts.lib.typed_text import code
 from accounts.models import SignInUnlock
+from accounts.web.fields import FIRST_YEAR, LAST_YEAR
 from accounts.web.people.sessions import browser_of
 from wkportal import sign_in_limits
 
@@ -57,7 +58,8 @@ def _moment(text: str) -> datetime | None:
         found = parse_datetime(text)
     except ValueError:
         return None
-    return found if found and timezone.is_aware(found) else None
+    usable = found and timezone.is_aware(found) and FIRST_YEAR <= found.year <= LAST_YEAR
+    return found if usable else None
 
 
 def _known(names: set[str | None]) -> dict:
