@@ -25,7 +25,7 @@ def may(user, action: str) -> bool:
     if user is None or not user.is_active:
         return False
     if action == A.CHECK:
-        return user.has_perm("accounts.view_account")
+        return permissions.may_check(user)
     logs_in = action in (*NOTICED, A.PAUSE, A.RESUME, A.DUE)
     return permissions.may_log_in(user) if logs_in else permissions.may_edit(user)
 

@@ -44,7 +44,12 @@ ACTIONS: tuple[SelectionAction, ...] = (
     _bulk(BulkAction.PROXY, _("Proxy")),
     _bulk(BulkAction.PAUSE, _("Pause")),
     SelectionAction("export_accounts", _("Export"), always=True),
-    SelectionAction("choose_bulk", _("More…"), always=True),
+    SelectionAction(
+        "choose_bulk",
+        _("More…"),
+        always=True,
+        allowed=lambda user: any(actions.may(user, action) for action in BulkAction),
+    ),
 )
 
 

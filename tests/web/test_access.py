@@ -115,7 +115,7 @@ MATRIX = {
     "submit_code": (NEVER, act(422)),
     # Many at once.
     "bulk_runs": (SIGNED_IN, NEVER),
-    "choose_bulk": (NEVER, SEE),
+    "choose_bulk": (NEVER, row(302, 404, 200, 200, 200, 404, 200, 200)),  # auditors do nothing
     "prepare_bulk": (NEVER, made_by_operators(200)),
     "bulk_run": (RUN_OF_A_MATE, NEVER),
     "bulk_run_live": (RUN_OF_A_MATE, NEVER),

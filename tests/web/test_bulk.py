@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from accounts.bulk import execute, runs
 from accounts.models import Account, BulkRun, RecoveryPolicy, WaitsWorker
+from accounts.models.operators.bulk_run import BulkAction
 from accounts.states import AccountState
 from tests.support.factories import fresh
 
@@ -35,6 +36,22 @@ def test_the_bar_has_the_actions_that_a_person_may_do(people):
     assert "/prepare/" not in seen and "/accounts/bulk/choose/" in seen
     choices = html(people.viewer.client.post("/accounts/bulk/choose/", {"account": "1"}))
     assert re.findall(r'data-action="(\w+)"', choices) == ["check"]
+
+
+def test_an_auditor_does_nothing_to_many_either(people):
+    account, auditor = people.account(), people.person("auditor", "auditor")
+    run = runs.start(people.operator, BulkAction.CHECK, {}, Account.objects.filter(pk=account.pk))
+    answers = [
+        auditor.client.post("/accounts/bulk/choose/", {"account": account.pk}),
+        *(
+            auditor.client.post(f"/accounts/bulk/{action}/prepare/", {"account": account.pk, "start": "1"})
+            for action in BulkAction.values
+        ),
+        auditor.client.post(f"/accounts/bulk/{run.pk}/cancel/"),
+    ]
+    assert {answer.status_code for answer in answers} == {404, 403}
+    assert BulkRun.objects.get() == run and fresh(run).cancelled_at is None
+    assert "/accounts/bulk/choose/" not in html(auditor.client.get("/accounts/"))
 
 
 def test_prompts_are_shown_before_any_phone_is_asked(people):

@@ -122,8 +122,10 @@ def cancel_run(request: HttpRequest, run_id: int) -> HttpResponse:
 
 
 def _need(request: HttpRequest, action: str) -> None:
+    if action == BulkAction.CHECK:
+        return permissions.need_check(request.user)
     why = _("Viewers can’t do this to accounts. Operators and admins can. Ask an admin for permission.")
-    permissions.need(actions.may(request.user, action), why)
+    return permissions.need(actions.may(request.user, action), why)
 
 
 def _run(request: HttpRequest, run_id: int) -> BulkRun:
