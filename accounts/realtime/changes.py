@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.db.models import Min, Q
@@ -23,6 +24,7 @@ from accounts.lib.group_commit import GroupCommit
 from accounts.lib.pubsub import PublishedEvent
 from accounts.models import AccountEvent, Drop, IncidentNote, LoginAttempt, Role, WaitsWorker
 from accounts.models.login_attempt import CLOSED_AFTER
+from accounts.models.signing_in.second_factor import TAKEN
 from accounts.upstream import token_store
 
 EVERY_TEAM = frozenset({-1})
@@ -36,7 +38,8 @@ EVENTS_MOST = 500
 # So many of the newest rows are read for pages whose streams were interrupted, and when polling begins.
 REPLAYED_MOST = 2000
 NOTES_MOST = 50
-BACKEND = "django.contrib.auth.backends.ModelBackend"
+# Those whose sessions Django checks alike.
+BACKENDS = {"django.contrib.auth.backends.ModelBackend", "accounts.web.signing_in.provider.Backend"}
 # Open pages learn of an overdue login by the next check. Older ones are not searched for: while PostgreSQL may
 # remove no versions of rows, as during a dump, their index keeps an entry of each login that has ended since.
 OVERDUE_FOR = timedelta(minutes=1)
@@ -119,21 +122,39 @@ def admitted(session_keys: list[str]) -> list[tuple[int, Rights] | None]:
     """Return (user, rights) for each session whose user may view accounts, None for the others.
 
     The checks of Django's session and authentication middleware, with as many queries for hundreds as for one.
-    Also None for a session that these would change, such as one signed with an old SECRET_KEY.
+    Also None for a session that these would change, such as one signed with an old SECRET_KEY, and for one that has
+    yet to take its second step.
     """
+    backends = BACKENDS.intersection(settings.AUTHENTICATION_BACKENDS)
     rows = Session.objects.filter(session_key__in=session_keys, expire_date__gt=timezone.now())
     owners: dict[str, tuple[int, str]] = {}
+    taken: set[str] = set()
     for row in rows:
         data = SessionStore().decode(row.session_data)
-        if data.get(BACKEND_SESSION_KEY) == BACKEND:
+        if data.get(BACKEND_SESSION_KEY) in backends:
+            taken |= {row.session_key} if TAKEN in data else set()
             owners[row.session_key] = int(data[SESSION_KEY]), data.get(HASH_SESSION_KEY, "")
     found, _sessions = rights({user for user, _hash in owners.values()}, set())
+    required = _who_needs_second_step(set(found))
     may = {
         key: (user, found[user])
         for key, (user, auth_hash) in owners.items()
-        if user in found and constant_time_compare(auth_hash, found[user].auth_hash)
+        if user in found
+        and constant_time_compare(auth_hash, found[user].auth_hash)
+        and (key in taken or user not in required)
     }
     return [may.get(key) for key in session_keys]
+
+
+def _who_needs_second_step(users: set[int]) -> set[int]:
+    """Return those of the users who have to take a second step: `signing_in.second_step.is_required` for many."""
+    if settings.REQUIRE_TWO_STEP != "admins":
+        return users if settings.REQUIRE_TWO_STEP == "all" else set()
+    manages = Q(codename="manage_people", content_type__app_label="accounts")
+    permission = Permission.objects.filter(manages).values("pk")
+    of_admins = Q(is_staff=True) | Q(is_superuser=True)
+    of_admins |= Q(groups__permissions__in=permission) | Q(user_permissions__in=permission)
+    return set(get_user_model().objects.filter(of_admins, pk__in=users).values_list("pk", flat=True))
 
 
 # --- rows without an event -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth import BACKEND_SESSION_KEY
 from django.contrib.auth.models import Permission
 from django.contrib.sessions.models import Session
 from django.db import connection
@@ -13,9 +14,11 @@ from accounts.attention import assignment
 from accounts.lib.pubsub import PublishedEvent
 from accounts.models import AccountEvent, Drop, Incident, LoginAttempt, WaitsWorker
 from accounts.models.event import record
+from accounts.models.signing_in.second_factor import TAKEN
 from accounts.realtime import changes
 from accounts.states import AttemptState, EventType
-from tests.support.factories import make_attempt
+from accounts.web.signing_in.second_step import is_required
+from tests.support.factories import fresh, make_attempt
 
 
 def seconds_ago(seconds: float):
@@ -87,6 +90,35 @@ def test_who_is_admitted_is_who_django_lets_in(people):
 
     assert [user and user[0] for user in found] == [people.operator.pk, people.admin.pk, *[None] * 8]
     assert found[0][1] == changes.rights({people.operator.pk}, set())[0][people.operator.pk]
+
+
+def test_a_session_that_has_yet_to_take_its_second_step_is_not_admitted(people, settings):
+    own = people.person("own", "viewer", people.east)
+    own.user_permissions.add(Permission.objects.get(codename="manage_people"))
+    roles = [people.person(f"a {role}", role, people.east) for role in ("lead", "auditor", "admin")]
+    users = [people.operator, people.viewer, people.admin, own, *roles]
+    keys = [key(user) for user in users]
+    for required in ("off", "admins", "all"):
+        settings.REQUIRE_TWO_STEP = required
+        found = [bool(each) for each in changes.admitted(keys)]
+        assert found == [not is_required(fresh(user)) for user in users], required
+        assert sum(found) == {"off": 7, "admins": 2, "all": 0}[required]
+    session = people.admin.client.session
+    session[TAKEN] = True
+    session.save()
+    assert [bool(found) for found in changes.admitted(keys)] == [user == people.admin for user in users]
+
+
+def test_sessions_of_the_sign_in_provider_are_admitted_while_there_is_one(people, settings):
+    session = people.operator.client.session
+    session[BACKEND_SESSION_KEY] = "accounts.web.signing_in.provider.Backend"
+    session.save()
+    assert changes.admitted([session.session_key]) == [None]
+    settings.AUTHENTICATION_BACKENDS = [
+        *settings.AUTHENTICATION_BACKENDS,
+        "accounts.web.signing_in.provider.Backend",
+    ]
+    assert changes.admitted([session.session_key])[0][0] == people.operator.pk
 
 
 def test_thousands_are_admitted_with_as_many_queries_as_one(people):

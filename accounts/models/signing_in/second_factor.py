@@ -22,6 +22,8 @@ TOLERANCE = 1
 # keep its owner out for ever.
 MOST_FAILURES = 9
 SHOWN_FOR = timedelta(hours=1)
+# Key in a session that took the step. Sessions that did not are ended where a person sets one up.
+TAKEN = "second_step"
 
 
 class SecondFactor(ThrottlingMixin, Device):

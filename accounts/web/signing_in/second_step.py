@@ -18,9 +18,8 @@ from django.utils.translation import gettext_lazy
 
 from accounts import permissions
 from accounts.models import SecondFactor
+from accounts.models.signing_in.second_factor import TAKEN
 
-# Key in a session that took the step. Sessions that did not are ended where a person sets one up.
-TAKEN = "second_step"
 # What a session may open that has yet to take the step: taking it, leaving, and what needs no sign-in.
 OPEN_VIEWS = {
     "second_step", "two_step", "sign_in", "provider", "provider_callback", "sign_out", "set_language", "set_password", "scan_link", "scan_link_live",
