@@ -205,7 +205,7 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
             for channel in rows:
                 change(channel)
                 channel.save(update_fields=("active", *dispatch.SWITCHED_ON))
-                self.log_change(request, channel, [{"changed": {"fields": [gettext("enabled")]}}])
+                self.log_change(request, channel, [{"changed": {"fields": ["enabled"]}}])
         return len(rows)
 
     def get_urls(self) -> list:

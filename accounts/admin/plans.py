@@ -163,7 +163,7 @@ class PlanAdmin(EveryTeams, LongTableAdmin):
             for plan in rows:
                 plan.active = active
                 plan.save()
-                self.log_change(request, plan, [{"changed": {"fields": [gettext("enabled")]}}])
+                self.log_change(request, plan, [{"changed": {"fields": ["enabled"]}}])
         message = (
             ngettext("%(count)s plan enabled.", "%(count)s plans enabled.", len(rows))
             if active

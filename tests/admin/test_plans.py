@@ -247,6 +247,10 @@ def test_many_plans_are_enabled_and_disabled(admin):
     assert all(plan.active and plan.next_at for plan in Plan.objects.all())
     audited = AuditEntry.objects.filter(kind=AuditKind.CHANGED, subject="accounts.plan")
     assert audited.count() == 3
+    # In Chinese too, it names the field so that each reader's language can.
+    in_chinese = {"headers": {"accept-language": "zh-hans"}, "follow": True}
+    assert "已停用 2 个" in text(admin.post(PLANS, {"action": "disable", **chosen}, **in_chinese))
+    assert set(audited.values_list("detail", flat=True)) == {"enabled"}
 
 
 def test_many_channels_are_enabled_and_disabled(admin):
@@ -265,6 +269,10 @@ def test_many_channels_are_enabled_and_disabled(admin):
     assert "1 channel disabled." in text(admin.post(base, {"action": "disable", **chosen}, follow=True))
     channel.refresh_from_db()
     assert (channel.active, channel.url) == (False, "json://secret.example.com")
+    in_chinese = {"headers": {"accept-language": "zh-hans"}}
+    admin.post(base, {"action": "enable", **chosen}, **in_chinese)
+    audited = AuditEntry.objects.filter(kind=AuditKind.CHANGED, subject="accounts.channel")
+    assert list(audited.values_list("detail", flat=True)) == ["enabled"] * 3
 
 
 def test_time_zones_are_chosen_from_a_list_and_no_note_compares_clocks(admin, people):

@@ -2,17 +2,19 @@
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.test import Client
 
 from accounts.attention import archive
 from accounts.logins import control, start
 from accounts.maintenance import personal_data
-from accounts.models import Account, AuditEntry
+from accounts.models import Account, AuditEntry, SignIn
 from accounts.models.audit import log as audit
 from accounts.models.audit import origin
 from accounts.models.audit.entry import OF_EVENTS, AppendOnly, AuditKind
 from accounts.models.audit.origin import Origin, Way
 from accounts.states import EventType, Trigger
 from accounts.tasks import tick
+from tests.support.factories import PASSWORD, fresh
 
 # Events that no person causes, or that say what became of what somebody did before.
 BY_ITSELF = {
@@ -134,6 +136,43 @@ def test_a_deleted_account_takes_its_personal_data_along(people):
     kept = [(e.account_name, e.detail, e.address) for e in entries(account_id=other.pk)]
     assert kept[0] == ("Shop 2", "198.51.100.7", "198.51.100.7")
     assert kept[2] == ("Shop 2", "asked Mr Wang", "203.0.113.9")
+
+
+@pytest.mark.parametrize(
+    "query", ["q=Care+1+%E5%BA%97", "q=Care%201%20%e5%ba%97", "sort=&q=%43are%201%20%E5%BA%97"]
+)
+def test_a_deleted_account_is_not_named_in_what_was_searched_for(people, query):
+    account = people.account(label="Care 1 店")
+    answer = people.admin.client.get("/accounts/export.csv", QUERY_STRING=query)
+    assert b"".join(answer.streaming_content)
+    (entry,) = entries(kind=AuditKind.EXPORTED)
+    assert "q=Care+1+%E5%BA%97" in entry.detail
+    personal_data.erase(account)
+    assert entries(kind=AuditKind.EXPORTED)[0].detail == "q=…"
+
+
+def test_what_the_audit_log_cannot_say_is_not_done(people, monkeypatch):
+    def full(*_args, **_fields):
+        raise RuntimeError("the disk is full")
+
+    client, other = people.viewer.client, Client(raise_request_exception=False)
+    client.raise_request_exception = False
+    other.post("/login/", {"username": "viewer", "password": PASSWORD})
+    session = SignIn.objects.get(session_key=other.session.session_key)
+    monkeypatch.setattr(audit, "record", full)
+    password = {
+        "old_password": PASSWORD,
+        "new_password1": "a new long one",
+        "new_password2": "a new long one",
+    }
+    for sent in (
+        {"do": "password", **password},
+        {"do": "end_session", "session": session.pk},
+        {"do": "end_others"},
+    ):
+        assert client.post("/me/", sent).status_code == 500
+        assert fresh(people.viewer).check_password(PASSWORD)
+        assert other.get("/me/").status_code == client.get("/me/").status_code == 200
 
 
 def test_an_entry_never_changes(people):

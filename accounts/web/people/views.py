@@ -81,7 +81,8 @@ def me(request: HttpRequest) -> HttpResponse:
     action = _ACTIONS.get(request.POST.get("do", ""))
     if action is None:
         raise Http404
-    return action(request)
+    with transaction.atomic():  # what the audit log can't say is not done
+        return action(request)
 
 
 def _save_preferences(request: HttpRequest) -> HttpResponse:
@@ -124,11 +125,9 @@ def _end_others(request: HttpRequest) -> HttpResponse:
 
 def _unlink(request: HttpRequest) -> HttpResponse:
     """Unlink the person, whom the password lets in from now on."""
-    if request.user.has_usable_password():
-        with transaction.atomic():
-            if Identity.objects.filter(user=request.user).delete()[0]:
-                changes.record(request.user, changes.Change.UNLINKED, by=request.user)
-                messages.success(request, _("No longer linked."))
+    if request.user.has_usable_password() and Identity.objects.filter(user=request.user).delete()[0]:
+        changes.record(request.user, changes.Change.UNLINKED, by=request.user)
+        messages.success(request, _("No longer linked."))
     return redirect("me")
 
 
