@@ -406,6 +406,15 @@ def test_the_password_may_be_for_emergencies_only(people, provider, settings):
     assert "People sign in with Company ID here" in answer.content.decode() and not is_in(client)
     assert AccessFailureLog.objects.get().username == "operator"
     assert client.post("/login/", {"username": "admin", "password": PASSWORD}).headers["Location"] == "/"
+    # So nobody else can give up what lets them in.
+    for person, left in ((people.mate, 1), (people.admin, 0)):
+        Identity.objects.create(
+            user=person, issuer=provider.url, subject="x", linked_at=people.mate.date_joined
+        )
+        assert ('value="unlink"' in person.client.get("/me/").content.decode()) == (not left)
+        person.client.post("/me/", {"do": "unlink"})
+        assert Identity.objects.filter(user=person).count() == left
+        Identity.objects.all().delete()
 
 
 def test_a_superuser_keeps_all_rights_and_the_last_admin_the_role(people, provider):

@@ -7,6 +7,7 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 
 from accounts.models import AuditEntry, SignIn, Team
+from accounts.web.people import changes
 from accounts.web.people.changes import role_of
 from tests.support.factories import fresh
 
@@ -89,6 +90,15 @@ def test_a_lead_learns_nothing_of_people_elsewhere_and_changes_none_who_has_more
         assert state_of(person) == before
     assert "in a team that you don’t lead" in lead.client.get(f"/people/{both.pk}/").content.decode()
     assert "rights that you don’t have" in lead.client.get(f"/people/{boss.pk}/").content.decode()
+
+
+def test_a_lead_learns_of_no_team_in_which_somebody_was_before(people, lead):
+    changes.set_groups(people.mate, "operator", [people.west], by=people.admin)
+    changes.set_groups(people.mate, "operator", [people.west, people.east], by=people.admin)
+    changes.set_groups(people.mate, "viewer", [people.east], by=people.admin)
+    page = lead.client.get(f"/people/{people.mate.pk}/").content.decode()
+    assert "West" not in page and page.count("Operator, East") == 1 and page.count("Viewer, East") == 1
+    assert "Operator, West" in people.admin.client.get(f"/people/{people.mate.pk}/").content.decode()
 
 
 def test_a_lead_sees_own_teams_and_neither_makes_nor_renames_nor_deletes_any(people, lead):

@@ -60,6 +60,7 @@ ROLES_IN_ROWS = {
     **{name: code.label for code, name in GROUP_NAMES.items()},
     **dict(RoleCode.choices),
 }
+NAMES_TEAMS = {Change.ADDED, Change.GROUPS, Change.SYNCED}
 FLAGS = {Change.ADDED: ADDITION, Change.DELETED: DELETION}
 
 
@@ -77,8 +78,16 @@ def record(thing: models.Model, change: str, detail: str = "", *, by) -> None:
     audit.record(kind, about=thing, detail=detail, by=by)
 
 
-def history(thing: models.Model) -> list[LogEntry]:
-    """Return the newest changes, each with `words` and `detail`; those made in Django admin have Django's words."""
+def history(thing: models.Model, user) -> list[LogEntry]:
+    """Return the newest changes, each with `words` and `detail`; those made in Django admin have Django's words.
+
+    Of the teams that a person was in, the user learns those that it manages.
+    """
+    teams = (
+        None
+        if permissions.may_manage_people(user)
+        else set(permissions.managed_teams(user).values_list("name", flat=True))
+    )
     entries = LogEntry.objects.filter(
         content_type=ContentType.objects.get_for_model(thing), object_id=str(thing.pk)
     )
@@ -87,14 +96,14 @@ def history(thing: models.Model) -> list[LogEntry]:
         code, _colon, detail = entry.change_message.partition(": ")
         known = code in Change.values
         entry.words = Change(code).label if known else entry.get_change_message()
-        entry.detail = _readable(detail) if known else ""
+        entry.detail = _readable(detail, teams if code in NAMES_TEAMS else None) if known else ""
     return found
 
 
-def _readable(detail: str) -> str:
-    """Name the role that a detail begins with; no team has the name of one."""
-    first, *others = detail.split(", ")
-    return ", ".join([str(ROLES_IN_ROWS.get(first, first)), *others])
+def _readable(detail: str, teams: set[str] | None) -> str:
+    """Name the role that a detail begins with; no team has the name of one. `teams`: the only ones to be named."""
+    names = [name for name in detail.split(", ") if teams is None or name in teams or name in ROLES_IN_ROWS]
+    return ", ".join([*(str(ROLES_IN_ROWS.get(name, name)) for name in names[:1]), *names[1:]])
 
 
 # --- people -------------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ def _page(
         "may_see_sign_ins": permissions.may_see_sign_ins(request.user),
         "has_more_rights": not permissions.has_no_more_rights(person, request.user),
         # It names teams.
-        "history": changes.history(person)
+        "history": changes.history(person, request.user)
         if permissions.may_manage_people(request.user) or may_manage
         else [],
     }

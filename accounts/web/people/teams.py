@@ -91,7 +91,7 @@ def _page(request: HttpRequest, team: Team, **wrong) -> HttpResponse:
         "people": people,
         "accounts": accounts.order_by("label_key", "pk").defer("search_text")[:ACCOUNTS_SHOWN],
         "account_count": accounts.count(),
-        "history": changes.history(team),
+        "history": changes.history(team, user),
         **wrong,
     }
     return render(request, "people/team.html", ctx, status=422 if wrong else 200)

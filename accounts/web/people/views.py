@@ -123,9 +123,15 @@ def _end_others(request: HttpRequest) -> HttpResponse:
     return redirect("me")
 
 
+def _may_unlink(user) -> bool:
+    """Return whether the password lets the person in."""
+    may_use_it = settings.LOCAL_SIGN_IN == "all" or user.is_superuser
+    return may_use_it and user.has_usable_password()
+
+
 def _unlink(request: HttpRequest) -> HttpResponse:
     """Unlink the person, whom the password lets in from now on."""
-    if request.user.has_usable_password() and Identity.objects.filter(user=request.user).delete()[0]:
+    if _may_unlink(request.user) and Identity.objects.filter(user=request.user).delete()[0]:
         changes.record(request.user, changes.Change.UNLINKED, by=request.user)
         messages.success(request, _("No longer linked."))
     return redirect("me")
@@ -150,6 +156,7 @@ def _page(request: HttpRequest, **wrong: BaseForm) -> HttpResponse:
         "two_step": SecondFactor.objects.filter(user=request.user, confirmed=True).exists(),
         "provider": settings.OIDC_NAME if settings.OIDC_ISSUER else "",
         "linked": bool(settings.OIDC_ISSUER) and Identity.objects.filter(user=request.user).exists(),
+        "may_unlink": _may_unlink(request.user),
         "sessions": sessions.alive(request.user, request.session.session_key),
         **wrong,
     }
