@@ -67,6 +67,17 @@ def test_twice_the_rows_need_no_more_queries(people, path, who):
     assert len(queries_of(person.client, path)) == len(once) <= 20
 
 
+def test_people_beyond_the_offered_ones_cost_one_query_each_and_no_address_names_very_many(people):
+    lead = people.person("lead", "lead", people.east)
+    make_attempt(people.account(), AttemptState.EXPIRED, asked_by=people.operator)
+    once = queries_of(lead.client, ATTEMPTS)
+    more(people, 3)
+    assert len(queries_of(lead.client, ATTEMPTS)) == len(once) + 1 + 3 + 1  # the rows are counted again
+    for number, status in ((100, 200), (101, 302)):
+        asked = {"operator": range(1000, 1000 + number)}
+        assert lead.client.get(ATTEMPTS, asked).status_code == status
+
+
 @pytest.mark.parametrize("model", ["account", "loginattempt"])
 def test_a_change_page_needs_no_more_queries_for_twice_the_history(people, model):
     attempt = make_attempt(people.account(), AttemptState.EXPIRED)

@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.db.models import BooleanField, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
@@ -42,7 +43,7 @@ class Several:
     def choose(self, values: Iterable[str]) -> None:
         typed = (part.strip() for value in values for part in value.split(","))
         self.chosen = tuple(dict.fromkeys(filter(None, typed)))
-        if not all(map(self.is_value, self.chosen)):
+        if len(self.chosen) > CHOICE_LIMIT or not all(map(self.is_value, self.chosen)):
             raise IncorrectLookupParameters(self.parameter)
 
     def is_value(self, value: str) -> bool:
@@ -213,8 +214,12 @@ class AskedByFilter(ChoiceFilter):
     started = LoginAttempt
 
     def __init__(self, request, params, model, model_admin):
-        self.visible_rows = partial(model_admin.get_queryset, request)
+        self._read = partial(model_admin.get_queryset, request)
         super().__init__(request, params, model, model_admin)
+
+    @cached_property
+    def visible_rows(self) -> QuerySet:
+        return self._read()
 
     def options(self, request: HttpRequest) -> Iterator[tuple[int, str]]:
         people = get_user_model().objects.order_by("username")
@@ -226,7 +231,7 @@ class AskedByFilter(ChoiceFilter):
     def title_of(self, value: str) -> str:
         """Return the name, also of somebody beyond the offered ones whom a row names that the reader sees."""
         if value not in dict(self.offered()) and value != NONE:
-            named = self.visible_rows().filter(**{self.column: value}).order_by()
+            named = self.visible_rows.filter(**{self.column: value}).order_by()
             return next(iter(named.values_list(self.name_column, flat=True)[:1]), "") or f"#{value}"
         return super().title_of(value)
 
