@@ -34,6 +34,7 @@ class Handler(AxesDatabaseHandler):
         if _counted(request.axes_ip_address).count() < FAILURES_OF_ADDRESS:
             return False
         request.axes_locked_out = True  # axes sets it for its own limit only
+        request.address_locked_out = True  # what the page says
         return True
 
 

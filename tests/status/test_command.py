@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 from accounts.models import WaitsWorker
 from tests.status.test_facts import broker, well  # noqa: F401 - fixtures
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, reserve_port
 from wkportal import __version__
 
 
@@ -42,9 +42,16 @@ def test_programs_get_states_numbers_and_sections(well, capsys):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_without_a_database_it_says_that_it_does_not_know():
-    env = os.environ | {"DATABASE_URL": "sqlite:////nowhere/none.sqlite3"}
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [("sqlite:////nowhere/none.sqlite3", "unable to open"), ("postgres://u@127.0.0.1:{}/n", "refused")],
+)
+def test_without_a_database_it_says_why_and_that_it_does_not_know(url, why):
+    env = os.environ | {"DATABASE_URL": url.format(reserve_port())}
     command = [sys.executable, "manage.py", "status", "--json"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
-    assert json.loads(done.stdout)["state"] == "unknown"
+    found = json.loads(done.stdout)
+    assert found["state"] == "unknown"
+    (database,) = found["facts"]
+    assert why in database["value"] and database["runbook"] == "docs/operations.md#wkportaldatabase"

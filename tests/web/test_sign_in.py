@@ -28,6 +28,10 @@ def sign_in(client, name="operator", password=PASSWORD):
     return client.post("/login/", {"username": name, "password": password})
 
 
+def text_of(answer) -> str:
+    return html.unescape(answer.content.decode())
+
+
 def test_in_and_out_again(people):
     client = Client()
     assert client.get("/accounts/").headers["Location"] == "/login/?next=/accounts/"
@@ -47,7 +51,10 @@ def test_guessing_is_stopped_for_a_while_also_with_the_right_word(people):
     client = Client()
     for _guess in range(settings.AXES_FAILURE_LIMIT):
         sign_in(client, "operator", "wrong")
-    assert sign_in(client).status_code == 429
+    refused = sign_in(client)
+    assert refused.status_code == 429 and "this username is blocked from here for 15 minutes" in text_of(
+        refused
+    )
     assert sign_in(Client(REMOTE_ADDR="10.9.8.7")).status_code == 302
 
 
@@ -57,7 +64,10 @@ def test_an_address_that_guesses_many_names_is_stopped_and_no_other(people):
     for guess in range(sign_in_limits.FAILURES_OF_ADDRESS):
         assert sign_in(guesser, f"name{guess}", "wrong").status_code == 200
     assert sign_in(guesser).status_code == 429
-    assert sign_in(guesser, "admin").status_code == 429
+    refused = sign_in(guesser, "admin")
+    text = text_of(refused)
+    assert refused.status_code == 429 and "from this address is blocked for every username" in text
+    assert "15 minutes" not in text
     # Who is refused already fills no table.
     assert AccessFailureLog.objects.count() == sign_in_limits.FAILURES_OF_ADDRESS
     assert sign_in(Client(REMOTE_ADDR="203.0.113.10")).status_code == 302

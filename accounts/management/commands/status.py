@@ -3,7 +3,7 @@ import sys
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
-from django.db import DatabaseError, InterfaceError
+from django.db import DatabaseError, InterfaceError, connection
 
 from accounts.status import facts, runbook
 from accounts.status.facts import Fact, State
@@ -23,6 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, **options) -> None:
         try:
+            reach_database()
             found, known = facts.collect(), True
         except (DatabaseError, InterfaceError) as error:
             words = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -30,6 +31,13 @@ class Command(BaseCommand):
         worst = max(fact.state for fact in found)
         self.stdout.write(as_json(found, known, worst) if options["json"] else as_table(found))
         sys.exit(NOT_KNOWN if not known else SOMETHING_WRONG if worst else ALL_OK)
+
+
+def reach_database() -> None:
+    """Raise what PostgreSQL says to a connection: the pool would try for 10 s at each query, and not say why."""
+    if connection.vendor == "postgresql":
+        with connection.wrap_database_errors:
+            connection.Database.connect(**connection.get_connection_params()).close()
 
 
 def as_json(found: list[Fact], known: bool, worst: State) -> str:
