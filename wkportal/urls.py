@@ -1,5 +1,6 @@
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from accounts.web.people import views as people
 from accounts.web.signing_in import views as signing_in
@@ -16,5 +17,7 @@ urlpatterns = [
     path("logout/", signing_in.SignOut.as_view(), name="sign_out"),
     path("language/setlang/", people.choose_language, name="set_language"),
     path("admin/login/", signing_in.admin_login, name="admin_login"),
+    path("admin/logout/", signing_in.SignOut.as_view(), name="admin_sign_out"),
+    path("admin/password_change/", RedirectView.as_view(pattern_name="me"), name="admin_own_password"),
     path("admin/", admin.site.urls),
 ]

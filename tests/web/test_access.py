@@ -164,6 +164,7 @@ MATRIX = {
     "provider": (same(404), same(404)),
     "provider_callback": (same(404), same(404)),
     "admin_login": (row(302, 403, 403, 403, 302, 302, 302, 302), row(302, 403, 403, 403, 302, 302, 302, 302)),
+    "admin_own_password": (OWN, OWN),  # to the page of one's settings
     "set_language": (OWN, OWN),
     # Who has the secret of the address, signed in or not.
     "scan_link": (same(200), NEVER),
@@ -172,7 +173,8 @@ MATRIX = {
     "callback": (same(404), same(404)),
     "healthz": (same(200), NEVER),
     "readyz": (same(200), NEVER),
-    "sign_out": (NEVER, OWN),  # the last, because the cookie goes
+    "admin_sign_out": (NEVER, OWN),
+    "sign_out": (NEVER, OWN),  # the last ones, because the cookie goes
 }
 ELSEWHERE = {"events": "realtime/test_sse.py"}
 DATA = {

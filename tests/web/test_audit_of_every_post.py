@@ -56,6 +56,8 @@ NO_ENTRY = {
     "provider": "leads to the sign-in provider; what comes back has its entries, and its rows at django-axes",
     "provider_callback": "takes no POST; what it does has its entries, and its rows at django-axes",
     "admin_login": "leads to the page of signing in",
+    "admin_own_password": "leads to the page of one's settings",
+    "admin_sign_out": "django-axes keeps it beside the sign-in",
     "sign_out": "django-axes keeps it beside the sign-in",
     "callback": "WKTeam itself, which is nobody here; what it leads to is the portal's own doing",
 }
@@ -373,6 +375,19 @@ def test_people_in_django_admin(people):
     ]
     everything = " ".join(str(list(row.values())) for row in AuditEntry.objects.values())
     assert "another horse" not in everything
+
+
+def test_django_admin_has_no_page_of_its_own_for_the_own_password(people):
+    typed = {
+        "old_password": PASSWORD,
+        "new_password1": "another horse 79",
+        "new_password2": "another horse 79",
+    }
+    answer = people.admin.client.post("/admin/password_change/", typed)
+    assert answer.headers["Location"] == "/me/"
+    people.admin.refresh_from_db()
+    assert people.admin.check_password(PASSWORD)
+    assert 'href="/admin/password_change/"' in people.admin.client.get("/admin/").content.decode()
 
 
 def test_no_secret_is_in_the_log(people, upstream):

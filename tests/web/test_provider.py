@@ -371,9 +371,10 @@ def test_a_wrong_secret_of_ours_is_no_answer(people, provider):
     assert "can’t be used" in refusal(sign_in(), 502)
 
 
-def test_signing_out_ends_the_session_at_the_provider_too(people, provider):
+@pytest.mark.parametrize("path", ["/logout/", "/admin/logout/"])
+def test_signing_out_ends_the_session_at_the_provider_too(people, provider, path):
     client = sign_in().client
-    page = client.post("/logout/").content.decode()
+    page = client.post(path).content.decode()
     assert not is_in(client)
     address = re.search(r'url=([^"]+)"', page)[1].replace("&amp;", "&")
     asked = parse_qs(urlsplit(address).query)
