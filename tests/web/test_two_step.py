@@ -16,7 +16,7 @@ from django.test import Client
 from django.utils import timezone
 from django_otp.oath import TOTP
 
-from accounts.models import SecondFactor
+from accounts.models import AuditEntry, SecondFactor
 from accounts.roles import RoleCode
 from tests.support.factories import PASSWORD
 from wkportal import sign_in_limits
@@ -351,6 +351,8 @@ def test_the_last_admin_who_is_locked_out_gets_in_by_a_command(people, capsys):
     assert "signs in with the password alone" in capsys.readouterr().out
     assert not SecondFactor.objects.exists() and not is_in(people.admin.client)
     assert "manage.py" in LogEntry.objects.latest("pk").change_message
+    entry = AuditEntry.objects.get(kind="factor_removed")
+    assert (entry.actor_name, entry.subject_name, entry.way) == ("", "admin", "command")
     for name, why in (("admin", "has not set up"), ("nobody", "Nobody has the username")):
         with pytest.raises(CommandError, match=why):
             call_command("reset_two_step", name)

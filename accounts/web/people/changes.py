@@ -65,9 +65,10 @@ FLAGS = {Change.ADDED: ADDITION, Change.DELETED: DELETION}
 
 
 def record(thing: models.Model, change: str, detail: str = "", *, by) -> None:
+    """Write one row. `by`: None for a command about a person, whom Django's log names then, because it has to name one."""
     text = f"{change}: {detail}" if detail else str(change)
     LogEntry.objects.create(
-        user=by,
+        user=by or thing,
         content_type=ContentType.objects.get_for_model(thing),  # teams are groups, in Django admin too
         object_id=thing.pk,
         object_repr=str(thing)[:200],

@@ -17,6 +17,6 @@ class Command(BaseCommand):
         person = get_user_model().objects.filter(username=username).first()
         if person is None:
             raise CommandError(f"Nobody has the username {username!r}.")
-        if not changes.reset_two_step(person, by=person, detail="manage.py"):
+        if not changes.reset_two_step(person, by=None, detail="manage.py"):
             raise CommandError(f"{username} has not set up two-step sign-in.")
         self.stdout.write(f"{username} signs in with the password alone now, and is signed out everywhere.")
