@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import cache
 from unittest import mock
 
 import psutil
@@ -28,6 +29,7 @@ GOOD = {
 }
 
 
+@cache
 def variables_read() -> set[str]:
     """The variables in settings.py: the first argument of every call of `env` or of one of its methods."""
     found = set()
