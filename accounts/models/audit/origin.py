@@ -75,7 +75,7 @@ def bound(origin: Origin | HttpRequest) -> Iterator[None]:
 
 @contextmanager
 def of_link(link_id: int) -> Iterator[None]:
-    """Bind it for the page of a scan link. Whoever is signed in there acts as the owner of the phone."""
+    """Bind it for the page of a scan link. A person who is signed in there acts as the owner of the phone."""
     with bound(replace(current(), way=Way.LINK, link=link_id)):
         yield
 

@@ -190,7 +190,7 @@ def add_member(team: Team, person, *, by) -> None:
 
 
 def remove_member(team: Team, person, *, by) -> None:
-    """Take the person out of the team. Whoever manages the team may, if the person has no more rights.
+    """Take the person out of the team, for those who manage it and have no fewer rights than the person.
 
     Raises MoreRights.
     """
