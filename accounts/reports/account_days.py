@@ -44,7 +44,7 @@ class Month:
 
 def share_online(offline: float, counted: float) -> float | None:
     """Return the percentage with one decimal, rounded down: with any time offline it is less than 100."""
-    return floor(1000 * (counted - offline) / counted) / 10 if counted else None
+    return floor(1000 * (1 - offline / counted)) / 10 if counted else None
 
 
 def month_of(account: Account, now: datetime, zone: tzinfo) -> Month | None:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from accounts.models import Drop
-from accounts.reports.account_days import month_of
+from accounts.reports.account_days import month_of, share_online
 
 SHANGHAI, PARIS = ZoneInfo("Asia/Shanghai"), ZoneInfo("Europe/Paris")
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=SHANGHAI)
@@ -81,3 +81,11 @@ def test_a_share_with_a_drop_is_never_shown_as_all_of_the_time(people):
         99.9,
         100,
     )
+
+
+def test_an_account_that_never_was_offline_was_online_all_of_the_time():
+    """Whatever the number of seconds: 1000 * x / x is less than 1000 for some."""
+    seconds = [2_591_000 + step / 7 for step in range(10_000)]
+    assert {share_online(0, counted) for counted in seconds} == {100.0}
+    assert {share_online(counted, counted) for counted in seconds} == {0.0}
+    assert {share_online(1e-6, counted) for counted in seconds} == {99.9}
