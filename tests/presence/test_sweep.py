@@ -656,6 +656,7 @@ def test_a_step_that_fails_stops_no_other(online, upstream, monkeypatch, caplog)
         raise OperationalError("the disk is full")
 
     monkeypatch.setattr(sweep, "is_due", broken)
+    monkeypatch.setattr(tasks.EveryStep, "run_at", 0.0)
     tasks.tick()
     assert account.drops.get().ended_at == account.last_login_at
     assert "_presence_if_due failed" in caplog.text
