@@ -28,7 +28,8 @@ def nothing_written():
 
 
 def entries(**fields) -> list[AuditEntry]:
-    return list(AuditEntry.objects.filter(kind__in=(AuditKind.CODE_SHOWN, AuditKind.PAGE_SHOWN), **fields))
+    kinds = (AuditKind.CODE_SHOWN, AuditKind.PAGE_SHOWN)
+    return list(AuditEntry.objects.filter(kind__in=kinds, **fields).order_by("pk"))
 
 
 @pytest.mark.parametrize("asks", [False, True])
