@@ -81,6 +81,10 @@ def test_the_selected_accounts_go_out_from_a_narrow_screen_too(new_page, stack, 
     page = new_page(live.operator, viewport=chromium.PHONE, locale=language, accept_downloads=True)
     page.goto(f"{stack.url}/accounts/")
     page.locator("#pick").click()
+    # The list is drawn again while somebody chooses.
+    page.evaluate(
+        "htmx.ajax('GET', '/accounts/', { target: '#accounts-live', select: '#accounts-live', swap: 'outerHTML' })"
+    )
     page.locator(f"#tick-{chosen.pk}").check()
     export = page.locator('.bulk [formaction$="export.csv"]')
     box = export.bounding_box()

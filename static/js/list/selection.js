@@ -4,12 +4,15 @@
 const chosen = new Set();
 let everything = false; // all that match, also those of other pages
 let last = null; // the value from which Shift+x selects
+let picking = false; // on a narrow screen: each row shows its tick
 
 const ticks = () => [...document.querySelectorAll("#list tbody .tick")];
 const form = () => document.getElementById("selection");
 const at = (id) => document.getElementById(id);
 
 function show() {
+  at("list")?.classList.toggle("picking", picking);
+  at("pick")?.setAttribute("aria-pressed", String(picking));
   const all = ticks();
   for (const tick of all) tick.checked = everything || chosen.has(tick.value);
   const page = at("select-page");
@@ -68,10 +71,9 @@ document.addEventListener("click", ({ target }) => {
     if (!everything) chosen.clear();
     show();
   } else if (button?.id === "pick" || button?.id === "select-done") {
-    const picking = button.id === "pick" && !at("list").classList.contains("picking");
-    at("list").classList.toggle("picking", picking);
-    at("pick").setAttribute("aria-pressed", String(picking));
-    if (!picking) clear();
+    picking = button.id === "pick" && !picking;
+    if (picking) show();
+    else clear();
   }
 });
 document.addEventListener("wk:key", (event) => {
