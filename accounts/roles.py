@@ -1,5 +1,7 @@
 """Roles, and what each may do. A role has its row in `models.Role`; every group without one is a team."""
 
+from collections.abc import Container
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -12,6 +14,11 @@ class RoleCode(models.TextChoices):
     OPERATOR = "operator", _("Operator")
     LEAD = "lead", _("Team lead")
     ADMIN = "admin", _("Admin")
+
+
+def highest(codes: Container[str]) -> str:
+    """Return the role with the most rights of these, "" for none."""
+    return next((code for code in reversed(RoleCode.values) if code in codes), "")
 
 
 # How the group of a role is called when it is made. Processes of a version before know the first three by these names.

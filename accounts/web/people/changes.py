@@ -21,7 +21,7 @@ from accounts import permissions
 from accounts.models import PasswordLink, Role, SecondFactor, Team
 from accounts.models.audit import log as audit
 from accounts.models.audit.entry import AuditKind
-from accounts.roles import GROUP_NAMES, USES_DJANGO_ADMIN, RoleCode
+from accounts.roles import GROUP_NAMES, USES_DJANGO_ADMIN, RoleCode, highest
 from accounts.web.people import sessions
 
 HISTORY_MOST = 20
@@ -137,7 +137,7 @@ def _keeping_an_admin() -> Iterator[None]:
 def role_of(person) -> str:
     """Return the code of the role with the most rights that the person has, "" for none."""
     codes = {group.role.pk for group in person.groups.all() if hasattr(group, "role")}
-    return next((code for code in reversed(RoleCode.values) if code in codes), "")
+    return highest(codes)
 
 
 def set_groups(person, role: str, teams: Iterable[Team], *, by) -> None:

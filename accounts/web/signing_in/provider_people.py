@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from accounts.lib.typed_text import line
 from accounts.models import Identity, PasswordLink, Team
-from accounts.roles import RoleCode
+from accounts.roles import highest
 from accounts.web.people import changes, sessions
 from accounts.web.people.changes import Change
 
@@ -127,8 +127,7 @@ def _given(groups: set[str]) -> set[str]:
 
 def _role(groups: set[str]) -> str:
     """Return the role with the most rights that the groups give, "" for none."""
-    given = _given(groups)
-    return next((code for code in reversed(RoleCode.values) if code in given), "")
+    return highest(_given(groups))
 
 
 def _apply_groups(person, groups: set[str]) -> None:
