@@ -1,6 +1,6 @@
-"""Daily time windows in a time zone: when phones may be prompted, when people may be notified."""
+"""Days and daily time windows in a time zone: when phones may be prompted, when people may be notified."""
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ValidationError
@@ -12,6 +12,11 @@ from django.utils.translation import gettext_lazy as _
 DAYS = 5
 # Windows that do not overlap within this time never do.
 NEVER = timedelta(days=21)
+
+
+def begin_of_day(day: date) -> datetime:
+    """Return its midnight in the current time zone."""
+    return timezone.make_aware(datetime.combine(day, time.min))
 
 
 def known_zone(name: str) -> None:

@@ -1,7 +1,7 @@
 """Filters of admin lists. None of them asks a long table for its distinct values."""
 
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
 
 from django.conf import settings
@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import permissions
 from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, count_up_to, for_each
 from accounts.lib.rows import is_key
+from accounts.lib.time_windows import begin_of_day
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
 from accounts.proxies import OWN, proxy_name
 from accounts.web.fields import FIRST_YEAR, LAST_YEAR
@@ -268,9 +269,9 @@ class DayFilter(admin.FieldListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
         if self.first:
-            queryset = queryset.filter(**{f"{self.field_path}__gte": _midnight(self.first)})
+            queryset = queryset.filter(**{f"{self.field_path}__gte": begin_of_day(self.first)})
         if self.last:
-            last = _midnight(self.last + timedelta(days=1))
+            last = begin_of_day(self.last + timedelta(days=1))
             queryset = queryset.filter(**{f"{self.field_path}__lt": last})
         return queryset
 
@@ -303,7 +304,3 @@ class DayFilter(admin.FieldListFilter):
         else:
             return
         yield {"title": self.title, "text": text, "without": self.query(changelist)}
-
-
-def _midnight(day: date) -> datetime:
-    return timezone.make_aware(datetime.combine(day, datetime.min.time()))

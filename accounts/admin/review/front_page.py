@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, time
 from urllib.parse import urlencode
 
 from django.db.models import Count, QuerySet
@@ -13,6 +12,7 @@ from django.utils.translation import gettext, gettext_lazy
 
 from accounts import permissions
 from accounts.admin.display import in_common, moment_in
+from accounts.lib.time_windows import begin_of_day
 from accounts.models import BulkRun, Channel, Incident, LoginAttempt, Plan, PlanResult, PlanRun
 from accounts.models.plan import Outcome
 from accounts.reasons import Reason
@@ -59,16 +59,12 @@ def blocks(user) -> Iterator[Block]:
         yield Block(gettext_lazy("Channels with problems"), address, list(_channels()))
 
 
-def _midnight() -> datetime:
-    return timezone.make_aware(datetime.combine(timezone.localdate(), time.min))
-
-
 def _failures(user) -> Block:
     today = timezone.localdate().isoformat()
     asked = {"state__in": ",".join(FAILED), "created_at_from": today, "created_at_to": today}
     attempts = reverse("admin:accounts_loginattempt_changelist")
     rows = VisibleAccounts(user).of(
-        LoginAttempt.objects.filter(state__in=FAILED, created_at__gte=_midnight())
+        LoginAttempt.objects.filter(state__in=FAILED, created_at__gte=begin_of_day(timezone.localdate()))
     )
     counts = rows.order_by().values_list("reason").annotate(number=Count("pk")).order_by("-number", "reason")
     titles = dict(Reason.choices)
@@ -90,7 +86,9 @@ def _runs() -> Iterator[Line]:
         yield Line(str(run), reverse("admin:accounts_planrun_change", args=[run.pk]), gettext("in progress"))
     for bulk in BulkRun.objects.open().order_by("-pk")[:SHOWN]:
         yield Line(str(bulk), reverse("bulk_run", args=[bulk.pk]), gettext("in progress"))
-    today: QuerySet = PlanRun.objects.filter(began_at__gte=_midnight(), ended_at__isnull=False)
+    today: QuerySet = PlanRun.objects.filter(
+        began_at__gte=begin_of_day(timezone.localdate()), ended_at__isnull=False
+    )
     failed = PlanResult.objects.filter(run__in=today, outcome__in=NOT_LOGGED_IN).order_by()
     numbers = dict(failed.values_list("run").annotate(number=Count("pk")).order_by("-run")[:SHOWN])
     for run in PlanRun.objects.filter(pk__in=numbers).order_by("-pk"):

@@ -1,7 +1,7 @@
 """The audit log as one query: filters that combine, the rows of a page, all rows for a file."""
 
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from functools import reduce
 from operator import or_
 from urllib.parse import urlencode
@@ -9,12 +9,12 @@ from urllib.parse import urlencode
 from django import forms
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Q, QuerySet
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from accounts.lib.lists.keyset_pagination import Order, Page, page_of
 from accounts.lib.rows import is_key
+from accounts.lib.time_windows import begin_of_day
 from accounts.models import AuditEntry, Team
 from accounts.models.audit.entry import AuditKind
 from accounts.models.audit.origin import Way
@@ -112,9 +112,9 @@ class AuditFilter(forms.Form):
         if asked["about"]:
             rows = rows.filter(subject__in=SUBJECTS[asked["about"]][1])
         if asked["since"]:
-            rows = rows.filter(at__gte=_start(asked["since"]))
+            rows = rows.filter(at__gte=begin_of_day(asked["since"]))
         if asked["until"]:
-            rows = rows.filter(at__lt=_start(asked["until"] + timedelta(days=1)))
+            rows = rows.filter(at__lt=begin_of_day(asked["until"] + timedelta(days=1)))
         if asked["account"]:
             rows = rows.filter(_account(asked["account"]))
         if asked["team"]:
@@ -137,10 +137,6 @@ def _batches(rows: QuerySet) -> Iterator[list[AuditEntry]]:
     while batch := list((rows.filter(_before(last)) if last else rows)[:READ_AT_ONCE]):
         last = batch[-1]
         yield batch
-
-
-def _start(day: date) -> datetime:
-    return timezone.make_aware(datetime.combine(day, time.min))
 
 
 def _account(typed: str) -> Q:
