@@ -58,10 +58,10 @@ def record(
     """
     entry = new_entry(kind, origins.current(), by)
     if about is not None:
-        entry.subject, entry.subject_id = about._meta.concrete_model._meta.label_lower, about.pk
-        entry.subject_name = str(about)[:200]
-        if entry.subject == OF_ACCOUNTS:
+        model = about._meta.concrete_model._meta.label_lower
+        if model == OF_ACCOUNTS:
             set_account(entry, about, team_names([about]))
+        entry.subject, entry.subject_id, entry.subject_name = model, about.pk, str(about)[:200]
     if name:
         entry.subject_name = name[:200]
     entry.detail, entry.number = detail[:1000], number
@@ -90,9 +90,7 @@ def of_events(events: "list[AccountEvent]") -> None:
             OF_EVENTS[event.happened], event.origin, event.actor, event.log_context.run(log_context.known)
         )
         entry.at, entry.attempt_id = event.at, event.attempt_id
-        entry.subject, entry.subject_id = OF_ACCOUNTS, event.account_id
         set_account(entry, event.account, teams)
-        entry.subject_name = entry.account_name
         entry.detail = "" if event.happened in NAMES_ANOTHER else event.detail
         if event.happened == EventType.ATTEMPT_MOVED:
             entry.detail = event.to_state
@@ -134,7 +132,9 @@ def new_entry(kind: str, origin: Origin, by=None, fields: dict | None = None) ->
 
 
 def set_account(entry: AuditEntry, account: models.Model, teams: dict[int, str]) -> None:
+    """Let the entry be about an account."""
     entry.account_id, entry.account_name = account.pk, account.display_name[:100]
+    entry.subject, entry.subject_id, entry.subject_name = OF_ACCOUNTS, account.pk, entry.account_name
     entry.team_id = account.team_id
     entry.team_name = teams.get(account.team_id, "")
 

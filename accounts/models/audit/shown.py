@@ -9,7 +9,7 @@ import threading
 from django.db import transaction
 
 from accounts.models.audit import log, origin
-from accounts.models.audit.entry import OF_ACCOUNTS, AuditEntry, AuditKind
+from accounts.models.audit.entry import AuditEntry, AuditKind
 from accounts.models.login_attempt import LoginAttempt
 
 REMEMBERED_MOST = 20_000
@@ -26,7 +26,6 @@ def record(attempt: LoginAttempt, kind: AuditKind) -> None:
         return
     account = attempt.account
     log.set_account(entry, account, log.team_names([account]))
-    entry.subject, entry.subject_id, entry.subject_name = OF_ACCOUNTS, account.pk, entry.account_name
     entry.attempt_id = attempt.pk
     with transaction.atomic():
         AuditEntry.objects.bulk_create([entry], ignore_conflicts=True)
