@@ -28,9 +28,8 @@ ALONE = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 class Prepared:
     """What `manage.py up --prepare` prints."""
 
-    name: str
-    password: str  # of the first operator, if it was made now: shown once
     sign_in: str
+    has_new_password: bool  # which `sign_in` shows, once
     hosts: list[str]
     slots: int
     log_level: str
@@ -61,7 +60,7 @@ def main() -> None:
     try:
         code = Supervisor(stages, announcement, remove=[plan.run_file]).run()
     finally:
-        if prepared.password and not shown:  # generated, but the start failed before
+        if prepared.has_new_password and not shown:  # generated, but the start failed before
             sys.stdout.write(f"{prepared.sign_in}\n")
     sys.exit(code)
 

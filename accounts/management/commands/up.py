@@ -45,9 +45,8 @@ class Command(BaseCommand):
         collect_static()
         return json.dumps(
             {
-                "name": name,
-                "password": password,
                 "sign_in": sign_in(name, password),
+                "has_new_password": password is not None,
                 "hosts": settings.ALLOWED_HOSTS,
                 "slots": settings.WAIT_SLOTS,
                 "log_level": settings.LOG_LEVEL,
