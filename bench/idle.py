@@ -6,20 +6,16 @@ Starts the product as `make run` does, with so many accounts online, waits until
 their processor time and memory from the system. No browser is open.
 """
 
-import re
-import signal
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import psutil
 import requests
 
 from bench import report
 from bench.process_metrics import memory_kb, process_tree
-from bench.processes import ROOT, Process, free_port, product_env, wait_for_http
+from bench.processes import ROOT, start_portal
 
 REST = 45
 ADD = """
@@ -44,12 +40,12 @@ def name_of(process: psutil.Process) -> str:
     return "up"
 
 
-def measure(portal: Process, seconds: float) -> dict[str, tuple[float, float]]:
+def measure(pid: int, seconds: float) -> dict[str, tuple[float, float]]:
     """By process: its share of a core in percent, its memory in MB (pages that several share divided among them)."""
 
     def used() -> dict[str, float]:
         found: dict[str, float] = {}
-        for process in process_tree(portal.popen.pid):
+        for process in process_tree(pid):
             name = name_of(process)
             found[name] = found.get(name, 0) + sum(process.cpu_times()[:2])
         return found
@@ -58,7 +54,7 @@ def measure(portal: Process, seconds: float) -> dict[str, tuple[float, float]]:
     time.sleep(seconds)
     after, passed = used(), time.monotonic() - began
     memory: dict[str, float] = {}
-    for process in process_tree(portal.popen.pid):
+    for process in process_tree(pid):
         memory[name_of(process)] = memory.get(name_of(process), 0) + memory_kb([process], "pss") / 1024
     return {name: ((after[name] - before[name]) / passed * 100, memory[name]) for name in after}
 
@@ -68,24 +64,16 @@ def main() -> None:
     parser.add_argument("--accounts", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=120)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="wkportal-bench-") as folder:
-        port = free_port()
-        env = product_env(VAR_DIR=folder, PORT=str(port))
-        with Process(["manage.py", "up"], env, Path(folder) / "bench.log") as portal:
-            wait_for_http(f"http://127.0.0.1:{port}/readyz")
-            settings = (Path(folder) / "run.env").read_text()
-            upstream = re.search(r"^WK_BASE_URL=\W?(http:[\w/:.]+)", settings, re.MULTILINE)[1]
-            lines = []
-            for number in range(options.accounts):
-                body = {"wcId": f"wxid_idle{number}", "online": True}
-                answer = requests.post(f"{upstream}/control/people", json=body, timeout=30).json()
-                lines.append(f"{body['wcId']} {answer['wId']}")
-            add = [sys.executable, "manage.py", "shell", "-c", ADD]
-            subprocess.run(add, cwd=ROOT, env=env, input="\n".join(lines), text=True, check=True)
-            time.sleep(REST)
-            found = measure(portal, options.seconds)
-            portal.popen.send_signal(signal.SIGINT)
-            portal.popen.wait(30)
+    with start_portal() as portal:
+        lines = []
+        for number in range(options.accounts):
+            body = {"wcId": f"wxid_idle{number}", "online": True}
+            answer = requests.post(f"{portal.upstream}/control/people", json=body, timeout=30).json()
+            lines.append(f"{body['wcId']} {answer['wId']}")
+        add = [sys.executable, "manage.py", "shell", "-c", ADD]
+        subprocess.run(add, cwd=ROOT, env=portal.env, input="\n".join(lines), text=True, check=True)
+        time.sleep(REST)
+        found = measure(portal.pid, options.seconds)
     found["all"] = tuple(map(sum, zip(*found.values(), strict=True)))
     figures = [report.Figure(f"{name}: % of a core", share) for name, (share, _memory) in found.items()]
     figures += [report.Figure(f"{name}: memory, MB", memory) for name, (_share, memory) in found.items()]

@@ -12,14 +12,9 @@ once the run has started, and each phone confirms when the next code was request
 import os
 import re
 import shutil
-import signal
-import tempfile
 import time
 from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 
 import requests
 import zxingcpp
@@ -27,7 +22,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from bench import report
-from bench.processes import Process, free_port, product_env, wait_for_http
+from bench.processes import start_portal
 
 USER, PASSWORD = "bench", "a password for the bench"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -49,22 +44,6 @@ WATCH = """() => {
     if (document.querySelector("[data-state=online][data-wc-id]")) marks.online ??= now();
   }).observe(document.documentElement, { subtree: true, childList: true, attributes: true });
 }"""
-
-
-@contextmanager
-def start_portal() -> Iterator[tuple[str, str]]:
-    """The addresses of a portal and of its simulator."""
-    with tempfile.TemporaryDirectory(prefix="wkportal-bench-") as folder:
-        port, log = free_port(), Path(folder) / "bench.log"
-        people = {"DJANGO_SUPERUSER_USERNAME": USER, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
-        env = product_env(VAR_DIR=folder, PORT=str(port), **people)
-        with Process(["manage.py", "up"], env, log) as portal:
-            wait_for_http(f"http://127.0.0.1:{port}/readyz")
-            settings = (Path(folder) / "run.env").read_text()
-            upstream = re.search(r"^WK_BASE_URL=\W?(http:[\w/:.]+)", settings, re.MULTILINE)[1]
-            yield f"http://127.0.0.1:{port}", upstream
-            portal.popen.send_signal(signal.SIGINT)
-            portal.popen.wait(30)
 
 
 class Session:
@@ -144,10 +123,11 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=0.2, help="seconds of /iPadLogin (%(default)s)")
     options = parser.parse_args()
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    with start_portal() as (url, upstream), sync_playwright() as playwright:
+    people = {"DJANGO_SUPERUSER_USERNAME": USER, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
+    with start_portal(**people) as portal, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_context(bypass_csp=True).new_page()  # for WATCH
-        session = Session(page, url, upstream)
+        session = Session(page, portal.url, portal.upstream)
         session.control("faults", path="/iPadLogin", kind="delay", seconds=options.delay)
         numbers = range(options.rounds + WARM_UP)
         if options.station:

@@ -5,12 +5,15 @@ import contextlib
 import inspect
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
@@ -117,3 +120,27 @@ async def answer_requests_async(handler: object) -> None:
         method, arguments = json.loads(line)
         result = getattr(handler, method)(**arguments)
         print(json.dumps(await result if inspect.isawaitable(result) else result), flush=True)
+
+
+@dataclass(frozen=True)
+class Portal:
+    """What `manage.py up` runs: its address, that of its simulator, its supervisor and its environment."""
+
+    url: str
+    upstream: str
+    pid: int
+    env: dict[str, str]
+
+
+@contextlib.contextmanager
+def start_portal(**settings: str) -> Iterator[Portal]:
+    with tempfile.TemporaryDirectory(prefix="wkportal-bench-") as folder:
+        port = free_port()
+        env = product_env(VAR_DIR=folder, PORT=str(port), **settings)
+        with Process(["manage.py", "up"], env, Path(folder) / "bench.log") as portal:
+            wait_for_http(f"http://127.0.0.1:{port}/readyz")
+            said = (Path(folder) / "run.env").read_text()
+            upstream = re.search(r"^WK_BASE_URL=\W?(http:[\w/:.]+)", said, re.MULTILINE)[1]
+            yield Portal(f"http://127.0.0.1:{port}", upstream, portal.popen.pid, env)
+            portal.popen.send_signal(signal.SIGINT)
+            portal.popen.wait(30)
