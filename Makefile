@@ -74,7 +74,7 @@ messages: ## collect the texts to translate, and compile the translations (needs
 screens: ## docs/screens: a picture of every page, in both languages and themes
 	@$(PYTHON) bootstrap.py test
 	@mkdir -p docs/screens
-	@SCREENS=$(CURDIR)/docs/screens exec $(BIN)/python -m pytest -p xdist -n 0 -m "long or not long" \
+	@SCREENS=$(CURDIR)/docs/screens exec $(BIN)/python -m pytest -p xdist -n 0 -m long \
 		tests/browser/test_every_page.py::test_every_page
 
 clean: ## remove what can be made again: environments, caches, collected files; the data in var/ stays

@@ -41,7 +41,7 @@ from accounts.realtime.readers import ALARM, DATABASE_DOWN, PING, Reader, Reader
 
 log = logging.getLogger(__name__)
 
-PING_SECONDS = 15
+PING_SECONDS, PING_PARTS = 15, 15
 RIGHTS_SECONDS = 4
 RIGHTS_AT_ONCE = 250  # a check of thousands would block everything else in this process
 POLL_SECONDS = 2
@@ -135,12 +135,12 @@ class _Hub:
     async def ping(self) -> None:
         """Send each stream a message every PING_SECONDS, or an HTTP proxy closes it.
 
-        Each second a part of the streams gets one, so that not all are sent at once.
+        One of PING_PARTS parts of the streams after the other, so that not all are sent at once.
         """
         while True:
-            for second in range(PING_SECONDS):
-                await asyncio.sleep(1)
-                for reader in [reader for reader in self.readers if reader.number % PING_SECONDS == second]:
+            for part in range(PING_PARTS):
+                await asyncio.sleep(PING_SECONDS / PING_PARTS)
+                for reader in [reader for reader in self.readers if reader.number % PING_PARTS == part]:
                     reader.put(self.ping_of(reader))
 
     def ping_of(self, reader: Reader) -> bytes:

@@ -241,7 +241,7 @@ def test_a_reader_that_sleeps_is_cut_off_rather_than_kept_in_memory():
 
 @pytest.mark.slow
 def test_streams_on_which_nothing_happens_are_pinged_again_and_again(committed, monkeypatch):
-    monkeypatch.setattr(sse, "PING_SECONDS", 1)
+    monkeypatch.setattr(sse, "PING_SECONDS", 0.3)
 
     async def story():
         for stream in [await Stream.of(user) for user in (committed.operator, committed.stranger)]:
@@ -556,9 +556,9 @@ def test_the_pages_of_a_team_learn_of_its_deletion(committed, monkeypatch):
 
 @pytest.fixture
 def quickly(monkeypatch):
-    """Rows count as passed on at the second poll, and each second every stream is pinged."""
+    """Rows count as passed on at the second poll, and streams are pinged often."""
     monkeypatch.setattr(sse, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(sse, "PING_SECONDS", 1)
+    monkeypatch.setattr(sse, "PING_SECONDS", 0.3)
     monkeypatch.setattr(changes, "COMMIT_SECONDS", -1)
 
 

@@ -64,7 +64,7 @@ def receiver() -> Iterator[tuple[str, "queue.Queue[Any]"]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/", arrived
     server.shutdown()
     server.server_close()

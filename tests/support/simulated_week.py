@@ -152,7 +152,7 @@ class Mailbox(ThreadingHTTPServer):
     def __init__(self):
         self.messages: list[dict] = []
         super().__init__(("127.0.0.1", 0), _Letter)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def address(self) -> str:

@@ -70,7 +70,7 @@ def sentry(status: int = 200):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://{KEY}@127.0.0.1:{server.server_port}/42", events
     finally:
