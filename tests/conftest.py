@@ -8,6 +8,7 @@ from django.utils import timezone, translation
 
 from accounts.lib import db_clock
 from accounts.logins import expire, leases
+from accounts.models import Presence
 from accounts.upstream import configured
 from tests.support import cleanup, environment, factories, services
 from tests.support.stack import Operator
@@ -68,6 +69,7 @@ def live(django_db_setup, django_db_blocker):
     with django_db_blocker.unblock():
         connection.close()  # the one of the tests before: other processes come now
         factories.forget_everything()
+        Presence.objects.create(pk=Presence.ONLY)  # workers that run already make the first one once a minute
         yield factories.People()
         factories.forget_everything()
         connection.close()
