@@ -10,6 +10,7 @@ GROUPS = "/admin/auth/group/"
 
 
 @pytest.mark.usually("sqlite")
+@pytest.mark.slow
 def test_a_role_is_neither_renamed_nor_changed_nor_deleted(people):
     before = list(Group.objects.order_by("pk").values_list("pk", "name", "permissions"))
     for role in Role.objects.all():

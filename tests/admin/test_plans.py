@@ -213,6 +213,7 @@ def test_a_plan_says_whom_it_would_take_and_its_run_takes_them(admin, people):
     assert said in text(admin.get(f"{RUNS}{run.pk}/change/"))
 
 
+@pytest.mark.slow
 def test_a_plan_of_due_accounts_says_how_many_are_not_due(admin, people):
     now = timezone.now()
     for number, at in enumerate((now - timedelta(hours=1), now + timedelta(hours=1), None)):
@@ -275,6 +276,7 @@ def test_many_channels_are_enabled_and_disabled(admin):
     assert list(audited.values_list("detail", flat=True)) == ["enabled"] * 3
 
 
+@pytest.mark.slow
 def test_time_zones_are_chosen_from_a_list_and_no_note_compares_clocks(admin, people):
     account = people.account(time_zone="PRC")  # an old name, which the list does not have
     policy = RecoveryPolicy.objects.create(name="Gentle", time_zone="Asia/Tokyo")

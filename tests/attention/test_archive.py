@@ -41,6 +41,7 @@ def archived(gone, committed):
     return fresh(gone)
 
 
+@pytest.mark.slow
 def test_an_archived_account_is_in_no_list_and_no_job(archived, committed):
     assert archived.state == AccountState.ARCHIVED
     for path in ("/accounts/", "/accounts/?q=Rack", "/accounts/?state=offline"):
@@ -53,6 +54,7 @@ def test_an_archived_account_is_in_no_list_and_no_job(archived, committed):
     assert archived.attempts.count() == 0
 
 
+@pytest.mark.slow
 def test_its_page_keeps_the_history_and_offers_nothing_but_to_restore(archived, committed):
     page = committed.operator.client.get(f"/accounts/{archived.pk}/").content.decode()
     assert 'id="restore"' in page

@@ -89,6 +89,7 @@ def test_a_qr_code_is_drawn_again_with_the_same_text(text):
     assert texts(png) == [text]
 
 
+@pytest.mark.slow
 def test_a_code_too_full_to_be_drawn_more_robustly_is_shown_as_it_is():
     text = "x" * 2900
     read, png = images.read_code(saved(code(text, error="l")))
@@ -174,6 +175,7 @@ def test_what_hangs_on_behind_a_picture_does_not_come_through():
     assert b"script" not in png
 
 
+@pytest.mark.slow
 def test_a_large_picture_without_a_qr_code_is_searched_once_and_made_smaller(monkeypatch):
     looked_through = []
     read_barcodes = zxingcpp.read_barcodes

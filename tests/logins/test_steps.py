@@ -472,6 +472,7 @@ def test_an_attempt_within_its_time_is_left_alone(committed, upstream):
     assert fresh(attempt).state == "waiting"
 
 
+@pytest.mark.slow
 def test_cancel_and_success_at_once_leave_one_final_move(committed, upstream):
     for _round in range(15):
         account = committed.account()

@@ -200,6 +200,7 @@ def test_every_kind_has_its_days_and_every_name_of_days_is_a_kind():
     assert settings.RETENTION_DAYS.keys() == retention.KINDS.keys()
 
 
+@pytest.mark.slow
 def test_reports_and_open_pages_say_the_same_before_and_after(people):
     """What is deleted is older than all that they read."""
     account = people.account(

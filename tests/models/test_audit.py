@@ -151,6 +151,7 @@ def test_a_deleted_account_is_not_named_in_what_was_searched_for(people, query):
     assert entries(kind=AuditKind.EXPORTED)[0].detail == "q=…"
 
 
+@pytest.mark.slow
 def test_what_the_audit_log_cannot_say_is_not_done(people, monkeypatch):
     def full(*_args, **_fields):
         raise RuntimeError("the disk is full")

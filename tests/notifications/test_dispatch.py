@@ -187,6 +187,7 @@ def test_an_account_queued_for_scan_is_notified_once_and_not_as_offline_too(db, 
     assert phone.titles == ["Queued for scan: Shop 7", "Back online: Shop 7"]
 
 
+@pytest.mark.slow
 def test_a_scan_that_becomes_needed_after_the_notification_is_notified_too(db, time, phone):
     channel_to(phone)
     account = online(label="Shop 7")
@@ -765,6 +766,7 @@ def test_seats_that_are_all_taken_are_notified_at_most_once_a_day(developer, tim
     assert "All 2 seats of the developer account are taken." in phone.messages[0]["message"]
 
 
+@pytest.mark.slow
 def test_seats_that_were_taken_too_shortly_to_be_notified_are_notified_later_that_day(developer, time, phone):
     channel_to(phone, kinds=[NotificationKind.LIMITS])
     (first, _second) = online(), online()

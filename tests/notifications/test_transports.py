@@ -324,6 +324,7 @@ def test_an_admin_adds_a_channel_and_never_sees_its_address_again(people, logs):
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "Sketch"), ("zh-hans", "示意图")])
+@pytest.mark.slow
 def test_sketches_show_where_robots_have_their_address_and_secret(people, language, words):
     people.admin.client.cookies["django_language"] = language
     page = people.admin.client.get("/admin/accounts/channel/add/").content.decode()
@@ -400,6 +401,7 @@ def test_a_rule_as_it_is_proposed_is_kept(people):
     assert Rule.objects.get().kinds == kinds
 
 
+@pytest.mark.slow
 def test_a_test_message_shows_what_the_service_said(people, service):
     channel = Channel.objects.create(name="x", url=service.url, language="zh-hans")
     path = f"{CHANNELS}{channel.pk}/test/"

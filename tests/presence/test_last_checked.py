@@ -272,6 +272,7 @@ def test_the_kind_of_a_drop_follows_from_the_checks_since_the_login(
 # --- who reads it
 
 
+@pytest.mark.slow
 def test_pages_show_the_last_check(people, online):
     account = online("wxid_a", team=people.east)
     began = check()

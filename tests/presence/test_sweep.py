@@ -150,6 +150,7 @@ def test_trouble_upstream_is_never_offline(kind, how, why, online, upstream):
     assert (row.unknown_since, row.unknown_why) == (None, "")
 
 
+@pytest.mark.slow
 def test_a_list_without_anybody_is_not_believed_while_somebody_is_online(online, upstream):
     account = online("wxid_a", absent=1, missed_at=timezone.now())
     upstream.fault(LIST, "data_null")

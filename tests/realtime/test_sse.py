@@ -594,6 +594,7 @@ async def continued(user, last_id: str, how: str = "header") -> str:
 
 
 @pytest.mark.parametrize("how", ["header", "address"])
+@pytest.mark.slow
 def test_a_page_is_told_what_it_missed_and_reloads_nothing(committed, quickly, how):
     ours, theirs = committed.account(), committed.account(team=committed.west)
 
@@ -615,6 +616,7 @@ def test_a_page_is_told_what_it_missed_and_reloads_nothing(committed, quickly, h
 @pytest.mark.parametrize(
     "why", ["teams", "alarm", "alone", "many", "forgotten", "unknown", "another person", "note", "restored"]
 )
+@pytest.mark.slow
 def test_a_page_reloads_if_the_rows_do_not_tell_all_that_it_missed(committed, quickly, monkeypatch, why):
     account = committed.account()
 

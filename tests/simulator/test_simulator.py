@@ -685,6 +685,7 @@ def test_reset_forgets_everything_and_frees_who_waits(upstream, token, pool):
     assert state["settings"]["dialect"] == "default"
 
 
+@pytest.mark.slow
 def test_an_own_proxy_takes_the_place_of_the_listed_one(upstream, token):
     upstream.settings(dialect="g2", bad_proxies=[3, "203.0.113.7:1080"])
     own = {"proxyUser": "u", "proxyPassword": "p"}

@@ -1,5 +1,6 @@
 """Real processes in tests: waiting for what they do, and finding those that stayed."""
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -86,9 +87,6 @@ def bare_environment(**variables: str) -> dict[str, str]:
     return kept | variables
 
 
-_reserved: list[socket.socket] = []
-
-
 def reserve_port() -> int:
     """A port for a server that this process starts: nobody else gets it, also while the server is down.
 
@@ -99,7 +97,10 @@ def reserve_port() -> int:
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
     port = holder.getsockname()[1]
-    _reserved.append(holder) if sys.platform == "linux" else holder.close()
+    if sys.platform == "linux":
+        atexit.register(holder.close)
+    else:
+        holder.close()
     return port
 
 

@@ -317,6 +317,7 @@ def test_every_page_warns_before_the_end(people, settings, ends, step):
     assert step is None or f'data-developer-account="{step}"' in found
 
 
+@pytest.mark.slow
 def test_every_page_says_that_no_seat_is_free_and_numbers_are_for_those_who_see_all(people, settings):
     told(settings, seats=2)
     online(1)

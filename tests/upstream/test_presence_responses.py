@@ -90,6 +90,7 @@ VALUES = st.recursive(
 
 
 @given(data=VALUES | st.lists(VALUES, min_size=1, max_size=4), at_a_time=st.integers(1, 40))
+@pytest.mark.slow
 def test_a_list_read_as_it_comes_is_the_list_of_a_plain_reader(data, at_a_time):
     def outcome(read_list):
         try:

@@ -72,6 +72,7 @@ def test_thirty_days_name_the_drops_and_only_the_accounts_that_one_sees(people):
     assert re.search(r'aria-label="30 days: 9\d\.\d% online, 1 drop"', text)
 
 
+@pytest.mark.slow
 def test_the_history_is_filtered_and_stays_so_while_it_is_live(people):
     account = people.account(wc_id="w1", state="offline", state_since=NOW, first_login_at=NOW - DAY)
     failed = ended(account, "failed", asked_by=people.operator, asked_by_name="li")

@@ -65,6 +65,7 @@ def log(people):
     }
 
 
+@pytest.mark.slow
 def test_who_may_read_it(people):
     auditor = people.person("auditor", RoleCode.AUDITOR)
     for person, may in (

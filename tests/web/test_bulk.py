@@ -27,6 +27,7 @@ def offline(people, label: str, **fields) -> Account:
     return people.account(label=label, wc_id=f"wxid_{label}", state=AccountState.OFFLINE, **fields)
 
 
+@pytest.mark.slow
 def test_the_bar_has_the_actions_that_a_person_may_do(people):
     people.account()
     bar = html(people.operator.client.get("/accounts/"))
@@ -38,6 +39,7 @@ def test_the_bar_has_the_actions_that_a_person_may_do(people):
     assert re.findall(r'data-action="(\w+)"', choices) == ["check"]
 
 
+@pytest.mark.slow
 def test_an_auditor_does_nothing_to_many_either(people):
     account, auditor = people.account(), people.person("auditor", "auditor")
     run = runs.start(people.operator, BulkAction.CHECK, {}, Account.objects.filter(pk=account.pk))
@@ -128,6 +130,7 @@ def test_nobody_prepares_what_they_may_not_do(people):
     assert prepare(people.operator, "junk", [account]).status_code == 404
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_names_each_result_and_offers_it_again_for_the_failed(people, settings):
     mine = [people.account(label=label, proxy=1) for label in ("a", "b", "own")]
     Account.objects.filter(pk=mine[2].pk).update(own_proxy={"host": "10.0.0.1", "port": 1080})

@@ -33,6 +33,7 @@ def entries(**fields) -> list[AuditEntry]:
 
 
 @pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.slow
 def test_each_page_that_shows_it_has_its_entry(people, asks):
     state = AttemptState.PAGE_REQUIRED if asks else AttemptState.WAITING
     shows = {"page_url": "https://example.com/verify"} if asks else {"qr_png": PNG}

@@ -57,6 +57,7 @@ def test_a_long_search_is_cut_and_the_page_says_so(people):
 
 
 @nasty
+@pytest.mark.slow
 def test_the_list_takes_any_question(people, value):
     people.account()
     for name in ("q", "state", "tag", "sort", "page"):
@@ -86,6 +87,7 @@ def test_the_admin_has_no_row_with_a_key_that_is_none(people, value):
 
 
 @pytest.mark.parametrize("value", ["x", "a\x00b", "9" * 30, "-1", ""])
+@pytest.mark.slow
 def test_an_action_on_a_row_that_cannot_exist_changes_nothing_and_says_so(people, rf, value):
     people.account()
     request = rf.get("/admin/")
@@ -117,6 +119,7 @@ FIELDS = [
 
 
 @nasty
+@pytest.mark.slow
 def test_a_form_takes_any_text(people, upstream, value):
     attempt = make_attempt(people.account(pk=41), "code_required", pk=41)
     UnmanagedAccount.objects.create(pk=41, wc_id="wxid_found")

@@ -283,6 +283,7 @@ def test_a_file_that_is_no_table_says_why(people, content, said):
     assert errors(upload(people.operator, content, status=422)) == [said]
 
 
+@pytest.mark.slow
 def test_an_archive_that_expands_without_end_is_not_unpacked(people):
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -459,6 +460,7 @@ def test_what_a_comment_of_a_sheet_says_is_no_cell(people):
 
 
 @pytest.mark.parametrize("text", [b"<mergeCell ", b'<c r="A1"', b'<c r="A1"><f>'])
+@pytest.mark.slow
 def test_a_sheet_is_read_once_from_its_begin_to_its_end(people, text):
     """A search that begins again at each of these would need hours."""
     content = with_note(b"<!--" + text * 200_000 + b"-->")
@@ -564,6 +566,7 @@ def as_xlsx(content: bytes) -> bytes:
 @pytest.mark.parametrize("kind", ["csv", "xlsx"])
 @pytest.mark.parametrize("written", ["en", "zh-hans"])
 @pytest.mark.parametrize("read", ["en", "zh-hans"])
+@pytest.mark.slow
 def test_a_round_trip_loses_nothing(people, kind, written, read):
     def file() -> bytes:
         people.operator.client.cookies["django_language"] = written

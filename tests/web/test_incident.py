@@ -128,6 +128,7 @@ def test_nobody_learns_of_the_accounts_of_other_teams(people, incident):
     assert not other.notes.exists()
 
 
+@pytest.mark.slow
 def test_aperson_takes_it_and_writes_notes_and_a_viewer_reads(people, incident):
     dropped(people, incident, 2)
     path, client = f"/incidents/{incident.pk}/", people.operator.client

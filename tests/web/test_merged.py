@@ -37,6 +37,7 @@ def html(person, path: str, status: int = 200) -> str:
     return " ".join(answer.content.decode().split())
 
 
+@pytest.mark.slow
 def test_the_page_says_what_became_of_the_new_record(committed, known):
     new = scanned(committed)
     assert (
@@ -53,6 +54,7 @@ def test_the_page_says_what_became_of_the_new_record(committed, known):
     assert SAYS in text and "undo-merge" not in text
 
 
+@pytest.mark.slow
 def test_undo_brings_the_record_back_as_it_was(committed, known):
     new = scanned(committed, relogin_at=timezone.now())
     owner = Account.objects.values().get(pk=known.pk)

@@ -62,6 +62,7 @@ def needs(text: str) -> dict[str, tuple[int, str]]:
     return {need: (int(number), names) for need, number, names in found}
 
 
+@pytest.mark.slow
 def test_each_kind_of_need_has_its_number_and_its_accounts(people):
     now = timezone.now()
     for n in range(6):
@@ -80,6 +81,7 @@ def test_each_kind_of_need_has_its_number_and_its_accounts(people):
     assert "Nothing needs a person." in page(people.stranger)
 
 
+@pytest.mark.slow
 def test_one_account_is_one_click_away_and_a_viewer_is_offered_no_login(people):
     account = people.account()
     make_attempt(account, AttemptState.CODE_REQUIRED)
@@ -184,6 +186,7 @@ def a_month(people):
 
 @pytest.mark.parametrize("who", ["operator", "stranger", "admin"])
 @pytest.mark.usually("sqlite", "postgres")
+@pytest.mark.slow
 def test_charts_and_tables_have_the_same_numbers(a_month, who):
     person = getattr(a_month, who)
     text, factor = page(person), {"operator": 1, "stranger": 2, "admin": 3}[who]

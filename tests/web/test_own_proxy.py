@@ -148,6 +148,7 @@ def test_no_connection_is_made_into_a_private_network(people, settings, host, un
     assert fresh(account).own_proxy is None
 
 
+@pytest.mark.slow
 def test_it_is_never_shown_and_stays_until_it_is_removed_or_replaced(people):
     account = owned(people.account())
     for path in ("edit/", ""):
@@ -248,6 +249,7 @@ def test_one_that_wkteam_cannot_use_is_the_reason(committed, upstream):
 # --- shown
 
 
+@pytest.mark.slow
 def test_lists_and_filters_call_it_own_proxy(people):
     own = owned(people.account(label="Far", proxy=3))
     people.account(label="Near", proxy=3)

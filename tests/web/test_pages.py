@@ -62,6 +62,7 @@ def queries(client, path: str) -> int:
         "?page=last",
     ],
 )
+@pytest.mark.slow
 def test_the_list_needs_as_many_queries_for_2n_rows_as_for_n(people, query):
     def grow(number):
         for count in range(number):
@@ -99,6 +100,7 @@ def test_the_search_looks_in_label_nickname_wc_id_and_wechat_id(people, text, fo
 
 
 @pytest.mark.usually("sqlite", "postgres")
+@pytest.mark.slow
 def test_the_groups_filter_count_and_add_up(people):
     new, online, offline = (
         people.account(),
@@ -241,6 +243,7 @@ def test_the_panel_shows_the_newest_login_on_every_page_of_the_history(people, m
 
 
 @pytest.mark.parametrize("path", ["/accounts/{}/", "/accounts/{}/live/", "/accounts/{}/history/"])
+@pytest.mark.slow
 def test_an_account_with_a_long_history_needs_no_more_queries(people, path):
     account = people.account()
     for _count in range(3):
@@ -331,6 +334,7 @@ def test_bad_input_gets_a_sentence_and_nothing_is_lost(people, field, value, sen
     assert Account.objects.count() == 1
 
 
+@pytest.mark.slow
 def test_what_is_pasted_is_taken_as_it_is_seen(people):
     unseen = {
         "label": "\u200b旗舰店\u00ad 01\u3164",
@@ -597,6 +601,7 @@ def chosen(page: str, name: str) -> list[str]:
     return re.findall(r'<option value="([^"]*)"\s+selected', select)
 
 
+@pytest.mark.slow
 def test_a_new_account_has_the_proxy_and_the_team_that_somebody_chose(people):
     people.operator.groups.add(people.west)
     client = people.operator.client
@@ -640,6 +645,7 @@ def test_after_a_prompt_that_failed_the_accounts_own_proxy_is_selected(people):
     assert chosen(html(people.operator.client.get(f"/accounts/{account.pk}/")), "proxy") == ["4"]
 
 
+@pytest.mark.slow
 def test_none_is_chosen_on_the_page_after_a_prompt_that_failed_and_stays_chosen(committed, upstream):
     account = committed.account(proxy=4, state="offline", wc_id="x1")
     make_attempt(account, "failed", method="popup", reason="prompt_declined")

@@ -415,6 +415,7 @@ def test_a_team_with_very_many_accounts_loses_them_first(people, boss, monkeypat
     assert "has 2 accounts" in page and "delete-sure" not in page and fresh(people.east)
 
 
+@pytest.mark.slow
 def test_a_team_shows_members_and_accounts_and_admins_add_and_remove_people(people, boss):
     path = f"/people/teams/{people.east.pk}/"
     people.account(label="Ours"), people.account(label="Theirs", team=people.west)
@@ -446,6 +447,7 @@ def test_a_team_that_alone_limits_a_rule_is_not_deleted(people, boss):
     assert list(rule.teams.all()) == [people.west]
 
 
+@pytest.mark.slow
 def test_a_role_has_no_page_of_a_team(people, boss):
     for role in Role.objects.all():
         pk = role.group_id

@@ -73,6 +73,7 @@ def refusal(answer, status: int = 403) -> str:
 
 
 @pytest.mark.usually("sqlite", "postgres")
+@pytest.mark.slow
 def test_a_person_is_added_with_the_role_and_teams_of_the_groups_of_each_sign_in(people, provider, caplog):
     provider.person["groups"] = ["/wk-operators", "wk-east", "wk-gone", "others"]
     page = Client().get("/login/?next=/accounts/").content.decode()
@@ -100,6 +101,7 @@ def test_a_person_is_added_with_the_role_and_teams_of_the_groups_of_each_sign_in
     assert Identity.objects.get().subject == "sub-1"
 
 
+@pytest.mark.slow
 def test_without_a_group_that_has_a_role_nobody_gets_in(people, provider):
     provider.person["groups"] = ["others", "wk-east"]
     said = refusal(sign_in())
@@ -137,6 +139,7 @@ def test_locked_people_stay_out(people, provider):
     assert not is_in(client)
 
 
+@pytest.mark.slow
 def test_nobody_takes_over_a_person_who_is_here(people, provider):
     provider.person["groups"] = ["wk-operators", "wk-east"]  # as here
     provider.person |= {"preferred_username": "OPERATOR", "email": "operator@example.com"}
@@ -168,6 +171,7 @@ def leave(client, **data) -> str:
 
 
 @pytest.mark.usually("sqlite", "postgres")
+@pytest.mark.slow
 def test_the_link_to_set_a_password_links_the_provider_instead(people, provider, settings):
     settings.OIDC_GROUPS = []
     person = people.person("newcomer", RoleCode.VIEWER, people.east)
@@ -292,6 +296,7 @@ def test_only_a_key_of_the_provider_signs(people, provider, algorithm):
     assert "can’t be used" in refusal(sign_in(), 502)
 
 
+@pytest.mark.slow
 def test_the_keys_of_the_provider_may_change(people, provider):
     assert is_in(sign_in().client)
     provider.rotate()

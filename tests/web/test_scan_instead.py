@@ -29,6 +29,7 @@ def offers(page: str, prompt: LoginAttempt) -> bool:
 
 
 @pytest.mark.parametrize("state", [AttemptState.PREPARING, AttemptState.WAITING])
+@pytest.mark.slow
 def test_it_is_offered_where_the_prompt_is_shown_to_those_who_may_log_in(committed, account, prompt, state):
     LoginAttempt.objects.filter(pk=prompt.pk).update(state=state)
     for path in (

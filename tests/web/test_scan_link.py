@@ -328,6 +328,7 @@ def test_a_login_by_another_way_ends_it_without_anybody_looking(link, account):
     assert (fresh(link).state, fresh(link).token) == (LinkState.DONE, "")
 
 
+@pytest.mark.slow
 def test_an_archived_account_has_none(link, account, people):
     archive.archive(type(account).objects.filter(pk=account.pk), by=people.operator)
     links.settle_due()

@@ -320,6 +320,7 @@ def test_a_time_that_has_passed_asks_first(people):
     assert timezone.localtime(account.relogin_at).year == 2020
 
 
+@pytest.mark.slow
 def test_a_time_that_has_passed_is_refused_in_the_admin_but_may_stay(people):
     account = people.account(relogin_at=timezone.now() - timedelta(minutes=1))
     path = f"/admin/accounts/account/{account.pk}/change/"

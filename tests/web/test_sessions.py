@@ -42,6 +42,7 @@ def page(client) -> str:
 
 
 @pytest.mark.usually("sqlite", "postgres")
+@pytest.mark.slow
 def test_a_person_sees_where_and_ends_one_or_all_others(people):
     here, phone, third = signed_in(), signed_in(user_agent=SAFARI, address="203.0.113.10"), signed_in()
     other = signed_in("mate", address="203.0.113.77")
@@ -87,6 +88,7 @@ def test_another_password_ends_the_others_and_the_row_of_this_one_stays(people):
     assert (is_in(here), is_in(other)) == (True, False)
 
 
+@pytest.mark.slow
 def test_last_seen_is_written_every_few_minutes_by_what_a_person_does(people):
     client = signed_in()
 

@@ -132,6 +132,7 @@ def unlock_all(client) -> int:
 
 
 @pytest.mark.usually("sqlite", "postgres")
+@pytest.mark.slow
 def test_admins_see_who_signed_in_and_was_refused_and_let_one_try_again(people):
     lock_out("operator", "203.0.113.9")
     lock_out("a password by mistake", "203.0.113.10")

@@ -93,6 +93,7 @@ def test_on_success_the_next_one_is_on_the_page_and_counted(people, run):
     assert '<p class="plate">Slot 2</p>' in page
 
 
+@pytest.mark.slow
 def test_a_skipped_account_comes_again_at_the_end_and_is_skipped_for_good_the_second_time(
     people, run, accounts
 ):
@@ -215,6 +216,7 @@ def test_the_wall_says_that_a_record_was_merged_and_leads_to_it(people, monkeypa
     assert "Known" not in page
 
 
+@pytest.mark.slow
 def test_the_summary_names_the_failed_and_starts_again_for_them(people, run, accounts):
     page_of(people, run)
     code_arrives(shown(run))

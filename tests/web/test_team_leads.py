@@ -29,6 +29,7 @@ def state_of(person) -> tuple:
     return role_of(person), teams, person.is_active, person.is_staff, person.password
 
 
+@pytest.mark.slow
 def test_a_lead_invites_people_into_own_teams_by_link(people, lead):
     form = {"username": "novice", "role": "operator", "teams": [people.east.pk]}
     page = lead.client.post("/people/new/", form).content.decode()
@@ -49,6 +50,7 @@ def test_a_lead_invites_people_into_own_teams_by_link(people, lead):
     assert "East" in page and "West" not in page and 'value="lead"' not in page
 
 
+@pytest.mark.slow
 def test_a_lead_changes_locks_and_signs_out_the_people_of_the_team(people, lead):
     do(lead, people.mate, "groups", role="viewer", teams=[people.east.pk])
     assert state_of(people.mate)[:2] == ("viewer", {"East"})
@@ -66,6 +68,7 @@ def test_a_lead_changes_locks_and_signs_out_the_people_of_the_team(people, lead)
     assert state_of(lead)[:2] == ("lead", {"East"})
 
 
+@pytest.mark.slow
 def test_a_lead_learns_nothing_of_people_elsewhere_and_changes_none_who_has_more(people, lead):
     both = people.person("both", "operator", people.east)
     both.groups.add(people.west)
@@ -115,6 +118,7 @@ def test_a_lead_sees_own_teams_and_neither_makes_nor_renames_nor_deletes_any(peo
     assert list(Team.objects.values()) == before
 
 
+@pytest.mark.slow
 def test_a_lead_takes_people_out_of_the_own_team_and_adds_those_of_the_other_own_team(people, lead):
     south = Team.objects.create(name="South")
     lead.groups.add(south)
@@ -141,6 +145,7 @@ def test_what_a_lead_does_stands_in_the_audit_log(people, lead):
     assert (entry.actor_name, entry.subject_name) == ("lead", "mate")
 
 
+@pytest.mark.slow
 def test_an_auditor_reads_sign_ins_and_unlocks_nobody(people):
     auditor = people.person("auditor", "auditor")
     Client().post("/login/", {"username": "mate", "password": "wrong"})

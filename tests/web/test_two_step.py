@@ -66,6 +66,7 @@ def is_in(client) -> bool:
 
 
 @pytest.mark.usually("sqlite", "postgres")
+@pytest.mark.slow
 def test_it_is_set_up_by_a_code_and_asked_for_from_then_on(people):
     person, other = people.operator, Client()
     other.post("/login/", {"username": "operator", "password": PASSWORD})
@@ -102,6 +103,7 @@ def connection_text(model) -> str:
 
 
 @pytest.mark.usually("sqlite", "postgres")
+@pytest.mark.slow
 def test_no_code_works_twice(people):
     codes = set_up(people.operator)
     used = code_of(people.operator, 1)
@@ -136,6 +138,7 @@ def test_of_two_requests_with_one_code_one_gets_in(live):
     assert found.count(302) == 1
 
 
+@pytest.mark.slow
 def test_wrong_codes_are_refused_sign_ins_and_slow_down(people):
     set_up(people.operator)
     client, wrong = password_given("operator"), wrong_code(people.operator)
@@ -161,6 +164,7 @@ def test_wrong_codes_are_refused_sign_ins_and_slow_down(people):
     assert give(elsewhere, code_of(people.operator)).status_code == 302
 
 
+@pytest.mark.slow
 def test_somebody_with_the_password_cannot_keep_its_owner_out_for_long(people):
     set_up(people.operator)
     for number in range(30):
@@ -239,6 +243,7 @@ def test_django_admin_has_no_way_in_of_its_own(people):
 OTHERS = ("/", "/accounts/", "/admin/", "/admin/auth/user/", "/people/", "/waiting/", "/alarm/", "/me/")
 
 
+@pytest.mark.slow
 def test_whom_the_setting_names_sets_it_up_before_any_other_page(people, settings):
     settings.REQUIRE_TWO_STEP = "admins"
     admin = people.admin.client  # a session of before
@@ -280,6 +285,7 @@ def test_an_earlier_session_of_a_person_who_has_one_is_asked_for_a_code(people, 
     assert is_in(person.client) and person.client.session.session_key != key
 
 
+@pytest.mark.slow
 def test_new_codes_and_removal_need_a_code(people):
     codes, person = set_up(people.operator), people.operator
     other = password_given("operator")
@@ -327,6 +333,7 @@ def test_without_the_key_that_encrypted_it_recovery_codes_work_and_nothing_is_ov
 
 
 @pytest.mark.usually("sqlite", "postgres")
+@pytest.mark.slow
 def test_an_admin_resets_it_and_not_of_people_with_more_rights(people):
     manager = people.person("manager", RoleCode.ADMIN)
     manager.is_staff = True
@@ -374,6 +381,7 @@ def test_a_new_password_keeps_the_step(people):
         settings.REQUIRE_TWO_STEP = before
 
 
+@pytest.mark.slow
 def test_nobody_is_signed_in_between_the_two_steps(people):
     set_up(people.operator)
     sessions = Session.objects.count()
