@@ -71,10 +71,10 @@ def test_a_code_that_is_asked_for_in_vain_is_asked_for_once(stack, operator, ups
 @pytest.mark.parametrize(
     ("kind", "how"),
     [
-        ("hang", {}),
         ("drip", {"seconds": 1}),
         ("late", {"seconds": WAIT + 12}),
-        ("endless", {}),
+        pytest.param("hang", {}, marks=pytest.mark.long),
+        pytest.param("endless", {}, marks=pytest.mark.long),
     ],
 )
 def test_an_answer_that_never_comes_ends_the_wait_at_its_deadline_and_who_is_online_is_asked(
@@ -91,7 +91,7 @@ def test_an_answer_that_never_comes_ends_the_wait_at_its_deadline_and_who_is_onl
     assert_sound(upstream, stack)
 
 
-@pytest.mark.parametrize("seconds", [WAIT - 2, WAIT + 1, WAIT + 3])
+@pytest.mark.parametrize("seconds", [WAIT - 2, pytest.param(WAIT + 1, marks=pytest.mark.long), WAIT + 3])
 def test_an_answer_just_before_or_after_the_deadline_counts(stack, operator, upstream, live, seconds):
     upstream.fault("/getIPadLoginInfo", "late", seconds=seconds)
     attempt = waiting(operator, upstream, live.account())
