@@ -1,10 +1,11 @@
-"""Statements on rows: IDs, batches within the limits of databases, the lease of one row, and whether there are any."""
+"""Statements on rows: IDs, batches within the limits of databases, the lease of one row, whether and how many there are."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import DateTimeField, Expression, Q, QuerySet
@@ -73,13 +74,21 @@ class RowLease:
             log.warning("a lease was not released (%s); it ends at its time", type(error).__name__)
 
 
-# --- rows of many jobs, in one statement ------------------------------------------------------------------
-
-Queries = Callable[["Moment"], Iterable[QuerySet]]
+# --- statements that are written once ---------------------------------------------------------------------
 
 
-class Moment(Expression):
-    """The time of the call, in a statement that is written before it: `moment - timedelta(hours=1)`."""
+class Given(Expression):
+    """A value that is known when a statement is executed, which was written before."""
+
+    def as_sql(self, _compiler, _connection) -> tuple[str, list]:
+        return "%s", [self]
+
+    def value(self, given: Any) -> Any:
+        return given
+
+
+class Moment(Given):
+    """The time at which a statement is executed: `moment - timedelta(hours=1)`."""
 
     def __init__(self, shift: timedelta = timedelta()):
         super().__init__(output_field=DateTimeField())
@@ -91,35 +100,62 @@ class Moment(Expression):
     def __sub__(self, delta: timedelta) -> "Moment":
         return Moment(self.shift - delta)
 
-    def as_sql(self, _compiler, _connection) -> tuple[str, list]:
-        return "%s", [self]
+    def value(self, given: datetime) -> Any:
+        return connection.ops.adapt_datetimefield_value(given + self.shift)
 
 
-class DueCheck:
-    """Tells by one statement which of several jobs have rows to work on.
+Queries = Callable[[Any], Iterable[QuerySet]]
 
-    Django takes longer to write such a statement than a database to answer it, so it is written once. `jobs`: by name,
-    the rows that a job works on at a given moment.
+
+class _WrittenOnce:
+    """A SELECT of one row: Django takes longer to write such a statement than a database to answer it.
+
+    `queries`: by the name of its column, the rows that it looks at, for what is given at each call.
     """
 
-    def __init__(self, jobs: dict[str, Queries]):
-        self.jobs = jobs
+    def __init__(self, queries: dict[str, Queries], given: Given):
+        self.queries, self.given = queries, given
+
+    def column(self, rows: list[QuerySet]) -> tuple[str, list]:
+        raise NotImplementedError
 
     @cached_property
     def statement(self) -> tuple[str, list]:
-        columns, params = [], []
-        for queries in self.jobs.values():
-            written = [rows.query.exists().sql_with_params() for rows in queries(Moment())]
-            columns.append(" OR ".join(f"EXISTS ({sql})" for sql, _params in written))
-            params += [param for _sql, some in written for param in some]
-        return f"SELECT {', '.join(columns)}", params
+        written = [self.column(list(queries(self.given))) for queries in self.queries.values()]
+        return f"SELECT {', '.join(sql for sql, _params in written)}", [
+            param for _sql, params in written for param in params
+        ]
+
+    def execute(self, given: Any) -> dict[str, Any]:
+        sql, params = self.statement
+        known = [param.value(given) if isinstance(param, Given) else param for param in params]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, known)
+            return dict(zip(self.queries, cursor.fetchone(), strict=True))
+
+
+class DueCheck(_WrittenOnce):
+    """Tells by one statement which of several jobs have rows to work on: those that a job works on at a moment."""
+
+    def __init__(self, queries: dict[str, Queries]):
+        super().__init__(queries, Moment())
+
+    def column(self, rows: list[QuerySet]) -> tuple[str, list]:
+        written = [some.query.exists().sql_with_params() for some in rows]
+        sql = " OR ".join(f"EXISTS ({sql})" for sql, _params in written)
+        return sql, [param for _sql, params in written for param in params]
 
     def __call__(self, now: datetime) -> set[str]:
         """Return the names of the jobs that have something to do."""
-        sql, params = self.statement
-        at = connection.ops.adapt_datetimefield_value
-        known = [at(now + param.shift) if isinstance(param, Moment) else param for param in params]
-        with connection.cursor() as cursor:
-            cursor.execute(sql, known)
-            found = cursor.fetchone()
-        return {name for name, due in zip(self.jobs, found, strict=True) if due}
+        return {name for name, due in self.execute(now).items() if due}
+
+
+class Counts(_WrittenOnce):
+    """Counts several kinds of rows by one statement. Call it with the value of what is given."""
+
+    def column(self, rows: list[QuerySet]) -> tuple[str, list]:
+        (some,) = rows
+        sql, params = some.order_by().values("pk").query.sql_with_params()
+        return f"(SELECT COUNT(*) FROM ({sql}) AS counted)", list(params)  # noqa: S608 - Django wrote it
+
+    __call__ = _WrittenOnce.execute

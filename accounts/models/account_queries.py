@@ -4,6 +4,7 @@ from functools import reduce
 from operator import or_
 from typing import Self
 
+from django.contrib.auth.models import Group
 from django.db import models
 from django.db.models import Q, Value
 from django.db.models.functions import Lower
@@ -44,7 +45,11 @@ class AccountQuerySet(models.QuerySet):
             return self.none()
         if user.has_perm("accounts.view_every_account"):
             return self
-        return self.filter(team__in=user.groups.filter(role=None))
+        return self.of_teams_of(user.pk)
+
+    def of_teams_of(self, person: object) -> Self:
+        """Those of the teams of a person, by the ID or an expression of it."""
+        return self.filter(team__in=Group.objects.filter(role=None, user=person))
 
     def kept(self) -> Self:
         """Without the records that were merged into another one, and without the archived ones."""

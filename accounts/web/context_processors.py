@@ -2,13 +2,13 @@
 
 from functools import cache
 
-from django.contrib.auth import get_user_model
+from django.db.models import IntegerField, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from accounts import permissions
 from accounts.attention import groups
-from accounts.lib.lists.keyset_pagination import Number
+from accounts.lib.rows import Counts, Given
 from accounts.models import Account, Channel, Incident, UnmanagedAccount
 from accounts.upstream import developer_account, token_store
 from accounts.web import navigation
@@ -54,14 +54,26 @@ def keeping_online(request: HttpRequest) -> dict:
     }
 
 
+@cache
+def _counts(every_account: bool) -> Counts:
+    """Return the statement of the counts, for who sees every account or for the given person."""
+
+    def accounts(person: Given) -> QuerySet:
+        return Account.objects.all() if every_account else Account.objects.of_teams_of(person)
+
+    return Counts(
+        {
+            "attention": lambda person: [groups.needing_attention(accounts(person).kept())],
+            "to_scan": lambda person: [accounts(person).to_scan()],
+            "incidents": lambda person: [Incident.objects.filter(ended_at=None).of(accounts(person))],
+            "unmanaged": lambda _person: [UnmanagedAccount.objects.filter(ignored=False)],
+        },
+        Given(output_field=IntegerField()),
+    )
+
+
 def waiting(user) -> dict[str, int | None]:
     """Return all counts with one query, because every page shows them."""
-    accounts = Account.objects.visible_to(user)
-    counts = {
-        "attention": Number(groups.needing_attention(accounts.kept())),
-        "to_scan": Number(accounts.to_scan()),
-        "incidents": Number(Incident.objects.filter(ended_at=None).of(accounts)),
-        "unmanaged": Number(UnmanagedAccount.objects.filter(ignored=False)),
-    }
-    found = get_user_model().objects.filter(pk=user.pk).values(**counts).first() or dict.fromkeys(counts, 0)
+    counts = _counts(permissions.sees_all(user))
+    found = counts(user.pk) if user.has_perm("accounts.view_account") else dict.fromkeys(counts.queries, 0)
     return found if permissions.may_adopt(user) else {**found, "unmanaged": None}

@@ -109,7 +109,7 @@ def said(request, monkeypatch) -> str | None:
     """The engine is changed, before the world is put around it."""
     said, *changes = CHANGES[request.param]
     # Its statement was written from the engine as it is.
-    monkeypatch.setattr(leases, "_orphans", DueCheck(leases._orphans.jobs))
+    monkeypatch.setattr(leases, "_orphans", DueCheck(leases._orphans.queries))
     for where, name, old, new in changes:
         changed = source(where, name).replace(old, new)
         made = {}

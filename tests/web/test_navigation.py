@@ -51,8 +51,11 @@ def test_a_page_outside_of_the_navigation_marks_none(people):
 def test_the_counts_are_those_of_the_page(people):
     dropped(people, 1)
     dropped(people, 1, team=people.west)
-    counts = people.operator.client.get("/waiting/").json()
-    assert counts == {"attention": 1, "to_scan": 1, "incidents": 0, "unmanaged": None}
+    shown_to = {"operator": (1, 1, None), "stranger": (1, 1, None), "admin": (2, 2, 0)}
+    for who in [*shown_to, *shown_to]:  # again: each person's own, by the same statement
+        counts = getattr(people, who).client.get("/waiting/").json()
+        assert (counts["attention"], counts["to_scan"], counts["unmanaged"]) == shown_to[who], who
+        assert counts["incidents"] == 0
     page = people.operator.client.get("/accounts/").content.decode()
     shown = {("attention", "1"), ("to_scan", "1"), ("incidents", "")}
     assert set(re.findall(r'data-count="(\w+)">(\d*)<', page)) == shown
