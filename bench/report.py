@@ -5,9 +5,12 @@ import signal
 import statistics
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
+
+NONE: Mapping = MappingProxyType({})
 
 
 @dataclass
@@ -25,14 +28,21 @@ class Figure:
         return self.value / self.reference if self.reference else None
 
 
+def figures(values: dict, reference: Mapping = NONE, aims: Mapping = NONE, title: str = "") -> list[Figure]:
+    """All by the names of the figures, which `title` is put before."""
+    return [
+        Figure(title + name, value, reference.get(name), aims.get(name), "per second" in name)
+        for name, value in values.items()
+    ]
+
+
 def percentile(values: list[float], percent: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if values[1:] else values[0]
 
 
-def percentiles(title: str, times: list[float]) -> dict[str, float]:
+def percentiles(times: list[float], title: str = "") -> dict[str, float]:
     """Median and 99th percentile of times in ms, by the name of the figure."""
-    named = {"median": 50, "p99": 99}
-    return {f"{title}: {name}, ms": percentile(times, percent) for name, percent in named.items()}
+    return {f"{title}median, ms": percentile(times, 50), f"{title}p99, ms": percentile(times, 99)}
 
 
 def number(value: float | None) -> str:
@@ -41,8 +51,7 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
+def table(head: list[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
@@ -52,17 +61,19 @@ def comparison(figures: Iterable[Figure]) -> str:
     return table(["what", "wkportal", "reference", "ratio", "aim"], rows)
 
 
-def parser(description: str) -> ArgumentParser:
-    """The options that every table has. SIGTERM ends what a run started."""
+def parser(description: str, **options: object) -> ArgumentParser:
+    """With these options, by their defaults, and the one that every table has. SIGTERM ends what a run started."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    options = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
-    options.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
-    return options
+    made = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    for name, default in options.items():
+        dashes = "-" if len(name) == 1 else "--"
+        made.add_argument(dashes + name, type=type(default), default=default, help="%(default)s if not given")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    return made
 
 
-def finish(figures: Iterable[Figure], options: Namespace, *tables: str) -> None:
-    """Print the tables, by default that of the figures, and write the file."""
-    figures = list(figures)
-    print(*(tables or [comparison(figures)]), sep="\n\n")
+def finish(figures: list[Figure], options: Namespace) -> None:
+    """Print the table and write the file."""
+    print(comparison(figures))
     if options.json:
         options.json.write_text(json.dumps([asdict(figure) for figure in figures], ensure_ascii=False))

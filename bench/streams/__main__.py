@@ -1,143 +1,162 @@
 """What live updates cost: thousands of open `/events/` streams on one web process, and logins that one browser each sees.
 
-    python -m bench.streams [--browsers 2000] [--rate 100]
-
-Each browser (streams/browsers.py holds all) has a user, a team, and an account with a login in progress, which moves once.
-The product's web process runs on PostgreSQL and Valkey. The reference, with the same browsers and logins, is an ASGI
-application that can do nothing but pass such events on (streams/reference.py).
+Each browser has a user, a team, and an account with a login in progress, which moves once. The reference, with the same
+browsers and logins, is an ASGI application that can do nothing but pass such events on.
 """
 
 import time
-from argparse import Namespace
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import psutil
-import redis
 import requests
 
 from bench import report
-from bench.process_metrics import CpuUsage, cpu_seconds
-from bench.processes import Process, free_port, wait_for_http
-from bench.services import Services, start_services
+from bench.processes import CpuUsage, Process, Server, cpu_seconds
+from bench.services import start_services
 
-SERVERS = {"wkportal": ["manage.py", "serve", "--port"], "reference": ["-m", "bench.streams.reference"]}
-WARM_UP, BROADCASTS, SETTLE_SECONDS = 50, 5, 3
-PINGED_SECONDS, PAGE_EVERY, PAGE_SECONDS = 16, 0.1, 10
+options = report.parser(__doc__, browsers=2000).parse_args()
+services = start_services()
+
+from django.db import transaction
+from django.utils import timezone
+
+from accounts.models import Account, LoginAttempt, Team, WaitsWorker
+from accounts.models.event import record
+from tests.support.factories import make_people, session_key
+
+WKPORTAL = ["manage.py", "serve", "--port={port}"]
+REFERENCE = ["-m", "uvicorn", "bench.streams.reference:application", "--port={port}", "--lifespan=off"]
+REFERENCE += ["--log-level=warning"]
+RATE, WARM_UP, BROADCASTS = 100, 50, 5
+SETTLE_SECONDS, IDLE_SECONDS, PINGED_SECONDS = 3, 16, 16
+PAGE_EVERY, PAGE_SECONDS = 0.1, 10
+NEXT = {"waiting": "code_required", "code_required": "waiting"}
 LOST = "lost, or heard by another browser"
 AIMS = {"one sees it: p99, ms": 20, "memory for a browser, kB": 60, "connections that listen": 1, LOST: 0}
 AIMS |= {"after a restart, all are live after, s": 10, "another page meanwhile: p95, ms": 300}
 
 
+class Logins:
+    """One of an account of each browser's team, whose wait a worker holds; and an account that all see."""
+
+    def __init__(self):
+        names = ["Everybody", *(f"Team {number:05}" for number in range(options.browsers))]
+        everybody, *teams = Team.objects.bulk_create(Team(name=name) for name in names)
+        now, tomorrow = timezone.now(), timezone.now() + timedelta(days=1)
+        WaitsWorker.objects.create(name="worker", alive_until=tomorrow)
+        self.seen_by_all = Account.objects.create(label="Seen by all", team=everybody)
+        accounts = Account.objects.bulk_create(Account(label=team.name, team=team) for team in teams)
+        row = {"seq": 1, "state": "waiting", "qr_shown_at": now, "deadline_at": tomorrow}
+        row |= {"lease_owner": "worker", "lease_epoch": 1}
+        attempts = (LoginAttempt(account=account, **row) for account in accounts)
+        self.attempts = LoginAttempt.objects.bulk_create(attempts)
+        users = make_people([(f"of {team}", "operator", team) for team in teams], superusers=set())
+        everybody.user_set.add(*users)
+        self.people = []  # each with the cookie of a session, teams, and the attempt that this browser sees
+        for user, team, attempt in zip(users, teams, self.attempts, strict=True):
+            self.people.append((session_key(user), (team.pk, everybody.pk), attempt.pk))
+
+
+def commit(change: Callable, *arguments) -> float:
+    """Return when the change was committed: a moment before its event is published."""
+    moments = []
+    with transaction.atomic():
+        transaction.on_commit(lambda: moments.append(time.time()))
+        change(*arguments)
+    return moments[0]
+
+
 class Run:
     """One server with all browsers."""
 
-    def __init__(self, services: Services, options: Namespace, browsers: Process, logins):
-        self.services, self.options, self.browsers, self.logins = services, options, browsers, logins
-        self.cookies = {"wkportal_session": logins.people[0]["cookie"]}
+    def __init__(self, server: Server, browsers: Process, logins: Logins):
+        self.server, self.browsers, self.ask, self.logins = server, browsers, browsers.ask, logins
 
-    def measure(self, name: str) -> dict[str, float]:
-        port = free_port()
-        command, log = [*SERVERS[name], str(port)], self.services.folder / f"{name}.log"
-        with Process(command, self.services.env, log) as server:
-            wait_for_http(f"http://127.0.0.1:{port}/healthz")
-            figures = self.open(server, port) | self.idle(server)
-            figures |= self.one_sees_it(server) | self.all_see_it()
-            if name == "wkportal":
-                time.sleep(PINGED_SECONDS)
-                figures |= self.come_back(server, port)
-            self.browsers.ask("close")
-        return figures
+    def measure(self) -> dict[str, float]:
+        return self.open() | self.idle() | self.one_sees_it() | self.all_see_it()
 
-    def come_back(self, server: Process, port: int) -> dict[str, float]:
-        """Restart web under all streams, with a page a tenth of a second that somebody opens."""
-        url, times, refused = f"http://127.0.0.1:{port}", [], 0
-        with ThreadPoolExecutor(1) as thread:
-            coming = thread.submit(self.browsers.ask, "come_back", port=port)
-            server.kill()
-            server.start()
-            wait_for_http(f"{url}/healthz")
-            began, cpu = time.time(), cpu_seconds(server.pid)
-            while not coming.done() or time.time() < began + PAGE_SECONDS:
-                page = requests.get(f"{url}/accounts/", cookies=self.cookies, timeout=60)
-                refused += not page.ok
-                times.append(page.elapsed.total_seconds() * 1000)
-                time.sleep(PAGE_EVERY)
-        found = coming.result()
-        return {
-            "after a restart, all are live after, s": max(found["live"]) - began,
-            "pages that reload": len(found["reloaded"]),
-            "the last has reloaded after, s": max(found["reloaded"], default=began) - began,
-            "CPU for all that, s": cpu_seconds(server.pid) - cpu,
-            "another page meanwhile: p95, ms": report.percentile(times, 95),
-            "other pages refused, %": refused / len(times) * 100,
-        }
-
-    def open(self, server: Process, port: int) -> dict[str, float]:
-        count, memory = self.options.browsers, psutil.Process(server.pid).memory_info
-        self.browsers.ask("open", port=port, count=min(WARM_UP, count))
-        self.browsers.ask("close")
+    def open(self) -> dict[str, float]:
+        port, pid, count = self.server.port, self.server.pid, options.browsers
+        memory = psutil.Process(pid).memory_info
+        self.ask("open", port=port, count=min(WARM_UP, count))
+        self.ask("close")
         time.sleep(SETTLE_SECONDS)
-        rss, cpu = memory().rss, cpu_seconds(server.pid)
-        if refused := self.browsers.ask("open", port=port, count=count):
-            raise RuntimeError(f"{refused} streams were refused: {server.log}")
-        cpu = cpu_seconds(server.pid) - cpu
+        rss, cpu = memory().rss, cpu_seconds(pid)
+        refused = self.ask("open", port=port, count=count)
+        assert not refused, f"{refused} streams were refused: {self.server.log.read_text()}"
+        cpu = (cpu_seconds(pid) - cpu) * 1000 / count
         time.sleep(SETTLE_SECONDS)
-        rss = memory().rss - rss
-        return {"memory for a browser, kB": rss / count / 1024, "CPU for a connect, ms": cpu / count * 1000}
+        rss = (memory().rss - rss) / 1024 / count
+        return {"memory for a browser, kB": rss, "CPU for a connect, ms": cpu}
 
-    def idle(self, server: Process) -> dict[str, float]:
-        with redis.Redis.from_url(self.services.env["REDIS_URL"]) as client:
-            listening = len(client.client_list(_type="pubsub"))
-        usage = CpuUsage(server=server.pid, browsers=self.browsers.pid)
-        time.sleep(self.options.idle)
+    def idle(self) -> dict[str, float]:
+        listening = len(services.valkey.client_list(_type="pubsub"))
+        usage = CpuUsage(server=self.server.pid, browsers=self.browsers.pid)
+        time.sleep(IDLE_SECONDS)
         share = usage.stop().used["server"] / usage.seconds * 100
         print(*usage.warning)
         return {"connections that listen": listening, "CPU while nothing happens, % of a core": share}
 
-    def one_sees_it(self, server: Process) -> dict[str, float]:
-        self.browsers.ask("forget")
-        cpu = cpu_seconds(server.pid)
-        committed = self.logins.move_all(self.options.rate)
+    def one_sees_it(self) -> dict[str, float]:
+        self.ask("heard")
+        cpu = cpu_seconds(self.server.pid)
+        committed, began = {}, time.monotonic()  # by the place of the browser that sees it
+        for place, attempt in enumerate(self.logins.attempts):
+            time.sleep(max(0.0, began + place / RATE - time.monotonic()))
+            committed[place] = commit(attempt.move, NEXT[attempt.state])
         time.sleep(1)
-        cpu = cpu_seconds(server.pid) - cpu
-        heard, moves = self.browsers.ask("heard"), len(committed)
+        cpu = (cpu_seconds(self.server.pid) - cpu) * 1e6 / options.browsers
+        heard = self.ask("heard")
         wrong = sum(browser != place for browser, place, _moment in heard)
         times = [(moment - committed.pop(place, moment)) * 1000 for _browser, place, moment in heard]
-        found = {LOST: len(committed) + wrong, "CPU for one event, µs": cpu / moves * 1e6}
-        return report.percentiles("one sees it", times) | found
+        found = {LOST: len(committed) + wrong, "CPU for one event, µs": cpu}
+        return report.percentiles(times, "one sees it: ") | found
 
     def all_see_it(self) -> dict[str, float]:
         times = []
         for _round in range(BROADCASTS):
-            self.browsers.ask("forget")
-            committed = self.logins.broadcast()
+            committed = commit(record, self.logins.seen_by_all, "changed")
             time.sleep(SETTLE_SECONDS)
-            heard = self.browsers.ask("heard")
-            if len(heard) != self.options.browsers:
-                raise RuntimeError(f"{len(heard)} browsers heard the broadcast")
+            heard = self.ask("heard")
+            assert len(heard) == options.browsers, f"{len(heard)} browsers heard the broadcast"
             times += [(moment - committed) * 1000 for _browser, _place, moment in heard]
-        return report.percentiles("all see it", times)
+        return report.percentiles(times, "all see it: ")
+
+    def come_back(self) -> dict[str, float]:
+        """Restart web under all streams, with a page a tenth of a second that somebody opens."""
+        server, pages, cookies = self.server, [], {"wkportal_session": self.logins.people[0][0]}
+        time.sleep(PINGED_SECONDS)
+        with ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(self.ask, "come_back", port=server.port)
+            server.kill()
+            server.start()
+            began, cpu = time.time(), cpu_seconds(server.pid)
+            while not coming.done() or time.time() < began + PAGE_SECONDS:
+                pages.append(requests.get(f"{server.url}/accounts/", cookies=cookies, timeout=60))
+                time.sleep(PAGE_EVERY)
+        (live, reloads), times = coming.result(), [page.elapsed.total_seconds() * 1000 for page in pages]
+        return {
+            "after a restart, all are live after, s": max(live) - began,
+            "pages that reload": reloads,
+            "CPU for all that, s": cpu_seconds(server.pid) - cpu,
+            "another page meanwhile: p95, ms": report.percentile(times, 95),
+            "other pages refused, %": sum(not page.ok for page in pages) / len(pages) * 100,
+        }
 
 
 def main() -> None:
-    parser = report.parser(__doc__)
-    parser.add_argument("--browsers", type=int, default=2000)
-    parser.add_argument("--rate", type=int, default=100, help="logins that move in a second (%(default)s)")
-    parser.add_argument("--idle", type=int, default=16, help="seconds in which nothing happens (%(default)s)")
-    options = parser.parse_args()
-    with start_services() as services:
-        services.set_up_django()
-        from bench.streams.logins import Logins
-
-        logins, log = Logins(options.browsers), services.folder / "browsers.log"
-        with Process(["-m", "bench.streams.browsers"], services.env, log, answers=True) as browsers:
-            browsers.ask("set_people", people=logins.people)
-            run = Run(services, options, browsers, logins)
-            ours, reference = (run.measure(name) for name in SERVERS)
-    figures = [
-        report.Figure(name, value, reference.get(name), AIMS.get(name)) for name, value in ours.items()
-    ]
-    report.finish(figures, options)
+    env, folder, logins = services.env, services.folder, Logins()
+    with Process(["-m", "bench.streams.browsers"], env, folder / "browsers.log", answers=True) as browsers:
+        browsers.ask("set_people", people=logins.people)
+        with Server(WKPORTAL, env, folder / "web.log") as server:
+            run = Run(server, browsers, logins)
+            ours = run.measure() | run.come_back()
+            browsers.ask("close")
+        with Server(REFERENCE, env, folder / "reference.log") as server:
+            reference = Run(server, browsers, logins).measure()
+    report.finish(report.figures(ours, reference, AIMS), options)
 
 
 main()

@@ -1,91 +1,79 @@
-"""The reference: an asyncio client that holds the same calls, and writes the same rows as the product, by plain ORM.
-
-It does just this: no queue, no leases, no recovery, no retries.
-"""
+"""The reference: an asyncio client that holds the same calls, writes the same rows by plain ORM, and does just this."""
 
 import asyncio
-import concurrent.futures
-import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import aiohttp
 import django
 
 django.setup()
 
-import redis
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from accounts.lib.pubsub import CHANNEL
+from accounts.lib.pubsub import PublishedEvent, publish
 from accounts.models import Account, AccountEvent, LoginAttempt
+from accounts.upstream.responses import Answer, login_answer
 from bench.processes import answer_requests_async
-from bench.waits.attempts import profile_columns
 
-THREADS = 8
-_redis = redis.Redis.from_url(settings.REDIS_URL)
+WRITERS = ThreadPoolExecutor(8)
 
 
 class Client:
     def __init__(self, session: aiohttp.ClientSession):
-        self.session, self.pool = session, concurrent.futures.ThreadPoolExecutor(THREADS)
-        self.running: set[asyncio.Task] = set()
+        self.session, self.running = session, set()
 
-    async def begin(self, logins: list[tuple[int, int, str]]) -> None:
+    def begin(self, logins: list[tuple[int, int, str]]) -> None:
         """Begin these: (id of the attempt, id of the account, wId)."""
-        for login in logins:
-            task = asyncio.create_task(self.log_in(*login))
+        for attempt_id, account_id, w_id in logins:
+            ids = {"attempt_id": attempt_id, "account_id": account_id}
+            task = asyncio.create_task(self.log_in(ids, w_id))
             self.running.add(task)
             task.add_done_callback(self.running.discard)
 
-    async def log_in(self, attempt_id: int, account_id: int, w_id: str) -> None:
-        await self.in_pool(claim, attempt_id, account_id)
+    async def log_in(self, ids: dict[str, int], w_id: str) -> None:
+        run = asyncio.get_running_loop().run_in_executor
+        await run(WRITERS, claim, ids)
         async with self.session.post("/getIPadLoginInfo", json={"wId": w_id}) as response:
-            answer = await response.json(content_type=None)
-        await self.in_pool(succeed, attempt_id, account_id, answer)
-
-    async def in_pool(self, step, *args):
-        return await asyncio.get_running_loop().run_in_executor(self.pool, step, *args)
+            answer = await response.json()
+        await run(WRITERS, succeed, ids, Answer(answer["code"], answer["message"], answer["data"]))
 
 
-def claim(attempt_id: int, account_id: int) -> None:
-    now = timezone.now()
+def claim(ids: dict[str, int]) -> None:
     with transaction.atomic():
-        held = {"lease_owner": "reference", "lease_epoch": F("lease_epoch") + 1, "wait_started_at": now}
-        LoginAttempt.objects.filter(pk=attempt_id, state="waiting", lease_owner="").update(**held)
-        claimed = record("wait_taken", "waiting", attempt_id, account_id, now)
-    _redis.publish(CHANNEL, claimed)
+        held = {
+            "lease_owner": "reference",
+            "lease_epoch": F("lease_epoch") + 1,
+            "wait_started_at": timezone.now(),
+        }
+        LoginAttempt.objects.filter(pk=ids["attempt_id"], state="waiting", lease_owner="").update(**held)
+        claimed = AccountEvent.objects.create(happened="wait_taken", **ids)
+    publish([published(claimed, "waiting")])
 
 
-def succeed(attempt_id: int, account_id: int, answer: dict) -> None:
-    now, data = timezone.now(), answer["data"]
+def succeed(ids: dict[str, int], answer: Answer) -> None:
+    now, profile = timezone.now(), login_answer(answer).profile
     with transaction.atomic():
-        LoginAttempt.objects.filter(pk=attempt_id, state="waiting").update(
-            state="succeeded", ended_at=now, w_id=data["wId"], reason="", upstream_code=answer["code"],
-            upstream_text=answer["message"], qr_text="", qr_png=None, page_url="", verify_code="", lease_owner="",
+        LoginAttempt.objects.filter(pk=ids["attempt_id"], state="waiting").update(
+            state="succeeded", ended_at=now, w_id=profile.w_id, reason="", upstream_code=answer.code,
+            upstream_text=answer.text, qr_text="", qr_png=None, page_url="", verify_code="", lease_owner="",
         )  # fmt: skip
-        states = {"from_state": "waiting", "to_state": "succeeded", "detail": answer["message"]}
-        moved = record("attempt_moved", "succeeded", attempt_id, account_id, now, **states)
-        Account.objects.filter(pk=account_id, bound_seq__lt=1).update(
-            wc_id=data["wcId"], w_id=data["wId"], bound_seq=1, state="online", state_since=now,
-            checked_at=now, last_login_at=now, first_login_at=now, relogin_at=None, merged_into=None, proxy=1,
-            **profile_columns(data),
+        states = {"from_state": "waiting", "to_state": "succeeded", "detail": answer.text}
+        moved = AccountEvent.objects.create(happened="attempt_moved", at=now, **states, **ids)
+        Account.objects.filter(pk=ids["account_id"], bound_seq__lt=1).update(
+            bound_seq=1, state="online", state_since=now, checked_at=now, last_login_at=now,
+            first_login_at=now, relogin_at=None, merged_into=None, proxy=1, **asdict(profile),
         )  # fmt: skip
         states = {"from_state": "offline", "to_state": "online"}
-        online = record("account_online", "succeeded", attempt_id, account_id, now, **states)
-    for event in (moved, online):
-        _redis.publish(CHANNEL, event)
+        online = AccountEvent.objects.create(happened="account_online", at=now, **states, **ids)
+    publish([published(event, "succeeded") for event in (moved, online)])
 
 
-def record(happened: str, state: str, attempt_id: int, account_id: int, now, **more: str) -> str:
-    """Write an event row; return what is published of it."""
-    ids = {"account_id": account_id, "attempt_id": attempt_id}
-    event = AccountEvent.objects.create(happened=happened, at=now, **ids, **more)
-    return json.dumps(
-        {"id": event.pk, "account": account_id, "team": None, "attempt": attempt_id, "state": state}
-    )
+def published(event: AccountEvent, state: str) -> PublishedEvent:
+    return PublishedEvent(event.pk, event.account_id, None, event.attempt_id, state)
 
 
 async def main() -> None:
@@ -95,5 +83,4 @@ async def main() -> None:
         await answer_requests_async(Client(session))
 
 
-if __name__ == "__main__":
-    asyncio.run(main())
+asyncio.run(main())
