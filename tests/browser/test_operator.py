@@ -1,6 +1,7 @@
 """A person with a real browser, and a phone in another tab."""
 
 import os
+import re
 
 import pytest
 from playwright.sync_api import expect
@@ -60,6 +61,7 @@ def test_from_signing_in_to_online_without_a_reload(desk, chrome, stack, live, v
     page.locator("[name=label]").fill("旗舰店 01")
     page.locator("[name=proxy]").select_option("1")
     page.locator("form:has([name=label]) button").first.click()
+    page.wait_for_url(re.compile(r"/accounts/\d+/"))  # loaded, with its script: a button works without it too
     page.evaluate("window.neverReloaded = true")
     press_log_in(page)
 
@@ -109,6 +111,7 @@ def test_cancel_then_a_new_code_in_one_click(desk, live, upstream):
     press_log_in(page)
     page.locator("form[action$='/cancel/'] button").first.click()
     expect(page.locator("[data-attempt][data-state=cancelled]").first).to_be_visible()
+    expect(page.locator("[data-attempt][data-state=waiting]")).to_have_count(0)  # in the history too
     press_log_in(page)
 
     first, second = LoginAttempt.objects.order_by("id")

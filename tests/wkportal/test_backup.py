@@ -25,7 +25,7 @@ from accounts.models.event import record
 from accounts.states import EventType
 from tests.support import environment, services
 from tests.support.databases import own_database  # noqa: F401 - a fixture
-from tests.support.processes import ROOT
+from tests.support.processes import DEADLINE, ROOT
 from wkportal.backup import archive, postgres
 
 pytestmark = pytest.mark.slow
@@ -240,6 +240,16 @@ def test_a_database_that_is_in_use_is_not_replaced(database):
     with (database / "up.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "Stop everything that uses it" in refused(path)
+
+
+@pytest.mark.database("postgres")
+def test_a_connection_that_ends_just_now_is_waited_for(database, monkeypatch):
+    path = backup(database)
+    other = psycopg.connect(environment.url_on_server(connection.settings_dict["NAME"]))
+    monkeypatch.setattr(postgres, "ENDING_SECONDS", DEADLINE)
+    monkeypatch.setattr(postgres.time, "sleep", lambda _seconds: other.close())
+    assert restored(path)
+    assert other.closed
 
 
 def test_a_backup_that_fails_leaves_no_file_and_replaces_none(database, monkeypatch):

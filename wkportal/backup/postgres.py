@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import glob
@@ -26,6 +27,7 @@ OTHERS = """
 LOCALE = """
     SELECT to_jsonb(d)::text, pg_encoding_to_char(encoding) FROM pg_database d WHERE datname = current_database()
 """
+ENDING_SECONDS = 2
 NAME_LENGTH = 32  # so that a longer name made of it is no longer than PostgreSQL's 63
 
 
@@ -44,14 +46,21 @@ def dumped(_target: Path | None) -> Iterator[tuple[dict, Iterator[bytes]]]:
 
 
 def refuse_if_in_use() -> None:
+    """A process that was stopped just now may still have its connection: it gets ENDING_SECONDS."""
+    ends = time.monotonic() + ENDING_SECONDS
+    while names := _others():
+        if time.monotonic() > ends:
+            raise CommandError(
+                f"{len(names)} other connections use the database ({', '.join(dict.fromkeys(names))}). Stop web, waits, "
+                "jobs and beat first."
+            )
+        time.sleep(0.1)
+
+
+def _others() -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(OTHERS)
-        names = sorted(name for (name,) in cursor.fetchall())
-    if names:
-        raise CommandError(
-            f"{len(names)} other connections use the database ({', '.join(dict.fromkeys(names))}). Stop web, waits, jobs "
-            "and beat first."
-        )
+        return sorted(name for (name,) in cursor.fetchall())
 
 
 def load(chunks: Iterable[bytes]) -> str:
