@@ -1,5 +1,8 @@
 """Pages and actions of one login, from its start to its end."""
 
+import contextvars
+from collections.abc import Callable
+
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -51,13 +54,27 @@ def start_login(request: HttpRequest, account_id: int) -> HttpResponse:
 
 def _with_qr_code(request: HttpRequest, attempt: LoginAttempt, begun: bool) -> HttpResponse:
     """Answer with the attempt; request its QR code first if it was begun for this request."""
-    if begun and start.fetch_qr_code(attempt):
-        put_into_queue(wait_for_phone, attempt.pk)
+    waits = begun and start.fetch_qr_code(attempt)
     if request.htmx and attempt.is_open:
         # The QR code first, because a person waits for it. The rest of the page is refreshed right after.
         ctx = {"account": attempt.account, "here": request.htmx.target}
-        return render(request, "accounts/_panel.html", ctx | panel(request, attempt) | rights(request))
-    return _attempt_page(request, attempt)
+        response = render(request, "accounts/_panel.html", ctx | panel(request, attempt) | rights(request))
+    else:
+        response = _attempt_page(request, attempt)
+    if waits:
+        _once_sent(response, put_into_queue, wait_for_phone, attempt.pk)
+    return response
+
+
+def _once_sent(response: HttpResponse, call: Callable, *args: object) -> None:
+    """Call it after the response was sent: nobody needs a second to scan. If that fails, a worker finds the row."""
+    close, context = response.close, contextvars.copy_context()  # the log's request ID
+
+    def call_and_close() -> None:
+        context.run(call, *args)
+        close()
+
+    response.close = call_and_close
 
 
 def _page_or_fragment(request: HttpRequest, page: str, fragment: str, ctx: dict, status: int) -> HttpResponse:
