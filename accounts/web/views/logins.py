@@ -71,8 +71,10 @@ def _once_sent(response: HttpResponse, call: Callable, *args: object) -> None:
     close, context = response.close, contextvars.copy_context()  # the log's request ID
 
     def call_and_close() -> None:
-        context.run(call, *args)
-        close()
+        try:
+            context.run(call, *args)
+        finally:
+            close()
 
     response.close = call_and_close
 
