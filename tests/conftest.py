@@ -69,7 +69,7 @@ def live(django_db_setup, django_db_blocker):
     with django_db_blocker.unblock():
         connection.close()  # the one of the tests before: other processes come now
         factories.forget_everything()
-        Presence.objects.create(pk=Presence.ONLY)  # workers that run already make the first one once a minute
+        Presence.objects.get_or_create(pk=Presence.ONLY)  # workers that run make it once a minute
         yield factories.People()
         factories.forget_everything()
         connection.close()

@@ -605,8 +605,8 @@ def test_a_page_is_told_what_it_missed_and_reloads_nothing(committed, quickly, h
         await change(ours)
         missed = {"account": ours.pk, "attempt": None, "state": "new"}
         told = f"event: change\ndata: {json.dumps(missed)}"
-        assert await continued(committed.operator, last_id, how) == told
-        assert await continued(committed.operator, last_id, how) == told
+        for _ in range(2):  # perhaps told twice: as missed, and when Redis brings it
+            assert set((await continued(committed.operator, last_id, how)).split("\n\n")) == {told}
         await asyncio.to_thread(moved, with_a_lost_event, ours, committed.west, None)
         assert "event: change" in await continued(committed.operator, last_id, how)
 
