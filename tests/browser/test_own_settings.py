@@ -204,5 +204,6 @@ def test_the_browser_is_asked_when_notifications_are_chosen_and_not_before(open_
         1 if page.evaluate("Notification.permission") == "default" else None
     )
     page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Saved.")).to_be_visible()
     expect(page.get_by_label("Browser notifications")).to_be_checked()
     assert fresh(live.operator).preferences.notifications and fresh(live.operator).preferences.sound

@@ -19,6 +19,8 @@ from tests.support.stack import Stack
 DRAWN = """[...document.querySelectorAll(".tile .code img")]
     .filter((img) => img.complete && img.naturalWidth)
     .map((img) => Number(img.closest("[data-attempt]").dataset.attempt))"""
+# The attempts whose QR code stands on the page: read at once, because the page may replace it at any time.
+SHOWN = '[...document.querySelectorAll(".code[data-attempt]")].map((code) => Number(code.dataset.attempt))'
 WAIT = 300  # a wall of codes is drawn in less, also on a machine that does much else
 WALL = {"width": 1920, "height": 1080}
 # What a page shows is the same; tests/scanning is here for the steps of a run on each database.
@@ -239,11 +241,7 @@ def test_two_operators_work_off_a_mass_drop_from_its_page(desk, live, phone, ups
         return Account.objects.filter(state="online").count()
 
     while online() < len(accounts):
-        shown = [page.locator(".code[data-attempt]") for page in pages]
-        for code in shown:
-            if not code.count():
-                continue
-            attempt = int(code.get_attribute("data-attempt"))
+        for attempt in {attempt for page in pages for attempt in page.evaluate(SHOWN)}:
             if LoginAttempt.objects.get(pk=attempt).state == "waiting":
                 phone("confirm", attempt)
                 until(lambda a=attempt: not LoginAttempt.objects.get(pk=a).is_open, "no end of a login")
