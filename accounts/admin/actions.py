@@ -1,11 +1,12 @@
-"""Bulk actions of the admin. Each account goes through the same steps as on its page, one after another."""
+"""Bulk actions of the admin. Accounts go through the same steps as on their pages, one after another."""
 
 from collections.abc import Callable
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
-from django.db.models import QuerySet
+from django.db import transaction
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -44,6 +45,38 @@ class CancelAction:
             **{"pk__in" if queryset.model is LoginAttempt else "account__in": chosen}
         )
         cancel(self, request, attempts)
+
+
+class SwitchActions:
+    """Enables and disables rows by their column `active`, all or none of the chosen ones."""
+
+    actions = ("enable", "disable")
+
+    @admin.action(description=_("Enable"), permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self._switch_all(request, queryset.filter(active=False), True)
+
+    @admin.action(description=_("Disable"), permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
+        self._switch_all(request, queryset.filter(active=True), False)
+
+    def switch(self, row: Model, active: bool) -> None:
+        """Save the row, with what follows from the change."""
+        row.active = active
+        row.save()
+
+    def switched(self, number: int, active: bool) -> str:
+        """Say how many rows are enabled or disabled now."""
+        raise NotImplementedError
+
+    def _switch_all(self, request: HttpRequest, queryset: QuerySet, active: bool) -> None:
+        with transaction.atomic():
+            rows = list(queryset)
+            for row in rows:
+                self.switch(row, active)
+                self.log_change(request, row, [{"changed": {"fields": ["enabled"]}}])
+        level = messages.SUCCESS if rows else messages.WARNING
+        self.message_user(request, self.switched(len(rows), active), level)
 
 
 class AccountActionForm(ActionForm):

@@ -27,7 +27,7 @@ from accounts.admin.review.paginator import LongPaginator
 from accounts.admin.review.search import NEWEST, Columns, Search
 from accounts.admin.review.totals import Totals, totals_of
 from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, PER_PAGE, WithoutIndex, count_up_to, for_each
-from accounts.lib.rows import is_key
+from accounts.lib.typed_text import is_key
 from accounts.logins import expire
 from accounts.models import Account, LoginAttempt
 from accounts.models.audit import log as audit

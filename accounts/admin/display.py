@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext
 
-from accounts.lib.rows import is_key
+from accounts.lib.typed_text import is_key
 from accounts.models import AccountEvent, Incident
 from accounts.proxies import proxy_name
 from accounts.states import AccountState, AttemptState

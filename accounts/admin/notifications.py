@@ -3,13 +3,10 @@
 A channel's address is entered here and never shown again, not even to the person who entered it.
 """
 
-from collections.abc import Callable
-
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -19,6 +16,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
+from accounts.admin.actions import SwitchActions
 from accounts.admin.base import EveryTeams, LongTableAdmin, PlainTimes, TypedInput
 from accounts.admin.display import NOTHING, link_to_list
 from accounts.admin.review.filters import FieldChoices
@@ -148,7 +146,7 @@ class RuleInline(PlainTimes, EveryTeams, admin.StackedInline):
 
 
 @admin.register(Channel)
-class ChannelAdmin(EveryTeams, LongTableAdmin):
+class ChannelAdmin(SwitchActions, EveryTeams, LongTableAdmin):
     form = ChannelForm
     inlines = (RuleInline,)
     list_display = ("name", "service", "shown", "language", "active", "trouble", "rule_count")
@@ -157,7 +155,6 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
     ordering = ("name",)
     sortable_by = ("name",)
     readonly_fields = ("where", "service", "shown", "trouble", "log")
-    actions = ("enable", "disable")
 
     def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None):
         writes = self.has_change_permission(request, obj) if obj else True
@@ -179,34 +176,20 @@ class ChannelAdmin(EveryTeams, LongTableAdmin):
             update_fields=(*ChannelForm.Meta.fields, *dispatch.SWITCHED_ON, *address) if change else None
         )
 
-    @admin.action(description=_("Enable"), permissions=["change"])
-    def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        def enabled(channel: Channel) -> None:
-            channel.active = True
-            dispatch.switch_on(channel)
+    def switch(self, row: Channel, active: bool) -> None:
+        """Save only what the change writes: a process may be sending on the channel."""
+        row.active = active
+        if active:
+            dispatch.switch_on(row)
+        row.save(update_fields=("active", *dispatch.SWITCHED_ON))
 
-        number = self._switch(request, queryset.filter(active=False), enabled)
-        message = ngettext("%(count)s channel enabled.", "%(count)s channels enabled.", number)
-        self.message_user(request, message % {"count": number})
-
-    @admin.action(description=_("Disable"), permissions=["change"])
-    def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        def disabled(channel: Channel) -> None:
-            channel.active = False
-
-        number = self._switch(request, queryset.filter(active=True), disabled)
-        message = ngettext("%(count)s channel disabled.", "%(count)s channels disabled.", number)
-        self.message_user(request, message % {"count": number})
-
-    def _switch(self, request: HttpRequest, channels: QuerySet, change: Callable[[Channel], None]) -> int:
-        """Save only what the change writes: a process may be sending on a channel."""
-        with transaction.atomic():
-            rows = list(channels)
-            for channel in rows:
-                change(channel)
-                channel.save(update_fields=("active", *dispatch.SWITCHED_ON))
-                self.log_change(request, channel, [{"changed": {"fields": ["enabled"]}}])
-        return len(rows)
+    def switched(self, number: int, active: bool) -> str:
+        said = (
+            ngettext("%(count)s channel enabled.", "%(count)s channels enabled.", number)
+            if active
+            else ngettext("%(count)s channel disabled.", "%(count)s channels disabled.", number)
+        )
+        return said % {"count": number}
 
     def get_urls(self) -> list:
         test = path(

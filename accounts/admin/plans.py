@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
-from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -17,6 +16,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
+from accounts.admin.actions import SwitchActions
 from accounts.admin.base import (
     EveryTeams,
     HistoryAdmin,
@@ -28,7 +28,7 @@ from accounts.admin.display import NOTHING, duration, link_to, moment_in
 from accounts.admin.review import search
 from accounts.admin.review.filters import DayFilter, FieldChoices
 from accounts.lib import db_clock
-from accounts.lib.rows import is_key
+from accounts.lib.typed_text import is_key
 from accounts.models import Plan, PlanResult, PlanRun, Team
 from accounts.models.plan import WEEKDAYS, LeftOut, Outcome
 from accounts.relogin import plan_choice, plan_runs
@@ -75,7 +75,7 @@ class PlanForm(forms.ModelForm):
 
 
 @admin.register(Plan)
-class PlanAdmin(EveryTeams, LongTableAdmin):
+class PlanAdmin(SwitchActions, EveryTeams, LongTableAdmin):
     form = PlanForm
     list_display = ("name", "active", "whom", "when", "next_run", "method", "last_run")
     list_filter = (("active", FieldChoices), ("method", FieldChoices))
@@ -83,7 +83,7 @@ class PlanAdmin(EveryTeams, LongTableAdmin):
     search_fields = ("name",)
     autocomplete_fields = ("tags",)
     readonly_fields = ("next_run", "runs", "takes_now", "leaves_out")
-    actions = ("run_now", "enable", "disable")
+    actions = ("run_now", *SwitchActions.actions)
     fieldsets = (
         (None, {"fields": ("name", "active", "next_run", "runs", "takes_now", "leaves_out")}),
         (
@@ -148,30 +148,13 @@ class PlanAdmin(EveryTeams, LongTableAdmin):
             link = format_html(" {}", link_to("planrun", run.pk, run)) if run else ""
             self.message_user(request, format_html("{}{}", message % values, link), level)
 
-    @admin.action(description=_("Enable"), permissions=["change"])
-    def enable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self._switch(request, queryset.filter(active=False), True)
-
-    @admin.action(description=_("Disable"), permissions=["change"])
-    def disable(self, request: HttpRequest, queryset: QuerySet) -> None:
-        self._switch(request, queryset.filter(active=True), False)
-
-    def _switch(self, request: HttpRequest, plans: QuerySet, active: bool) -> None:
-        """Save each: its next run follows from that."""
-        with transaction.atomic():
-            rows = list(plans)
-            for plan in rows:
-                plan.active = active
-                plan.save()
-                self.log_change(request, plan, [{"changed": {"fields": ["enabled"]}}])
-        message = (
-            ngettext("%(count)s plan enabled.", "%(count)s plans enabled.", len(rows))
+    def switched(self, number: int, active: bool) -> str:
+        said = (
+            ngettext("%(count)s plan enabled.", "%(count)s plans enabled.", number)
             if active
-            else ngettext("%(count)s plan disabled.", "%(count)s plans disabled.", len(rows))
+            else ngettext("%(count)s plan disabled.", "%(count)s plans disabled.", number)
         )
-        self.message_user(
-            request, message % {"count": len(rows)}, messages.SUCCESS if rows else messages.WARNING
-        )
+        return said % {"count": number}
 
     # --- columns ---
 

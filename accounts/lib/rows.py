@@ -1,4 +1,4 @@
-"""Statements on rows: IDs, batches within the limits of databases, the lease of one row, whether and how many there are."""
+"""Statements on rows: batches within the limits of databases, the lease of one row, whether and how many there are."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +11,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import DateTimeField, Expression, Q, QuerySet
 
 from accounts.lib import db_clock
+from accounts.lib.lists.keyset_pagination import Number
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +21,6 @@ def in_batches(items: Iterable, size: int) -> Iterator[list]:
     left = iter(items)
     while some := list(islice(left, size)):
         yield some
-
-
-def is_key(text: str) -> bool:
-    """Return whether this may be the ID of a row, as somebody wrote it."""
-    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def unleased(column: str, now: datetime) -> Q:
@@ -156,6 +152,6 @@ class Counts(_WrittenOnce):
     def column(self, rows: list[QuerySet]) -> tuple[str, list]:
         (some,) = rows
         sql, params = some.order_by().values("pk").query.sql_with_params()
-        return f"(SELECT COUNT(*) FROM ({sql}) AS counted)", list(params)  # noqa: S608 - Django wrote it
+        return Number.template % {"subquery": sql}, list(params)
 
     __call__ = _WrittenOnce.execute

@@ -40,6 +40,11 @@ def digits(text: str) -> str:
     return code(re.sub(r"[\s-]", "", code(text)))
 
 
+def is_key(text: str) -> bool:
+    """Return whether this may be the ID of a row, as somebody wrote it."""
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
 def is_character(char: str) -> bool:
     """Return False for lone surrogates and for code points that Unicode will never assign.
 

@@ -25,8 +25,7 @@ from accounts.lib.lists.keyset_pagination import (
     page_of_sections,
 )
 from accounts.lib.lists.natural_order import natural_key
-from accounts.lib.rows import is_key
-from accounts.lib.typed_text import line
+from accounts.lib.typed_text import is_key, line
 from accounts.models import Account, Tag
 from accounts.models.account import PLACE_LENGTH
 from accounts.models.account_queries import SEARCH_LENGTH, SEARCH_WORDS

@@ -13,7 +13,6 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib import db_clock, typed_text
-from accounts.lib.rows import is_key
 
 AREAS = {
     "Africa": _("Africa"),
@@ -58,7 +57,7 @@ class RowsField(forms.ModelMultipleChoiceField):
 
     def clean(self, value: object):
         for key in value or []:
-            if not is_key(str(key)):
+            if not typed_text.is_key(str(key)):
                 raise forms.ValidationError(
                     self.error_messages["invalid_pk_value"], code="invalid_pk_value", params={"pk": key}
                 )

@@ -11,7 +11,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from accounts.bulk import actions
-from accounts.lib.rows import is_key
+from accounts.lib.typed_text import is_key
 from accounts.models import Account
 from accounts.models.operators.bulk_run import BulkAction
 from accounts.web.account_list import AccountList

@@ -17,8 +17,8 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
 from accounts.lib.lists.keyset_pagination import COUNT_LIMIT, count_up_to, for_each
-from accounts.lib.rows import is_key
 from accounts.lib.time_windows import begin_of_day
+from accounts.lib.typed_text import is_key
 from accounts.models import Account, AccountEvent, LoginAttempt, Tag
 from accounts.proxies import OWN, proxy_name
 from accounts.web.fields import FIRST_YEAR, LAST_YEAR

@@ -10,7 +10,7 @@ from datetime import datetime
 from django.db.models import F, Func, IntegerField, Lookup, Q, QuerySet, Subquery, Value
 from django.db.models.lookups import In, IsNull
 
-from accounts.lib.rows import is_key
+from accounts.lib.typed_text import is_key
 
 PER_PAGE = 50
 COUNT_LIMIT = 10_000

@@ -14,7 +14,6 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
 from accounts.lib import db_clock, typed_text
-from accounts.lib.rows import is_key
 from accounts.logins import expire, start
 from accounts.models import Account, LoginAttempt, Tag
 from accounts.models.audit import shown
@@ -145,7 +144,7 @@ def chosen(options: dict) -> list[Account]:
 def named(name: str) -> Account:
     accounts, name = Account.objects.kept(), typed_text.line(name)
     kind, _, digits = name.partition(":")
-    if kind == "id" and is_key(digits):
+    if kind == "id" and typed_text.is_key(digits):
         found = accounts.filter(pk=int(digits))
     else:
         found = accounts.filter(wc_id=typed_text.code(name))

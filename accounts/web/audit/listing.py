@@ -13,8 +13,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from accounts.lib.lists.keyset_pagination import Order, Page, page_of
-from accounts.lib.rows import is_key
 from accounts.lib.time_windows import begin_of_day
+from accounts.lib.typed_text import is_key
 from accounts.models import AuditEntry, Team
 from accounts.models.audit.entry import AuditKind
 from accounts.models.audit.origin import Way

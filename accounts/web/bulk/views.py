@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts import permissions, tasks
 from accounts.bulk import actions, runs
-from accounts.lib.rows import is_key
+from accounts.lib.typed_text import is_key
 from accounts.models import Account, BulkRun
 from accounts.models.operators.bulk_run import BulkAction
 from accounts.web import selection

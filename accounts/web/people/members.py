@@ -21,7 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import permissions
-from accounts.lib.rows import is_key
+from accounts.lib.typed_text import is_key
 from accounts.models import SecondFactor
 from accounts.roles import RoleCode
 from accounts.web import forms

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET
 from accounts.attention import groups
 from accounts.attention.groups import AccountGroup
 from accounts.lib import db_clock
-from accounts.lib.rows import is_key
+from accounts.lib.typed_text import is_key
 from accounts.models import Account, BulkRun, ScanRun, ScanRunItem
 from accounts.models.operators.scan_run import ScanState
 from accounts.web.account_rows import describe

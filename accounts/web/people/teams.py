@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts import permissions
 from accounts.attention.changes import change
-from accounts.lib.rows import is_key
+from accounts.lib.typed_text import is_key
 from accounts.models import Account, Plan, Rule, SavedView, Team
 from accounts.states import EventType
 from accounts.web import forms

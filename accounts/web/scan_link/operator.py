@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from accounts import permissions
 from accounts.lib import db_clock, images
-from accounts.lib.rows import is_key
+from accounts.lib.typed_text import is_key
 from accounts.models import Account
 from accounts.models.operators.scan_link import LinkState
 from accounts.notifications import messages
