@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 
 import aiohttp
@@ -188,12 +189,20 @@ def test_metrics_cannot_be_read_through_it(site):
     assert site.session().get(site.url + "/metrics").status_code == 404
 
 
-class Streams:
-    """Open event streams, each of somebody's session; one that ends comes back when it was told to."""
+def cookie(session: str) -> dict[str, str]:
+    return {"Cookie": f"__Host-session={session}"}
 
-    def __init__(self, site: Caddy, sessions: list[str]):
-        self.site, self.sessions = site, sessions
+
+class Streams:
+    """Open event streams, each of somebody's session; one that ends comes back when it was told to.
+
+    Beside them, `rate` requests a second for pages, each begun in its time whether or not those before it are answered.
+    """
+
+    def __init__(self, site: Caddy, sessions: list[str], rate: int, paths: list[str]):
+        self.site, self.sessions, self.rate, self.paths = site, sessions, rate, paths
         self.open, self.opened, self.refused = 0, 0, []
+        self.answers: list[int] = []
         self.done = threading.Event()
         self.thread = threading.Thread(target=lambda: asyncio.run(self.follow_all()))
 
@@ -217,13 +226,31 @@ class Streams:
         timeout = aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(connector=trusted, timeout=timeout) as client:
             tasks = [asyncio.create_task(self.follow(client, session)) for session in self.sessions]
+            offered = asyncio.create_task(self.offer(client))
             await asyncio.to_thread(self.done.wait)
+            self.answers = await offered
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def offer(self, client: aiohttp.ClientSession) -> list[int]:
+        """Return the status of every answer, once all are there."""
+        asked = []
+        for session, path in zip(cycle(self.sessions), cycle(self.paths), strict=False):
+            if self.done.is_set() or not self.rate:
+                break
+            if self.open == len(self.sessions) or asked:
+                asked.append(asyncio.create_task(self.ask(client, session, path)))
+            await asyncio.sleep(1 / self.rate)
+        return list(await asyncio.gather(*asked))
+
+    async def ask(self, client: aiohttp.ClientSession, session: str, path: str) -> int:
+        async with client.get(self.site.url + path, headers=cookie(session)) as answer:
+            await answer.read()
+            return answer.status
+
     async def follow(self, client: aiohttp.ClientSession, session: str) -> None:
-        headers, pause = {"Cookie": f"__Host-session={session}"}, 1.0
+        headers, pause = cookie(session), 1.0
         while True:
             async with client.get(f"{self.site.url}/events/", headers=headers) as stream:
                 if stream.status == 200:
@@ -239,8 +266,8 @@ class Streams:
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("count", [20, pytest.param(500, marks=pytest.mark.long)])
-def test_no_request_fails_while_both_webs_are_replaced_and_streams_come_back(stack, site, live, count):
+@pytest.mark.parametrize(("count", "rate"), [(20, 0), pytest.param(500, 50, marks=pytest.mark.long)])
+def test_no_request_fails_while_both_webs_are_replaced_and_streams_come_back(stack, site, live, count, rate):
     """Each page and form of people who go on working is answered."""
     account, done, answers = live.account(), threading.Event(), []
     people = [live.person(f"person{number}", "operator", live.east) for number in range(-(-count // 20))]
@@ -256,7 +283,8 @@ def test_no_request_fails_while_both_webs_are_replaced_and_streams_come_back(sta
                 )
                 answers.append(page.status_code)
 
-    with ThreadPoolExecutor(2) as threads, Streams(site, sessions) as streams:
+    paths = [f"/accounts/{account.pk}/", "/accounts/", "/"]
+    with ThreadPoolExecutor(2) as threads, Streams(site, sessions, rate, paths) as streams:
         working = [threads.submit(work) for _person in range(2)]
         for name in stack.ports:
             so_far = len(answers)
@@ -268,6 +296,7 @@ def test_no_request_fails_while_both_webs_are_replaced_and_streams_come_back(sta
         done.set()
         for one in working:
             one.result()
+    answers += streams.answers
     print(f"{len(answers)} answers, {streams.opened} streams opened for {count}")
     assert set(answers) == {200}, (Counter(answers), site.said())
     assert streams.refused == []
