@@ -16,7 +16,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from accounts.models import Account, Role
 from accounts.roles import PERMISSIONS
 from tests.support import environment
-from tests.support.services import create_database, using_database
+from tests.support.services import TEMPLATE, create_database, migrated_sqlite, using_database
 
 pytestmark = pytest.mark.slow
 SQUASHED = "0001_squashed_0010_long_lists"
@@ -67,13 +67,15 @@ def rows() -> dict[str, set[str]]:
 
 @pytest.fixture
 def make_database(django_db_setup, django_db_blocker, tmp_path):
-    """Makes an empty database beside the test database; returns its address."""
+    """Makes a database beside the test database: empty, or as `manage.py migrate` has made it. Returns its address."""
 
-    def make(name: str) -> str:
+    def make(name: str, migrated: bool = False) -> str:
         if environment.DATABASE == "sqlite":
+            if migrated:
+                migrated_sqlite(tmp_path / f"{name}.sqlite3")
             return f"sqlite:///{tmp_path / name}.sqlite3"
         beside = f"{environment.database}-{name}"
-        create_database(environment.postgres_url, beside, "template1")
+        create_database(environment.postgres_url, beside, TEMPLATE if migrated else "template1")
         return environment.url_on_server(beside)
 
     with django_db_blocker.unblock():
@@ -137,8 +139,7 @@ def test_an_upgraded_database_is_as_a_new_one(old, make_database):
     assert "django_celery_beat" not in repr(after)
     wanted = {code: set(codenames) for code, codenames in PERMISSIONS.items()}
     assert (roles(), names()) == (wanted, dict(Account._meta.permissions))
-    with using_database(make_database("new")):
-        call_command("migrate", verbosity=0)
+    with using_database(make_database("new", migrated=True)):
         assert schema() == upgraded != set()
         assert (roles(), names()) == (wanted, dict(Account._meta.permissions))
         assert rows()["accounts_recoverypolicy"]
