@@ -18,7 +18,7 @@ from tests.support.simulated_week import (
     DAY,
     PLAN_TIME,
     SEVEN_DAYS,
-    THREE_DAYS,
+    TWO_DAYS,
     ZONE,
     Mailbox,
     Week,
@@ -34,7 +34,7 @@ DAYS = [pytest.mark.long] if environment.DATABASE != "sqlite" else []
 
 
 @pytest.fixture(
-    params=[pytest.param(THREE_DAYS, marks=DAYS), pytest.param(SEVEN_DAYS, marks=pytest.mark.long)],
+    params=[pytest.param(TWO_DAYS, marks=DAYS), pytest.param(SEVEN_DAYS, marks=pytest.mark.long)],
     ids=["days", "a week"],
 )
 def week(request, transactional_db, monkeypatch, settings):
