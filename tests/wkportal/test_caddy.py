@@ -7,6 +7,7 @@ import signal
 import ssl
 import subprocess
 import threading
+import time
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -196,8 +197,10 @@ def cookie(session: str) -> dict[str, str]:
 class Streams:
     """Open event streams, each of somebody's session; one that ends comes back when it was told to.
 
-    Beside them, `rate` requests a second for pages, each begun in its time whether or not those before it are answered.
+    Beside them, up to `rate` requests a second for pages: as many as are answered, where these are fewer.
     """
+
+    AT_ONCE = 50
 
     def __init__(self, site: Caddy, sessions: list[str], rate: int, paths: list[str]):
         self.site, self.sessions, self.rate, self.paths = site, sessions, rate, paths
@@ -235,19 +238,20 @@ class Streams:
 
     async def offer(self, client: aiohttp.ClientSession) -> list[int]:
         """Return the status of every answer, once all are there."""
-        asked = []
+        asked, seats = [], asyncio.Semaphore(self.AT_ONCE)
+
+        async def ask(session: str, path: str) -> int:
+            async with seats, client.get(self.site.url + path, headers=cookie(session)) as answer:
+                await answer.read()
+                return answer.status
+
         for session, path in zip(cycle(self.sessions), cycle(self.paths), strict=False):
             if self.done.is_set() or not self.rate:
                 break
-            if self.open == len(self.sessions) or asked:
-                asked.append(asyncio.create_task(self.ask(client, session, path)))
+            if not seats.locked():
+                asked.append(asyncio.create_task(ask(session, path)))
             await asyncio.sleep(1 / self.rate)
         return list(await asyncio.gather(*asked))
-
-    async def ask(self, client: aiohttp.ClientSession, session: str, path: str) -> int:
-        async with client.get(self.site.url + path, headers=cookie(session)) as answer:
-            await answer.read()
-            return answer.status
 
     async def follow(self, client: aiohttp.ClientSession, session: str) -> None:
         headers, pause = cookie(session), 1.0
@@ -284,6 +288,7 @@ def test_no_request_fails_while_both_webs_are_replaced_and_streams_come_back(sta
                 answers.append(page.status_code)
 
     paths = [f"/accounts/{account.pk}/", "/accounts/", "/"]
+    began = time.monotonic()
     with ThreadPoolExecutor(2) as threads, Streams(site, sessions, rate, paths) as streams:
         working = [threads.submit(work) for _person in range(2)]
         for name in stack.ports:
@@ -297,7 +302,8 @@ def test_no_request_fails_while_both_webs_are_replaced_and_streams_come_back(sta
         for one in working:
             one.result()
     answers += streams.answers
-    print(f"{len(answers)} answers, {streams.opened} streams opened for {count}")
+    seconds = time.monotonic() - began
+    print(f"{len(answers)} answers in {seconds:.0f} s, {streams.opened} streams opened for {count}")
     assert set(answers) == {200}, (Counter(answers), site.said())
     assert streams.refused == []
     assert streams.opened > count
