@@ -3,7 +3,9 @@ from django.conf import settings
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import connection
+from django.http import HttpResponse
 from django.test import TransactionTestCase
+from django.urls import get_resolver
 from django.utils import timezone, translation
 
 from accounts.lib import db_clock
@@ -41,6 +43,16 @@ def language():
     """What a test said in another language leaves none of it to the next."""
     yield
     translation.activate(settings.LANGUAGE_CODE)
+
+
+@pytest.fixture
+def plain_refusals(monkeypatch):
+    """A refusal has no page: for tests that look at the status of hundreds of answers."""
+
+    def answer(status: int):
+        return lambda request, exception: HttpResponse(status=status)
+
+    monkeypatch.setattr(get_resolver(), "resolve_error_handler", answer)
 
 
 @pytest.fixture

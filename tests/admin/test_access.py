@@ -152,7 +152,7 @@ def rights_of(client: Client, name: str, key: int) -> tuple[str, set[str]]:
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_everybody_gets_what_is_theirs(people, who):
+def test_everybody_gets_what_is_theirs(people, plain_refusals, who):
     client = client_of(people, who)
     rows = rows_of(people, people.east)
     wanted, found = {}, {}

@@ -258,7 +258,7 @@ def client_of(people, who: str) -> Client:
 
 
 @pytest.mark.parametrize("who", WHO)
-def test_everybody_gets_what_is_theirs(people, upstream, who):
+def test_everybody_gets_what_is_theirs(people, upstream, plain_refusals, who):
     client = client_of(people, who)
     ours = things_of(people, people.east, people.mate)
     wanted, found = {}, {}
@@ -269,7 +269,7 @@ def test_everybody_gets_what_is_theirs(people, upstream, who):
 
 
 @pytest.mark.parametrize("who", OF_ONE_TEAM)
-def test_nobody_gets_what_another_team_has(people, upstream, who):
+def test_nobody_gets_what_another_team_has(people, upstream, plain_refusals, who):
     """It is not found, whatever one may do with the own; who works at no station learns that first."""
     client = client_of(people, who)
     theirs = things_of(people, people.west, people.stranger)
