@@ -50,11 +50,8 @@ def start_services(database: str = "postgres", **settings: str) -> Services:
         WK_BASE_URL=upstream.ask("state")["url"], WK_ACCOUNT="bench", WK_AUTHORIZATION="bench-authorization",
         WK_LOGIN_WAIT_SECONDS="900", **settings,
     )  # fmt: skip
-    pids = {
-        "postgres": postgres.get_pid(),
-        "valkey": valkey.info("server")["process_id"],
-        "upstream": upstream.pid,
-    }
+    pids = {"postgres": postgres.get_pid(), "upstream": upstream.pid}
+    pids["valkey"] = valkey.info("server")["process_id"]
     os.environ.update(env)
     django.setup()
     call_command("migrate", verbosity=0)

@@ -14,7 +14,6 @@ from pathlib import Path
 from bench import report
 from bench.pages.addresses import addresses
 from bench.processes import ROOT, Process, product_env
-from bench.report import Figure
 from bench.services import start_postgres
 from tests.support.services import create_database, database_names
 
@@ -42,7 +41,7 @@ def start_renderer(server, folder: Path, size: tuple[int, int, int]) -> Process:
     return renderer
 
 
-def measure(renderers: list[Process], user: str, paths: tuple[str, str], runs: int) -> list[Figure]:
+def measure(renderers: list[Process], user: str, paths: tuple[str, str], runs: int) -> list[report.Figure]:
     """One page of both databases, rendered by turns."""
     asked = [(each.ask, {"user": user, "path": path}) for each, path in zip(renderers, paths, strict=True)]
     both = [ask("inspect", **page) for ask, page in asked]

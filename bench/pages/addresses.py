@@ -30,7 +30,8 @@ ADMIN = """
     /status/ /accounts/500/ /accounts/1/ /accounts/1/?page=%3E{attempt} /accounts/1/?page=last /discovered/
     /admin/ /admin/auth/user/ /admin/accounts/tag/ /admin/accounts/account/500/change/
     /admin/accounts/account/1/change/ /admin/accounts/account/1/delete/ /admin/accounts/drop/1000/change/
-    /admin/accounts/loginattempt/1000/change/ /admin/accounts/accountevent/1000/change/
+    /admin/accounts/loginattempt/1000/change/ /admin/accounts/accountevent/1000/change/ /audit/ /audit/?page=last
+    /audit/?kind=code_shown&since={from_day}&until={until_day} /audit/?who=operator03 /audit/?account=500
 """
 ANY_LIST = "? ?#last ?q=flagship ?q=骆驿 ?q=西安 ?q=zzzzzz ?q=shop ?q=shop#last"
 HISTORY = """?account__id__exact=1 ?account__id__exact=1#last ?DAY_to={until_day}

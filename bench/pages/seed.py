@@ -22,6 +22,7 @@ from django.db import connection, models
 from django.utils import timezone
 
 from accounts.models import Account, AccountEvent, Drop, Incident, LoginAttempt, Tag, UnmanagedAccount
+from accounts.models.audit.entry import AuditEntry
 
 SMALL, YEAR = 1000, timedelta(days=365)
 PLAIN = (1, 500)  # accounts that are alike in all databases: offline, their last login timed out
@@ -75,6 +76,7 @@ class World:
         written, others = 0, max(0, self.n_events / self.n_attempts - 4.6)
         for attempts in batches(self.attempts()):
             written += insert(event for attempt in attempts for event in self.events(attempt, others))
+            insert(entry for attempt in attempts if attempt.asked_by for entry in self.audit(attempt))
         times = (self.end - timedelta(milliseconds=50 * n) for n in range(self.n_events - written, 0, -1))
         insert(self.other_event(self.any_account(), at) for at in times)
         self.add_drops()
@@ -169,6 +171,12 @@ class World:
             yield AccountEvent(from_state=old, to_state=new, **row)
         for _n in range(int(others + self.random.random())):
             yield self.other_event(attempt.account_id, attempt.created_at)
+
+    def audit(self, attempt: LoginAttempt) -> Iterator[AuditEntry]:
+        row = {"actor_name": attempt.asked_by_name, "subject": "accounts.account", "way": "page"}
+        row |= dict.fromkeys(("subject_id", "account_id"), attempt.account_id) | {"attempt_id": attempt.pk}
+        for at, kind in ((attempt.created_at, "login_started"), (attempt.qr_shown_at, "code_shown")):
+            yield AuditEntry(at=at, kind=kind, **row)
 
     def other_event(self, account: int, at: datetime) -> AccountEvent:
         return AccountEvent(account_id=account, happened=self.pick(OTHER_EVENTS), at=at)
