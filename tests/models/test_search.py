@@ -14,7 +14,7 @@ from accounts.models import Account
 from tests.support.factories import make_account
 
 migration = import_module("accounts.migrations.0005_search_text")
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # Few characters, so that words are found often: both cases of letters, letters whose case SQLite does not know or
 # whose other case is longer, CJK of three and of four bytes, full width, an emoji with a joiner, what LIKE takes for a
 # sign, quotes, and a line end, which separates the columns.

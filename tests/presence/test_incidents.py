@@ -93,8 +93,7 @@ def test_accounts_that_nobody_wants_online_are_in_none(db, time):
     ],
 )
 def test_what_an_incident_is_about(db, time, groups, expected):
-    for fields in groups:
-        drops(*accounts(1, **fields))
+    drops(*(account for fields in groups for account in accounts(1, **fields)))
     incidents.gather()
     assert shared() == expected
 
@@ -145,35 +144,35 @@ def test_what_drops_after_it_is_another_one(db, time):
 
 
 @pytest.mark.slow
-def test_300_drops_at_once_are_one_message_and_one_when_it_is_over(db, time, phone, site):
+def test_60_drops_at_once_are_one_message_and_one_when_it_is_over(db, time, phone, site):
     channel_to(phone)
-    those = accounts(300, proxy=3)
+    those = accounts(60, proxy=3)
     drops(*those[:4])
     notify()
     time.goes_on(seconds=60)
     drops(*those[4:])
-    for _minute in range(10):
+    for _minute in range(5):
         notify()
         time.goes_on(minutes=1)
-    for account in those[100:120]:
+    for account in those[20:30]:
         to_scan(account)
-    for _minute in range(10):
+    for _minute in range(5):
         notify()
         time.goes_on(minutes=1)
-    assert phone.titles == ["300 accounts dropped at once"]
+    assert phone.titles == ["60 accounts dropped at once"]
     text = phone.messages[0]["message"]
-    assert "Still offline: 300." in text
+    assert "Still offline: 60." in text
     assert "the proxy 杭州" in text
     assert f"https://desk.example.com/incidents/{Incident.objects.get().pk}/" in text
-    comes_back(*those[:150])
+    comes_back(*those[:30])
     for _minute in range(5):
         notify()
         time.goes_on(minutes=1)
-    comes_back(*those[150:])
+    comes_back(*those[30:])
     for _minute in range(5):
         notify()
         time.goes_on(minutes=1)
-    assert phone.titles == ["300 accounts dropped at once", "Incident ended: 300 accounts had dropped"]
+    assert phone.titles == ["60 accounts dropped at once", "Incident ended: 60 accounts had dropped"]
     assert "All accounts are back online." in phone.messages[1]["message"]
     assert not Delivery.objects.unsent().exists()
 
@@ -181,12 +180,12 @@ def test_300_drops_at_once_are_one_message_and_one_when_it_is_over(db, time, pho
 @pytest.mark.slow
 def test_an_incident_that_is_over_within_the_debounce_is_not_notified(db, time, phone):
     channel_to(phone)
-    those = accounts(50)
+    those = accounts(12)
     drops(*those)
     notify()
     time.goes_on(seconds=150)
     comes_back(*those)
-    for _minute in range(10):
+    for _minute in range(5):
         notify()
         time.goes_on(minutes=1)
     assert phone.asked == 0
@@ -274,10 +273,10 @@ def test_reading_is_done_for_many_drops_at_once(db, time, phone):
             outbox.read(time.now)
         return len(captured.captured_queries)
 
-    queries(20)
-    few = queries(40)
+    queries(10)
+    few = queries(20)
     rows_at_once = 40  # SQLite takes no more of them in one statement
-    assert queries(400) <= few + 400 / rows_at_once
+    assert queries(200) <= few + 200 / rows_at_once
 
 
 def test_a_drop_that_somebody_writes_is_not_waited_for(transactional_db, time):
