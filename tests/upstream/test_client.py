@@ -674,6 +674,7 @@ def test_of_a_body_without_end_no_more_is_read_than_is_allowed(length, db):
 
 
 @pytest.mark.slow
+@pytest.mark.usually("sqlite")
 def test_a_hundred_thousand_who_are_online_and_unknown_fit_into_one_answer(db):
     """Memory is that of their IDs: neither the answer nor its document is ever whole."""
     entries = [
@@ -690,6 +691,7 @@ def test_a_hundred_thousand_who_are_online_and_unknown_fit_into_one_answer(db):
 
 
 @pytest.mark.slow
+@pytest.mark.usually("sqlite")
 def test_the_list_of_online_accounts_may_be_as_long_as_we_know_accounts(db):
     """Also where an entry tells more than its IDs."""
     entries = [{"wcId": f"wxid_{n}", "wId": f"w-{n}", "nickName": "小" * 600} for n in range(19_000)]

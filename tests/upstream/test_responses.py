@@ -6,6 +6,7 @@ import string
 import unicodedata
 from dataclasses import fields, is_dataclass
 from functools import partial
+from itertools import cycle
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -493,9 +494,10 @@ def test_no_text_is_longer_than_its_column():
 def test_every_body_of_the_collection_is_a_value_or_an_error_of_the_family():
     collection = payloads.hand_made()
     assert len(collection) >= 600
-    for body in collection.values():
-        for status, charset in ((200, "utf-8"), (502, "gb18030"), (400, "no-such-charset")):
-            all_is_well(body, status, charset)
+    others = cycle([(502, "gb18030"), (400, "no-such-charset")])
+    for body, other in zip(collection.values(), others, strict=False):
+        all_is_well(body, 200, "utf-8")
+        all_is_well(body, *other)
 
 
 @pytest.mark.slow
@@ -551,7 +553,7 @@ VALUES = st.recursive(
 DOCUMENTS = st.fixed_dictionaries(
     {"code": LEAVES | st.just("1000"), "data": VALUES}, optional={"message": LEAVES, "msg": LEAVES}
 )
-GENERATED = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+GENERATED = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.slow
