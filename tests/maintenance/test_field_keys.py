@@ -12,6 +12,7 @@ from accounts.lib import encrypted_fields
 from accounts.lib.encrypted_fields import PNG
 from accounts.maintenance import field_keys
 from accounts.models import Channel, LoginAttempt, ScanLink, SecondFactor, UpstreamAccess
+from tests.support import preloaded
 from tests.support.factories import PASSWORD, fresh, make_attempt
 from tests.support.processes import Program
 from tests.support.stack import Stack
@@ -182,5 +183,5 @@ def test_every_worker_says_at_its_start_that_a_key_is_missing(transactional_db, 
     env = stack.env | {"FIELD_KEYS": NEW, "SECRET_KEY": "another-secret-key-0123456789-0123456789"}
     for kind in stack.names:
         command = [sys.executable, *stack.command(kind)[1:]]
-        with Program(command, tmp_path, env, kind) as worker:
+        with Program(command, tmp_path, env, kind, preloaded.start) as worker:
             worker.until_said("accounts.Channel.url cannot be decrypted")

@@ -6,6 +6,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from accounts.models import AccountEvent
 from tests.support import environment
-from tests.support.processes import ROOT, Program, port_answers, reserve_port
+from tests.support.processes import ROOT, Program, port_answers, reserve_port, started
 from tests.support.scenarios import ends
 from tests.support.stack import LONELY, Operator
 
@@ -141,7 +142,7 @@ def test_the_version_before_logs_in_an_account_on_this_schema(before, live, upst
     worker = ["-m", "celery", "-A", "wkportal", "worker", "-n", "before@test", "-Q", "waits", *LONELY]
     commands = {"web": ["manage.py", "serve", "--port", port], "waits": [*worker, "-P", "gevent", "-c", "50"]}
     web, waits = (
-        Program([sys.executable, *command], before, env, name, cwd=before)
+        Program([sys.executable, *command], before, env, name, partial(started, cwd=before))
         for name, command in commands.items()
     )
     with web, waits:

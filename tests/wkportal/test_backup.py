@@ -2,8 +2,8 @@
 
 import fcntl
 import json
+import os
 import sqlite3
-import subprocess
 import sys
 import threading
 from contextlib import closing
@@ -23,7 +23,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from accounts.models import Account, AccountEvent, Channel
 from accounts.models.event import record
 from accounts.states import EventType
-from tests.support import environment, services
+from tests.support import environment, preloaded, services
 from tests.support.databases import own_database  # noqa: F401 - a fixture
 from tests.support.processes import DEADLINE, ROOT
 from wkportal.backup import archive, postgres
@@ -276,7 +276,10 @@ def test_the_commands_as_an_operator_runs_them_and_the_file_as_standard_output(d
     def manage(*words: str) -> bytes:
         connection.close()
         command = [sys.executable, "manage.py", *words]
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, check=True).stdout
+        output = database / "output"
+        with output.open("wb") as file, open(os.devnull, "w") as nothing:
+            assert preloaded.start(command, env, stdout=file, stderr=nothing).wait(DEADLINE) == 0
+        return output.read_bytes()
 
     path = database / "piped.zip"
     path.write_bytes(manage("backup", "-"))

@@ -10,14 +10,16 @@ import requests
 from cryptography.fernet import Fernet
 
 from accounts.models import Channel
-from tests.support.processes import DEADLINE, Program, alive, port_answers, reserve_port, until
+from tests.support import preloaded
+from tests.support.processes import DEADLINE, Program, alive, port_answers, reserve_port, started, until
 from wkportal import __version__
 
 pytestmark = pytest.mark.live
 
 
-def serve(folder, *options: object, **env: str) -> Program:
-    return Program([sys.executable, "manage.py", "serve", *options], folder, {**os.environ, **env})
+def serve(folder, *options: object, start=preloaded.start, **env: str) -> Program:
+    command = [sys.executable, "manage.py", "serve", *options]
+    return Program(command, folder, {**os.environ, **env}, start=start)
 
 
 def test_it_serves_and_stops(tmp_path):
@@ -33,7 +35,7 @@ def test_it_serves_and_stops(tmp_path):
 
 def test_several_processes_share_a_port_and_end_together(tmp_path):
     port = reserve_port()
-    with serve(tmp_path, "--port", port, "--workers", 2) as server:
+    with serve(tmp_path, "--port", port, "--workers", 2, start=started) as server:
         server.until(lambda: server.said().count("Started server process") == 2)
         pids = [
             int(line.partition("[")[2].rstrip("]\n"))
