@@ -87,6 +87,7 @@ def test_a_plan_is_made_in_plain_fields_and_says_when_it_runs_next(admin, people
         ({"weekdays": ["8"]}, "Select a valid choice"),
     ],
 )
+@pytest.mark.usually("sqlite")
 def test_what_cannot_be_is_refused_with_a_sentence(admin, changed, said):
     answer = admin.post(f"{PLANS}add/", typed(**changed))
     assert said in text(answer)
@@ -138,6 +139,7 @@ def test_with_nobody_to_take_it_says_so(admin):
 
 
 @pytest.mark.slow
+@pytest.mark.usually("sqlite")
 def test_plans_are_for_those_who_see_all_teams(people):
     staff = people.operator
     staff.is_staff = True
@@ -277,6 +279,7 @@ def test_many_channels_are_enabled_and_disabled(admin):
 
 
 @pytest.mark.slow
+@pytest.mark.usually("sqlite")
 def test_time_zones_are_chosen_from_a_list_and_no_note_compares_clocks(admin, people):
     account = people.account(time_zone="PRC")  # an old name, which the list does not have
     policy = RecoveryPolicy.objects.create(name="Gentle", time_zone="Asia/Tokyo")
@@ -344,6 +347,7 @@ def test_a_due_time_is_set_for_many_and_taken_away(admin, people):
 
 
 @pytest.mark.parametrize("due_at", ["", "tomorrow", None])
+@pytest.mark.usually("sqlite")
 def test_a_time_that_is_none_changes_nothing(admin, people, due_at):
     account = people.account()
     form = {"action": "make_due", "due_at": due_at, "_selected_action": [account.pk]}

@@ -325,6 +325,7 @@ def test_a_search_shows_nothing_of_other_teams(people, searched):
 # --- from one to the other -------------------------------------------------------------------------------
 
 
+@pytest.mark.usually("sqlite")
 def test_the_front_page_leads_to_what_needs_a_look_today(people, client, django_assert_max_num_queries):
     account, now = people.account(), timezone.now()
     for reason in (Reason.DECLINED, Reason.DECLINED, Reason.LINE_DOWN):
@@ -380,6 +381,7 @@ def test_the_front_page_of_a_team_has_its_failures_only(people):
     assert [[str(line.text) for line in block.lines] for block in found] == [["Declined on the phone"]]
 
 
+@pytest.mark.usually("sqlite")
 def test_rows_lead_to_all_that_they_name(people, client):
     account, now = people.account(), timezone.now()
     incident = Incident.objects.create(shares="proxy", shared=str(NANJING))
@@ -432,6 +434,7 @@ def test_the_history_of_an_account_is_its_own_page(people, client):
     assert 'id="account-history"' in client.get(answer.url).content.decode()
 
 
+@pytest.mark.usually("sqlite")
 def test_incidents_and_notifications_are_read_only(people, client):
     incident = Incident.objects.create()
     told = Notification.objects.create(key="x", kind=NotificationKind.PLAN, facts={"name": "Mornings"})

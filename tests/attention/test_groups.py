@@ -9,66 +9,88 @@ from django.utils import timezone
 from accounts.attention import groups
 from accounts.attention.groups import AccountGroup, Need
 from accounts.models import Account, Drop, LoginAttempt
-from accounts.states import AttemptState, NextStep, Trigger
+from accounts.states import FINAL_STATES, AttemptState, NextStep, Trigger
 from tests.support.factories import fresh, make_account, make_attempt
 
 STATES = ["new", "offline", "online"]
 LAST_STEPS = [None, NextStep.BACK_OFF, NextStep.SCAN, NextStep.NOTHING]
 
 
-def any_account(pick: random.Random) -> Account:
-    """An account of any state with any logins behind it, an open drop or none, in the scan queue or not."""
-    state = pick.choice(STATES)
-    number = Account.objects.count()
-    account = make_account(
-        label=f"Account {number}",
-        state=state,
-        keep_online=pick.random() < 0.7,
-        w_id=f"w{number}" if state == "online" else "",
-        wc_id=None if state == "new" else f"wxid_{number:03}",
-        queued_for_scan_at=timezone.now() if pick.random() < 0.2 else None,
-    )
-    for _earlier in range(pick.randrange(3)):
-        make_attempt(account, pick.choice(["failed", "expired", "cancelled", "succeeded"]))
-    step = pick.choice(LAST_STEPS)
-    if state == "offline" and step:
-        next_at = timezone.now() + timedelta(minutes=5) if step == NextStep.BACK_OFF else None
-        Drop.objects.create(account=account, w_id="gone", next_step=step, next_at=next_at)
-    if pick.random() < 0.7:
-        trigger = pick.choice([Trigger.OPERATOR, Trigger.RECOVERY])
-        attempt = make_attempt(account, pick.choice(AttemptState.values), trigger=trigger)
-        if attempt.state == "succeeded" or pick.random() < 0.1:  # also one that was confirmed after its end
-            Account.objects.filter(pk=account.pk).update(bound_seq=attempt.seq)
-    return fresh(account)
+class Crowd:
+    """Accounts of any state with any logins behind them, open drops or none, in the scan queue or not."""
 
+    def __init__(self, number: int):
+        pick = random.Random(11)
+        accounts = Account.objects.bulk_create(self._account(pick, number) for number in range(number))
+        self.drops, self.attempts = {}, {account.pk: [] for account in accounts}
+        for account in accounts:
+            self._past(pick, account)
+        Drop.objects.bulk_create(self.drops.values())
+        LoginAttempt.objects.bulk_create(sum(self.attempts.values(), []))
+        Account.objects.bulk_update(accounts, ["login_seq", "bound_seq"])
+        self.accounts = list(Account.objects.order_by("pk"))
 
-def need_as_meant(account: Account) -> str | None:
-    last = account.attempts.order_by("seq").last()
-    open_state = last.state if last and last.is_open else ""
-    if open_state in ("code_required", "page_required"):
-        return Need.VERIFICATION
-    if account.queued_for_scan_at and account.keep_online:
-        return Need.SCAN
-    drop = account.drops.filter(ended_at=None).first()
-    left_to_recovery = last and last.trigger == "recovery" and drop and drop.next_at
-    ended_badly = last and last.state in ("failed", "expired") and account.bound_seq < last.seq
-    if ended_badly and account.state != "online" and account.keep_online and not left_to_recovery:
-        return Need.FAILED
-    return None
+    def _account(self, pick: random.Random, number: int) -> Account:
+        state = pick.choice(STATES)
+        return Account(
+            label=f"Account {number}",
+            state=state,
+            keep_online=pick.random() < 0.7,
+            w_id=f"w{number}" if state == "online" else "",
+            wc_id=None if state == "new" else f"wxid_{number:03}",
+            queued_for_scan_at=timezone.now() if pick.random() < 0.2 else None,
+        )
 
+    def _past(self, pick: random.Random, account: Account) -> None:
+        for _earlier in range(pick.randrange(3)):
+            self._attempt(account, pick.choice(["failed", "expired", "cancelled", "succeeded"]))
+        step = pick.choice(LAST_STEPS)
+        if account.state == "offline" and step:
+            next_at = timezone.now() + timedelta(minutes=5) if step == NextStep.BACK_OFF else None
+            self.drops[account.pk] = Drop(account=account, w_id="gone", next_step=step, next_at=next_at)
+        if pick.random() < 0.7:
+            trigger = pick.choice([Trigger.OPERATOR, Trigger.RECOVERY])
+            attempt = self._attempt(account, pick.choice(AttemptState.values), trigger=trigger)
+            # Also one that was confirmed after its end.
+            if attempt.state == "succeeded" or pick.random() < 0.1:
+                account.bound_seq = attempt.seq
 
-def group_as_meant(account: Account) -> str:
-    if need_as_meant(account):
-        return AccountGroup.ATTENTION
-    if any(attempt.is_open for attempt in account.attempts.all()):
-        return AccountGroup.WAITING
-    return account.state
+    def _attempt(self, account: Account, state: str, **fields) -> LoginAttempt:
+        now, account.login_seq = timezone.now(), account.login_seq + 1
+        fields |= {"seq": account.login_seq, "deadline_at": now + timedelta(seconds=150)}
+        if state != AttemptState.PREPARING:
+            fields |= {"w_id": f"w-{account.pk}-{account.login_seq}", "qr_shown_at": now}
+        if state in FINAL_STATES:
+            fields["ended_at"] = now
+        self.attempts[account.pk].append(LoginAttempt(account=account, state=state, **fields))
+        return self.attempts[account.pk][-1]
+
+    def need(self, account: Account) -> str | None:
+        """What is meant."""
+        last = self.attempts[account.pk][-1] if self.attempts[account.pk] else None
+        open_state = last.state if last and last.is_open else ""
+        if open_state in ("code_required", "page_required"):
+            return Need.VERIFICATION
+        if account.queued_for_scan_at and account.keep_online:
+            return Need.SCAN
+        drop = self.drops.get(account.pk)
+        left_to_recovery = last and last.trigger == "recovery" and drop and drop.next_at
+        ended_badly = last and last.state in ("failed", "expired") and account.bound_seq < last.seq
+        if ended_badly and account.state != "online" and account.keep_online and not left_to_recovery:
+            return Need.FAILED
+        return None
+
+    def group(self, account: Account) -> str:
+        if self.need(account):
+            return AccountGroup.ATTENTION
+        if any(attempt.is_open for attempt in self.attempts[account.pk]):
+            return AccountGroup.WAITING
+        return account.state
 
 
 @pytest.fixture
 def crowd(db):
-    pick = random.Random(11)
-    return [any_account(pick) for _number in range(250)]
+    return Crowd(500)
 
 
 def ids(accounts) -> set[int]:
@@ -77,7 +99,7 @@ def ids(accounts) -> set[int]:
 
 @pytest.mark.slow
 def test_each_account_is_in_the_one_group_that_is_meant(crowd):
-    meant = {account.pk: group_as_meant(account) for account in crowd}
+    meant = {account.pk: crowd.group(account) for account in crowd.accounts}
     assert set(meant.values()) == set(AccountGroup)
     assert groups.groups_of(Account.objects.all()) == meant
     for group in AccountGroup:
@@ -88,13 +110,13 @@ def test_each_account_is_in_the_one_group_that_is_meant(crowd):
 
 @pytest.mark.slow
 def test_what_is_found_by_an_index_is_what_is_meant(crowd):
-    needs = {account.pk: need_as_meant(account) for account in crowd}
+    needs = {account.pk: crowd.need(account) for account in crowd.accounts}
     assert {*Need, None} == set(needs.values())
     every = Account.objects.kept()
     for need in Need:
         assert ids(groups.needing(every, need)) == {pk for pk in needs if needs[pk] == need}
     attention = {pk for pk in needs if needs[pk]}
-    waiting = {a.pk for a in crowd if group_as_meant(a) == AccountGroup.WAITING}
+    waiting = {a.pk for a in crowd.accounts if crowd.group(a) == AccountGroup.WAITING}
     assert ids(groups.needing_attention(every)) == attention
     assert ids(groups.waiting(every)) == waiting
     assert ids(groups.attended(every)) == attention | waiting
@@ -102,16 +124,16 @@ def test_what_is_found_by_an_index_is_what_is_meant(crowd):
 
 @pytest.mark.slow
 def test_what_is_said_of_an_account_that_was_read_is_what_the_database_says(crowd):
-    failures = groups.last_failures(crowd)
-    for account in crowd:
-        drop = account.drops.filter(ended_at=None).first()
+    failures = groups.last_failures(crowd.accounts)
+    for account in crowd.accounts:
+        drop = crowd.drops.get(account.pk)
         need = groups.need_of(account, account.open_attempt, failures.get(account.pk), drop)
-        assert need == (need_as_meant(account) or "")
+        assert need == (crowd.need(account) or "")
 
 
 @pytest.mark.slow
 def test_only_the_accounts_asked_about_are_found(crowd):
-    some = Account.objects.kept().filter(pk__lt=crowd[100].pk)
+    some = Account.objects.kept().filter(pk__lt=crowd.accounts[100].pk)
     allowed = ids(some)
     assert (
         ids(groups.needing_attention(some)) == ids(groups.needing_attention(Account.objects.kept())) & allowed
