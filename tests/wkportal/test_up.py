@@ -58,12 +58,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-@pytest.mark.parametrize("tables", [True, pytest.param(False, marks=pytest.mark.long)])
-def test_the_first_run_and_the_second_which_ends_with_its_worker(up, tmp_path, tables):
-    """With tables, the database is there as `migrate` has made it from nothing, which takes 8 s."""
-    if tables:
-        (tmp_path / "var").mkdir(mode=0o700)
-        migrated_sqlite(tmp_path / "var" / "wkportal.sqlite3")
+def test_the_first_run_and_the_second_which_ends_with_its_worker(up, tmp_path):
     first = up()
     first.until_said(RUNS)
     assert first.get("/healthz").status_code == 200
