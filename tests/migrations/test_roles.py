@@ -49,6 +49,7 @@ def go_back() -> None:
 
 
 @pytest.mark.parametrize("renamed", ["", "Viewers", "Operators", "Admins"])
+@pytest.mark.slow
 def test_an_upgrade_keeps_what_each_person_may_and_sees(people, renamed):
     people.person("boss", "admin", people.west)
     go_back()

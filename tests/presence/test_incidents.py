@@ -247,6 +247,7 @@ def test_the_end_is_notified_of_a_drop_that_became_part_of_an_incident_after_its
         ([NotificationKind.INCIDENT_OVER, NotificationKind.PLAN], []),
     ],
 )
+@pytest.mark.slow
 def test_rules_for_drops_are_notified_of_incidents(db, time, phone, kinds, titles):
     channel_to(phone, kinds=kinds)
     those = accounts(12)

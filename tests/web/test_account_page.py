@@ -34,6 +34,7 @@ def ended(account, state="failed", **fields):
 
 
 @pytest.mark.parametrize("state", ["failed", "expired", "cancelled", "succeeded"])
+@pytest.mark.slow
 def test_one_button_is_green_while_others_wait_to_be_scanned(people, state):
     people.account(wc_id="wxid_2", state="offline", queued_for_scan_at=NOW)
     account = people.account(wc_id="wxid_1", state="offline", state_since=NOW - DAY)

@@ -161,6 +161,7 @@ def test_when_it_is_over_it_says_how_long_it_was_and_how_they_came_back(people, 
 
 
 @pytest.mark.parametrize("who", ["operator", "admin"])
+@pytest.mark.slow
 def test_the_page_needs_as_many_queries_for_more_accounts(people, incident, who):
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:

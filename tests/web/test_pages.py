@@ -315,6 +315,7 @@ def test_adding_an_account(people):
         ("team", "", "required"),
     ],
 )
+@pytest.mark.slow
 def test_bad_input_gets_a_sentence_and_nothing_is_lost(people, field, value, sentence):
     people.account(wc_id="wxid_taken")
     form = {

@@ -330,6 +330,7 @@ def test_a_locked_person_is_given_no_more_rights_either(people, boss):
 
 
 @pytest.mark.parametrize("who", ["operator", "viewer", "stranger"])
+@pytest.mark.slow
 def test_others_find_no_page_about_people_and_change_nothing(people, who):
     client, team = getattr(people, who).client, people.east.pk
     for path in (f"/people/{people.mate.pk}/", f"/people/teams/{team}/"):

@@ -259,6 +259,7 @@ NOW = int(time.time())
     ],
     ids=lambda lies: next(iter(lies)),  # the values are other ones in each worker
 )  # fmt: skip
+@pytest.mark.slow
 def test_an_id_token_that_proves_nothing_is_refused(people, provider, lies):
     provider.lies = lies
     assert "can’t be used" in refusal(sign_in(), 502)
@@ -328,6 +329,7 @@ def test_the_keys_of_the_provider_may_change(people, provider):
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_a_broken_provider_gets_one_sentence(people, provider, broken, status):
     provider.broken = broken
     client = Client()

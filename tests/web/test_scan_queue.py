@@ -293,6 +293,7 @@ def test_a_due_time_is_set_and_cleared(people):
         ("2031-05-04T25:00", "Enter a date and a time"),
     ],
 )
+@pytest.mark.slow
 def test_a_time_that_cannot_be_meant_is_refused_with_a_sentence(people, typed, sentence):
     account = people.account(w_id="w1")
     choose = f"/admin/accounts/account/{account.pk}/change/"

@@ -173,6 +173,7 @@ def test_a_verification_code_is_asked_for_and_sent(people, run):
     assert fresh(attempt).state == AttemptState.WAITING
 
 
+@pytest.mark.slow
 def test_without_automatic_next_the_end_stays_until_enter(people, run, accounts):
     page_of(people, run)
     do(people, run, "automatic")

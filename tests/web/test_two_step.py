@@ -179,6 +179,7 @@ def test_somebody_with_the_password_cannot_keep_its_owner_out_for_long(people):
 @pytest.mark.parametrize(
     "typed", ["\0", "x" * 5000, "٣" * 6, "🙂", "-12345", "1e5", "²²²²²²", "  ", "½½½½½½"]
 )
+@pytest.mark.slow
 def test_anything_may_be_typed(people, typed):
     set_up(people.operator)
     client = password_given("operator")

@@ -136,6 +136,7 @@ def test_everybody_is_no_trusted_proxy(tmp_path):
         assert re.search(r'"?--trusted-proxies"?, "1"', (ROOT / name).read_text())
 
 
+@pytest.mark.slow
 def test_what_caddy_logs_has_no_secret_of_an_address_and_no_headers():
     caddyfile = (ROOT / "deploy/Caddyfile").read_text()
     logs = re.findall(r"log \{.*?\n\t\}", caddyfile, re.DOTALL)
