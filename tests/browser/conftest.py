@@ -18,8 +18,11 @@ def complaints() -> list[str]:
 
 
 @pytest.fixture
-def new_page(chrome, stack, complaints):
-    """Opens empty pages, each in a browser of its own, as of somebody who has signed in where one is named."""
+def new_page(chrome, stack, live, complaints):
+    """Opens empty pages, each in a browser of its own, as of somebody who has signed in where one is named.
+
+    They are closed before the rows of `live` are deleted: a page that still looks would ask for what is just going.
+    """
     contexts = []
 
     def new_page(user=None, **how):
@@ -35,4 +38,4 @@ def new_page(chrome, stack, complaints):
     yield new_page
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert complaints == [], stack.log_of("web")[-5000:]
