@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
@@ -48,8 +49,13 @@ class CancelAction:
 
 
 class SwitchActions:
-    """Enables and disables rows by their column `active`, all or none of the chosen ones."""
+    """Enables and disables rows by their column `active`, all or none of the chosen ones.
 
+    `enabled` and `disabled` say how many rows are so now: lazy, with a `count`.
+    """
+
+    enabled: Promise
+    disabled: Promise
     actions = ("enable", "disable")
 
     @admin.action(description=_("Enable"), permissions=["change"])
@@ -65,18 +71,14 @@ class SwitchActions:
         row.active = active
         row.save()
 
-    def switched(self, number: int, active: bool) -> str:
-        """Say how many rows are enabled or disabled now."""
-        raise NotImplementedError
-
     def _switch_all(self, request: HttpRequest, queryset: QuerySet, active: bool) -> None:
         with transaction.atomic():
             rows = list(queryset)
             for row in rows:
                 self.switch(row, active)
                 self.log_change(request, row, [{"changed": {"fields": ["enabled"]}}])
-        level = messages.SUCCESS if rows else messages.WARNING
-        self.message_user(request, self.switched(len(rows), active), level)
+        said = (self.enabled if active else self.disabled) % {"count": len(rows)}
+        self.message_user(request, said, messages.SUCCESS if rows else messages.WARNING)
 
 
 class AccountActionForm(ActionForm):

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.urls import path, reverse
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
@@ -155,6 +155,8 @@ class ChannelAdmin(SwitchActions, EveryTeams, LongTableAdmin):
     ordering = ("name",)
     sortable_by = ("name",)
     readonly_fields = ("where", "service", "shown", "trouble", "log")
+    enabled = ngettext_lazy("%(count)s channel enabled.", "%(count)s channels enabled.", "count")
+    disabled = ngettext_lazy("%(count)s channel disabled.", "%(count)s channels disabled.", "count")
 
     def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None):
         writes = self.has_change_permission(request, obj) if obj else True
@@ -182,14 +184,6 @@ class ChannelAdmin(SwitchActions, EveryTeams, LongTableAdmin):
         if active:
             dispatch.switch_on(row)
         row.save(update_fields=("active", *dispatch.SWITCHED_ON))
-
-    def switched(self, number: int, active: bool) -> str:
-        said = (
-            ngettext("%(count)s channel enabled.", "%(count)s channels enabled.", number)
-            if active
-            else ngettext("%(count)s channel disabled.", "%(count)s channels disabled.", number)
-        )
-        return said % {"count": number}
 
     def get_urls(self) -> list:
         test = path(

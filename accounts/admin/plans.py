@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
@@ -84,6 +84,8 @@ class PlanAdmin(SwitchActions, EveryTeams, LongTableAdmin):
     autocomplete_fields = ("tags",)
     readonly_fields = ("next_run", "runs", "takes_now", "leaves_out")
     actions = ("run_now", *SwitchActions.actions)
+    enabled = ngettext_lazy("%(count)s plan enabled.", "%(count)s plans enabled.", "count")
+    disabled = ngettext_lazy("%(count)s plan disabled.", "%(count)s plans disabled.", "count")
     fieldsets = (
         (None, {"fields": ("name", "active", "next_run", "runs", "takes_now", "leaves_out")}),
         (
@@ -147,14 +149,6 @@ class PlanAdmin(SwitchActions, EveryTeams, LongTableAdmin):
             values = {"plan": plan.name, "number": min(run.due, plan.most_a_run) if run else 0}
             link = format_html(" {}", link_to("planrun", run.pk, run)) if run else ""
             self.message_user(request, format_html("{}{}", message % values, link), level)
-
-    def switched(self, number: int, active: bool) -> str:
-        said = (
-            ngettext("%(count)s plan enabled.", "%(count)s plans enabled.", number)
-            if active
-            else ngettext("%(count)s plan disabled.", "%(count)s plans disabled.", number)
-        )
-        return said % {"count": number}
 
     # --- columns ---
 
