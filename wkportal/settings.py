@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from accounts.lib.typed_text import code, line
 from wkportal import __version__
-from wkportal.database.connections import PostgresConnection, SqliteConnection
+from wkportal.database.sqlite import SqliteConnection
 from wkportal.env import (
     Env,
     allowed_hosts,
@@ -194,7 +195,7 @@ else:
         **DATABASES["default"].get("OPTIONS", {}),
         # Thousands of waits end in bursts: they queue for a connection here instead of exhausting the server.
         "pool": {
-            "connection_class": PostgresConnection,
+            "connection_class": import_string("wkportal.database.postgres.PostgresConnection"),
             "min_size": 1,
             "max_size": DATABASE_POOL,
             # Report an unreachable server to the person who waits, and retry soon: the pool's own backoff would

@@ -12,7 +12,6 @@ from django.db import (
     connections,
     models,
 )
-from psycopg.errors import DeadlockDetected, LockNotAvailable, ReadOnlySqlTransaction
 
 from accounts.lib.group_commit import Interrupted
 
@@ -20,19 +19,26 @@ log = logging.getLogger(__name__)
 
 # Seconds for which a worker keeps a result while the database is unreachable.
 ANSWER_KEPT = 600
+# PostgreSQL's codes of errors. psycopg's classes of them would be loaded with SQLite too.
+READ_ONLY = "25006"
+LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 DATABASE_ERRORS = (OperationalError, InterfaceError, InternalError)
 
 
 def is_unreachable(error: Exception) -> bool:
     """Return whether the database is unreachable or read-only. False for a programming error."""
     if isinstance(error, InternalError):
-        return isinstance(error.__cause__, ReadOnlySqlTransaction)  # the server became a replica
+        return _sqlstate(error) == READ_ONLY  # the server became a replica
     return isinstance(error, OperationalError | InterfaceError)
 
 
 def is_held(error: Exception) -> bool:
     """Return whether another transaction holds one of the rows. The other rows are free."""
-    return isinstance(error.__cause__, LockNotAvailable | DeadlockDetected)
+    return _sqlstate(error) in (LOCK_NOT_AVAILABLE, DEADLOCK)
+
+
+def _sqlstate(error: Exception) -> str | None:
+    return getattr(error.__cause__, "sqlstate", None)
 
 
 def release_connection() -> None:

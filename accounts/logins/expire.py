@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from django.db.models import QuerySet
 
 from accounts.lib import db_clock
+from accounts.lib.rows import DueCheck
 from accounts.logins import failure as logins_failure
 from accounts.logins.failure import words
 from accounts.logins.success import complete_login
@@ -111,6 +112,9 @@ def due(now: datetime) -> Iterator[QuerySet]:
     yield LoginAttempt.objects.past(SWEPT_AFTER, now).filter(deadline_at__gte=now - LATELY)
 
 
+_overdue = DueCheck({"overdue": due})
+
+
 def end_overdue() -> int:
     """End overdue attempts regardless of their leases; return how many were overdue, at most 500 per call.
 
@@ -120,6 +124,8 @@ def end_overdue() -> int:
     now = db_clock.now()
     rows = LoginAttempt.objects.past(SWEPT_AFTER, now)
     if _Reach.since is not None and time.monotonic() < _Reach.all_at:
+        if _Reach.since >= now - LATELY and not _overdue(now):
+            return 0
         rows = rows.filter(deadline_at__gte=_Reach.since)
     else:
         _Reach.all_at = time.monotonic() + ALL_SECONDS

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,15 @@ def test_with_nobody_to_receive_them_messages_are_few(scheduler, messages, caplo
     messages.forget()
     scheduler.apply_entry(scheduler.schedule["tick"], producer=scheduler.producer)
     assert len(messages.of("tick")) == 1
+
+
+def test_beat_rests_until_a_job_is_due(scheduler, messages, monkeypatch):
+    """Also in the last moments before: each time that it wakes up, it sends something or sets its next rest."""
+    now = celery_app.now()
+    monkeypatch.setattr(celery_app, "now", lambda: now)
+    for _time in range(40):
+        now += timedelta(seconds=scheduler.tick())
+    assert len(messages) >= 15
 
 
 # --- real processes --------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
-"""A PostgreSQL connection tells a server that is silent from one that is slow."""
+"""Connections: PostgreSQL's tells a server that is silent from one that is slow, SQLite's keeps its files private."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -9,8 +11,10 @@ from psycopg_pool import ConnectionPool
 from tests.support import environment
 from tests.support.processes import DEADLINE, until
 from tests.support.services import Postgres
-from wkportal.database import connections
-from wkportal.database.connections import PostgresConnection, ServerSilent, SqliteConnection
+from tests.support.stack import ROOT
+from wkportal.database import postgres as database
+from wkportal.database.postgres import PostgresConnection, ServerSilent
+from wkportal.database.sqlite import SqliteConnection
 
 pytestmark = pytest.mark.database("postgres")
 
@@ -23,7 +27,7 @@ def server():
 
 @pytest.fixture
 def postgres(server, monkeypatch):
-    monkeypatch.setattr(connections, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(database, "SILENT_SECONDS", 0.2)
     yield server
     server.proxy.heal()
 
@@ -64,6 +68,19 @@ def test_with_one_silent_connection_all_of_its_pool_are_replaced(postgres):
                 assert connection.execute("SELECT 1").fetchone() == (1,)
         # One was asked about, and four are new.
         assert postgres.proxy.accepted <= given_up + 5
+
+
+@pytest.mark.slow
+@pytest.mark.database("sqlite")
+def test_with_sqlite_psycopg_takes_no_memory():
+    loads = "import sys; from wkportal.celery import app; import wkportal.urls; app.loader.import_default_modules()"
+    command = [
+        sys.executable,
+        "-c",
+        f"import django; django.setup(); {loads}; print('psycopg' in sys.modules)",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
 
 
 @pytest.mark.database("sqlite")

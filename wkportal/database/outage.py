@@ -18,7 +18,6 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.decorators import sync_only_middleware
 from django.views.defaults import server_error
-from psycopg_pool import PoolTimeout
 
 from accounts.lib.db_errors import is_unreachable
 
@@ -70,7 +69,7 @@ def answers_without_database(get_response: Callable[[HttpRequest], HttpResponse]
     def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
         if not is_unreachable(error):
             return None
-        if isinstance(error.__cause__, PoolTimeout):
+        if type(error.__cause__).__name__ == "PoolTimeout":  # psycopg's, which is not loaded with SQLite
             _Away.known = True
         return database_down(request, error)
 
