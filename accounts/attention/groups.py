@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from django.db import models
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.utils.translation import gettext_lazy as _
 
 from accounts.lib.lists.keyset_pagination import InOnce, for_each
@@ -69,8 +69,8 @@ def last_failures(accounts: Iterable[Account]) -> dict[int, LoginAttempt]:
     """Return the last logins of these accounts, by account ID, where they failed or timed out."""
     asked = [account.pk for account in accounts if account.login_seq > account.bound_seq]
     last = LoginAttempt.objects.light().filter(account__in=asked, seq=F("account__login_seq"))
-    failed = last.filter(state__in=UNSUCCESSFUL)
-    return {attempt.account_id: attempt for attempt in failed}
+    # The state is no condition of the query: SQLite would then read every login that ever failed.
+    return {attempt.account_id: attempt for attempt in last if attempt.state in UNSUCCESSFUL}
 
 
 def need_of(
@@ -154,10 +154,16 @@ def waiting(accounts: QuerySet) -> QuerySet:
     return _with_attempt(accounts, LoginAttempt.objects.open()).exclude(_needs_attention())
 
 
-def attended(accounts: QuerySet) -> QuerySet:
-    """Return the accounts of the groups ATTENTION and WAITING: every other one is in the group of its state."""
+def count_attended(accounts: QuerySet) -> dict[str, tuple[int, int]]:
+    """Count the accounts of the groups ATTENTION and WAITING, by their state. Every other one is in that state's group."""
     every = _with_attempt(accounts, LoginAttempt.objects.open())
-    return _any_of(every, *(needing(accounts, need) for need in (Need.SCAN, Need.FAILED)))
+    attended = _any_of(every, *(needing(accounts, need) for need in (Need.SCAN, Need.FAILED)))
+    counted = (
+        attended.order_by()
+        .values_list("state")
+        .annotate(Count("pk"), attention=Count("pk", filter=_needs_attention()))
+    )
+    return {state: (attention, number - attention) for state, number, attention in counted}
 
 
 def _with_attempt(accounts: QuerySet, attempts: QuerySet) -> QuerySet:

@@ -179,7 +179,7 @@ class Account(Assignable, TimeWindow):
         ]
         indexes = [
             # The lists: one for each order, of all accounts and of a team's, and one for each filter. Those that the
-            # tabs are counted by also say whether an account was merged into another one.
+            # tabs are counted and the racks are listed by also say whether an account was merged into another one.
             models.Index("label_key", "id", name="account_label"),
             models.Index("place_key", "id", name="account_place"),
             models.Index("state_since", "id", name="account_since"),
@@ -192,7 +192,7 @@ class Account(Assignable, TimeWindow):
             models.Index("proxy", "label_key", "id", name="account_line"),
             models.Index("label_key", "id", name="account_own_proxy", condition=Q(own_proxy__isnull=False)),
             models.Index("keep_online", "label_key", "id", name="account_keep_online"),
-            models.Index("rack", "id", name="account_rack"),
+            models.Index("rack", "id", "state", "merged_into", "team", name="account_rack"),
             # Those whose last login did not succeed, or is in progress.
             models.Index("id", name="account_unanswered", condition=Q(login_seq__gt=F("bound_seq"))),
             models.Index("merged_into", condition=Q(merged_into__isnull=False), name="account_joined"),

@@ -10,7 +10,7 @@ from django.db.models import Q, Value
 from django.db.models.functions import Lower
 
 from accounts.lib import typed_text
-from accounts.lib.lists.keyset_pagination import for_each
+from accounts.lib.lists.keyset_pagination import WithoutIndex, for_each
 from accounts.models.login_attempt import LoginAttempt
 from accounts.states import AccountState
 
@@ -32,6 +32,10 @@ def of_accounts(rows: models.QuerySet, accounts: models.QuerySet) -> models.Quer
     return rows.filter(for_each(accounts.filter(pk=models.OuterRef("account"))))
 
 
+def teams_of(person: object) -> models.QuerySet:
+    return Group.objects.filter(role=None, user=person)
+
+
 class AccountQuerySet(models.QuerySet):
     def bulk_create(self, objs, *args, **kwargs) -> list:
         accounts = list(objs)
@@ -49,7 +53,11 @@ class AccountQuerySet(models.QuerySet):
 
     def of_teams_of(self, person: object) -> Self:
         """Those of the teams of a person, by the ID or an expression of it."""
-        return self.filter(team__in=Group.objects.filter(role=None, user=person))
+        return self.filter(team__in=teams_of(person))
+
+    def tested_for_teams(self, teams: models.QuerySet | list[int]) -> Self:
+        """Those of the teams, tested account by account: where another condition leaves fewer than a team has."""
+        return self.alias(its_team=WithoutIndex("team")).filter(its_team__in=teams)
 
     def kept(self) -> Self:
         """Without the records that were merged into another one, and without the archived ones."""

@@ -6,7 +6,7 @@ neither online nor offline, is not counted.
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import date, datetime, tzinfo
 from math import floor
 
 from django.db.models import Q
@@ -65,19 +65,21 @@ def months_of(accounts: list[Account], now: datetime, zone: tzinfo) -> dict[int,
 
 
 def _month(account: Account, drops: list[Drop], days: Days, now: datetime) -> Month:
-    since = account.first_login_at or account.created_at
+    """In seconds since 1970: comparing times would take most of the time of a list."""
+    since = (account.first_login_at or account.created_at).timestamp()
     # The drop of an account that is back stays open for some seconds.
     latest = account.state_since if account.state == AccountState.ONLINE else now
-    gaps = [(drop.at, drop.ended_at or latest) for drop in drops]
-    begins = [days.begin_of(place) for place in range(NUMBER)]
+    gaps = [(drop.at.timestamp(), (drop.ended_at or latest).timestamp()) for drop in drops]
+    ends = [*days.begins[1:], now.timestamp()]
     rows = []
-    for day, begin, end in zip(days.dates, begins, [*begins[1:], now], strict=True):
-        counted = _overlap(begin, end, (since, now))
+    for day, begin, end in zip(days.dates, days.begins, ends, strict=True):
+        counted = max(0.0, end - max(begin, since))
         offline = sum(_overlap(begin, end, gap) for gap in gaps)
-        number = sum(begin <= drop.at < end for drop in drops)
+        number = sum(begin <= at < end for at, _end in gaps)
         rows.append(Day(day, counted, min(offline, counted), number))
-    return Month(rows, drops, max((_overlap(days.begin, now, gap) for gap in gaps), default=0))
+    longest = max((_overlap(days.begins[0], ends[-1], gap) for gap in gaps), default=0)
+    return Month(rows, drops, longest)
 
 
-def _overlap(begin: datetime, end: datetime, span: tuple[datetime, datetime]) -> float:
-    return max(timedelta(0), min(end, span[1]) - max(begin, span[0])).total_seconds()
+def _overlap(begin: float, end: float, gap: tuple[float, float]) -> float:
+    return max(0.0, min(end, gap[1]) - max(begin, gap[0]))

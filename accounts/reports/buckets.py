@@ -50,17 +50,14 @@ class Days:
         self.zone = zone
         today = now.astimezone(zone).date()
         self.dates = [today - timedelta(days=back) for back in range(number - 1, -1, -1)]
-        self._begins = [_midnight(day, zone) for day in self.dates]
-        self.begin = datetime.fromtimestamp(self._begins[0], UTC)
+        self.begins = [_midnight(day, zone) for day in self.dates]  # in seconds since 1970
+        self.begin = datetime.fromtimestamp(self.begins[0], UTC)
         # Up to the next one: rows may be younger than `now`.
         self.quarters = range(quarter_of(self.begin), quarter_of(now) + 2)
 
-    def begin_of(self, place: int) -> datetime:
-        return datetime.fromtimestamp(self._begins[place], UTC)
-
     def place_of(self, quarter: int) -> int:
         """Return the index in `dates` of a quarter that does not lie before them."""
-        return bisect_right(self._begins, quarter * QUARTER) - 1
+        return bisect_right(self.begins, quarter * QUARTER) - 1
 
     def hour_of(self, quarter: int) -> int:
         return datetime.fromtimestamp(quarter * QUARTER, UTC).astimezone(self.zone).hour

@@ -150,7 +150,12 @@ class AccountList:
 
     def racks(self) -> list[str]:
         """The first racks of the accounts that the user sees, in natural order."""
-        racks = self._visible.rows.kept().filter(rack__gt="").order_by("rack").values_list("rack", flat=True)
+        racks = (
+            self._visible.rows_without_index.kept()
+            .filter(rack__gt="")
+            .order_by("rack")
+            .values_list("rack", flat=True)
+        )
         return sorted(racks.distinct()[:CHOICES_SHOWN], key=natural_key)
 
     def teams(self) -> QuerySet:
@@ -240,9 +245,9 @@ class AccountList:
                 Account.objects.filter(pk__in=[pk for pk in self._found if group in (EVERY, self._found[pk])])
             )
         if group == AccountGroup.ATTENTION:
-            return Section(groups.needing_attention(self._matching(self._visible.rows.kept())))
+            return Section(groups.needing_attention(self._matching(self._visible.rows_without_index.kept())))
         if group == AccountGroup.WAITING:
-            return Section(groups.waiting(self._matching(self._visible.rows.kept())))
+            return Section(groups.waiting(self._matching(self._visible.rows_without_index.kept())))
         teams = self._visible.teams
         if 0 < len(teams) <= FEW_TEAMS:
             along = self._matching(Account.objects.kept())
@@ -265,17 +270,15 @@ class AccountList:
     def _counts_of_all(self) -> dict[str, tuple[int, bool]]:
         """Count what is in each state, which an index tells, and take off what a login or a person is at."""
         limit, rows = COUNT_LIMIT, self._visible.rows.kept()
-        attended = groups.attended(rows)
-        lists = [accounts.filter(state=state) for accounts in (rows, attended) for state in LISTED]
-        *numbers, attention, waiting = counts_up_to(
-            limit, *lists, groups.needing_attention(rows), groups.waiting(rows)
-        )
-        states, taken = numbers[: len(LISTED)], numbers[len(LISTED) :]
+        states = counts_up_to(limit, *(rows.filter(state=state) for state in LISTED))
+        attended = groups.count_attended(self._visible.rows_without_index.kept())
+        attention, waiting = (sum(numbers) for numbers in zip((0, 0), *attended.values(), strict=True))
         counts = {
             AccountGroup.ATTENTION: (min(attention, limit), attention > limit),
             AccountGroup.WAITING: (min(waiting, limit), waiting > limit),
         }
-        for state, number, off in zip(LISTED, states, taken, strict=True):
+        for state, number in zip(LISTED, states, strict=True):
+            off = sum(attended.get(state, ()))
             counts[state] = (max(0, min(number, limit) - off), number > limit)
         every = sum(min(number, limit) for number in states)
         more = every > limit or max(states) > limit

@@ -10,6 +10,7 @@ from accounts import permissions
 from accounts.attention import groups
 from accounts.lib.rows import Counts, Given
 from accounts.models import Account, Channel, Incident, UnmanagedAccount
+from accounts.models.account_queries import teams_of
 from accounts.upstream import developer_account, token_store
 from accounts.web import navigation
 from accounts.web.people import preferences
@@ -61,9 +62,12 @@ def _counts(every_account: bool) -> Counts:
     def accounts(person: Given) -> QuerySet:
         return Account.objects.all() if every_account else Account.objects.of_teams_of(person)
 
+    def tested(person: Given) -> QuerySet:
+        return accounts(person) if every_account else Account.objects.tested_for_teams(teams_of(person))
+
     return Counts(
         {
-            "attention": lambda person: [groups.needing_attention(accounts(person).kept())],
+            "attention": lambda person: [groups.needing_attention(tested(person).kept())],
             "to_scan": lambda person: [accounts(person).to_scan()],
             "incidents": lambda person: [Incident.objects.filter(ended_at=None).of(accounts(person))],
             "unmanaged": lambda _person: [UnmanagedAccount.objects.filter(ignored=False)],

@@ -6,7 +6,7 @@ from functools import cached_property
 from django.db.models import QuerySet
 
 from accounts import permissions
-from accounts.lib.lists.keyset_pagination import FEW, WithoutIndex, ids_if_few
+from accounts.lib.lists.keyset_pagination import FEW, ids_if_few
 from accounts.models import Account
 from accounts.models.account_queries import of_accounts
 
@@ -56,4 +56,4 @@ class VisibleAccounts:
         """Return the same accounts, for queries that another index serves better than the teams'."""
         if self.are_all or self.few is not None:
             return self.rows
-        return Account.objects.alias(its_team=WithoutIndex("team")).filter(its_team__in=self.teams)
+        return Account.objects.tested_for_teams(self.teams)

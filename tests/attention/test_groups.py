@@ -9,7 +9,7 @@ from django.utils import timezone
 from accounts.attention import groups
 from accounts.attention.groups import AccountGroup, Need
 from accounts.models import Account, Drop, LoginAttempt
-from accounts.states import FINAL_STATES, AttemptState, NextStep, Trigger
+from accounts.states import FINAL_STATES, AccountState, AttemptState, NextStep, Trigger
 from tests.support.factories import fresh, make_account, make_attempt
 
 STATES = ["new", "offline", "online"]
@@ -119,7 +119,13 @@ def test_what_is_found_by_an_index_is_what_is_meant(crowd):
     waiting = {a.pk for a in crowd.accounts if crowd.group(a) == AccountGroup.WAITING}
     assert ids(groups.needing_attention(every)) == attention
     assert ids(groups.waiting(every)) == waiting
-    assert ids(groups.attended(every)) == attention | waiting
+    counted = {
+        state: tuple(
+            sum(a.state == state and a.pk in found for a in crowd.accounts) for found in (attention, waiting)
+        )
+        for state in AccountState
+    }
+    assert groups.count_attended(every) == {state: n for state, n in counted.items() if any(n)}
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ from functools import partial
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -239,6 +241,29 @@ def test_no_page_reads_a_section_once_per_account_after_the_tables_were_empty(wo
             before = scans()
             assert [row.pk for row in search.page().rows] == meant[:7]
             assert scans() - before < 5 * ACCOUNTS, (sort, filters)
+
+
+@pytest.mark.database("sqlite")
+@pytest.mark.parametrize("person", ["admin", "one", "all"])
+def test_what_went_wrong_last_is_found_without_reading_what_ever_did(world, person):
+    """And the accounts for which it did without reading all of a team. SQLite decides that without statistics."""
+    client = Client()
+    client.force_login(world.people[person], "django.contrib.auth.backends.ModelBackend")
+    with CaptureQueriesContext(connection) as queries:
+        client.get("/accounts/")
+    plans = {sql["sql"]: str(explained(sql["sql"])) for sql in queries if sql["sql"].startswith("SELECT")}
+    of_failed = [plan for sql, plan in plans.items() if '"login_seq" > (' in sql]
+    assert len(of_failed) == 3 and all("INDEX account_unanswered" in plan for plan in of_failed), of_failed
+    last = [plan for sql, plan in plans.items() if '"seq" = ("accounts_account"."login_seq")' in sql]
+    assert last and all("attempt_of_account" in plan or "one_open_attempt" in plan for plan in last), last
+    [racks] = [plan for sql, plan in plans.items() if "DISTINCT" in sql and "rack" in sql]
+    assert "COVERING INDEX account_rack" in racks
+
+
+def explained(sql: str) -> list[tuple]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+        return cursor.fetchall()
 
 
 def test_a_row_shows_the_last_30_days_of_its_account(people):
