@@ -4,6 +4,8 @@ import random
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.attention import groups
@@ -135,6 +137,16 @@ def test_what_is_said_of_an_account_that_was_read_is_what_the_database_says(crow
         drop = crowd.drops.get(account.pk)
         need = groups.need_of(account, account.open_attempt, failures.get(account.pk), drop)
         assert need == (crowd.need(account) or "")
+
+
+@pytest.mark.slow
+@pytest.mark.database("sqlite")
+def test_last_failures_are_found_without_reading_all_that_ever_failed(crowd):
+    with CaptureQueriesContext(connection) as queries:
+        assert groups.last_failures(crowd.accounts)
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {queries[0]['sql']}")
+        assert "accounts_loginattempt USING INDEX attempt_of_account" in str(cursor.fetchall())
 
 
 @pytest.mark.slow
