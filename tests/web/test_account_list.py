@@ -19,6 +19,7 @@ from accounts.lib.lists.keyset_pagination import Order
 from accounts.models import Account, Drop, Tag
 from accounts.web import account_list, visible_accounts
 from accounts.web.account_list import BY_PLACE, EVERY, ORDERS, TABS, URGENT, AccountList
+from tests.support.databases import sqlite_plan
 from tests.support.factories import make_account, make_attempt
 
 ACCOUNTS = 160
@@ -246,22 +247,15 @@ def test_no_page_reads_a_section_once_per_account_after_the_tables_were_empty(wo
 @pytest.mark.database("sqlite")
 @pytest.mark.parametrize("person", ["admin", "one", "all"])
 def test_the_accounts_of_a_page_are_found_without_reading_all_of_a_team(world, person):
-    """SQLite decides that without statistics: few rows tell it as much as many."""
     client = Client()
     client.force_login(world.people[person], "django.contrib.auth.backends.ModelBackend")
     with CaptureQueriesContext(connection) as queries:
         client.get("/accounts/")
-    plans = {sql["sql"]: str(explained(sql["sql"])) for sql in queries if sql["sql"].startswith("SELECT")}
+    plans = {sql["sql"]: sqlite_plan(sql["sql"]) for sql in queries if sql["sql"].startswith("SELECT")}
     of_failed = [plan for sql, plan in plans.items() if '"login_seq" > (' in sql]
     assert len(of_failed) == 3 and all("INDEX account_unanswered" in plan for plan in of_failed), of_failed
     [racks] = [plan for sql, plan in plans.items() if "DISTINCT" in sql and "rack" in sql]
     assert "COVERING INDEX account_rack" in racks
-
-
-def explained(sql: str) -> list[tuple]:
-    with connection.cursor() as cursor:
-        cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
-        return cursor.fetchall()
 
 
 def test_a_row_shows_the_last_30_days_of_its_account(people):

@@ -7,6 +7,8 @@ from io import StringIO
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import AuditEntry, Team
@@ -15,6 +17,7 @@ from accounts.models.audit import origin
 from accounts.models.audit.entry import AuditKind
 from accounts.models.audit.origin import Origin, Way
 from accounts.roles import RoleCode
+from tests.support.databases import sqlite_plan
 from tests.support.factories import make_attempt
 
 PAGE, FILE = "/audit/", "/audit/export.csv"
@@ -159,20 +162,33 @@ def test_pages_lead_through_all_entries(people):
     assert [int(row[5]) for row in file_of(people.admin.client, kind="locked")[1:]] == [people.mate.pk] * 120
 
 
-def test_a_page_costs_the_same_however_long_it_is(people, django_assert_max_num_queries):
-    def log_of(number: int) -> None:
-        for _ in range(number):
-            account = people.account()
-            add(AuditKind.CODE_SHOWN, account, people.operator)
-            entry = AuditEntry.objects.latest("pk")
-            AuditEntry.objects.filter(pk=entry.pk).update(attempt_id=make_attempt(account).pk)
+def add_codes_shown(people, number: int) -> None:
+    for _ in range(number):
+        account = people.account()
+        entry = add(AuditKind.CODE_SHOWN, account, people.operator)
+        AuditEntry.objects.filter(pk=entry.pk).update(attempt_id=make_attempt(account).pk)
 
-    log_of(2)
+
+def test_a_page_costs_the_same_however_long_it_is(people, django_assert_max_num_queries):
+    add_codes_shown(people, 2)
     with django_assert_max_num_queries(30) as said:
         shown(people.admin.client)
-    log_of(20)
+    add_codes_shown(people, 20)
     with django_assert_max_num_queries(len(said)):
         assert len(shown(people.admin.client)) == 22
+
+
+@pytest.mark.database("sqlite")
+@pytest.mark.parametrize("person", ["admin", "auditor"])
+def test_the_logins_of_a_page_are_read_by_their_ids(people, person):
+    add_codes_shown(people, 20)
+    client = people.admin.client if person == "admin" else people.person("reads", RoleCode.AUDITOR).client
+    with CaptureQueriesContext(connection) as queries:
+        assert len(shown(client)) >= 20
+    plans = [sqlite_plan(sql["sql"]) for sql in queries if 'FROM "accounts_loginattempt" WHERE' in sql["sql"]]
+    assert plans and all(
+        "SEARCH accounts_loginattempt USING INTEGER PRIMARY KEY" in plan for plan in plans
+    ), plans
 
 
 def test_it_leads_to_what_is_still_there(people, log):

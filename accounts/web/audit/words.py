@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import permissions
 from accounts.bulk import runs
-from accounts.models import Account, AuditEntry, Incident, LoginAttempt, Team
+from accounts.models import Account, AuditEntry, Incident, LoginAttempt, Team, account_queries
 from accounts.models.audit.entry import AuditKind
 from accounts.models.audit.origin import Way
 from accounts.models.operators.bulk_run import BulkAction
@@ -94,7 +94,8 @@ def _of_accounts(ids: set[int | None], user) -> dict[int, str]:
 
 def _of_attempts(entries: list[AuditEntry], user) -> dict[int, str]:
     ids = {entry.attempt_id for entry in entries} - {None}
-    visible = LoginAttempt.objects.filter(account__in=Account.objects.visible_to(user), pk__in=ids)
+    attempts = LoginAttempt.objects.filter(pk__in=ids)
+    visible = account_queries.of_accounts(attempts, Account.objects.visible_to(user))
     return {pk: reverse("attempt", args=[pk]) for pk in visible.values_list("pk", flat=True)}
 
 
