@@ -2,9 +2,7 @@
 
 import fcntl
 import json
-import os
 import sqlite3
-import sys
 import threading
 from contextlib import closing
 from io import StringIO
@@ -275,11 +273,7 @@ def test_the_commands_as_an_operator_runs_them_and_the_file_as_standard_output(d
 
     def manage(*words: str) -> bytes:
         connection.close()
-        command = [sys.executable, "manage.py", *words]
-        output = database / "output"
-        with output.open("wb") as file, open(os.devnull, "w") as nothing:
-            assert preloaded.start(command, env, stdout=file, stderr=nothing).wait(DEADLINE) == 0
-        return output.read_bytes()
+        return preloaded.manage(*words, env=env, output=database / "output", seconds=DEADLINE)
 
     path = database / "piped.zip"
     path.write_bytes(manage("backup", "-"))

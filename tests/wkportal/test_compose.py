@@ -192,12 +192,8 @@ class Services(Stack):
 
     def run(self, *words: str) -> str:
         """What a command in the web's container says; it has to succeed."""
-        output = self.folder / "command.log"
-        with output.open("w") as file:
-            command = [sys.executable, "manage.py", *words]
-            done = preloaded.start(command, self.environment("web"), stdout=file, stderr=file)
-        assert done.wait(DEADLINE) == 0, output.read_text()
-        return output.read_text()
+        env, output = self.environment("web"), self.folder / "command.log"
+        return preloaded.manage(*words, env=env, output=output, seconds=DEADLINE).decode()
 
     def healthy(self, name: str) -> bool:
         kind, *command = SERVICES[name]["healthcheck"]["test"]

@@ -102,6 +102,14 @@ def start(command: list[str], env: dict[str, str], stdout: IO, stderr: IO) -> Pr
         return _servers[options].start(words, env, stdout, stderr)
 
 
+def manage(*words: str, env: dict[str, str], output: Path, seconds: float) -> bytes:
+    """Run a command of `manage.py`, which has to succeed, and return what it says; `output` is written for that."""
+    with output.open("wb") as stdout, output.with_suffix(".errors").open("wb") as stderr:
+        ended = start([sys.executable, "manage.py", *words], env, stdout, stderr).wait(seconds)
+    assert ended == 0, output.with_suffix(".errors").read_text()
+    return output.read_bytes()
+
+
 def stop() -> None:
     while _servers:
         _servers.popitem()[1].stop()
