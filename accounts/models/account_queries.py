@@ -1,5 +1,6 @@
 """Which accounts: the queries that lists, jobs and permissions share."""
 
+import re
 from functools import reduce
 from operator import or_
 from typing import Self
@@ -16,6 +17,20 @@ from accounts.states import AccountState
 
 # So much of a search counts.
 SEARCH_LENGTH, SEARCH_WORDS = 100, 6
+
+
+# What PostgreSQL's index of three characters in a row serves.
+HAS_TRIGRAM = re.compile(r"[^\W_]{3}")
+
+
+class WithoutTrigrams(models.Func):
+    """The same text, for a word without three characters in a row: PostgreSQL would read the whole index for it."""
+
+    template = "%(expressions)s"
+    output_field = models.TextField()
+
+    def as_postgresql(self, compiler, connection, **extra):
+        return self.as_sql(compiler, connection, template="(%(expressions)s || '')", **extra)
 
 
 def keep_online_columns(wanted: bool, reason: str = "") -> dict[str, object]:
@@ -70,11 +85,13 @@ class AccountQuerySet(models.QuerySet):
         The database folds the case of the words, as it did that of the column: SQLite folds A to Z, PostgreSQL all
         letters of its locale.
         """
+        found = self.alias(short_text=WithoutTrigrams("search_text"))
         for word in text.split()[:SEARCH_WORDS]:
             forms = dict.fromkeys([word, typed_text.code(word) or word])
-            conditions = (Q(search_text__contains=Lower(Value(form))) for form in forms)
-            self = self.filter(reduce(or_, conditions))
-        return self
+            column = "search_text" if all(map(HAS_TRIGRAM.search, forms)) else "short_text"
+            conditions = (Q((f"{column}__contains", Lower(Value(form)))) for form in forms)
+            found = found.filter(reduce(or_, conditions))
+        return found
 
     def to_scan(self) -> Self:
         """The list "To scan": those that wait for a person with the phone, the longest first."""

@@ -135,6 +135,15 @@ def test_a_word_of_three_characters_is_found_by_the_index(db, word):
 
 
 @pytest.mark.database("postgres")
+@pytest.mark.parametrize("word", ["西安", "a-b"])
+def test_for_a_word_without_three_characters_in_a_row_the_index_is_not_read(db, word):
+    """It would be read from its begin to its end: a page with 100,000 accounts took a second."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    assert "account_search" not in Account.objects.matching(word).explain()
+
+
+@pytest.mark.database("postgres")
 def test_a_database_without_the_extension_is_migrated_and_searched_without_the_index(db, monkeypatch, caplog):
     account = make_account(label="张三店")
     with connection.cursor() as cursor:
