@@ -1,10 +1,10 @@
 # One image for every process of the portal; docker-compose.yml says which one a container runs.
-FROM python:3.13-slim AS packages
+FROM python:3.13.11-slim@sha256:2b9c9803c6a287cafa0a8c917211dddd23dcd2016f049690ee5219f5d3f1636e AS packages
 COPY requirements.txt .
 RUN python -m venv /packages \
     && /packages/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.txt
 
-FROM python:3.13-slim
+FROM python:3.13.11-slim@sha256:2b9c9803c6a287cafa0a8c917211dddd23dcd2016f049690ee5219f5d3f1636e
 ARG VERSION=0 REVISION=
 LABEL org.opencontainers.image.title=wkportal \
     org.opencontainers.image.description="Keeps WeChat accounts logged in through the WKTeam API" \
