@@ -5,7 +5,6 @@ from functools import reduce
 from operator import or_
 from typing import Self
 
-from django.contrib.auth.models import Group
 from django.db import models
 from django.db.models import Q, Value
 from django.db.models.functions import Lower
@@ -13,6 +12,7 @@ from django.db.models.functions import Lower
 from accounts.lib import typed_text
 from accounts.lib.lists.keyset_pagination import WithoutIndex, for_each
 from accounts.models.login_attempt import LoginAttempt
+from accounts.models.operators.role import Team
 from accounts.states import AccountState
 
 # So much of a search counts.
@@ -47,10 +47,6 @@ def of_accounts(rows: models.QuerySet, accounts: models.QuerySet) -> models.Quer
     return rows.filter(for_each(accounts.filter(pk=models.OuterRef("account"))))
 
 
-def teams_of(person: object) -> models.QuerySet:
-    return Group.objects.filter(role=None, user=person)
-
-
 class AccountQuerySet(models.QuerySet):
     def bulk_create(self, objs, *args, **kwargs) -> list:
         accounts = list(objs)
@@ -68,7 +64,7 @@ class AccountQuerySet(models.QuerySet):
 
     def of_teams_of(self, person: object) -> Self:
         """Those of the teams of a person, by the ID or an expression of it."""
-        return self.filter(team__in=teams_of(person))
+        return self.filter(team__in=Team.objects.filter(user=person))
 
     def tested_for_teams(self, teams: models.QuerySet | list[int]) -> Self:
         """Those of the teams, tested account by account: where another condition leaves fewer than a team has."""

@@ -244,10 +244,11 @@ class AccountList:
             return Section(
                 Account.objects.filter(pk__in=[pk for pk in self._found if group in (EVERY, self._found[pk])])
             )
+        listed = self._matching(self._visible.rows_without_index.kept())
         if group == AccountGroup.ATTENTION:
-            return Section(groups.needing_attention(self._matching(self._visible.rows_without_index.kept())))
+            return Section(groups.needing_attention(listed))
         if group == AccountGroup.WAITING:
-            return Section(groups.waiting(self._matching(self._visible.rows_without_index.kept())))
+            return Section(groups.waiting(listed))
         teams = self._visible.teams
         if 0 < len(teams) <= FEW_TEAMS:
             along = self._matching(Account.objects.kept())
@@ -256,8 +257,7 @@ class AccountList:
                     groups.unattended(), its_state=group
                 )
             return Section(Account.objects.all(), [along.filter(team=team) for team in teams])
-        along = self._matching(self._visible.rows_without_index.kept())
-        return Section(along.filter(groups.unattended(), state=group) if group else along)
+        return Section(listed.filter(groups.unattended(), state=group) if group else listed)
 
     def _counts(self) -> dict[str, tuple[int, bool]]:
         """Return for each tab how many accounts it has, and whether there are more. `EVERY` is their sum."""

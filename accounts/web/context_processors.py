@@ -9,8 +9,7 @@ from django.utils.functional import SimpleLazyObject
 from accounts import permissions
 from accounts.attention import groups
 from accounts.lib.rows import Counts, Given
-from accounts.models import Account, Channel, Incident, UnmanagedAccount
-from accounts.models.account_queries import teams_of
+from accounts.models import Account, Channel, Incident, Team, UnmanagedAccount
 from accounts.upstream import developer_account, token_store
 from accounts.web import navigation
 from accounts.web.people import preferences
@@ -63,7 +62,8 @@ def _counts(every_account: bool) -> Counts:
         return Account.objects.all() if every_account else Account.objects.of_teams_of(person)
 
     def tested(person: Given) -> QuerySet:
-        return accounts(person) if every_account else Account.objects.tested_for_teams(teams_of(person))
+        teams = Team.objects.filter(user=person)
+        return accounts(person) if every_account else Account.objects.tested_for_teams(teams)
 
     return Counts(
         {
