@@ -53,7 +53,10 @@ def release_connection() -> None:
 
 
 def rest() -> None:
-    """Release the connection before a pause of seconds, but for SQLite's, which nobody waits for: opening takes 1 ms."""
+    """Release the connection before a pause or a call of seconds, but not SQLite's, which nobody waits for.
+
+    Opening its file takes 1 ms.
+    """
     if connection.vendor != "sqlite":
         release_connection()
 

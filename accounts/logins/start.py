@@ -125,11 +125,11 @@ def fetch_qr_code(attempt: LoginAttempt) -> bool:
     if attempt.proxy == OWN and own is None:
         attempt.move(AttemptState.FAILED, reason=Reason.OWN_PROXY)
         return False
-    db_errors.release_connection()
+    db_errors.rest()
     try:
         code = configured.client_for(attempt).fetch_qr_code(attempt.account.wc_id or "", proxy, own)
         db_errors.retry_until_saved(_keep_w_id, attempt, code.w_id, seconds=PERSON_WAITS)
-        db_errors.release_connection()
+        db_errors.rest()
         text, png = _read_picture(code.picture_url)
     except UpstreamError as error:
         failure = {"reason": why(error), **words(error)}

@@ -1,6 +1,7 @@
 """The picture of a QR code: its request is repeated, and whatever is wrong with it is named in the attempt."""
 
 import pytest
+from django.db.backends.signals import connection_created
 
 from accounts.logins import start
 from accounts.models import LoginAttempt
@@ -68,3 +69,19 @@ def test_a_redirect_within_the_upstream_s_host_is_followed(committed, upstream):
     upstream.fault(PICTURE, "redirect", location=f"{upstream.url}/avatar/picture.png")
     assert requested(committed.account()).state == "waiting"
     assert upstream.calls("/avatar/*") == 1
+
+
+@pytest.mark.database("sqlite")
+def test_a_database_file_is_not_opened_again_while_somebody_waits_for_the_code(committed, upstream):
+    requested(committed.account())  # reads the Authorization, which is known from then on
+    account, opened = committed.account(), []
+
+    def note(**_of_signal):
+        opened.append(1)
+
+    connection_created.connect(note)
+    try:
+        assert requested(account).state == "waiting"
+    finally:
+        connection_created.disconnect(note)
+    assert opened == []
