@@ -29,15 +29,18 @@ def until(
     """Return the first true value of `condition()`. At the deadline the test fails with the explanation.
 
     A request that fails and an assertion that does not hold are no value. `seconds`: a deadline after DEADLINE.
+    The longer it takes, the more rarely it is asked: a question may be a page, and others wait on the same machine.
     """
-    deadline = time.monotonic() + max(seconds, DEADLINE)
+    began = time.monotonic()
+    deadline = began + max(seconds, DEADLINE)
     while True:
         with contextlib.suppress(requests.RequestException, AssertionError):
             if found := condition():
                 return found
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise AssertionError(explain if isinstance(explain, str) else explain())
-        time.sleep(0.02)
+        time.sleep(min(max(0.02, (now - began) / 10), 0.5))
 
 
 def program_path(program: str, variable: str, without: str) -> str:
