@@ -17,6 +17,7 @@ from accounts.realtime import changes
 from accounts.states import AttemptState, Method
 from accounts.web.forms import DueForm, VerificationCodeForm
 from accounts.web.history.account_page import (
+    DROPS_LISTED,
     DROPS_SHOWN,
     HistoryFilter,
     history_of,
@@ -70,7 +71,8 @@ def history_of_account(request: HttpRequest, account: Account) -> dict:
         "month": month,
         "month_bar": bar(month) if month else None,
         "drops": drops[:DROPS_SHOWN],
-        "more_drops": drops[DROPS_SHOWN:],
+        "more_drops": drops[DROPS_SHOWN:DROPS_LISTED],
+        "unlisted_drops": max(0, len(drops) - DROPS_LISTED),
         "due_form": DueForm(instance=account),
     }
 

@@ -7,6 +7,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import Drop, Incident
+from accounts.web.history.account_page import DROPS_LISTED
 from tests.support.factories import make_attempt
 
 pytestmark = pytest.mark.usually("sqlite")
@@ -71,6 +72,18 @@ def test_thirty_days_name_the_drops_and_only_the_accounts_that_one_sees(people):
     assert text.count("data-day=") == 30
     assert "with 1 other" in text and "with 2 others" not in text
     assert re.search(r'aria-label="30 days: 9\d\.\d% online, 1 drop"', text)
+
+
+def test_of_very_many_drops_the_newest_are_listed_and_all_are_counted(people):
+    account = people.account(
+        wc_id="w1", w_id="w", state="online", first_login_at=NOW - 90 * DAY, state_since=NOW
+    )
+    times = [NOW - DAY - n * DAY / 24 for n in range(DROPS_LISTED + 7)]
+    Drop.objects.bulk_create(Drop(account=account, w_id="w", at=at, ended_at=at + DAY / 48) for at in times)
+    text = page(people, account)
+    assert text.count("data-drop=") == DROPS_LISTED
+    assert "7 earlier drops are counted in the table." in text
+    assert f"<b>{DROPS_LISTED + 7}</b> drops" in text
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from accounts.states import FINAL_STATES, AttemptState, Method, Trigger
 from accounts.web.account_rows import together
 
 HISTORY_SIZE = 20
-DROPS_SHOWN = 5
+DROPS_SHOWN, DROPS_LISTED = 5, 50  # the others are in the table of days, as numbers
 
 
 class HistoryFilter(forms.Form):
