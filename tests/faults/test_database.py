@@ -76,6 +76,12 @@ def answers_again(operator) -> None:
     until(lambda: operator.get("/accounts/").status_code == 200, "the web does not come back")
 
 
+def assert_nobody_asked_twice(upstream, attempts) -> None:
+    """Once for each lease: on a busy machine the server may be away for so long that leases lapse."""
+    leases = sum(fresh(attempt).lease_epoch for attempt in attempts)
+    assert len(attempts) <= upstream.calls("/getIPadLoginInfo") <= leases
+
+
 @pytest.mark.parametrize("how", ["immediate", "fast"])
 def test_the_server_is_restarted_while_phones_are_waited_for(
     stack, operator, upstream, people, postgres, how
@@ -104,7 +110,7 @@ def test_the_server_is_down_at_the_moment_the_phone_decides(stack, operator, ups
         assert operator.get("/accounts/").status_code == 503
     answers_again(operator)
     all_end(attempts, {"confirm": "succeeded", "cancel": "failed"}[tap])
-    assert upstream.calls("/getIPadLoginInfo") == 3
+    assert_nobody_asked_twice(upstream, attempts)
     assert_sound(upstream, stack)
 
 
@@ -197,7 +203,7 @@ def test_the_connections_go_silent_when_the_phone_decides(
     after = waiting(operator, upstream, people.account())
     upstream.phone("confirm", wId=after.w_id)
     ends(after)
-    assert upstream.calls("/getIPadLoginInfo") == 6
+    assert_nobody_asked_twice(upstream, [*attempts, after])
     assert_sound(upstream, stack)
 
 
@@ -265,7 +271,7 @@ def test_the_server_takes_no_writes_when_the_phone_decides(
 
     read_only("off")
     all_end(attempts, {"confirm": "succeeded", "cancel": "failed"}[tap])
-    assert upstream.calls("/getIPadLoginInfo") == 3
+    assert_nobody_asked_twice(upstream, attempts)
     assert_sound(upstream, stack)
 
 

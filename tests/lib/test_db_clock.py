@@ -155,6 +155,7 @@ def test_who_has_to_queue_for_a_connection_reads_no_other_time(read, stopped):
 
     before = of_the_database()
     connection.close()
+    connection.close_pool()  # a new one: none of its connections is with a thread of an earlier test
     with ThreadPoolExecutor(most + 1) as pool:
         holding = [pool.submit(hold) for _time in range(most)]
         taken.wait(DEADLINE)

@@ -119,8 +119,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
 def pytest_longest_first(items: list[pytest.Item]) -> None:
-    """So that no worker is left alone at the end. pytest takes no function for a hook whose name begins otherwise."""
-    items.sort(key=lambda item: (not item.get_closest_marker("live"), not item.get_closest_marker("slow")))
+    """So that no worker is left alone at the end. pytest takes no function for a hook whose name begins otherwise.
+
+    What empties the database stays where pytest-django puts it: behind all that needs the rows of a new one.
+    """
+    items.sort(
+        key=lambda item: not item.get_closest_marker("live") or "transactional_db" in item.fixturenames
+    )
 
 
 @pytest.hookimpl(trylast=True)

@@ -70,6 +70,7 @@ def test_the_first_run_and_the_second_which_ends_with_its_worker(up, tmp_path):
     assert Fernet(re.search("FIELD_KEYS=(.*)", secrets)[1])
     assert first.said().count(password) == 1
     for label, words in FIRST_WORDS.items():
+        first.until(lambda label=label: first_line(first, label))
         assert f"wkportal {__version__}: {words}" in first_line(first, label)
     refused(up(), f"wkportal already runs on {first.var_dir} (process {first.process.pid}).")
     shell(first, "assert get_user_model().objects.get().get_username() == 'admin'")
@@ -95,7 +96,7 @@ def test_the_first_run_and_the_second_which_ends_with_its_worker(up, tmp_path):
 
 
 def first_line(running: Up, label: str) -> str:
-    return next(line for line in running.said().splitlines() if line.startswith(label))
+    return next((line for line in running.said().splitlines() if line.startswith(label)), "")
 
 
 def live_page(running: Up, name: str, password: str) -> requests.Response:
