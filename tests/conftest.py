@@ -7,6 +7,7 @@ from django.http import HttpResponse
 from django.test import TransactionTestCase
 from django.urls import get_resolver
 from django.utils import timezone, translation
+from pytest_django.plugin import blocking_manager_key
 
 from accounts.lib import db_clock
 from accounts.logins import expire, leases
@@ -19,6 +20,7 @@ from tests.support.stack import Operator
 settings.WHITENOISE_AUTOREFRESH = True
 settings.PASSWORD_HASHERS = ["tests.support.factories.QuickHasher"]
 TransactionTestCase._fixture_teardown = cleanup.empty
+HAS_DATABASE, PROCESSES_RAN = pytest.StashKey[bool](), pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,13 +31,27 @@ def collected_static():
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_test_environment, django_db_blocker):
+def django_db_setup(request, django_test_environment, django_db_blocker):
     """This process's database, a real one that other processes can open."""
     environment.make_database()
+    request.session.stash[HAS_DATABASE] = True
     yield
     with django_db_blocker.unblock():
         connection.close()
     environment.drop_database()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test without processes finds no row of those that ran before it, and wrote to their end."""
+    stash = item.session.stash
+    if item.get_closest_marker("live"):
+        stash[PROCESSES_RAN] = True
+    elif stash.get(PROCESSES_RAN, False) and stash.get(HAS_DATABASE, False):
+        stash[PROCESSES_RAN] = False
+        with item.config.stash[blocking_manager_key].unblock():
+            cleanup.as_migrated()
+            connection.close()
 
 
 @pytest.fixture(autouse=True)
