@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from accounts.models import Account
 from tests.support import chromium
 from tests.support.factories import PASSWORD
+from tests.support.processes import until
 from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.usually("sqlite")]
@@ -33,7 +34,10 @@ def tab_to(page, name: str) -> None:
 
 def test_a_csv_file_goes_out_is_edited_and_comes_in(chrome, stack, live, tmp_path):
     live.account(label="=old", place="Rack 1 · Slot 1", wc_id="wxid_1", state="offline")
-    page = chrome.new_page(viewport=chromium.DESK, locale="en", accept_downloads=True)
+    page, choosers = chrome.new_page(viewport=chromium.DESK, locale="en", accept_downloads=True), []
+    page.on(
+        "filechooser", lambda chooser: choosers.append(chooser)
+    )  # from now on: the browser does not hand it over at once
     chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
 
     page.goto(f"{stack.url}/accounts/")
@@ -58,9 +62,8 @@ def test_a_csv_file_goes_out_is_edited_and_comes_in(chrome, stack, live, tmp_pat
     page.keyboard.press("Enter")
     page.wait_for_url("**/accounts/import/")
     expect(page.locator("#id_file")).to_be_focused()
-    with page.expect_file_chooser() as choosing:
-        page.keyboard.press("Space")
-    choosing.value.set_files(file)
+    page.keyboard.press("Space")
+    until(lambda: page.wait_for_timeout(20) or choosers, "nothing is to be chosen")[0].set_files(file)
     tab_to(page, "Read file")
     page.keyboard.press("Enter")
     expect(page.locator("[data-rows]")).to_have_attribute("data-rows", "2")
