@@ -526,6 +526,7 @@ def table_away():
             cursor.execute(rename.format("away", "accounts_waitsworker"))
 
 
+@pytest.mark.slow
 def test_leases_are_renewed_again_after_whatever_went_wrong(holder, monkeypatch, caplog):
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.02)
     leases.begin()

@@ -16,6 +16,7 @@ def requested(account) -> LoginAttempt:
     return fresh(attempt)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "how"),
     [("empty", {"status": 404}), ("html", {"status": 503}), ("cut", {}), ("html", {"status": 200})],

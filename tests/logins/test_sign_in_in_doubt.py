@@ -132,6 +132,7 @@ def test_one_passing_refusal_of_the_sign_in_does_not_end_a_wait(committed, upstr
     assert alarms() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", ["系统繁忙，请稍后再试", "用户名或密码错误"])
 def test_a_revoked_authorization_and_a_sign_in_that_fails_once_do_not_end_a_wait(
     busy, committed, upstream, monkeypatch
@@ -143,12 +144,14 @@ def test_a_revoked_authorization_and_a_sign_in_that_fails_once_do_not_end_a_wait
     assert goes_on(upstream, attempt, calls=3).state == "succeeded"
 
 
+@pytest.mark.slow
 def test_two_pages_of_403_in_a_row_do_not_end_a_wait(committed, upstream):
     attempt = requested(committed.account())
     upstream.fault(WAIT, "html", status=403, times=2)
     assert goes_on(upstream, attempt, calls=3).state == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_busy_answer_does_not_end_a_wait(committed, upstream):
     attempt = requested(committed.account())
     refusing(upstream, WAIT, "系统繁忙，请稍后再试", times=2)
@@ -166,6 +169,7 @@ def test_wechat_s_own_refusal_of_a_wait_ends_it_when_it_is_repeated(text, commit
     assert (upstream.calls(WAIT), upstream.calls(SIGN_IN), alarms()) == (2, 1, [])
 
 
+@pytest.mark.slow
 def test_only_the_end_of_a_wait_says_that_the_sign_in_is_refused(committed, upstream, settings, monkeypatch):
     settings.WK_LOGIN_WAIT_SECONDS = 1
     monkeypatch.setattr(leases, "GRACE", timedelta(seconds=0.5))

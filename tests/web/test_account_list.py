@@ -244,6 +244,7 @@ def test_no_page_reads_a_section_once_per_account_after_the_tables_were_empty(wo
             assert scans() - before < 5 * ACCOUNTS, (sort, filters)
 
 
+@pytest.mark.slow
 @pytest.mark.database("sqlite")
 @pytest.mark.parametrize("person", ["admin", "one", "all"])
 def test_the_accounts_of_a_page_are_found_without_reading_all_of_a_team(world, person):

@@ -43,6 +43,7 @@ def distributions(modules: set[str]) -> set[str]:
     return {normal(known.get(module, [module])[0]) for module in foreign}
 
 
+@pytest.mark.slow
 def test_the_product_imports_only_what_production_installs():
     found = imported("manage.py", "wkportal/**/*.py", "accounts/**/*.py")
     assert {"django", "celery", "segno", "pillow"} <= found
