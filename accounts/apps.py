@@ -6,7 +6,8 @@ from django.contrib.auth.management import create_permissions
 from django.core import checks
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
+from django.dispatch import Signal
 from django.utils.translation import gettext_lazy as _
 
 
@@ -17,6 +18,8 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         checks.register(squashed_migrations_are_complete, checks.Tags.database)
         post_migrate.connect(complete_roles, sender=self)
+        pre_migrate.connect(limit_idle_transactions, sender=self)
+        post_migrate.connect(limit_idle_transactions, sender=self)
 
 
 def squashed_migrations_are_complete(databases=None, **_options) -> list[checks.Error]:
@@ -43,3 +46,11 @@ def complete_roles(sender: AppConfig, using: str, apps=installed, **_options) ->
         return
     create_permissions(sender, verbosity=0, using=using, apps=apps)  # Django's own comes later
     import_module("accounts.models.operators.role").complete_roles(using)
+
+
+def limit_idle_transactions(sender: AppConfig, using: str, signal: Signal, **_options) -> None:
+    """Let PostgreSQL end no idle transaction during `migrate`: a migration may compute for long between two statements."""
+    if connections[using].vendor == "postgresql":
+        value = "0" if signal is pre_migrate else "DEFAULT"
+        with connections[using].cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout TO {value}")
