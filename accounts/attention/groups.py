@@ -68,7 +68,7 @@ def _failed() -> Q:
 def last_failures(accounts: Iterable[Account]) -> dict[int, LoginAttempt]:
     """Return the last logins of these accounts, by account ID, where they failed or timed out."""
     asked = [account.pk for account in accounts if account.login_seq > account.bound_seq]
-    last = LoginAttempt.objects.light().filter(account__in=asked, seq=F("account__login_seq"))
+    last = Account.objects.filter(pk__in=asked).last_logins().light()
     # The state is no condition of the query: SQLite would then read every login that ever failed.
     return {attempt.account_id: attempt for attempt in last if attempt.state in UNSUCCESSFUL}
 

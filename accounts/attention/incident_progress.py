@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import models
-from django.db.models import F, Q, QuerySet
+from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import Drop, LoginAttempt
+from accounts.models import Account, Drop, LoginAttempt
 from accounts.states import AccountState, NextStep
 
 SHOWN_MOST = 100
@@ -90,13 +90,14 @@ def _part(ended_at, next_step: str, state: str, keep_online: bool, queued_at, bu
 
 
 def _rows(ids: dict[str, list[int]]) -> dict[str, list[Drop]]:
-    """Return the drops with their accounts; `last_attempt` of an account is its newest one."""
+    """Return the drops with their accounts; `last_attempt` of an account is its last one."""
     every = [pk for some in ids.values() for pk in some]
     drops = Drop.objects.filter(pk__in=every).select_related("account__assignee")
     by_id = {drop.pk: drop for drop in drops.defer("account__note", "account__search_text")}
-    newest = Q(ended_at=None) | Q(seq=F("account__login_seq"))
-    theirs = LoginAttempt.objects.light().filter(newest, account__in=[d.account_id for d in by_id.values()])
-    attempts = {attempt.account_id: attempt for attempt in theirs.select_related("asked_by").order_by("id")}
+    accounts = Account.objects.filter(pk__in=[drop.account_id for drop in by_id.values()])
+    attempts = {
+        attempt.account_id: attempt for attempt in accounts.last_logins().light().select_related("asked_by")
+    }
     for drop in by_id.values():
         drop.account.last_attempt = attempts.get(drop.account_id)
     return {part: [by_id[pk] for pk in some if pk in by_id] for part, some in ids.items()}

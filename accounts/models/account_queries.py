@@ -105,3 +105,15 @@ class AccountQuerySet(models.QuerySet):
         """Each with `open_attempts`, a list of none or one."""
         open_ones = LoginAttempt.objects.open().light().select_related("asked_by")
         return self.prefetch_related(models.Prefetch("attempts", open_ones, to_attr="open_attempts"))
+
+    def last_logins(self) -> models.QuerySet[LoginAttempt]:
+        """The login in progress of each, or else that with its last number, if there is one.
+
+        By an index, from the newest on: an account may have thousands of older ones, and newer ones of a record that
+        was merged into it.
+        """
+        last = Q(ended_at=None) | Q(seq=models.OuterRef("login_seq"))
+        last = (
+            LoginAttempt.objects.filter(last, account=models.OuterRef("pk")).order_by("-id").values("pk")[:1]
+        )
+        return LoginAttempt.objects.filter(pk__in=self.order_by().values_list(last))

@@ -4,12 +4,13 @@ A day begins at midnight of the chosen zone and has 23, 24 or 25 hours. The time
 neither online nor offline, is not counted.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from math import floor
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from accounts.models import Account, Drop
 from accounts.reports.buckets import Days
@@ -34,7 +35,7 @@ class Day:
 @dataclass(frozen=True, slots=True)
 class Month:
     days: list[Day]
-    drops: list[Drop]  # newest first
+    drops: list[Drop]  # newest first; in a list of accounts only `at` and `ended_at` of each
     longest: float  # seconds, within these days
 
     @property
@@ -48,20 +49,27 @@ def share_online(offline: float, counted: float) -> float | None:
 
 
 def month_of(account: Account, now: datetime, zone: tzinfo) -> Month | None:
-    """Return the last 30 days of the account; None if it never logged in. One query."""
-    return months_of([account], now, zone).get(account.pk)
+    """Return the last 30 days of the account, its drops with their incidents; None if it never logged in. One query."""
+    if account.state == AccountState.NEW:
+        return None
+    days = Days(NUMBER, now, zone)
+    return _month(account, list(_drops([account], days).select_related("incident")), days, now)
 
 
 def months_of(accounts: list[Account], now: datetime, zone: tzinfo) -> dict[int, Month]:
-    """Return the last 30 days of each account that has logged in. One query."""
+    """Return the last 30 days of each account that has logged in, of its drops only the times. One query."""
     known = [account for account in accounts if account.state != AccountState.NEW]
     if not known:
         return {}
     days, drops = Days(NUMBER, now, zone), defaultdict(list)
-    recent = Drop.objects.filter(Q(ended_at=None) | Q(ended_at__gt=days.begin), account__in=known)
-    for drop in recent.select_related("incident").order_by("-id")[: READ * len(known)]:
-        drops[drop.account_id].append(drop)
+    for drop in _drops(known, days).values_list("account", "at", "ended_at", named=True):
+        drops[drop.account].append(drop)
     return {account.pk: _month(account, drops[account.pk], days, now) for account in known}
+
+
+def _drops(accounts: list[Account], days: Days) -> QuerySet:
+    recent = Drop.objects.filter(Q(ended_at=None) | Q(ended_at__gt=days.begin), account__in=accounts)
+    return recent.order_by("-id")[: READ * len(accounts)]
 
 
 def _month(account: Account, drops: list[Drop], days: Days, now: datetime) -> Month:
@@ -71,12 +79,17 @@ def _month(account: Account, drops: list[Drop], days: Days, now: datetime) -> Mo
     latest = account.state_since if account.state == AccountState.ONLINE else now
     gaps = [(drop.at.timestamp(), (drop.ended_at or latest).timestamp()) for drop in drops]
     ends = [*days.begins[1:], now.timestamp()]
+    offline, numbers = [0.0] * NUMBER, [0] * NUMBER
+    for at, over in gaps:
+        first = bisect_right(days.begins, at) - 1  # -1: before these days
+        if first >= 0:
+            numbers[first] += 1
+        for place in range(max(first, 0), bisect_left(days.begins, over)):
+            offline[place] += _overlap(days.begins[place], ends[place], (at, over))
     rows = []
-    for day, begin, end in zip(days.dates, days.begins, ends, strict=True):
+    for place, (day, begin, end) in enumerate(zip(days.dates, days.begins, ends, strict=True)):
         counted = max(0.0, end - max(begin, since))
-        offline = sum(_overlap(begin, end, gap) for gap in gaps)
-        number = sum(begin <= at < end for at, _end in gaps)
-        rows.append(Day(day, counted, min(offline, counted), number))
+        rows.append(Day(day, counted, min(offline[place], counted), numbers[place]))
     longest = max((_overlap(days.begins[0], ends[-1], gap) for gap in gaps), default=0)
     return Month(rows, drops, longest)
 
