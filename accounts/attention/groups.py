@@ -57,9 +57,8 @@ def _failed() -> Q:
     After a failed phone prompt of recovery, recovery decides what is next: it says itself when it needs a person.
     """
     recovering = Drop.objects.open().filter(account=OuterRef("account"), next_at__isnull=False)
-    its_login = {"account": OuterRef(OuterRef("pk")), "seq": OuterRef(OuterRef("login_seq"))}
     # Found before it is tested: otherwise all older logins of an account whose last one succeeded would be read.
-    last = LoginAttempt.objects.filter(**its_login).order_by("-id").values("pk")[:1]
+    last = LoginAttempt.objects.last_of(OuterRef(OuterRef("pk")), OuterRef(OuterRef("login_seq")))
     unsuccessful = LoginAttempt.objects.filter(pk=Subquery(last), state__in=UNSUCCESSFUL)
     of_ours = unsuccessful.exclude(Q(for_each(recovering)), trigger=Trigger.RECOVERY)
     return _UNANSWERED & Q(for_each(of_ours))

@@ -10,7 +10,7 @@ from django.db.models import Q, Value
 from django.db.models.functions import Lower
 
 from accounts.lib import typed_text
-from accounts.lib.lists.keyset_pagination import WithoutIndex, for_each
+from accounts.lib.lists.keyset_pagination import InOnce, WithoutIndex, for_each
 from accounts.models.login_attempt import LoginAttempt
 from accounts.models.operators.role import Team
 from accounts.states import AccountState
@@ -107,13 +107,7 @@ class AccountQuerySet(models.QuerySet):
         return self.prefetch_related(models.Prefetch("attempts", open_ones, to_attr="open_attempts"))
 
     def last_logins(self) -> models.QuerySet[LoginAttempt]:
-        """The login in progress of each, or else that with its last number, if there is one.
-
-        By an index, from the newest on: an account may have thousands of older ones, and newer ones of a record that
-        was merged into it.
-        """
-        last = Q(ended_at=None) | Q(seq=models.OuterRef("login_seq"))
-        last = (
-            LoginAttempt.objects.filter(last, account=models.OuterRef("pk")).order_by("-id").values("pk")[:1]
-        )
-        return LoginAttempt.objects.filter(pk__in=self.order_by().values_list(last))
+        """The login in progress of each, or else its last one."""
+        its_last = LoginAttempt.objects.last_of(models.OuterRef("pk"), models.OuterRef("login_seq"))
+        ids = self.order_by().values(last=models.Subquery(its_last))
+        return LoginAttempt.objects.filter(InOnce(models.F("pk"), ids))

@@ -57,6 +57,15 @@ class LoginAttemptQuerySet(models.QuerySet):
         """Defer the image and the text of the QR code."""
         return self.defer("qr_png", "qr_text")
 
+    def last_of(self, account: models.Expression, login_seq: models.Expression) -> Self:
+        """Return the ID of an account's login in progress, or else of its last one, if there is one.
+
+        No login has a later number. For an equal one PostgreSQL would expect few among many, and sort an account's
+        logins, of which there may be thousands, where the index has them from the newest on.
+        """
+        newest = self.filter(Q(ended_at=None) | Q(seq__gte=login_seq), account=account).order_by("-id")
+        return newest.values("pk")[:1]
+
     def past(self, deadline_plus: timedelta, now: datetime) -> Self:
         return self.open().filter(deadline_at__lt=now - deadline_plus)
 
