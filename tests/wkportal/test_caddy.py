@@ -277,26 +277,30 @@ def test_no_request_fails_while_both_webs_are_replaced_and_streams_come_back(sta
     people = [live.person(f"person{number}", "operator", live.east) for number in range(-(-count // 20))]
     sessions = [session_key(person) for person in people for _stream in range(20)][:count]
 
-    def work() -> None:
-        with sign_in(site, PASSWORD)[0] as http:
-            form = {"csrfmiddlewaretoken": http.cookies["__Host-csrf"], "wanted": "0", "reason": "x"}
+    def work(http: requests.Session) -> None:
+        form = {"csrfmiddlewaretoken": http.cookies["__Host-csrf"], "wanted": "0", "reason": "x"}
+        with http:
             while not done.is_set():
-                answers.append(http.get(f"{site.url}/accounts/", timeout=DEADLINE).status_code)
+                list_ = http.get(f"{site.url}/accounts/", timeout=DEADLINE, allow_redirects=False)
                 page = http.post(
                     f"{site.url}/accounts/{account.pk}/keep-online/", data=form, timeout=DEADLINE
                 )
-                answers.append(page.status_code)
+                answers.extend([list_.status_code, page.status_code])
 
     paths = [f"/accounts/{account.pk}/", "/accounts/", "/"]
     began = time.monotonic()
+    # One after the other: the first sign-in stores the password anew, for the hasher that web has.
+    signed_in = [sign_in(site, PASSWORD)[0] for _person in range(2)]
     with ThreadPoolExecutor(2) as threads, Streams(site, sessions, rate, paths) as streams:
-        working = [threads.submit(work) for _person in range(2)]
+        working = [threads.submit(work, http) for http in signed_in]
         for name in stack.ports:
             so_far = len(answers)
             until(lambda so_far=so_far: len(answers) > so_far + 4, "nobody works")
             stack.kill(name, signal.SIGTERM)
             stack.start(name)
             stack.wait_ready(name)
+            # Caddy before 2.7.5 lets no form wait while it takes both webs for down.
+            site.until_said(f'"host is up","host":"127.0.0.2:{stack.ports[name]}"')
             streams.until_all_are_open()
         done.set()
         for one in working:
@@ -304,6 +308,6 @@ def test_no_request_fails_while_both_webs_are_replaced_and_streams_come_back(sta
     answers += streams.answers
     seconds = time.monotonic() - began
     print(f"{len(answers)} answers in {seconds:.0f} s, {streams.opened} streams opened for {count}")
-    assert set(answers) == {200}, (Counter(answers), site.said())
+    assert set(answers) == {200}, f"{Counter(answers)}\n{site.said()}\n{stack.log[-20_000:]}"
     assert streams.refused == []
     assert streams.opened > count
