@@ -95,9 +95,8 @@ def _rows(ids: dict[str, list[int]]) -> dict[str, list[Drop]]:
     drops = Drop.objects.filter(pk__in=every).select_related("account__assignee")
     by_id = {drop.pk: drop for drop in drops.defer("account__note", "account__search_text")}
     accounts = Account.objects.filter(pk__in=[drop.account_id for drop in by_id.values()])
-    attempts = {
-        attempt.account_id: attempt for attempt in accounts.last_logins().light().select_related("asked_by")
-    }
+    last = accounts.last_logins().light().select_related("asked_by")
+    attempts = {attempt.account_id: attempt for attempt in last}
     for drop in by_id.values():
         drop.account.last_attempt = attempts.get(drop.account_id)
     return {part: [by_id[pk] for pk in some if pk in by_id] for part, some in ids.items()}

@@ -35,9 +35,8 @@ def tab_to(page, name: str) -> None:
 def test_a_csv_file_goes_out_is_edited_and_comes_in(chrome, stack, live, tmp_path):
     live.account(label="=old", place="Rack 1 · Slot 1", wc_id="wxid_1", state="offline")
     page, choosers = chrome.new_page(viewport=chromium.DESK, locale="en", accept_downloads=True), []
-    page.on(
-        "filechooser", lambda chooser: choosers.append(chooser)
-    )  # from now on: the browser does not hand it over at once
+    # From now on: the browser does not hand it over at once.
+    page.on("filechooser", lambda chooser: choosers.append(chooser))
     chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
 
     page.goto(f"{stack.url}/accounts/")
