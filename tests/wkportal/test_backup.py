@@ -28,7 +28,7 @@ from tests.support.databases import (  # noqa: F401 - one is a fixture
     own_database,
 )
 from tests.support.processes import DEADLINE
-from wkportal.backup import archive, postgres
+from wkportal.backup import archive, postgres, restore
 
 pytestmark = pytest.mark.slow
 POSTGRES = environment.DATABASE == "postgres"
@@ -226,7 +226,8 @@ def test_secrets_without_their_key_are_said_before_anything_is_replaced(database
     assert restored(path)
 
 
-def test_a_database_that_is_in_use_is_not_replaced(database):
+def test_a_database_that_is_in_use_is_not_replaced(database, monkeypatch):
+    monkeypatch.setattr(restore, "ENDING_SECONDS", 0)
     path = backup(database)
     if POSTGRES:
         with psycopg.connect(
@@ -242,14 +243,44 @@ def test_a_database_that_is_in_use_is_not_replaced(database):
         assert "Stop everything that uses it" in refused(path)
 
 
-@pytest.mark.database("postgres")
 def test_a_connection_that_ends_just_now_is_waited_for(database, monkeypatch):
-    path = backup(database)
-    other = psycopg.connect(environment.url_on_server(connection.settings_dict["NAME"]))
-    monkeypatch.setattr(postgres, "ENDING_SECONDS", DEADLINE)
-    monkeypatch.setattr(postgres.time, "sleep", lambda _seconds: other.close())
+    path, name = backup(database), connection.settings_dict["NAME"]
+    other = psycopg.connect(environment.url_on_server(name)) if POSTGRES else sqlite3.connect(name)
+    other.execute("SELECT count(*) FROM accounts_account").fetchall()
+    ends = []
+    monkeypatch.setattr(restore, "ENDING_SECONDS", DEADLINE)
+    monkeypatch.setattr(restore.time, "sleep", lambda _seconds: ends.append(other.close()))
     assert restored(path)
-    assert other.closed
+    assert len(ends) == 1
+
+
+@pytest.mark.database("sqlite")
+def test_a_damaged_database_has_no_backup_and_is_replaced_and_kept(database):
+    path, name = backup(database), Path(connection.settings_dict["NAME"])
+    connection.close()
+    name.write_bytes(b"no database " * 1000)
+    with pytest.raises(CommandError, match=r"The database is damaged \(file is not a database\)"):
+        backup(database, "two.zip")
+    for end in ("-wal", "-shm", "-journal"):
+        Path(f"{name}{end}").write_bytes(b"what was not written to it yet")
+    before = restored(path).rpartition(" before is in the ")[2].split()[1].removesuffix(".")
+    assert Path(before).read_bytes() == b"no database " * 1000
+    assert not list(name.parent.glob(f"{name.name}-*")), "SQLite would write their pages into the new one"
+    assert labels() == ["kept"]
+
+
+@pytest.mark.database("sqlite")
+def test_what_sqlite_says_of_a_database_that_it_cannot_open_is_said(database):
+    path, name = backup(database), Path(connection.settings_dict["NAME"])
+    connection.close()
+    whole = name.rename(name.with_suffix(".whole"))
+    name.mkdir()
+    for command in (lambda: restored(path), lambda: backup(database, "two.zip")):
+        with pytest.raises(CommandError, match="unable to open database file"):
+            command()
+    name.rmdir()
+    whole.rename(name)
+    assert labels() == ["kept"]
 
 
 def test_a_backup_that_fails_leaves_no_file_and_replaces_none(database, monkeypatch):

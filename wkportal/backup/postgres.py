@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import glob
@@ -16,7 +15,7 @@ from django.db import DatabaseError, connection, transaction
 from psycopg import conninfo, sql
 
 from wkportal.backup.archive import CHUNK
-from wkportal.backup.contents import facts, leave
+from wkportal.backup.contents import InUseError, facts, leave
 
 # Beside PATH: where Debian and Red Hat put the programs of several versions.
 FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
@@ -27,7 +26,6 @@ OTHERS = """
 LOCALE = """
     SELECT to_jsonb(d)::text, pg_encoding_to_char(encoding) FROM pg_database d WHERE datname = current_database()
 """
-ENDING_SECONDS = 2
 NAME_LENGTH = 32  # so that a longer name made of it is no longer than PostgreSQL's 63
 
 
@@ -46,21 +44,14 @@ def dumped(_target: Path | None) -> Iterator[tuple[dict, Iterator[bytes]]]:
 
 
 def refuse_if_in_use() -> None:
-    """A process that was stopped just now may still have its connection: it gets ENDING_SECONDS."""
-    ends = time.monotonic() + ENDING_SECONDS
-    while names := _others():
-        if time.monotonic() > ends:
-            raise CommandError(
-                f"{len(names)} other connections use the database ({', '.join(dict.fromkeys(names))}). Stop web, waits, "
-                "jobs and beat first."
-            )
-        time.sleep(0.1)
-
-
-def _others() -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(OTHERS)
-        return sorted(name for (name,) in cursor.fetchall())
+        names = sorted(name for (name,) in cursor.fetchall())
+    if names:
+        raise InUseError(
+            f"{len(names)} other connections use the database ({', '.join(dict.fromkeys(names))}). Stop web, waits, "
+            "jobs and beat first."
+        )
 
 
 def load(chunks: Iterable[bytes]) -> str:

@@ -3,6 +3,7 @@
 Until then nothing of the current database changes, and afterwards it is kept under another name.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from django.utils.version import get_version_tuple
 
 from accounts.maintenance import field_keys
 from wkportal.backup import archive, postgres, sqlite
-from wkportal.backup.contents import leave, row_counts, using
+from wkportal.backup.contents import InUseError, leave, row_counts, using
+
+ENDING_SECONDS = 2
 
 
 def engine():
@@ -34,7 +37,7 @@ def restore(path: Path, *, lost_keys: bool, say: Callable[[str], object]) -> str
     _refuse_foreign(manifest)
     leave()
     connection.settings_dict["OPTIONS"].pop("pool", None)  # its connections would be in the way, too
-    databases.refuse_if_in_use()
+    _refuse_if_in_use(databases)
     rows = sum(manifest["rows"].values())
     say(f"{path} is whole: version {manifest['version']}, {manifest['at']}, {rows} rows.")
     with archive.database_in(path) as chunks:
@@ -68,6 +71,18 @@ def _refuse_foreign(manifest: dict) -> None:
             f"The backup was made by version {manifest['version']}{why}; this is version {settings.VERSION}. Restore it "
             "with that version or a newer one."
         )
+
+
+def _refuse_if_in_use(databases) -> None:
+    """A process that was stopped just now may still have its connection: it gets ENDING_SECONDS."""
+    ends = time.monotonic() + ENDING_SECONDS
+    while True:
+        try:
+            return databases.refuse_if_in_use()
+        except InUseError:
+            if time.monotonic() > ends:
+                raise
+        time.sleep(0.1)
 
 
 def _check(manifest: dict, lost_keys: bool, say: Callable[[str], object]) -> None:

@@ -12,7 +12,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 
 from wkportal.backup.archive import CHUNK
-from wkportal.backup.contents import facts, leave, using
+from wkportal.backup.contents import InUseError, facts, leave, using
 
 IN_USE = "The database is in use. Stop everything that uses it (`make run`, web, workers and beat) first."
 
@@ -30,13 +30,7 @@ def dumped(target: Path | None) -> Iterator[tuple[dict, Iterator[bytes]]]:
     copy = folder / f".wkportal-{os.getpid()}.copy"
     _create(copy)
     try:
-        with closing(sqlite3.connect(current())) as source, closing(sqlite3.connect(copy)) as made:
-            source.backup(
-                made
-            )  # in one step: a writer that is faster than the copy would begin it again and again
-            made.execute("PRAGMA journal_mode=DELETE")
-            if (found := made.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                raise CommandError(f"The database is damaged ({found}); its backup would be, too.")
+        _copy_to(copy)
         with using(str(copy)):
             found = facts()
         with copy.open("rb") as file:
@@ -46,12 +40,27 @@ def dumped(target: Path | None) -> Iterator[tuple[dict, Iterator[bytes]]]:
             path.unlink(missing_ok=True)
 
 
+def _copy_to(copy: Path) -> None:
+    try:
+        with closing(sqlite3.connect(current())) as source, closing(sqlite3.connect(copy)) as made:
+            # In one step: a writer that is faster than the copy would begin it again and again.
+            source.backup(made)
+            made.execute("PRAGMA journal_mode=DELETE")
+            found = made.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        raise CommandError(f"SQLite cannot copy {current()}: {error}") from None
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if found != "ok":
+        raise CommandError(f"The database is damaged ({found}); its backup would be, too.")
+
+
 def refuse_if_in_use() -> None:
     with (settings.VAR_DIR / "up.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CommandError(IN_USE) from None
+            raise InUseError(IN_USE) from None
     if current().exists():
         with _alone():
             pass
@@ -59,15 +68,23 @@ def refuse_if_in_use() -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Keep everybody else out of the database while the block runs."""
+    """Keep everybody else out of the database while the block runs. Nobody can use one that is damaged."""
     leave()
-    with closing(sqlite3.connect(current(), timeout=0, isolation_level=None)) as database:
+    try:
+        database = sqlite3.connect(current(), timeout=0, isolation_level=None)
+    except sqlite3.OperationalError as error:
+        raise CommandError(f"SQLite cannot open {current()}: {error}") from None
+    with closing(database):
         try:
             # SQLite leaves the WAL only for the one connection that there is, and then all is in the one file.
             database.execute("PRAGMA journal_mode=DELETE")
             database.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            raise CommandError(IN_USE) from None
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise InUseError(IN_USE) from None
+            raise CommandError(f"SQLite cannot use {current()}: {error}") from None
+        except sqlite3.DatabaseError:
+            pass
         yield
 
 
