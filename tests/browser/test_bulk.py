@@ -32,6 +32,7 @@ def test_prompts_for_three_of_which_one_is_declined_and_again_for_that_one(chrom
     for key in ("j", "x", "j", "j", "Shift+X", "p"):
         page.keyboard.press(key)
     expect(page.locator("form[data-ready]")).to_have_attribute("data-ready", "3")
+    expect(page.locator("#start-bulk")).to_be_focused()
     assert not BulkRun.objects.exists()
     page.keyboard.press("Enter")
 
@@ -44,8 +45,10 @@ def test_prompts_for_three_of_which_one_is_declined_and_again_for_that_one(chrom
     expect(page.locator("tr[data-state=failed]")).to_contain_text("b")
     expect(page.locator("tr[data-state=failed]")).to_have_attribute("data-reason", "prompt_declined")
 
+    expect(page.locator("#again")).to_be_visible()
     page.keyboard.press("Enter")
     expect(page.locator("form[data-ready]")).to_have_attribute("data-ready", "1")
+    expect(page.locator("#start-bulk")).to_be_focused()
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/accounts/bulk/\d+/$"))
     upstream.wait(wcId="wxid_b", prompt=True)

@@ -99,6 +99,7 @@ def test_what_is_typed_stays_while_the_page_asks_what_is_new(live, owner, upstre
     mode(page, "code")
     phone(upstream, page, "code", code="975310")
     mode(page, "verify")
+    expect(page.locator("input[name=code]")).to_be_focused()
     page.keyboard.type("975")
     for _ in range(2):
         with page.expect_response(lambda answer: "/live/" in answer.url) as answer:

@@ -107,6 +107,7 @@ def test_a_selection_of_the_list_becomes_the_queue_by_keys_alone(desk, live):
     for key in ("j", "x", "j", "j", "x", "s"):
         page.keyboard.press(key)
     page.wait_for_url(re.compile(r"/bulk/"))  # says what phones will notice
+    expect(page.locator("#start-bulk")).to_be_focused()  # by the browser, some time after the page is loaded
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/station/\d+/"))
     code_at(page, 1)
