@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 from django.conf import settings
 from django.core.cache import cache
@@ -14,6 +16,7 @@ from accounts.logins import expire, leases
 from accounts.models import Presence
 from accounts.upstream import configured
 from tests.support import cleanup, environment, factories, services
+from tests.support.processes import DEADLINE
 from tests.support.stack import Operator
 
 # Otherwise WhiteNoise opens every static file again for each test client.
@@ -123,19 +126,25 @@ def own_clock(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def unknown_holder():
-    """A test begins without rows: this process reports again that it lives when it takes a lease."""
-    leases._holder.renewed_at = 0.0
+def own_leases(monkeypatch):
+    """A test begins without rows and leases. The thread that renews its leases ends with it: it would open the database of
+    another test, also one that a restore replaces."""
+    holder = leases._Holder()
+    monkeypatch.setattr(leases, "_holder", holder)
+    yield holder
+    holder.stopped.set()
+    for thread in threading.enumerate():
+        if thread.name == "leases":
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
 
 
 @pytest.fixture
-def holder(transactional_db, monkeypatch):
+def holder(transactional_db, own_leases, monkeypatch):
     """This process, as if it had just started to hold leases; what it does by itself is done by the tests."""
-    fresh = leases._Holder()
-    monkeypatch.setattr(leases, "_holder", fresh)
-    monkeypatch.setattr(fresh, "renew_for_ever", lambda stopped: None)
-    fresh.start()
-    return fresh
+    monkeypatch.setattr(own_leases, "renew_for_ever", lambda stopped: None)
+    own_leases.start()
+    return own_leases
 
 
 @pytest.fixture(autouse=True)

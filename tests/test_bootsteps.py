@@ -9,6 +9,7 @@ from django.utils import timezone
 from accounts import bootsteps
 from accounts.logins import leases
 from tests.support.factories import fresh, make_account, make_attempt
+from tests.support.processes import DEADLINE
 
 
 @pytest.fixture
@@ -16,9 +17,7 @@ def found(transactional_db):
     long_ago = timezone.now() - timedelta(seconds=60)
     for _ in range(3):
         make_attempt(make_account(), queued_at=long_ago)
-    leases._holder.works = True
-    yield bootsteps.OrphanRescuer(None).poll()
-    leases._holder.works = False
+    return bootsteps.OrphanRescuer(None).poll()
 
 
 def test_a_lease_whose_wait_does_not_start_is_released(found):
@@ -31,14 +30,17 @@ def test_a_lease_whose_wait_does_not_start_is_released(found):
 
 
 def test_a_wait_that_cannot_start_keeps_no_other_from_starting(found):
-    pool, tried = TaskPool(2), []
+    pool, tried, started = TaskPool(2), [], []
 
     def apply_async(step, args, **options):
         tried.append(args[0])
         if len(tried) == 1:
             raise RuntimeError("no room")
-        return pool.apply_async(lambda lease: lease.__exit__(), args, **options)
+        started.append(pool.apply_async(lambda lease: lease.__exit__(), args, **options))
 
     bootsteps.start_waits(apply_async, found)
+    for wait in started:  # the end of a pool of threads cancels what has not begun
+        wait.get(DEADLINE)
     pool.stop()
     assert tried == found
+    assert leases._holder.held == {}

@@ -157,6 +157,7 @@ class _Holder:
             # Keeps its own connection: during a burst of answers it would have to queue for one.
             if not (self.held or self.works):
                 db_errors.release_connection()
+        db_errors.release_connection()
 
     def renew(self) -> None:
         """Renew first: a row that another transaction locks must not keep all leases from being renewed."""
@@ -271,7 +272,7 @@ def _take(attempt_ids: list[int]) -> list[Lease | None]:
 
 
 # Group commit: `_take` may run in the thread and the transaction of another caller.
-_together = GroupCommit(_take, TAKEN_AT_ONCE, unwanted=_holder.give_back)
+_together = GroupCommit(_take, TAKEN_AT_ONCE, unwanted=Lease.__exit__)
 
 
 def begin() -> bool:
