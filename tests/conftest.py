@@ -1,5 +1,3 @@
-import threading
-
 import pytest
 from django.conf import settings
 from django.core.cache import cache
@@ -16,7 +14,6 @@ from accounts.logins import expire, leases
 from accounts.models import Presence
 from accounts.upstream import configured
 from tests.support import cleanup, environment, factories, services
-from tests.support.processes import DEADLINE
 from tests.support.stack import Operator
 
 # Otherwise WhiteNoise opens every static file again for each test client.
@@ -127,16 +124,11 @@ def own_clock(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def own_leases(monkeypatch):
-    """A test begins without rows and leases. The thread that renews its leases ends with it: it would open the database of
-    another test, also one that a restore replaces."""
+    """A test begins without rows and leases, and ends the thread that renews its own."""
     holder = leases._Holder()
     monkeypatch.setattr(leases, "_holder", holder)
     yield holder
-    holder.stopped.set()
-    for thread in threading.enumerate():
-        if thread.name == "leases":
-            thread.join(DEADLINE)
-            assert not thread.is_alive()
+    cleanup.end_leases()
 
 
 @pytest.fixture

@@ -527,20 +527,14 @@ def table_away():
 
 
 @pytest.mark.slow
-def test_leases_are_renewed_again_after_whatever_went_wrong(holder, monkeypatch, caplog):
+def test_leases_are_renewed_again_after_whatever_went_wrong(
+    transactional_db, own_leases, monkeypatch, caplog
+):
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.02)
     leases.begin()
-    stopped = threading.Event()
-    thread = threading.Thread(target=in_thread, args=(leases._Holder.renew_for_ever, holder, stopped))
-    thread.start()
-    try:
-        first = alive_until(holder)
-        until(lambda: alive_until(holder) > first)
-        with table_away():
-            until(lambda: "leases were not renewed" in caplog.text)
-        later = alive_until(holder)
-        until(lambda: alive_until(holder) > later)
-    finally:
-        stopped.set()
-        thread.join(SECONDS)
-    assert not thread.is_alive()
+    first = alive_until(own_leases)
+    until(lambda: alive_until(own_leases) > first)
+    with table_away():
+        until(lambda: "leases were not renewed" in caplog.text)
+    later = alive_until(own_leases)
+    until(lambda: alive_until(own_leases) > later)

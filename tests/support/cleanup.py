@@ -4,10 +4,14 @@ Django's own way recreates every table and then all permissions: most of a secon
 rows takes a hundredth of that. Numbers of rows go on, as they do after Django's.
 """
 
+import threading
+
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 
+from accounts.logins import leases
 from accounts.models import RecoveryPolicy
+from tests.support.processes import DEADLINE
 
 # Made by migrate, and never changed by a test.
 KEPT = {"django_migrations", "django_content_type", "auth_permission", "accounts_role"}
@@ -18,8 +22,19 @@ OTHERS = {
 }
 
 
+def end_leases() -> None:
+    """End the thread that renews this process's leases. It would write its row again, and open the database of another
+    test, also one that a restore replaces."""
+    leases._holder.stopped.set()
+    for thread in threading.enumerate():
+        if thread.name == "leases":
+            thread.join(DEADLINE)
+            assert not thread.is_alive()
+
+
 def empty(_case: TransactionTestCase | None = None) -> None:
     """Delete every row. Foreign keys are looked at when all of them are gone."""
+    end_leases()
     names = connection.introspection.django_table_names(only_existing=True, include_views=False)
     deletes = [f'DELETE FROM "{name}" WHERE {OTHERS.get(name, "true")}' for name in names if name not in KEPT]
     with transaction.atomic(), connection.cursor() as cursor:
