@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from accounts.models import Account, BulkRun
 from tests.support import chromium
+from tests.support.environment import WAIT_SECONDS
 from tests.support.processes import until
 from tests.support.stack import Stack
 
@@ -23,7 +24,7 @@ def running(django_db_setup, django_db_blocker):
 
 
 def test_prompts_for_three_of_which_one_is_declined_and_again_for_that_one(chrome, stack, live, upstream):
-    upstream.settings(popup_seconds=120)
+    upstream.settings(popup_seconds=WAIT_SECONDS)
     for name in "abcd":
         live.account(label=name, wc_id=f"wxid_{name}", state="offline")
     page = chrome.new_page(viewport=chromium.DESK, locale="en")

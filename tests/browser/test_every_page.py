@@ -35,7 +35,6 @@ PICTURED = {
 }
 # A sign-in provider, which no page asks before somebody goes there.
 SETTINGS = {
-    "WK_LOGIN_WAIT_SECONDS": "60",
     "OIDC_ISSUER": "http://127.0.0.1:9",
     "OIDC_CLIENT_ID": "wkportal",
     "OIDC_CLIENT_SECRET": "none",
@@ -83,7 +82,6 @@ def stack(django_db_setup, django_db_blocker):
 
 @pytest.fixture
 def company(live, upstream):
-    upstream.settings(wait_seconds=60)
     return Company(live)
 
 

@@ -19,14 +19,13 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
 @pytest.fixture(scope="module")
 def stack(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), Stack(WK_LOGIN_WAIT_SECONDS="30") as running:
+    with django_db_blocker.unblock(), Stack() as running:
         yield running
 
 
 @pytest.fixture
 def desk(new_page, complaints, stack, live, upstream):
     """Opens signed-in pages. They may say that the portal was away."""
-    upstream.settings(wait_seconds=30)
 
     def open_page(user=live.operator, path="/accounts/", language="en", viewport=chromium.DESK, **how):
         page = new_page(user, locale=language, viewport=viewport, **how)

@@ -19,14 +19,13 @@ SMALL = {"width": 360, "height": 640}
 
 @pytest.fixture(scope="module")
 def stack(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), Stack(WK_LOGIN_WAIT_SECONDS="60") as running:
+    with django_db_blocker.unblock(), Stack() as running:
         yield running
 
 
 @pytest.fixture
 def owner(new_page, stack, upstream):
     """Opens a link on a small phone, without a sign-in."""
-    upstream.settings(wait_seconds=60)
 
     def open_link(link: ScanLink, language="zh-CN"):
         page = new_page(locale=language, viewport=SMALL, has_touch=True)

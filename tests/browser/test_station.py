@@ -21,7 +21,6 @@ DRAWN = """[...document.querySelectorAll(".tile .code img")]
     .map((img) => Number(img.closest("[data-attempt]").dataset.attempt))"""
 # The attempts whose QR code stands on the page: read at once, because the page may replace it at any time.
 SHOWN = '[...document.querySelectorAll(".code[data-attempt]")].map((code) => Number(code.dataset.attempt))'
-WAIT = 300  # a wall of codes is drawn in less, also on a machine that does much else
 WALL = {"width": 1920, "height": 1080}
 # What a page shows is the same; tests/scanning is here for the steps of a run on each database.
 pytestmark = [pytest.mark.live, pytest.mark.browser, pytest.mark.timeout(400), pytest.mark.usually("sqlite")]
@@ -31,14 +30,13 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
 @pytest.fixture(scope="module")
 def stack(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), Stack(WK_LOGIN_WAIT_SECONDS=str(WAIT)) as running:
+    with django_db_blocker.unblock(), Stack() as running:
         yield running
 
 
 @pytest.fixture
 def desk(new_page, stack, live, upstream):
     """Opens signed-in pages."""
-    upstream.settings(wait_seconds=WAIT)
 
     def open_page(path, user=live.operator, language="en", viewport=chromium.DESK, **how):
         page = new_page(user, locale=language, viewport=viewport, **how)

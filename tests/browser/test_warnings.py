@@ -37,7 +37,6 @@ pytestmark = [
 ]
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-WAIT = 120
 HAN = re.compile(r"[\u4e00-\u9fff]")
 LANGUAGES = ("en", "zh-CN")
 
@@ -53,7 +52,6 @@ def rig(django_db_setup, django_db_blocker):
         env = {
             "DATABASE_URL": postgres.url("warnings"),
             "REDIS_URL": valkey.url,
-            "WK_LOGIN_WAIT_SECONDS": str(WAIT),
         }
         with using_database(postgres.direct_url("warnings")), Stack("web", "waits", **env) as stack:
             yield SimpleNamespace(valkey=valkey, postgres=postgres, stack=stack)
@@ -98,7 +96,6 @@ class Desk:
 
 @pytest.fixture
 def desk(chrome, stack, live, upstream):
-    upstream.settings(wait_seconds=WAIT)
     desk = Desk(chrome, stack.url)
     yield desk
     for context in desk.contexts:

@@ -14,7 +14,6 @@ from tests.support.scenarios import (
     holder,
     marks,
     running_stack,
-    upstream_that_waits,
 )
 from tests.support.stack import Stack
 
@@ -24,7 +23,6 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.database("postgres"),
 ]
-WAIT = 40
 # By how much the clocks of the hosts are wrong that these processes run on.
 SKEWED = {"waits-1": -600, "waits-2": 600}
 
@@ -36,8 +34,7 @@ class SkewedStack(Stack):
         return [words[0], *skew, *words[1:]]
 
 
-running = running_stack(*TWO_WORKERS, wait=WAIT, kind=SkewedStack)
-upstream = upstream_that_waits(WAIT)
+running = running_stack(*TWO_WORKERS, kind=SkewedStack)
 
 
 def confirm(upstream, attempts: list[LoginAttempt]) -> None:

@@ -22,15 +22,12 @@ from tests.support.scenarios import (
     ends,
     fresh,
     marks,
-    upstream_that_waits,
     waiting,
 )
 from tests.support.services import Postgres, using_database
 from tests.support.stack import Operator, Stack
 
 pytestmark = marks("postgres")
-WAIT = 40
-upstream = upstream_that_waits(WAIT)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +41,7 @@ def postgres(django_db_setup, django_db_blocker):
 @pytest.fixture(scope="module")
 def running(postgres):
     # A pool far smaller than what is asked of it: nobody may need two connections to get on.
-    env = {"DATABASE_URL": postgres.url("faults"), "DATABASE_POOL": "3", "WK_LOGIN_WAIT_SECONDS": str(WAIT)}
-    with Stack(*TWO_WORKERS, **env) as stack:
+    with Stack(*TWO_WORKERS, DATABASE_URL=postgres.url("faults"), DATABASE_POOL="3") as stack:
         yield stack
 
 

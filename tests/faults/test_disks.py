@@ -14,14 +14,12 @@ from tests.support.disks import small_disk
 from tests.support.factories import People, forget_everything, make_attempt
 from tests.support.invariants import assert_sound
 from tests.support.processes import until
-from tests.support.scenarios import all_end, ends, marks, upstream_that_waits, waiting
+from tests.support.scenarios import all_end, ends, marks, waiting
 from tests.support.services import Postgres, migrated_sqlite, using_database
 from tests.support.stack import Operator, Stack
 
 pytestmark = marks("postgres")
-WAIT = 40
 NAMES = ("web", "waits", "jobs", "beat")
-upstream = upstream_that_waits(WAIT)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +52,7 @@ def database_on(disk):
 @pytest.fixture(scope="module")
 def running(data, logs, django_db_setup, django_db_blocker):
     with django_db_blocker.unblock(), database_on(data) as (url, own_url), using_database(own_url):
-        stack = Stack(*NAMES, DATABASE_URL=url, WK_LOGIN_WAIT_SECONDS=str(WAIT))
+        stack = Stack(*NAMES, DATABASE_URL=url)
         stack.folder = logs.folder
         with stack:
             yield stack

@@ -10,6 +10,7 @@ from accounts.logins import start
 from accounts.models import Drop, LoginAttempt, RecoveryPolicy
 from accounts.models.event import record
 from accounts.states import EventType, Method, NextStep
+from tests.support.environment import WAIT_SECONDS
 from tests.support.factories import make_account
 from tests.support.invariants import assert_sound
 from tests.support.processes import until
@@ -17,13 +18,12 @@ from tests.support.scenarios import ends, fresh, held_by_another, holder, marks,
 from tests.support.stack import Stack
 
 pytestmark = marks("postgres")
-WAIT = 20
-running = running_stack("waits-1", "waits-2", wait=WAIT)
+running = running_stack("waits-1", "waits-2")
 
 
 @pytest.fixture
 def upstream(upstream):
-    upstream.settings(popup_seconds=60)
+    upstream.settings(popup_seconds=WAIT_SECONDS)
     return upstream
 
 
@@ -57,8 +57,6 @@ def test_the_worker_of_a_prompt_is_killed_and_a_confirmation_counts(stack, upstr
 
 
 def test_a_prompt_whose_workers_die_again_and_again_is_sent_once_and_expires(stack, upstream, prompted):
-    row = LoginAttempt.objects.filter(pk=prompted.pk)
-    row.update(deadline_at=timezone.now() + timedelta(hours=1))  # dying may take as long as it does
     first = holder(stack, prompted)
     stack.kill(first)
     second = held_by_another(stack, prompted, first)
@@ -67,7 +65,7 @@ def test_a_prompt_whose_workers_die_again_and_again_is_sent_once_and_expires(sta
     stack.kill(second)
     assert held_by_another(stack, prompted, second) == first
 
-    row.update(deadline_at=timezone.now())
+    LoginAttempt.objects.filter(pk=prompted.pk).update(deadline_at=timezone.now())
     assert ends(prompted, "expired").reason == "not_tapped"
     assert upstream.calls("/secondLogin") == 1
     assert_sound(upstream, stack)
@@ -98,7 +96,7 @@ def test_a_drop_is_recovered_by_itself(upstream, live):
     at = timezone.now() - timedelta(seconds=1)
     drop = Drop.objects.create(account=account, w_id="w-old", at=at)
     first = Drop.objects.create(account=night, w_id="w-other", at=at, kind="first_night")
-    with Stack("waits", "jobs", "beat", WK_LOGIN_WAIT_SECONDS=str(WAIT)) as stack:
+    with Stack("waits", "jobs", "beat") as stack:
         upstream.wait(wcId="wxid_a", prompt=True)
         assert fresh(drop).next_step == NextStep.POPUP
         upstream.phone("accept", wcId="wxid_a")

@@ -20,13 +20,12 @@ from tests.support.stack import Operator, Stack
 pytestmark = [*marks("postgres"), pytest.mark.long]
 LOGINS = int(os.environ.get("FAULT_QUEUE", "10000" if ROUNDS > 1 else "150"))
 SLOTS = 20 if LOGINS < 1000 else 250  # of each of the two workers
-WAIT = 60
 WORKERS = ("waits-1", "waits-2")
 
 
 @pytest.fixture
 def stack(django_db_setup, django_db_blocker):
-    env = {"WK_LOGIN_WAIT_SECONDS": str(WAIT), "WAIT_SLOTS": str(SLOTS), "WK_TIMEOUT_SECONDS": "15"}
+    env = {"WAIT_SLOTS": str(SLOTS), "WK_TIMEOUT_SECONDS": "15"}
     with (
         django_db_blocker.unblock(),
         Stack("web", "jobs", "beat", LOG_LEVEL="INFO", **env) as stack,
@@ -52,7 +51,7 @@ def put_into_queue(accounts: list[Account], by) -> None:
 
 @pytest.mark.timeout(3000)
 def test_a_long_queue_is_worked_off(stack, live, upstream):
-    upstream.settings(wait_seconds=WAIT, auto_confirm=1.5, auto_jitter=0.5)
+    upstream.settings(auto_confirm=1.5, auto_jitter=0.5)
     with transaction.atomic():
         accounts = [live.account(label=f"Account {number}") for number in range(LOGINS)]
     operator = Operator(stack, live.operator)

@@ -17,15 +17,12 @@ from tests.support.scenarios import (
     ends,
     fresh,
     marks,
-    upstream_that_waits,
     waiting,
 )
 from tests.support.services import Valkey
 from tests.support.stack import Stack
 
 pytestmark = marks("postgres")
-WAIT = 20
-upstream = upstream_that_waits(WAIT)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +33,7 @@ def valkey():
 
 @pytest.fixture(scope="module")
 def running(valkey, django_db_setup, django_db_blocker):
-    env = {"REDIS_URL": valkey.url, "WK_LOGIN_WAIT_SECONDS": str(WAIT)}
-    with django_db_blocker.unblock(), Stack(*TWO_WORKERS, **env) as stack:
+    with django_db_blocker.unblock(), Stack(*TWO_WORKERS, REDIS_URL=valkey.url) as stack:
         yield stack
 
 

@@ -31,7 +31,6 @@ from tests.support.scenarios import (
     ends,
     marks,
     running_stack,
-    upstream_that_waits,
     waiting,
 )
 from tests.support.stack import Operator, Stack
@@ -39,10 +38,8 @@ from tests.support.stack import Operator, Stack
 pytestmark = marks("postgres")
 # Playwright's loop runs in this thread; the database calls beside it are ordinary ones.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-WAIT = 300  # longer than a busy machine takes for any crowd
 STREAMS = 500 if ROUNDS > 1 else 120
-running = running_stack("web", "waits", wait=WAIT)
-upstream = upstream_that_waits(WAIT)
+running = running_stack("web", "waits")
 
 
 def confirm(upstream, attempts: list[LoginAttempt]) -> None:

@@ -22,15 +22,12 @@ from tests.support.scenarios import (
     marks,
     other,
     running_stack,
-    upstream_that_waits,
     waiting,
 )
 from wkportal.celery import app
 
 pytestmark = marks("postgres")
-WAIT = 20
-running = running_stack(*TWO_WORKERS, wait=WAIT)
-upstream = upstream_that_waits(WAIT)
+running = running_stack(*TWO_WORKERS)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.long)])
@@ -165,13 +162,10 @@ def test_without_any_worker_a_login_ends_when_a_page_shows_it_and_the_next_one_i
 def test_the_workers_come_back_after_longer_than_a_lease_and_resume_every_wait(
     stack, operator, upstream, live
 ):
-    upstream.settings(wait_seconds=60)
     attempts = [waiting(operator, upstream, live.account()) for _ in range(4)]
-    LoginAttempt.objects.update(deadline_at=timezone.now() + timedelta(seconds=60))
     for name in ("waits-1", "waits-2"):
         stack.kill(name)
     queued = operator.log_in(live.account())
-    LoginAttempt.objects.filter(pk=queued.pk).update(deadline_at=timezone.now() + timedelta(seconds=60))
     until(lambda: not any(holder(stack, attempt) for attempt in attempts), "leases do not run out")
     upstream.phone("confirm", wId=attempts[0].w_id)
     stack.complete()
@@ -296,10 +290,8 @@ def test_two_beats_start_nothing_twice(stack, operator, upstream, live):
 @pytest.mark.long
 def test_workers_are_replaced_one_after_the_other_under_load(stack, operator, upstream, live):
     accounts = [live.account() for _ in range(8 * ROUNDS)]
-    upstream.settings(wait_seconds=60)
     for start in range(0, len(accounts), 8):
         attempts = [waiting(operator, upstream, account) for account in accounts[start : start + 8]]
-        LoginAttempt.objects.open().update(deadline_at=timezone.now() + timedelta(seconds=60))
         for name in ("waits-1", "waits-2"):
             stack.stop(name, grace=0.5)
             stack.start(name)

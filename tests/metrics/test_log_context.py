@@ -12,7 +12,7 @@ from tests.support.processes import until
 from tests.support.scenarios import ends, marks, running_stack, waiting
 from tests.support.stack import Operator
 
-running = running_stack(wait=20, LOG_FORMAT="json")
+running = running_stack(LOG_FORMAT="json")
 GIVEN = "from-the-proxy-0123"
 
 
@@ -99,7 +99,6 @@ class TestAcrossProcesses:
     pytestmark = marks()
 
     def test_a_login_is_read_by_its_id_and_by_the_request_that_began_it(self, stack, live, upstream):
-        upstream.settings(wait_seconds=20)
         attempt = waiting(Operator(stack, live.operator), upstream, live.account())
         upstream.phone("confirm", wId=attempt.w_id)
         ends(attempt)

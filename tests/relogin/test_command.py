@@ -19,6 +19,7 @@ from accounts.management.commands.relogin import WHY_NOT, Command, chosen, in_te
 from accounts.models import Account, LoginAttempt, RecoveryPolicy, Tag
 from accounts.states import AccountState, AttemptState, Method, NextStep, Trigger
 from tests.support import preloaded
+from tests.support.environment import WAIT_SECONDS
 from tests.support.factories import fresh, make_account, make_attempt
 from tests.support.processes import DEADLINE, until
 from tests.support.scenarios import running_stack
@@ -120,7 +121,7 @@ def test_no_name_says_how_it_is_used():
 # --- with a worker and phones --------------------------------------------------------------------------
 
 
-running = running_stack("waits", wait=6)
+running = running_stack("waits")
 
 
 class Relogin:
@@ -192,10 +193,11 @@ def test_a_code_is_drawn_scanned_and_waited_for(relogin, upstream):
 @pytest.mark.live
 def test_programs_get_the_code_as_text_and_a_sum(relogin, upstream):
     account = known(upstream)
+    upstream.settings(wait_seconds=1)
     command = relogin("Known 1", "--wait", "--json")
     code = command.event("code")
     assert code["qr_text"] == LoginAttempt.objects.get().qr_text != ""
-    assert code["seconds_left"] <= 6
+    assert 0 < code["seconds_left"] <= WAIT_SECONDS
     assert command.code() == 1
     end = command.events[-1]
     assert (end["event"], end["online"]) == ("end", False)

@@ -613,7 +613,7 @@ def test_two_beats_and_two_jobs_workers_run_a_scheduled_time_once(live, upstream
         )
     plan = make_plan(crontab="0 0 1 1 *", method=PlanMethod.POPUP)
     Plan.objects.filter(pk=plan.pk).update(next_at=plan.next_at.replace(year=plan.next_at.year - 1))
-    with Stack("waits", "jobs-1", "jobs-2", "beat-1", "beat-2", WK_LOGIN_WAIT_SECONDS="20"):
+    with Stack("waits", "jobs-1", "jobs-2", "beat-1", "beat-2"):
         for account in accounts:
             upstream.wait(wcId=account.wc_id, prompt=True)
             upstream.phone("accept", wcId=account.wc_id)

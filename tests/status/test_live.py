@@ -18,7 +18,7 @@ from accounts.status import facts
 from accounts.status.facts import BEAT_LATE
 from tests.status.test_alerts import expressions
 from tests.support.processes import ROOT, reserve_port, until
-from tests.support.scenarios import ends, running_stack, upstream_that_waits, waiting
+from tests.support.scenarios import ends, running_stack, waiting
 from tests.support.stack import Operator, Stack
 from wkportal.celery import Scheduler
 
@@ -48,9 +48,8 @@ class Measured(Stack):
 
 
 running = running_stack(
-    "web", "waits", "jobs", "beat", wait=30, kind=Measured, WK_TIMEOUT_SECONDS="2", WAIT_SLOTS="50"
+    "web", "waits", "jobs", "beat", kind=Measured, WK_TIMEOUT_SECONDS="2", WAIT_SLOTS="50"
 )
-upstream = upstream_that_waits(30)
 
 
 class Look:

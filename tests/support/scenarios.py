@@ -33,27 +33,15 @@ def marks(short_on: str = "sqlite postgres") -> list[pytest.MarkDecorator]:
     return [pytest.mark.live, pytest.mark.faults, LIMIT, *([] if short else [pytest.mark.long])]
 
 
-def running_stack(*names: str, wait: int, kind: type[Stack] = Stack, **env: str):
-    """A module's fixture `running`: these processes, for all of its tests; a phone is waited for so many seconds."""
+def running_stack(*names: str, kind: type[Stack] = Stack, **env: str):
+    """A module's fixture `running`: these processes, for all of its tests."""
 
     @pytest.fixture(scope="module")
     def running(django_db_setup, django_db_blocker):
-        env_of_all = {"WK_LOGIN_WAIT_SECONDS": str(wait), **env}
-        with django_db_blocker.unblock(), kind(*names, **env_of_all) as stack:
+        with django_db_blocker.unblock(), kind(*names, **env) as stack:
             yield stack
 
     return running
-
-
-def upstream_that_waits(seconds: int):
-    """A module's fixture `upstream`: the simulator, which waits as long for a phone as the module's processes do."""
-
-    @pytest.fixture
-    def upstream(upstream):
-        upstream.settings(wait_seconds=seconds)
-        return upstream
-
-    return upstream
 
 
 def waiting(operator: Operator, upstream: Simulator, account: Account) -> LoginAttempt:

@@ -1,7 +1,7 @@
 """The product as real processes on the test database: web, waits workers, jobs worker, beat.
 
 with Stack() as stack:                                  # one of each
-with Stack("web", "waits-1", "waits-2", "jobs", "beat", WK_LOGIN_WAIT_SECONDS="12") as stack:
+with Stack("web", "waits-1", "waits-2", "jobs", "beat", WAIT_SLOTS="12") as stack:
     stack.kill("waits-1"); stack.start("waits-1")       # what stands before the dash is the kind
     stack.send("waits-2", signal.SIGSTOP)
 """

@@ -75,7 +75,7 @@ class WebBehindCaddy(Stack):
         until(lambda: port_answers(self.ports[name]), f"{name} does not get ready")
 
 
-running = running_stack("web", "web-2", wait=6, kind=WebBehindCaddy, HTTPS="1", WK_CALLBACK_SECRET=SECRET)
+running = running_stack("web", "web-2", kind=WebBehindCaddy, HTTPS="1", WK_CALLBACK_SECRET=SECRET)
 
 
 class Caddy(Program):
