@@ -56,7 +56,7 @@ def press_log_in(page) -> None:
 def test_from_signing_in_to_online_without_a_reload(desk, chrome, stack, live, viewport, scheme, language):
     page = desk(user=None, viewport=viewport, color_scheme=scheme, language=language, path="/login/")
     chromium.sign_in(page, stack.url, live.operator.get_username(), PASSWORD)
-    page.goto(stack.url + "/accounts/new/")
+    page.locator("main a[href='/accounts/new/']").click()
     page.locator("[name=label]").fill("旗舰店 01")
     page.locator("[name=proxy]").select_option("1")
     page.locator("form:has([name=label]) button").first.click()

@@ -77,8 +77,19 @@ def test_each_kind_of_need_has_its_number_and_its_accounts(people):
         "failed": (1, "Failing"),
     }
     assert "Needs attention: 8" in text
+    people.account(team=people.west)
     assert needs(page(people.stranger)) == {}
     assert "Nothing needs a person." in page(people.stranger)
+
+
+def test_a_person_without_accounts_is_led_to_the_first_one(people):
+    new_account = 'href="/accounts/new/">Add account<'
+    assert new_account in page(people.admin) and new_account in page(people.operator)
+    viewers = page(people.viewer)
+    assert new_account not in viewers and "Your teams have no accounts yet." in viewers
+    assert "You aren’t in a team yet." in page(people.person("teamless", "viewer"))
+    people.account()
+    assert new_account not in page(people.operator) and new_account in page(people.stranger)
 
 
 @pytest.mark.slow

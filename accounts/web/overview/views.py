@@ -66,6 +66,7 @@ def _now(visible: VisibleAccounts, history: History) -> dict:
     return {
         "today": date_format(timezone.localdate(), pgettext("today, as Django writes dates", "l, j F")),
         "health": now.health(user),
+        "has_accounts": visible.rows.exists(),
         "todo": todo,
         "todo_total": sum(one.number for one in todo),
         "incidents": now.incidents(user),
@@ -74,6 +75,8 @@ def _now(visible: VisibleAccounts, history: History) -> dict:
         ],
         "at_risk_total": f"{COUNTED}+" if at_risk_total > COUNTED else at_risk_total,
         "since": now.since(visible, _left_at(user)),
+        "teams": permissions.teams_of(user),
+        "may_add": permissions.may_add(user),
         "may_log_in": permissions.may_log_in(user),
     }
 
