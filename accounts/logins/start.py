@@ -122,6 +122,7 @@ def fetch_qr_code(attempt: LoginAttempt) -> bool:
     sent = LoginAttempt.objects.filter(pk=attempt.pk, state=AttemptState.PREPARING, sent_at=None)
     if not sent.update(sent_at=now, deadline_at=now + _time_for_code(), proxy=attempt.proxy):
         return False
+    attempt.sent_at = now
     if attempt.proxy == OWN and own is None:
         attempt.move(AttemptState.FAILED, reason=Reason.OWN_PROXY)
         return False

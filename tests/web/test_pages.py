@@ -483,6 +483,12 @@ def test_the_answer_with_the_code_is_kept_by_no_cache(committed, upstream):
     assert "no-store" in answer["Cache-Control"]
 
 
+def test_the_answer_with_the_code_says_how_long_wkteam_took(committed, upstream):
+    account = committed.account()
+    answer = committed.operator.client.post(f"/accounts/{account.pk}/login/", headers={"HX-Request": "true"})
+    assert re.search(r"QR code received in \d+\.\d s", answer.content.decode())
+
+
 def test_logging_in_through_a_proxy_that_does_not_exist(committed, upstream):
     account = committed.account()
     page = html(committed.operator.client.post(f"/accounts/{account.pk}/login/", {"proxy": "99"}), 422)
