@@ -113,24 +113,25 @@ def web(plan: preparation.Plan, prepared: Prepared) -> Process:
 
 
 def waits(alive: Path, prepared: Prepared) -> Process:
-    # A short grace, just enough for an idle worker: a wait that is cut off is resumed from its row.
+    # An idle one takes up to 8 s to stop: Celery reads messages for two more rounds of 2 to 3 s, and closes its
+    # remote control within 2 s. A wait that is cut off by the end of the grace is resumed from its row.
     # A few more greenlets than slots: a full pool would stop Celery from reading its messages.
     slots = str(prepared.slots + 100)
-    return worker("waits", ["-P", "gevent", "-c", slots, *ALONE], alive, prepared, grace=5)
+    return worker("waits", ["-P", "gevent", "-c", slots, *ALONE], alive, prepared)
 
 
 def jobs(alive: Path, prepared: Prepared) -> Process:
-    return worker("jobs", ["-P", "threads", "-c", "4", *ALONE], alive, prepared, grace=10)
+    return worker("jobs", ["-P", "threads", "-c", "4", *ALONE], alive, prepared)
 
 
-def worker(queue: str, arguments: list[str], alive: Path, prepared: Prepared, grace: float) -> Process:
+def worker(queue: str, arguments: list[str], alive: Path, prepared: Prepared) -> Process:
     command = [*celery("worker", prepared), "-Q", queue, "-n", f"{queue}@%h", *arguments]
     path = alive / queue
 
     async def ready() -> bool:
         return path.exists()
 
-    return Process(queue, command, ready=ready, grace=grace, env={"ALIVE_PATH": str(path)})
+    return Process(queue, command, ready=ready, env={"ALIVE_PATH": str(path)})
 
 
 def beat(prepared: Prepared) -> Process:
